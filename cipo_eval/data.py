@@ -270,7 +270,7 @@ def _store(folder: Path, source: Source, rows: list[Row], commit: str, files: di
     body = text.encode("utf-8", "surrogatepass")
     sha256 = hashlib.sha256(body).hexdigest()
     name = f"rows-{sha256[:16]}.jsonl"
-    _write_atomically(folder / name, body)
+    write_atomically(folder / name, body)
     entry = {
         "repo": source.repo,
         "requested": source.revision,
@@ -280,10 +280,11 @@ def _store(folder: Path, source: Source, rows: list[Row], commit: str, files: di
         "file": name,
         "sha256": sha256,
     }
-    _write_atomically(folder / _POINTER, (json.dumps(entry, indent=1) + "\n").encode())
+    write_atomically(folder / _POINTER, (json.dumps(entry, indent=1) + "\n").encode())
 
 
-def _write_atomically(path: Path, body: bytes) -> None:
+def write_atomically(path: Path, body: bytes) -> None:
+    """A file with this content, or none: readers never see a part of it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -137,6 +137,10 @@ class Grade:
     """What decided: ``exact``, ``number``, ``set``, ``math_verify``, …"""
     failed: bool = False
     """The verifier could not judge: counted as ``verifier_error``, never silently as a wrong answer."""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    """Named results that are also reported (``base`` and ``plus``); empty where there is only the one."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What else is worth keeping of the judgement, as JSON values: outcomes by test, the first failing public test."""
 
 
 class Verifier(Protocol):
@@ -152,6 +156,10 @@ class Verifier(Protocol):
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade: ...
 
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
+        """Wall time after which a grading that still runs is broken; None: the pool's own limit."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -163,6 +171,9 @@ class Verdict:
     canonical: str | None = None
     detail: str = ""
     seconds: float = 0.0
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """As in ``Grade``. Never holds what a model may not see: the gold, or what a private test expects."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:

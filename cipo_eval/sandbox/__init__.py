@@ -1,0 +1,1 @@
+"""Runs programs that models wrote: the only place where foreign code is executed."""

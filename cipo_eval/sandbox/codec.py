@@ -1,0 +1,352 @@
+"""Values as tagged JSON: what crosses the border between a sandboxed program and everybody else.
+
+Only plain values cross (numbers, strings, containers, dates, arrays, linked nodes); nothing is ever pickled, and
+decoding creates built-in objects only, whatever the other side wrote. An object of a class of the program's own becomes
+``Opaque``, which equals nothing. Subclasses of built-ins become what they are a subclass of, so that an ``int`` whose
+``__eq__`` always agrees arrives as the plain number that it holds.
+
+JSON form: ``null``, booleans, strings, integers below 2**63 and finite floats are themselves, a list is a list;
+anything else is an object with one key, its tag (``_DECODERS``). This file is also sent into the sandbox as text: it
+imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_DEPTH = 200
+"""Nested containers."""
+MAX_NODES = 3_000_000
+"""Values within one value."""
+MAX_BITS = 4_000_000
+"""Of one integer; its decimal form would take quadratic time."""
+MAX_LINKS = 200_000
+"""Nodes of a linked list or tree."""
+
+_PLAIN_INT = 1 << 63
+
+
+class CodecError(ValueError):
+    """A value that does not cross: too large, too deep, or (decoding) not of the form above."""
+
+
+class Opaque:
+    """Stands for an object that does not cross. Equal to nothing, not even to itself."""
+
+    __slots__ = ("name",)
+    __hash__ = None  # type: ignore[assignment]  # like everything that compares by contents it does not have
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{self.name} object>"
+
+
+class Nodes(list[Any]):
+    """The values of a linked list (``kind`` "ln") or of a binary tree in level order ("tn"), outside the sandbox."""
+
+    __slots__ = ("kind",)
+    __hash__ = None  # type: ignore[assignment]  # a list
+
+    def __init__(self, kind: str, values: list[Any]) -> None:
+        super().__init__(values)
+        self.kind = kind
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Nodes) and self.kind == other.kind and list(self) == list(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+# --- encoding ----------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> Any:
+    """The JSON form of a value. Raises ``CodecError`` where it is too large or too deep (or contains itself)."""
+    return _Encoder().encode(value, 0)
+
+
+def dumps(value: Any) -> str:
+    """``encode`` as ASCII text."""
+    return json.dumps(encode(value), separators=(",", ":"))
+
+
+class _Encoder:
+    __slots__ = ("nodes",)
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def encode(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool or kind is str:
+            return value
+        if kind is int:
+            return value if -_PLAIN_INT < value < _PLAIN_INT else _long(value)
+        if kind is float:
+            return value if math.isfinite(value) else {"f": repr(value)}
+        if depth > MAX_DEPTH:
+            raise CodecError("nested too deeply, or contains itself")
+        if kind is list:
+            return self._all(value, depth)
+        if kind is tuple:
+            return {"t": self._all(value, depth)}
+        return self._other(value, kind, depth + 1)
+
+    def _all(self, values: Any, depth: int) -> list[Any]:
+        self.nodes += len(values)
+        if self.nodes > MAX_NODES:
+            raise CodecError(f"more than {MAX_NODES} values")
+        return [self.encode(value, depth + 1) for value in values]
+
+    def _other(self, value: Any, kind: type, depth: int) -> Any:
+        if isinstance(value, dict):
+            self.nodes += len(value)
+            return {
+                "d": [[self.encode(key, depth), self.encode(item, depth)] for key, item in dict.items(value)]
+            }
+        if isinstance(value, set | frozenset):
+            base: Any = set if isinstance(value, set) else frozenset
+            items = self._all(list(base.__iter__(value)), depth)
+            items.sort(key=lambda item: json.dumps(item, sort_keys=True))
+            return {"s" if base is set else "z": items}
+        for base, tag in ((list, None), (tuple, "t"), (deque, "q")):
+            if isinstance(value, base):
+                items = self._all(list(base.__iter__(value)), depth)  # type: ignore[attr-defined]  # past overrides
+                return {tag: items} if tag else items
+        if isinstance(value, int):
+            return self.encode(int.__int__(value), depth)
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, float):
+            return self.encode(float.__float__(value), depth)
+        return self._rare(value, kind, depth)
+
+    def _rare(self, value: Any, kind: type, depth: int) -> Any:
+        if isinstance(value, complex):
+            return {"c": [self.encode(value.real, depth), self.encode(value.imag, depth)]}
+        if kind is bytes or kind is bytearray:
+            return {"b" if kind is bytes else "B": value.decode("latin-1")}
+        if kind is range:
+            return {"r": [self.encode(part, depth) for part in (value.start, value.stop, value.step)]}
+        if kind is Decimal:
+            return {"D": str(value)}
+        if kind is Fraction:
+            return {"F": [self.encode(value.numerator, depth), self.encode(value.denominator, depth)]}
+        if kind is datetime.timedelta:
+            return {"td": [value.days, value.seconds, value.microseconds]}
+        if kind in (datetime.date, datetime.datetime, datetime.time):
+            return {"dt": [kind.__name__, value.isoformat()]}
+        if kind is type and value.__module__ == "builtins":
+            return {"T": value.__name__}
+        if kind.__module__ == "numpy":
+            return self._numpy(value, kind, depth)
+        if kind.__name__ in ("ListNode", "TreeNode", "Node"):
+            return self._linked(value, kind, depth)
+        return {"o": kind.__qualname__[:200]}
+
+    def _numpy(self, value: Any, kind: type, depth: int) -> Any:
+        if kind.__name__ == "ndarray":
+            self.nodes += value.size
+            if self.nodes > MAX_NODES:
+                raise CodecError(f"more than {MAX_NODES} values")
+            return {"a": [str(value.dtype), self.encode(value.tolist(), depth)]}
+        plain = value.item()
+        return (
+            self.encode(plain, depth)
+            if type(plain) in (bool, int, float, complex, str)
+            else {"o": kind.__name__}
+        )
+
+    def _linked(self, value: Any, kind: type, depth: int) -> Any:
+        """Linked lists and binary trees in LeetCode's serialisation."""
+        if hasattr(value, "next"):
+            values: list[Any] = []
+            while value is not None:
+                if len(values) >= MAX_LINKS:
+                    raise CodecError("a linked list without end")
+                values.append(self.encode(value.val, depth))
+                value = value.next
+            return {"ln": values}
+        if not hasattr(value, "left"):
+            return {"o": kind.__qualname__[:200]}
+        values, level = [], deque([value])
+        while level:
+            if len(values) >= MAX_LINKS:
+                raise CodecError("a tree without end")
+            node = level.popleft()
+            values.append(None if node is None else self.encode(node.val, depth))
+            if node is not None:
+                level.extend((node.left, node.right))
+        while values and values[-1] is None:
+            values.pop()
+        return {"tn": values}
+
+
+def _long(value: int) -> dict[str, str]:
+    if value.bit_length() > MAX_BITS:
+        raise CodecError(f"an integer of more than {MAX_BITS} bits")
+    return {"i": hex(value)}
+
+
+# --- decoding ----------------------------------------------------------------------------------------------
+
+Hooks = Mapping[str, Callable[[Any], Any]]
+
+
+def loads(text: str | bytes, hooks: Hooks | None = None) -> Any:
+    """The value of a text that ``dumps`` or a hostile program wrote. Raises ``CodecError`` for anything else."""
+    return decode(parse(text), hooks)
+
+
+def parse(text: str | bytes) -> Any:
+    """JSON, strictly: no ``NaN``, no integers that take quadratic time. Raises ``CodecError``."""
+    try:
+        return json.loads(text, parse_int=_integer, parse_constant=_reject)
+    except CodecError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not JSON: {error}"[:200]) from None
+
+
+def decode(data: Any, hooks: Hooks | None = None) -> Any:
+    """The value of a JSON form. ``hooks`` make linked nodes ("ln", "tn") of their values, in place of ``Nodes``."""
+    try:
+        return _decode(data, hooks or {}, 0)
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(f"not a value: {type(error).__name__}: {error}"[:200]) from None
+
+
+def _decode(data: Any, hooks: Hooks, depth: int) -> Any:
+    kind = type(data)
+    if kind is list:
+        if depth > 2 * MAX_DEPTH:
+            raise CodecError("nested too deeply")
+        return [_decode(item, hooks, depth + 1) for item in data]
+    if kind is not dict:
+        return data
+    if len(data) != 1 or depth > 2 * MAX_DEPTH:
+        raise CodecError("an object that is no tagged value, or nested too deeply")
+    ((tag, body),) = data.items()
+    if tag in ("ln", "tn"):
+        values = [_decode(item, hooks, depth + 1) for item in _list(body)]
+        if tag in hooks:
+            return hooks[tag](values)
+        return Nodes(tag, values) if values else None
+    decoder = _DECODERS.get(tag)
+    if decoder is None:
+        raise CodecError(f"unknown tag {tag[:20]!r}")
+    if tag in _CONTAINERS:
+        body = [_decode(item, hooks, depth + 1) for item in _list(body)]
+    return decoder(body)
+
+
+def _list(body: Any) -> list[Any]:
+    if type(body) is not list:
+        raise CodecError("a tagged value without its list")
+    return body
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20:
+        raise CodecError("an integer of more than 63 bits without its tag")
+    return int(text)
+
+
+def _reject(text: str) -> Any:
+    raise CodecError(f"{text} is not JSON")
+
+
+def _float(body: Any) -> float:
+    if body not in ("nan", "inf", "-inf"):
+        raise CodecError("a float that is not nan or infinite needs no tag")
+    return float(body)
+
+
+def _hex(body: Any) -> int:
+    if type(body) is not str or len(body) > MAX_BITS // 4 + 8:
+        raise CodecError("not an integer")
+    return int(body, 16)
+
+
+def _pairs(body: Any) -> dict[Any, Any]:
+    return {key: value for key, value in body}  # noqa: C416  unpacking checks that each is a pair
+
+
+def _moment(body: Any) -> Any:
+    name, text = body
+    return {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time}[name].fromisoformat(
+        text
+    )
+
+
+def _builtin_type(body: Any) -> Any:
+    import builtins
+
+    found = vars(builtins).get(body)
+    if type(found) is not type:
+        raise CodecError("not a built-in type")
+    return found
+
+
+def _array(body: Any) -> Any:
+    import numpy as np
+
+    dtype, values = body
+    if not isinstance(dtype, str) or not dtype.startswith(
+        ("int", "uint", "float", "bool", "complex", "<U", "object")
+    ):
+        return Opaque("ndarray")
+    return np.array(_decode(values, {}, 0), dtype=None if dtype[0] in "<o" else dtype)
+
+
+def _decimal(body: Any) -> Decimal:
+    if type(body) is not str or len(body) > 10_000:
+        raise CodecError("not a decimal")
+    return Decimal(body)
+
+
+def _range(body: Any) -> range:
+    return range(*map(int, body))
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "i": _hex,
+    "f": _float,
+    "t": tuple,
+    "s": set,
+    "z": frozenset,
+    "q": deque,
+    "d": _pairs,
+    "c": lambda body: complex(*map(float, body)),
+    "b": lambda body: body.encode("latin-1"),
+    "B": lambda body: bytearray(body.encode("latin-1")),
+    "r": _range,
+    "D": _decimal,
+    "F": lambda body: Fraction(*body),
+    "td": lambda body: datetime.timedelta(*body),
+    "dt": _moment,
+    "T": _builtin_type,
+    "a": _array,
+    "o": lambda body: Opaque(str(body)[:200]),
+}
+"""By tag: long integer, special float, tuple, set, frozenset, deque, dict (list of pairs), complex, bytes, bytearray,
+range, Decimal, Fraction, timedelta, date or time, built-in type, NumPy array, opaque object."""
+_CONTAINERS = frozenset({"t", "s", "z", "q", "d", "c", "r", "F", "td"})
