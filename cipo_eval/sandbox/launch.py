@@ -1,0 +1,274 @@
+"""Starting a sandbox process: which files it may see, and bubblewrap around it where that works.
+
+The interpreter inside is the one outside (its real executable), without site-packages except for a few libraries that
+programs commonly import. A virtual environment as a whole must stay out: it holds benchmarks with their solutions.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("numpy", "numpy.libs", "scipy", "scipy.libs", "sympy", "mpmath", "sortedcontainers", "networkx")
+"""Third-party packages that programs may import, where they are installed."""
+# fmt: off
+PRELOAD = (
+    "abc", "array", "ast", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy",
+    "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq",
+    "inspect", "io", "itertools", "json", "linecache", "math", "numbers", "operator", "os", "pprint",
+    "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap", "threading", "time",
+    "traceback", "types", "typing", "weakref", "zlib",
+)
+# fmt: on
+"""Imported once, before the first program; a program's own import of them is then free."""
+_MODULES = ("codec", "kernel", "protocol", "sample", "judge", "zygote")
+_HIDDEN = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "__pycache__"}
+STACK = 1 << 30
+"""Bytes of stack where the system allows it: judges of programming contests are as generous."""
+# Runs first: a larger stack needs a new start; then the modules arrive on standard input.
+_BOOT = f"""
+import os, resource, sys
+if len(sys.argv) < 2:
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    want = {STACK} if hard == resource.RLIM_INFINITY else min({STACK}, hard)
+    if soft != resource.RLIM_INFINITY and soft < want:
+        resource.setrlimit(resource.RLIMIT_STACK, (want, hard))
+    os.execv(sys.executable, [sys.executable, *{["-s", "-S", "-P", "-B"]}, '-c', sys.orig_argv[-1], 'go'])
+import json, types
+def take(size):
+    data = b''
+    while len(data) < size:
+        part = os.read(0, size - len(data))
+        if not part:
+            os._exit(3)
+        data += part
+    return data
+config = json.loads(take(int.from_bytes(take(8), 'big')))
+for name in ('cipo_eval', 'cipo_eval.sandbox'):
+    sys.modules[name] = types.ModuleType(name)
+for name, source in config['modules'].items():
+    full = 'cipo_eval.sandbox.' + name
+    module = sys.modules[full] = types.ModuleType(full)
+    setattr(sys.modules['cipo_eval.sandbox'], name, module)
+    exec(compile(source, name, 'exec'), module.__dict__)
+control = (os.dup(0), os.dup(1))
+sys.argv = ['']
+sys.modules['cipo_eval.sandbox.zygote'].main(config, control)
+"""
+
+
+class Tier(IntEnum):
+    """How well programs are confined; lower is better."""
+
+    FULL = 1
+    """Namespaces (bubblewrap), Landlock and seccomp."""
+    CONTAINER = 2
+    """Landlock and seccomp: what a typical container allows."""
+    NAMESPACES = 3
+    """Namespaces and seccomp: a kernel without Landlock."""
+    UNSAFE = 4
+    """Less than that: refused unless the user insists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What is asked of a sandbox process."""
+
+    bubblewrap: bool = True
+    landlock: bool = True
+    seccomp: bool = True
+
+    @property
+    def tier(self) -> Tier:
+        if self.landlock and self.seccomp:
+            return Tier.FULL if self.bubblewrap else Tier.CONTAINER
+        return Tier.NAMESPACES if self.bubblewrap and self.seccomp else Tier.UNSAFE
+
+
+LAYERS = {
+    Tier.FULL: Layers(),
+    Tier.CONTAINER: Layers(bubblewrap=False),
+    Tier.NAMESPACES: Layers(landlock=False),
+    Tier.UNSAFE: Layers(bubblewrap=False, landlock=False, seccomp=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Paths that a sandboxed interpreter needs."""
+
+    readable: tuple[str, ...]
+    listable: tuple[str, ...]
+    """Folders whose names may be listed (imports do), not read."""
+    sys_path: tuple[str, ...]
+    executable: str
+    libraries: tuple[str, ...]
+    """Of ``readable``, third-party packages."""
+
+
+@functools.cache
+def view() -> View:
+    """What this interpreter needs to start and to import the standard library and ``LIBRARIES``."""
+    executable = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+    standard = Path(sysconfig.get_path("stdlib"))
+    readable = [str(path) for path in sorted(standard.iterdir()) if path.name not in _HIDDEN]
+    # __pycache__ holds the compiled standard library
+    readable += [str(standard / "__pycache__"), executable]
+    prefix = Path(sys.base_prefix)
+    readable += [str(path) for path in (prefix / "lib").glob("libpython*.so*")]
+    for folder in ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"):
+        top = Path(folder)
+        if top.is_dir():
+            readable += [str(path) for path in top.iterdir() if ".so" in path.name]
+            readable += [str(path) for path in top.glob("*-linux-*") if path.is_dir()]
+    readable += [
+        path
+        for path in ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/null", "/dev/zero")
+        if Path(path).exists()
+    ]
+    readable += [path for path in ("/dev/urandom", "/dev/random") if Path(path).exists()]
+    site = [Path(folder) for folder in dict.fromkeys(sysconfig.get_path(n) for n in ("purelib", "platlib"))]
+    libraries = [str(folder / name) for folder in site for name in LIBRARIES if (folder / name).exists()]
+    return View(
+        readable=(*readable, *libraries),
+        listable=(str(standard), *map(str, site)),
+        sys_path=(str(standard), str(standard / "lib-dynload"), *map(str, site)),
+        executable=executable,
+        libraries=tuple(libraries),
+    )
+
+
+@functools.cache
+def bubblewrap() -> str | None:
+    """Path of a bubblewrap that works here, or None."""
+    found = shutil.which("bwrap")
+    if found is None:
+        return None
+    try:
+        command = [*_bubblewrap_command(found), view().executable, "-S", "-c", "print(7)"]
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found if done.returncode == 0 and done.stdout.strip() == b"7" else None
+
+
+def _bubblewrap_command(program: str) -> list[str]:
+    """Namespaces of its own for everything, no capability, and of the file system only what the view holds."""
+    seen = view()
+    command = [program, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
+    command += [
+        "--hostname",
+        "sandbox",
+        "--new-session",
+        "--die-with-parent",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+    ]
+    for name, value in environment().items():
+        command += ["--setenv", name, value]
+    command += ["--dev", "/dev", "--tmpfs", "/tmp"]  # before the rest, which may lie below /tmp
+    for folder in ("/lib", "/lib64", "/lib32", "/bin", "/sbin"):
+        if Path(folder).is_symlink():
+            command += ["--symlink", str(Path(folder).readlink()), folder]
+    hidden = [folder for folder in seen.listable[1:] if folder.startswith(seen.listable[0] + os.sep)]
+    command += ["--ro-bind", seen.listable[0], seen.listable[0]]
+    command += [
+        part for name in sorted(_HIDDEN - {"__pycache__"}) for part in _masked(seen.listable[0], name)
+    ]
+    for folder in seen.listable[1:]:
+        command += [] if folder in hidden else ["--dir", folder]
+    for path in seen.readable:
+        inside = path.startswith(seen.listable[0] + os.sep) and path not in seen.libraries
+        if not inside and not path.startswith("/dev/") and not _through_symlink(path):
+            command += ["--ro-bind", path, path]
+    command += ["--chdir", "/tmp"]
+    for folder in ("/tmp", "/dev", "/"):
+        command += ["--remount-ro", folder]
+    return command
+
+
+def _masked(standard: str, name: str) -> list[str]:
+    path = Path(standard, name)
+    return ["--tmpfs", str(path)] if path.is_dir() else []
+
+
+def _through_symlink(path: str) -> bool:
+    """Below a folder such as /lib that is a link here, and will be one there."""
+    return Path("/", *Path(path).parts[1:2]).is_symlink()
+
+
+def environment() -> dict[str, str]:
+    """All that sandboxed processes see of an environment. A fixed hash seed: the order of sets is reproducible."""
+    return {
+        "PATH": "/usr/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "HOME": "/tmp",
+    }
+
+
+def start(role: str, layers: Layers, preload: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Starts a sandbox process and gives it its modules; its HELLO frame follows on standard output.
+
+    Raises ``OSError`` where it cannot be started.
+    """
+    seen = view()
+    program = bubblewrap() if layers.bubblewrap else None
+    if layers.bubblewrap and program is None:
+        raise OSError("bubblewrap does not work here")
+    command = _bubblewrap_command(program) if program else []
+    command += [seen.executable, "-s", "-S", "-P", "-B", "-c", _BOOT]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        cwd="/",
+        close_fds=True,
+        start_new_session=True,  # Ctrl-C is for the harness, which ends its sandboxes itself
+        bufsize=0,
+    )
+    config: dict[str, Any] = {
+        "modules": _sources(),
+        "role": role,
+        "preload": [*PRELOAD, *preload],
+        "sys_path": seen.sys_path,
+        "readable": seen.readable,
+        "listable": seen.listable,
+        "landlock": layers.landlock,
+        "seccomp": layers.seccomp,
+        "uid": 200_000 + os.getpid() % 400_000,
+    }
+    body = json.dumps(config).encode("utf-8")
+    assert process.stdin is not None
+    try:
+        data = memoryview(len(body).to_bytes(8, "big") + body)
+        while data:
+            data = data[process.stdin.write(data) :]
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+@functools.cache
+def _sources() -> dict[str, str]:
+    folder = resources.files("cipo_eval.sandbox")
+    return {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in _MODULES}
