@@ -22,7 +22,7 @@ from typing import Any
 
 from cipo_eval.sandbox import codec, probe
 from cipo_eval.sandbox.launch import LAYERS, Tier
-from cipo_eval.sandbox.worker import End, Job, Reason, Record, SandboxError, Worker
+from cipo_eval.sandbox.worker import LOADED, End, Job, Reason, Record, SandboxError, Worker, record
 
 _HEAVY = re.compile(r"\b(?:numpy|scipy)\b")
 
@@ -134,13 +134,13 @@ class Series:
         limits = [*job.cpu[1 + at :], job.cpu[-1]]
         return replace(job, tests=job.tests[at:], cpu=(job.cpu[0], *limits))
 
-    def _on_record(self, number: int, record: Record, seconds: float) -> bool:
+    def _on_record(self, number: int, line: bytes, seconds: float) -> bool:
+        found = outcome(record(line), seconds)
         if number == 0:
-            if record[0] != "l":
-                self.outcomes.append(outcome(record, seconds))
+            if line != LOADED:
+                self.outcomes.append(found)
                 self._going = False
             return self._going
-        found = outcome(record, seconds)
         alone = (
             len(self.outcomes) == self._first or self.job.kind == "lcb"
         )  # that runner has one process for all
@@ -154,24 +154,21 @@ class Series:
         return self._going
 
 
-def outcome(record: Record, seconds: float) -> Outcome:
+def outcome(told: Record, seconds: float) -> Outcome:
     """What a record says. A value that does not cross, or is no record at all, is one that equals nothing."""
-    kind = record[0]
+    kind = told[0]
     if kind == "v":
         try:
-            return Outcome(value=codec.decode(record[1]), seconds=seconds)
+            return Outcome(value=codec.decode(told[1]), seconds=seconds)
         except codec.CodecError as error:
             return Outcome(value=codec.Opaque(str(error)), seconds=seconds)
     if kind in "ex":
-        return Outcome(
-            error=f"{record[1]}: {record[2]}" if record[2] else record[1],
-            traceback=record[3],
-            seconds=seconds,
-        )
+        raised = f"{told[1]}: {told[2]}" if told[2] else told[1]
+        return Outcome(error=raised, traceback=told[3], seconds=seconds)
     if kind == "p":
-        stdout, stderr = (part.encode("latin-1") for part in record[1:3])
-        return Outcome(stdout=stdout, stderr=stderr, exit_code=record[3], seconds=seconds)
-    return Outcome(value=codec.Opaque(record[1] if kind == "u" else "nothing"), seconds=seconds)
+        stdout, stderr = (part.encode("latin-1") for part in told[1:3])
+        return Outcome(stdout=stdout, stderr=stderr, exit_code=told[3], seconds=seconds)
+    return Outcome(value=codec.Opaque(told[1] if kind == "u" else "nothing"), seconds=seconds)
 
 
 def died(end: End) -> Outcome:
@@ -299,9 +296,9 @@ def run_job(lane: Lane, job: Job) -> Result:
     if job.kind == "calls":
         outcomes: list[Outcome] = []
 
-        def on_record(_number: int, record: Record, seconds: float) -> bool:
-            if record[0] != "l":
-                outcomes.append(outcome(record, seconds))
+        def on_record(number: int, line: bytes, seconds: float) -> bool:
+            if number > 0 or line != LOADED:
+                outcomes.append(outcome(record(line), seconds))
             return True
 
         end = worker.run(job, on_record)

@@ -13,9 +13,11 @@ imports the standard library only.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
+import marshal
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -23,18 +25,33 @@ from typing import Any
 
 MAX_DEPTH = 200
 """Nested containers."""
-MAX_NODES = 3_000_000
-"""Values within one value."""
+MAX_NODES = 500_000
+"""Values within one value; a larger one crosses as its digest, which tells equal from unequal and nothing else."""
+MAX_TEXT = 2_000_000
+"""Characters of one string, likewise."""
 MAX_BITS = 4_000_000
 """Of one integer; its decimal form would take quadratic time."""
+MAX_COLLISIONS = 200
+"""Different keys of one set or dict with the same hash."""
 MAX_LINKS = 200_000
 """Nodes of a linked list or tree."""
 
 _PLAIN_INT = 1 << 63
+_SLICE = 4096
 
 
 class CodecError(ValueError):
     """A value that does not cross: too large, too deep, or (decoding) not of the form above."""
+
+
+class TooLargeError(CodecError):
+    """A value that crosses as its digest only."""
+
+
+class Digest(str):
+    """Stands for a large value: equal to the digest of an equal one."""
+
+    __slots__ = ()
 
 
 class Opaque:
@@ -60,7 +77,7 @@ class Nodes(list[Any]):
     """The values of a linked list (``kind`` "ln") or of a binary tree in level order ("tn"), outside the sandbox."""
 
     __slots__ = ("kind",)
-    __hash__ = None  # type: ignore[assignment]  # a list
+    __hash__ = None
 
     def __init__(self, kind: str, values: list[Any]) -> None:
         super().__init__(values)
@@ -77,8 +94,25 @@ class Nodes(list[Any]):
 
 
 def encode(value: Any) -> Any:
-    """The JSON form of a value. Raises ``CodecError`` where it is too large or too deep (or contains itself)."""
-    return _Encoder().encode(value, 0)
+    """The JSON form of a value. Raises ``CodecError`` where it is too deep (or contains itself)."""
+    try:
+        return _Encoder().encode(value, 0)
+    except TooLargeError:
+        return {"h": _digest(value)}
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of a large value of built-in types; equal values of equal types have equal ones."""
+    found = hashlib.sha256(type(value).__name__.encode())
+    try:
+        if type(value) in (list, tuple, str):  # in slices: the bytes of the whole may not fit
+            for start in range(0, len(value), _SLICE):
+                found.update(marshal.dumps(value[start : start + _SLICE], 2))
+        else:
+            found.update(marshal.dumps(value, 2))
+    except ValueError:
+        raise CodecError("a large value with objects that do not cross") from None
+    return found.hexdigest()
 
 
 def dumps(value: Any) -> str:
@@ -94,7 +128,11 @@ class _Encoder:
 
     def encode(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if value is None or kind is bool or kind is str:
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            if len(value) > MAX_TEXT:
+                raise TooLargeError(f"more than {MAX_TEXT} characters")
             return value
         if kind is int:
             return value if -_PLAIN_INT < value < _PLAIN_INT else _long(value)
@@ -111,7 +149,7 @@ class _Encoder:
     def _all(self, values: Any, depth: int) -> list[Any]:
         self.nodes += len(values)
         if self.nodes > MAX_NODES:
-            raise CodecError(f"more than {MAX_NODES} values")
+            raise TooLargeError(f"more than {MAX_NODES} values")
         return [self.encode(value, depth + 1) for value in values]
 
     def _other(self, value: Any, kind: type, depth: int) -> Any:
@@ -127,12 +165,12 @@ class _Encoder:
             return {"s" if base is set else "z": items}
         for base, tag in ((list, None), (tuple, "t"), (deque, "q")):
             if isinstance(value, base):
-                items = self._all(list(base.__iter__(value)), depth)  # type: ignore[attr-defined]  # past overrides
+                items = self._all(list(base.__iter__(value)), depth)  # past overrides
                 return {tag: items} if tag else items
         if isinstance(value, int):
             return self.encode(int.__int__(value), depth)
         if isinstance(value, str):
-            return str.__str__(value)
+            return self.encode(str.__str__(value), depth)
         if isinstance(value, float):
             return self.encode(float.__float__(value), depth)
         return self._rare(value, kind, depth)
@@ -164,7 +202,7 @@ class _Encoder:
         if kind.__name__ == "ndarray":
             self.nodes += value.size
             if self.nodes > MAX_NODES:
-                raise CodecError(f"more than {MAX_NODES} values")
+                raise TooLargeError(f"more than {MAX_NODES} values")
             return {"a": [str(value.dtype), self.encode(value.tolist(), depth)]}
         plain = value.item()
         return (
@@ -287,14 +325,37 @@ def _hex(body: Any) -> int:
 
 
 def _pairs(body: Any) -> dict[Any, Any]:
+    _check_hashes([key for key, _ in body])
     return {key: value for key, value in body}  # noqa: C416  unpacking checks that each is a pair
+
+
+def _check_hashes(items: list[Any]) -> None:
+    """Refuses keys that were chosen to share a hash: a set of them takes quadratic time, here and when compared.
+
+    Numbers and tuples of them have predictable hashes; in honest data hardly two are the same.
+    """
+    if len(items) <= MAX_COLLISIONS:
+        return
+    worst, count = Counter(map(hash, items)).most_common(1)[0]
+    if count > MAX_COLLISIONS:
+        distinct = {(type(item), repr(item)) for item in items if hash(item) == worst}
+        if len(distinct) > MAX_COLLISIONS:
+            raise CodecError("keys with equal hashes")
+
+
+def _checked(body: Any) -> Any:
+    _check_hashes(body)
+    return body
 
 
 def _moment(body: Any) -> Any:
     name, text = body
-    return {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time}[name].fromisoformat(
-        text
-    )
+    kinds: dict[str, Any] = {
+        "date": datetime.date,
+        "datetime": datetime.datetime,
+        "time": datetime.time,
+    }
+    return kinds[name].fromisoformat(text)
 
 
 def _builtin_type(body: Any) -> Any:
@@ -331,8 +392,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "i": _hex,
     "f": _float,
     "t": tuple,
-    "s": set,
-    "z": frozenset,
+    "s": lambda body: set(_checked(body)),
+    "z": lambda body: frozenset(_checked(body)),
     "q": deque,
     "d": _pairs,
     "c": lambda body: complex(*map(float, body)),
@@ -346,7 +407,9 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "T": _builtin_type,
     "a": _array,
     "o": lambda body: Opaque(str(body)[:200]),
+    "h": lambda body: Digest(body) if type(body) is str else Opaque("digest"),
 }
 """By tag: long integer, special float, tuple, set, frozenset, deque, dict (list of pairs), complex, bytes, bytearray,
-range, Decimal, Fraction, timedelta, date or time, built-in type, NumPy array, opaque object."""
+range, Decimal, Fraction, timedelta, date or time, built-in type, NumPy array, opaque object, digest of a large
+value."""
 _CONTAINERS = frozenset({"t", "s", "z", "q", "d", "c", "r", "F", "td"})

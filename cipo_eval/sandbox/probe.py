@@ -12,7 +12,7 @@ from typing import Any
 from cipo_eval.errors import MissingError
 from cipo_eval.sandbox import kernel
 from cipo_eval.sandbox.launch import LAYERS, Layers, Tier, bubblewrap
-from cipo_eval.sandbox.worker import Job, Record, SandboxError, Worker
+from cipo_eval.sandbox.worker import Job, SandboxError, Worker
 
 TIER_VARIABLE = "CIPO_EVAL_SANDBOX_TIER"
 """Asks for a tier (1, 2 or 3) instead of the best one, to compare or to test."""
@@ -84,9 +84,8 @@ def probe(tier: Tier) -> Probe:
 
 def _attack(worker: Worker) -> list[str]:
     """Names of the attacks that got through; a sandbox that breaks down under them holds, but is of no use."""
-    records: list[Record] = []
     job = Job(program=_ATTACKS, kind="calls", target="all_of_them", tests=[{}], memory=_MEMORY)
-    worker.run(job, lambda _number, record, _seconds: bool(records.append(record)) or True)
+    records, _ = worker.collect(job)
     if len(records) != 2 or records[1][0] != "v":
         raise SandboxError(f"the probe did not run: {records[-1:]}")
     return [str(name).replace("_", " ") for name in records[1][1]]

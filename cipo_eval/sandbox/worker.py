@@ -91,10 +91,12 @@ class End:
     """What the test under way had printed (``stdin``)."""
 
 
+LOADED, LOADED_RECORD = b'["l"]', ["l"]
+"""The line of a program that has loaded, and its record."""
 Record = list[Any]
-OnRecord = Callable[[int, Record, float], bool]
-"""Told each record as it comes: number (0: the program is loaded), the record, processor seconds of the test; returns
-whether to go on."""
+OnRecord = Callable[[int, bytes, float], bool]
+"""Told each record as it comes: number (0: the program is loaded), the line that ``record`` reads, processor seconds of
+the test; returns whether to go on."""
 
 
 class Worker:
@@ -180,6 +182,17 @@ class Worker:
             self.close()
             raise
 
+    def collect(self, job: Job) -> tuple[list[Record], End]:
+        """All records of a job, the one of loading included."""
+        lines: list[bytes] = []
+
+        def on_record(_number: int, line: bytes, _seconds: float) -> bool:
+            lines.append(line)
+            return True
+
+        end = self.run(job, on_record)
+        return [record(line) for line in lines], end
+
     def _run(self, job: Job, on_record: OnRecord) -> End:
         protocol.write(self._in, protocol.JOB, self._encode(job))
         deadline = time.monotonic() + job.wall + GRACE
@@ -197,7 +210,7 @@ class Worker:
             rest = lines.pop()
             share = (cpu - marked) / len(lines) if lines else 0.0
             for line in lines:
-                going = number <= len(job.tests) and on_record(number, record(line), share)
+                going = number <= len(job.tests) and on_record(number, line, share)
                 number += 1
                 marked = cpu
                 if not going:

@@ -11,7 +11,10 @@ import importlib
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Verifier
 
-VERIFIERS = {"math": "cipo_eval.verifiers.math:MathVerifier"}
+VERIFIERS = {
+    "math": "cipo_eval.verifiers.math:MathVerifier",
+    "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
+}
 """Built-in verifiers by the name that task definitions use."""
 
 

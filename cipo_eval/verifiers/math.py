@@ -57,6 +57,9 @@ class MathVerifier:
             return Extraction(answer=None, state=State.NO_ANSWER if stopped else State.TRUNCATED)
         return Extraction(answer=found[0].strip(), how=found[1])
 
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        return None
+
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
         """Whether ``answer`` is right. Runs in a worker; never raises, ``failed`` says that judging broke down."""
         try:

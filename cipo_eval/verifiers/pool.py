@@ -191,14 +191,16 @@ class VerifierPool:
             settle(mode, Verdict(correct=False, state=state, detail=found.how, seconds=seconds))
             return
         options = json.dumps(dict(problem.options), sort_keys=True)
-        future = self._graded((name, problem.gold, found.answer, options, mode.value))
-        future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds)))
+        limit = self._verifier(name).seconds(problem.gold, problem.options) or self.time_limit
+        future = self._graded((name, problem.gold, found.answer, options, mode.value), limit)
+        future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds, limit)))
 
     def _verdict(
         self,
         found: Extraction,
         done: Future[tuple[Grade, float]],
         seconds: float,
+        limit: float,
     ) -> Verdict | None:
         """The verdict of a finished grading; None where the pool was closed before it."""
         try:
@@ -206,7 +208,7 @@ class VerifierPool:
         except CancelledError:
             return None
         except TimeoutError:
-            return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {self.time_limit:g} s", found)
+            return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {limit:g} s", found)
         except Exception as error:  # a fault of ours in grading, or pebble's ProcessExpired: a crashed worker
             if self._stopping:
                 return None
@@ -217,7 +219,9 @@ class VerifierPool:
             correct=grade.correct,
             state=State.CORRECT if grade.correct else State.INCORRECT,
             extracted=found.answer,
-            canonical=grade.canonical,
+            canonical=grade.canonical or None,
+            parts=grade.parts,
+            report=grade.report,
             detail=f"{found.how}; {grade.method}",
             seconds=seconds + grading_seconds,
         )
@@ -227,7 +231,7 @@ class VerifierPool:
             self._verifiers[name] = get_verifier(name)
         return self._verifiers[name]
 
-    def _graded(self, key: _Key) -> Future[tuple[Grade, float]]:
+    def _graded(self, key: _Key, limit: float) -> Future[tuple[Grade, float]]:
         """The grading of one distinct pair: a remembered one, or a new one under way in a worker."""
         with self._lock:
             known = self._memo.get(key)
@@ -239,8 +243,8 @@ class VerifierPool:
             future: Future[tuple[Grade, float]] = self._pool.schedule(
                 _grade,
                 args=key,
-                kwargs={"time_limit": self.time_limit},
-                timeout=self.time_limit,
+                kwargs={"time_limit": limit},
+                timeout=limit,
             )
             self.graded += 1
             self._memo[key] = future

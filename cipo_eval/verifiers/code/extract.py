@@ -1,0 +1,662 @@
+"""Finds the program in what a model wrote.
+
+The text is hostile and this runs in the calling process, so nothing here compiles, parses or evaluates it: lines are
+looked at one by one, in time linear in the length of the text (patterns are possessive where they repeat).
+
+A response offers programs in three ways: between ``<code>`` tags, in fenced blocks, and bare, as lines of code among
+lines of prose. Tags come before fences before bare lines, unless a later way offers something fitter; within one way
+the fittest block wins, and of equally fit ones the last, because models revise. Blocks that show a call, a test or
+some output are less fit than those that hold the program, so what follows the solution does not replace it. With an
+``entry_point`` a block may be
+
+- whole: defines it, with a body;
+- a body: goes on with the prompt's function, that is, returns outside of any function of its own;
+- partial: defines it as a stub, or only inside of something else;
+- some other code.
+
+Without one, the program reads its standard input: a block is whole if it reads and writes, partial if it does either.
+
+A chosen block may lean on others ("first a helper, then the solution"). It gets exactly those functions, classes,
+imports and constants of the other blocks whose names it uses and does not bind, put before it; never statements that
+do something, which would run twice or read input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cipo_eval.verifiers.extract import strip_think
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A program and the rule that found it."""
+
+    code: str
+    how: str
+    """``tagged``, ``fenced``, ``fenced_unclosed``, ``bare``, or ``completion`` where it continues the prompt; with
+    ``_joined`` where definitions from other blocks were put before it. In paper mode, the name of the rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """Lines that may be the program."""
+
+    lines: list[str]
+    how: str
+    python: bool = False
+    """Marked as Python."""
+    closed: bool = True
+    """Ends before the text does."""
+
+
+# --- lines of Python ------------------------------------------------------------------------------------------------
+
+_TRIPLE = ('"""', "'''")
+_TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?|#.*+|[(\[{]++|[)\]}]++|\\$""")
+_STRING_END = {
+    quote: re.compile(rf"(?:[^\\{quote[0]}]++|\\.|(?!{quote}){quote[0]})*+{quote}") for quote in _TRIPLE
+}
+
+
+class _Nesting:
+    """Whether the next line goes on with a string, a bracket or a backslash of the lines so far."""
+
+    def __init__(self) -> None:
+        self.quote = ""
+        self.depth = 0
+        self.joined = False
+
+    @property
+    def open(self) -> bool:
+        return bool(self.quote) or self.depth > 0 or self.joined
+
+    def feed(self, line: str) -> None:
+        self.joined = False
+        if not self.quote and not _TOKEN.search(line):
+            return
+        at: int | None = 0
+        while at is not None:
+            if self.quote:
+                end = _STRING_END[self.quote].match(line, at)
+                if end is None:
+                    return
+                self.quote, at = "", end.end()
+            at = self._code(line, at)
+
+    def _code(self, line: str, at: int) -> int | None:
+        """Reads on outside of strings: to where a string over several lines begins, None at the end of the line."""
+        for match in _TOKEN.finditer(line, at):
+            token = match.group()
+            if token in _TRIPLE:
+                self.quote = token
+                return match.end()
+            if token[0] in "([{":
+                self.depth += len(token)
+            elif token[0] in ")]}":
+                self.depth = max(self.depth - len(token), 0)
+            elif token == "\\":
+                self.joined = True
+        return None
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _starts(lines: Sequence[str]) -> Iterator[int]:
+    """Indices of the lines on which a statement starts: no comments, nothing within brackets or strings."""
+    nesting = _Nesting()
+    for index, line in enumerate(lines):
+        code = line.lstrip(" \t")
+        if code and code[0] not in "#)]}" and not nesting.open:
+            yield index
+        nesting.feed(line)
+
+
+_BRANCH = re.compile(r"(?:else|elif|except|finally)\b")
+
+
+def _statements(lines: Sequence[str]) -> list[list[str]]:
+    """The lines by top-level statement, each with its decorators and branches."""
+    statements: list[list[str]] = []
+    tops = {index for index in _starts(lines) if lines[index][0] not in " \t"}
+    decorated = False
+    for index, line in enumerate(lines):
+        if not statements or (index in tops and not decorated and not _BRANCH.match(line)):
+            statements.append([])
+        statements[-1].append(line)
+        if index in tops:
+            decorated = line[0] == "@"
+    return statements
+
+
+_STATEMENT = re.compile(
+    r"""[ \t]*+(?:
+      (?:async[ \t]++)?(?:def|class)[ \t]++\w++[ \t]*+[(:\[]
+    | from[ \t]++[\w.]++[ \t]++import\b
+    | import[ \t]++[\w.]++[ \t]*+(?:$|[,;\#]|as\b)
+    | (?:async[ \t]++)?(?:if|elif|while|for|with|match|case|except)\b.*[:(\[{\\]
+    | (?:else|try|finally|except)[ \t]*+:
+    | (?:return|raise|yield|assert|global|nonlocal|del)\b
+    | print[ \t]*+\(
+    )""",
+    re.VERBOSE,
+)
+_OTHER_CODE = re.compile(
+    r"""[ \t]*+(?:[#)\]}]|@\w|[rRbBfFuU]{0,2}(?:\"\"\"|''')|(?:pass|break|continue)[ \t]*+(?:$|[;#])|\[.*\bfor\b)"""
+)
+_TARGET = re.compile(r"[ \t]*+(?:[^\W\d]|[(\[]|\*\w)")
+_TWO_WORDS = re.compile(r"\w[ \t]++\w")
+_CALL = re.compile(r"[ \t]*+[^\W\d][\w.]*+[(\[]")
+_CALL_ENDS = tuple(")]}([{:,;\\\"'")
+
+
+def _is_code(line: str) -> bool:
+    """Whether a line that starts a statement is Python rather than prose."""
+    if _STATEMENT.match(line) or _OTHER_CODE.match(line):
+        return True
+    target, equals, _ = line.partition("=")
+    if equals and _TARGET.match(line) and not _TWO_WORDS.search(target.partition(":")[0]):
+        return True
+    return bool(_CALL.match(line)) and (line.rstrip().endswith(_CALL_ENDS) or "#" in line)
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------------
+
+_PYTHON = frozenset({"python", "python2", "python3", "py", "py2", "py3", "pypy", "pypy3", "cpython", "sage"})
+_UNMARKED = frozenset({"", "code", "text", "txt", "plain", "plaintext"})
+"""Marks that say nothing of the language."""
+_LANGUAGE = re.compile(r"[{. \t]*+([\w+#-]*+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    column: int
+    char: str
+    length: int
+    info: str
+
+    @property
+    def language(self) -> str:
+        found = _LANGUAGE.match(self.info)
+        return found[1].lower() if found else ""
+
+    def closes(self, opening: _Fence) -> bool:
+        """As in CommonMark: as long as the opening fence, with nothing after it, at most three columns further in."""
+        return (
+            self.char == opening.char
+            and self.length >= opening.length
+            and not self.info
+            and self.column <= opening.column + 3
+        )
+
+    def reopens(self, opening: _Fence) -> bool:
+        """A block that begins before the last one was closed; in Markdown it would be text of that block."""
+        return self.char == opening.char and self.length >= opening.length and self.info.isalnum()
+
+
+def _fence(line: str) -> _Fence | None:
+    body = line.lstrip(" \t")
+    if not body.startswith(("```", "~~~")):
+        return None
+    char = body[0]
+    info = body.lstrip(char)
+    if char == "`" and "`" in info:
+        return None
+    column = len(line[: len(line) - len(body)].expandtabs(4))
+    return _Fence(column, char, len(body) - len(info), info.strip())
+
+
+def _opening(line: str) -> _Fence | None:
+    """The fence that a line outside of blocks opens: a line of its own, or ``… the code: ```python`` at its end."""
+    fence = _fence(line)
+    if fence is None and "```" in line:
+        before, _, info = line.rpartition("```")
+        words = before.rstrip("`")
+        if info.strip().lower() in _PYTHON and "```" not in words:
+            return _Fence(len(words), "`", len(before) - len(words) + 3, info.strip())
+    return fence
+
+
+def _fenced(lines: Sequence[str]) -> list[_Block]:
+    """Fenced blocks that are marked as Python or not marked, in order."""
+    blocks: list[_Block] = []
+    opening: _Fence | None = None
+    content: list[str] = []
+
+    def end(closed: bool) -> None:
+        if opening is not None and opening.language in _PYTHON | _UNMARKED:
+            blocks.append(_fenced_block(opening, content, closed))
+
+    for line in lines:
+        fence = _fence(line) if opening else _opening(line)
+        if opening is None:
+            opening, content = fence, []
+        elif fence is not None and fence.closes(opening):
+            end(True)
+            opening = None
+        elif fence is not None and fence.reopens(opening):
+            end(False)
+            opening, content = fence, []
+        else:
+            content.append(line)
+    end(False)
+    return blocks
+
+
+def _fenced_block(opening: _Fence, content: list[str], closed: bool) -> _Block:
+    """The block; one that no line closes ends at a fence behind its last code, as in ``return x~~~``."""
+    if not closed:
+        mark = opening.char * opening.length
+        for index, line in enumerate(content):
+            if line.rstrip().endswith(mark):
+                content = [*content[:index], line.rstrip().rstrip(opening.char)]
+                closed = True
+                break
+    python = opening.language in _PYTHON
+    return _Block(lines=content, how="fenced" if closed else "fenced_unclosed", python=python, closed=closed)
+
+
+_TAG = re.compile(r"<code>|</code>|<exp>", re.IGNORECASE)
+
+
+def _tagged(lines: Sequence[str]) -> list[_Block]:
+    """What stands between ``<code>`` and ``</code>`` (DebugBench's format), as a whole and by the fences in it."""
+    text = "\n".join(lines)
+    blocks: list[_Block] = []
+    start: int | None = None
+
+    def end(content: str, closed: bool) -> None:
+        lines = content.strip("\n").split("\n")
+        blocks.append(_Block(lines=lines, how="tagged", closed=closed))
+        blocks.extend(replace(block, how="tagged") for block in _fenced(lines))
+
+    for tag in _TAG.finditer(text):
+        if tag.group().lower() == "<code>":
+            start = tag.end()
+        elif start is not None:
+            end(text[start : tag.start()], True)
+            start = None
+    if start is not None:
+        end(text[start:], False)
+    return blocks
+
+
+_UNIT = re.compile(r"(?:def|class|import|from|async)\b|@\w")
+
+
+def _bare(lines: Sequence[str]) -> list[_Block]:
+    """Runs of code among prose.
+
+    A run goes on while lines are indented deeper than its first, or as deep and code (in an indented run: anything).
+    Blank lines and comments belong to it if more code follows. A definition at the margin ends a bracket that was
+    never closed.
+    """
+    blocks: list[_Block] = []
+    run: list[str] = []
+    size, base = 0, 0
+    nesting = _Nesting()
+    for line in lines:
+        code = line.lstrip(" \t")
+        if not (run and nesting.open) or (not nesting.quote and _UNIT.match(line)):
+            if run and (not code or code[0] == "#"):
+                run.append(line)
+                continue
+            indent = len(line) - len(code)
+            if not (run and (indent > base or (indent == base and (base > 0 or _is_code(line))))):
+                if run:
+                    blocks.append(_Block(lines=run[:size], how="bare"))
+                run, base = [], indent
+                if not code or not _is_code(line):
+                    continue
+            nesting = _Nesting()
+        run.append(line)
+        size = len(run)
+        nesting.feed(line)
+    if run:
+        blocks.append(_Block(lines=run[:size], how="bare", closed=False))
+    return blocks
+
+
+# --- choice ---------------------------------------------------------------------------------------------------------
+
+_WHOLE, _BODY, _PARTIAL, _CODE = 4, 3, 2, 1
+_READS = re.compile(r"\binput[ \t]*+\(|\bstdin\b|\bopen[ \t]*+\([ \t]*+0|\bfileinput\b|\bos\.read\b")
+_WRITES = re.compile(r"\bprint\b|\bstdout\b|\bos\.write\b")
+_RETURN = re.compile(r"[ \t]*+(?:return|yield)\b")
+_FUNCTION = re.compile(r"[ \t]*+(?:async[ \t]++)?(?:def|class)\b")
+_EMPTY = re.compile(
+    r"[ \t]*+(?:$|\#|@|pass\b|\.\.\.|raise[ \t]++NotImplementedError|(?:async[ \t]++)?def\b.*:[ \t]*+$)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the program must define, and what the prompt has of it."""
+
+    definition: re.Pattern[str] | None = None
+    preamble: str = ""
+    """The prompt before the function: imports, helpers."""
+    opening: str = ""
+    """The prompt, if it breaks off within the function."""
+    indent: str = ""
+    """Indentation of the lines that would continue it."""
+
+
+def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
+    if entry_point is None:
+        return _Wanted()
+    name = re.escape(entry_point)
+    definition = re.compile(
+        rf"[ \t]*+(?:(?:async[ \t]++)?def[ \t]++{name}[ \t]*+[(\[]|class[ \t]++{name}[ \t]*+[(:\[]"
+        rf"|{name}[ \t]*+(?::[^=]*+)?=[ \t]*+lambda\b)"
+    )
+    lines = _lines(prompt or "")
+    at = next((i for i, line in enumerate(lines) if definition.match(line) and not _indent(line)), None)
+    if at is None:
+        return _Wanted(definition)
+    opening = "\n".join(lines).rstrip(" \t")
+    last = next(line for line in reversed(lines) if line.strip())
+    indent = last[: _indent(last)] + ("    " if last.rstrip().endswith(":") else "")
+    return _Wanted(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
+
+
+def _lines(text: str) -> list[str]:
+    r"""Lines as Python sees them: ``\r`` ends one, form feeds and Unicode's separators do not."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _fitness(block: _Block, wanted: _Wanted) -> int:
+    """How much a block looks like the program (see the top of this file), 0 where it holds no code."""
+    lines = [line for line in block.lines if not line.lstrip(" \t").startswith("#")]
+    if not any(line.strip() if block.python else _acts(line) for line in lines):
+        return 0
+    if wanted.definition is None:
+        code = "\n".join(lines)
+        reads, writes = _READS.search(code), _WRITES.search(code)
+        return _WHOLE if reads and writes else _PARTIAL if reads or writes else _CODE
+    base = next(_indent(line) for line in lines if line.strip())
+    places = [index for index, line in enumerate(lines) if wanted.definition.match(line)]
+    if any(_indent(lines[at]) <= base and _has_body(lines, at) for at in places[-8:]):  # few, to stay linear
+        return _WHOLE
+    if wanted.opening and not places and _returns(_first_line_restored(lines)):
+        return _BODY
+    return _PARTIAL if places else _CODE
+
+
+def _fittest(blocks: Sequence[_Block], wanted: _Wanted, stopped: bool) -> tuple[_Block | None, int]:
+    """The last of the fittest blocks. Among equals, one that was cut off gives way, and for stdin an unmarked one."""
+    found, best = None, (1, False, False)
+    for block in blocks:
+        fitness = (_fitness(block, wanted), stopped or block.closed, block.python and not wanted.definition)
+        if fitness >= best:
+            found, best = block, fitness
+    return found, best[0] if found else 0
+
+
+def _acts(line: str) -> bool:
+    """Code that does more than to set a name, which a line of a formula or of sample input may look like."""
+    return bool(_STATEMENT.match(line)) or (("(" in line or "lambda" in line) and _is_code(line))
+
+
+def _has_body(lines: Sequence[str], at: int) -> bool:
+    """Whether the definition on line ``at`` has more than a docstring, ``pass`` and comments."""
+    header = lines[at].rstrip()
+    if not _EMPTY.match(header) and not header.endswith((":", "pass", "...", "(", ",")):
+        return True  # all on one line
+    quote = ""
+    for line in lines[at + 1 :]:
+        code = line.strip()
+        if quote:
+            quote = "" if quote in code else quote
+        elif code and _indent(line) <= _indent(header) and code[0] not in ")]":
+            return False
+        elif code[:3] in _TRIPLE:
+            quote = "" if code[:3] in code[3:] else code[:3]
+        elif not _EMPTY.match(line):
+            return True
+    return False
+
+
+def _returns(lines: Sequence[str]) -> bool:
+    """Whether there is a ``return`` outside of every function that the lines define."""
+    function: int | None = None
+    for line in lines:
+        code = line.lstrip(" \t")
+        if function is not None and code and _indent(line) <= function and code[0] not in ")]":
+            function = None
+        if function is None:
+            if _RETURN.match(line):
+                return True
+            if _FUNCTION.match(line):
+                function = _indent(line)
+    return False
+
+
+# --- assembly -------------------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*+")
+_DEFINES = re.compile(r"(?:async[ \t]++)?(?:def|class)[ \t]++(\w++)")
+_ASSIGNS = re.compile(r"([^\W\d]\w*+)[ \t]*+(?::[^=]*+)?=(?!=)(.*)")
+
+
+def _head(statement: Sequence[str]) -> int:
+    """Index of the line that says what kind of statement it is, behind comments and decorators; else of the last."""
+    return next((i for i, line in enumerate(statement) if line[:1] not in ("", "#", "@", " ", "\t")), -1)
+
+
+def _names(statement: Sequence[str]) -> set[str]:
+    """What a top-level statement binds: a definition, imports, or one assigned name."""
+    head = _head(statement)
+    if found := _DEFINES.match(statement[head]) or _ASSIGNS.match(statement[head]):
+        return {found[1]}
+    if not statement[head].startswith(("import ", "from ")):
+        return set()
+    clause = " ".join(line.partition("#")[0] for line in statement[head:]).partition("import ")[2]
+    parts = clause.replace("(", " ").replace(")", " ").split(",")
+    return {part.split()[-1].partition(".")[0] for part in parts if part.split()}
+
+
+def _is_inert(statement: Sequence[str]) -> bool:
+    """Whether a statement does nothing but to bind a name; only constants may make calls (``float("inf")``)."""
+    found = _ASSIGNS.match(statement[_head(statement)])
+    if found is None:
+        return bool(_names(statement))
+    return "(" not in found[2] or (found[1].isupper() and not _READS.search(found[2]))
+
+
+def _borrowed(lines: Sequence[str], chosen: _Block, source: Sequence[_Block]) -> list[str]:
+    """The statements of other blocks that ``lines`` need: of several, the last one before, else the first after."""
+    if len(source) < 2:
+        return []
+    offered: dict[str, int] = {}
+    statements: list[list[str]] = []
+    before = True
+    for block in source:
+        if block is chosen:
+            before = False
+            continue
+        for statement in filter(_is_inert, _statements(_dedent(block.lines))):
+            for name in _names(statement):
+                if before or name not in offered:
+                    offered[name] = len(statements)
+            statements.append(statement)
+    own = {name for statement in _statements(lines) for name in _names(statement)}
+    wanted = set(_NAME.findall("\n".join(lines))) - own
+    taken: set[int] = set()
+    while wanted:
+        index = offered.get(wanted.pop())
+        if index is not None and index not in taken:
+            taken.add(index)
+            wanted.update(set(_NAME.findall("\n".join(statements[index]))) - own)
+    return [line for index in sorted(taken) for line in statements[index]]
+
+
+def _dedent(lines: list[str]) -> list[str]:
+    """The lines without the indentation that all statements share."""
+    width = min((_indent(lines[index]) for index in _starts(lines)), default=0)
+    if not width:
+        return lines
+    return [line[width:] if not line[:width].strip(" \t") else line.lstrip(" \t") for line in lines]
+
+
+def _first_line_restored(lines: list[str]) -> list[str]:
+    """The lines, the first as deep as the shallowest of the others where only it lost its indentation.
+
+    That is what stripping a completion does. A first line that opens a block may stand above all others by right.
+    """
+    starts = list(_starts(lines))
+    first, rest = starts[:1], [_indent(lines[index]) for index in starts[1:]]
+    if not rest or _indent(lines[first[0]]) >= min(rest):
+        return lines
+    if lines[first[0]].rstrip().endswith(":") and min(rest) == rest[0]:
+        return lines
+    restored = " " * min(rest) + lines[first[0]].lstrip(" \t")
+    return [*lines[: first[0]], restored, *lines[first[0] + 1 :]]
+
+
+def _as_body(lines: list[str], indent: str) -> list[str]:
+    """The lines at an indentation, whether the model kept it, dropped it or shifted it."""
+    lines = _first_line_restored(lines)
+    shallowest = min((lines[index] for index in _starts(lines)), key=_indent, default="")
+    if shallowest[: _indent(shallowest)] == indent:
+        return lines
+    body = list(_dedent(lines))
+    nesting = _Nesting()
+    for index, line in enumerate(body):
+        if line.strip() and not nesting.quote:
+            body[index] = indent + line
+        nesting.feed(line)
+    return body
+
+
+def _without_run_on(block: _Block, lines: list[str], definition: re.Pattern[str], stopped: bool) -> list[str]:
+    """The lines without what follows the definition and cannot matter to it.
+
+    Where the text was cut off, that is the last top-level statement, which is torn. In bare text, in which base models
+    run on (human-eval and evalplus stop them at words like ``print`` and ``assert``), it is all that does something.
+    """
+    statements = _statements(lines)
+    at = next(i for i, statement in enumerate(statements) if any(map(definition.match, statement)))
+    head, tail = statements[: at + 1], statements[at + 1 :]
+    if not (stopped or block.closed):
+        tail = tail[:-1]
+    if block.how == "bare":
+        tail = list(filter(_is_inert, tail))
+    return [line for statement in head + tail for line in statement]
+
+
+def _future_first(parts: Sequence[str]) -> str:
+    """The parts as one program, ``from __future__`` imports first, where Python wants them."""
+    code = "\n".join(part for part in parts if part.strip())
+    if len(parts) > 1 and "from __future__" in code:
+        lines = code.split("\n")
+        code = "\n".join(sorted(lines, key=lambda line: not line.startswith("from __future__")))
+    return code
+
+
+# --- all together ---------------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|endofmask|file_sep|repo_name|fim_\w{1,9})\|>"
+)
+
+
+def extract_program(
+    text: str,
+    *,
+    stopped: bool,
+    entry_point: str | None = None,
+    prompt: str | None = None,
+    keep_think: bool = False,
+) -> Found | None:
+    """The program in a response, None where there is nothing that could be one.
+
+    ``stopped``: the model ended by itself; else the token limit may have cut a block, and one that is whole is better.
+    ``entry_point``: the function or class that the program must define; None for a program that reads its standard
+    input. ``prompt``: code that the response may continue (HumanEval). A response that defines the function anew gets
+    what the prompt has before it: its imports and helpers.
+    """
+    visible = text if keep_think else strip_think(text)
+    lines = _lines(_CONTROL.split(visible, maxsplit=1)[0])
+    wanted = _wanted(entry_point, prompt)
+    if wanted.opening and (runs := _continuation(lines, wanted)):
+        return _completion(runs[0], runs, wanted)
+    chosen, source, fitness = None, [], 0
+    for find in (_tagged, _fenced, _bare):
+        blocks = find(lines)
+        block, value = _fittest(blocks, wanted, stopped)
+        if value > fitness:
+            chosen, source, fitness = block, blocks, value
+        if fitness == _WHOLE:
+            break
+    if chosen is None:
+        return None
+    if fitness == _BODY:
+        return _completion(chosen, source, wanted)
+    code = _dedent(chosen.lines)
+    if wanted.definition is not None and fitness == _WHOLE:
+        code = _without_run_on(chosen, code, wanted.definition, stopped)
+    borrowed = _borrowed(code, chosen, source)
+    program = "\n".join(code)
+    preamble = [] if wanted.preamble.strip() in program else [wanted.preamble]
+    if preamble or borrowed:
+        program = _future_first([*preamble, "\n".join(borrowed), program])
+    return Found(code=program, how=chosen.how + ("_joined" if borrowed else ""))
+
+
+def _continuation(lines: Sequence[str], wanted: _Wanted) -> list[_Block]:
+    """The runs of a text that starts in the middle of a function: with indented code, not the function again."""
+    start = next((line for line in lines if line.strip()), "")
+    runs = _bare(lines) if _indent(start) else []
+    if not runs or runs[0].lines[0] != start or _fitness(runs[0], wanted) not in (_BODY, _CODE):
+        return []
+    return runs
+
+
+def _completion(block: _Block, source: Sequence[_Block], wanted: _Wanted) -> Found:
+    """The prompt with the rest of its function; what a model runs on to write after that is no part of the run."""
+    run = next(iter(_bare(block.lines)), block)
+    body = _as_body(run.lines, wanted.indent)
+    borrowed = _borrowed([*_lines(wanted.opening), *body], block, source)
+    program = _future_first(["\n".join(borrowed), wanted.opening.removesuffix("\n"), "\n".join(body)])
+    return Found(code=program, how="completion_joined" if borrowed else "completion")
+
+
+# --- paper mode -----------------------------------------------------------------------------------------------------
+
+
+PAPER_RULES = ("livecodebench", "humaneval", "evalplus", "debugbench")
+
+
+def extract_paper(
+    text: str, *, rule: str, entry_point: str | None = None, prompt: str | None = None
+) -> Found | None:
+    """The program as a reference implementation takes it from the response; None where it takes nothing.
+
+    ``livecodebench``: the lines between the last two that have a fence anywhere in them, whichever of them opens a
+    block. ``humaneval``: the prompt with the response. ``evalplus``: the response where it defines the function, else
+    the prompt with it. ``debugbench``: from the first ``<code>`` to the first ``</code>``; the reference takes the
+    position of a missing tag to be -1, so without the one the first five characters are lost, without the other the
+    last one.
+    """
+    if rule == "livecodebench":
+        lines = text.split("\n")
+        fences = [index for index, line in enumerate(lines) if "```" in line]
+        code = "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else ""
+    elif rule == "humaneval":
+        code = (prompt or "") + text
+    elif rule == "evalplus":
+        definition = _wanted(entry_point, None).definition
+        whole = definition is None or any(
+            definition.match(line) and not _indent(line) for line in _lines(text)
+        )
+        code = text if whole else (prompt or "") + text
+    elif rule == "debugbench":
+        code = text[text.find("<code>") + len("<code>") : text.find("</code>")]
+    else:
+        raise ValueError(f"no rule {rule}: known are {', '.join(PAPER_RULES)}")
+    return Found(code=code, how=rule) if code else None

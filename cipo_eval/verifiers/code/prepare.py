@@ -1,0 +1,191 @@
+"""What is found out about a test set once, with its reference program, in the sandbox, and kept in the cache.
+
+For ``calls``: what the reference returns and how long it takes. For test code: which calls each test makes (so that a
+program's answers can be had in one go), and how it can be split between the program's sandbox and the judge's:
+``call`` by the calls of the function, ``expression`` by the side of each comparison that mentions the program, or not
+at all (``whole``: such verdicts are marked ``integrity: weak``, because test and program share a process).
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cipo_eval import data, testsets
+from cipo_eval.errors import MissingError
+from cipo_eval.sandbox.box import Lane
+from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.testsets import Kind, Test, TestSet
+
+VERSION = 2
+"""Of this file's contents: older ones in the cache are made anew."""
+REFERENCE_SECONDS = 120.0
+"""Processor time that the reference may take on one test."""
+JUDGE_SECONDS = 120.0
+"""Wall time of one program's test code."""
+
+
+class ReferenceError(Exception):
+    """The reference program does not do what its tests ask: the data is damaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """By test, in the order of all groups."""
+
+    expected: list[Any]
+    """``calls``: what the reference returned, in the codec's form; None where the test states it."""
+    seconds: list[float]
+    """Processor time of the reference; 0 where it was not run."""
+    calls: list[list[Mapping[str, Any]]]
+    """``code``: calls of each test."""
+    split: list[str]
+    """``code``: ``call``, ``expression`` or ``whole``."""
+
+
+@functools.lru_cache(maxsize=64)
+def prepare(reference: str, lane: Lane) -> Prepared:
+    """For the test set with this reference (``testsets.store``). Raises ``ReferenceError``, ``SandboxError``."""
+    tests = testsets.load(reference)
+    if tests.kind is Kind.STDIN or not (tests.kind is Kind.CODE or _derived(tests)):
+        count = len(flat(tests))
+        return Prepared(expected=[None] * count, seconds=[0.0] * count, calls=[], split=[])
+    path = data.cache_dir() / "prepared" / f"{reference.removeprefix('tests:')}-{VERSION}.json.gz"
+    try:
+        return Prepared(**json.loads(gzip.decompress(path.read_bytes())))
+    except (OSError, EOFError, ValueError, TypeError, zlib.error):
+        pass  # not there yet, or damaged
+    found = _derive(tests, lane) if tests.kind is Kind.CALLS else _record(tests, lane)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(found), separators=(",", ":")).encode("ascii")
+        data.write_atomically(path, gzip.compress(text, compresslevel=1))
+    except OSError as error:
+        raise MissingError(
+            f"cannot keep {path} ({error.strerror}): set CIPO_EVAL_CACHE to another folder"
+        ) from error
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def expected_lines(reference: str, lane: Lane) -> list[bytes]:
+    """By test of ``calls``, the record of a program that returns just what is expected; empty where equal forms do not
+    mean equal values (NaN, objects). Most answers of right programs are recognised by it, unread."""
+    prepared = prepare(reference, lane)
+    lines = []
+    for test, derived in zip(flat(testsets.load(reference)), prepared.expected, strict=True):
+        form = json.dumps(["v", derived if test.derive else test.expected], separators=(",", ":"))
+        lines.append(b"" if '{"f":"nan"' in form or '{"o":' in form else form.encode("ascii"))
+    return lines
+
+
+def flat(tests: TestSet) -> list[Test]:
+    """The tests of all groups, in order."""
+    return [test for group in tests.groups for test in group.tests]
+
+
+def _derived(tests: TestSet) -> bool:
+    return any(test.derive for test in flat(tests))
+
+
+def _derive(tests: TestSet, lane: Lane) -> Prepared:
+    """Runs the reference on every test whose expected result it gives."""
+    every = flat(tests)
+    asked = [number for number, test in enumerate(every) if test.derive]
+    expected: list[Any] = [None] * len(every)
+    seconds = [0.0] * len(every)
+
+    def on_record(number: int, line: bytes, cpu: float) -> bool:
+        if number == 0 and line == LOADED:
+            return True
+        told = record(line)
+        if told[0] != "v":
+            raise ReferenceError(f"the reference program fails: {told[:3]}")
+        expected[asked[number - 1]], seconds[asked[number - 1]] = told[1], cpu
+        got.append(number)
+        return True
+
+    got: list[int] = []
+    job = reference_job(tests, [call_of(every[number]) for number in asked])
+    end = lane.sample(job.program).run(job, on_record)
+    if len(got) < len(asked):
+        raise ReferenceError(
+            f"the reference program ended on test {asked[len(got)]}: {end.reason}, {end.status}"
+        )
+    return Prepared(expected=expected, seconds=seconds, calls=[], split=[])
+
+
+def reference_job(tests: TestSet, calls: Sequence[Mapping[str, Any]]) -> Job:
+    """The reference on some calls."""
+    return Job(
+        program=tests.reference or "",
+        kind="calls",
+        tests=calls,
+        target=tests.target or tests.entry_point,
+        preamble=tests.preamble,
+        cpu=(REFERENCE_SECONDS,),
+        memory=tests.memory,
+        output=1 << 30,
+    )
+
+
+def call_of(test: Test) -> dict[str, Any]:
+    """What a program is told of a test of ``calls``: never what is expected."""
+    told: dict[str, Any] = {"args": test.args}
+    if test.kwargs:
+        told["kwargs"] = dict(test.kwargs)
+    if test.ops:
+        told["ops"] = test.ops
+    if test.after is not None:
+        told["after"] = test.after
+    return told
+
+
+def judge_request(tests: TestSet, sources: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A judge's job on some of the tests."""
+    body = {
+        "reference": tests.reference or "",
+        "preamble": tests.preamble,
+        "entry_point": tests.entry_point,
+        "tests": list(sources),
+        "results": [],
+        "split": [],
+        "live": False,
+        "all": False,
+    }
+    return {**body, **more}
+
+
+def _record(tests: TestSet, lane: Lane) -> Prepared:
+    """Runs each test's code against the reference, call by call, and keeps the calls."""
+    split, calls = [], []
+    for test in flat(tests):
+        how, made = _split(tests, test.source, lane)
+        split.append(how)
+        calls.append(made)
+    return Prepared(expected=[None] * len(calls), seconds=[0.0] * len(calls), calls=calls, split=split)
+
+
+def _split(tests: TestSet, source: str, lane: Lane) -> tuple[str, list[Mapping[str, Any]]]:
+    job = reference_job(tests, [])
+    for how in ("call", "expression"):
+        with lane.sample(job.program).converse(job) as program:
+            request = judge_request(tests, [source], split=[how], live=True)
+            found = lane.judge().request(request, program.ask, JUDGE_SECONDS)
+        if isinstance(found, dict) and found.get("outcomes") == [None]:
+            return how, found["calls"][0]
+    whole = reference_job(tests, [whole_test(tests, source)])
+    records, _ = lane.sample(whole.program).collect(whole)
+    if [told[0] for told in records] != ["l", "v"]:
+        raise ReferenceError(f"the reference program does not pass its own test: {found}, {records[-1:]}")
+    return "whole", []
+
+
+def whole_test(tests: TestSet, source: str) -> dict[str, Any]:
+    """A test that cannot be split, for the program's own process."""
+    return {"source": f"candidate = {tests.entry_point}\n{source}"}

@@ -1,0 +1,117 @@
+"""Tests that are code (``assert f(2) == 4``): the program answers their calls, a judge runs them on the answers.
+
+The calls are known beforehand (``prepare``), so the program makes them all in one go, in its own sandbox. A test that
+makes another call than it made with the reference has it made then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cipo_eval.sandbox.box import Lane, outcome
+from cipo_eval.sandbox.worker import LOADED_RECORD, Conversation, Job, Record
+from cipo_eval.testsets import TestSet
+from cipo_eval.verifiers.code.prepare import (
+    JUDGE_SECONDS,
+    Prepared,
+    ReferenceError,
+    flat,
+    judge_request,
+    whole_test,
+)
+from cipo_eval.verifiers.code.verdict import ERROR, WRONG, Judgement, error_text, what_ended
+
+_DEAD: Record = ["d"]
+_Problem = Sequence[str]
+"""Type and message of what a test raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A test with the calls that it makes and the program's answers to them."""
+
+    source: str
+    split: str
+    calls: Sequence[tuple[Mapping[str, Any], Record]]
+
+
+def judge_code(lane: Lane, tests: TestSet, program: str, judgement: Judgement, prepared: Prepared) -> None:
+    """Collects the outcomes up to the first failure. Raises ``SandboxError``, ``ReferenceError``."""
+    wanted = [
+        [whole_test(tests, test.source)] if split == "whole" else list(calls)
+        for test, split, calls in zip(flat(tests), prepared.split, prepared.calls, strict=True)
+    ]
+    job = Job(
+        program=program,
+        kind="calls",
+        tests=[call for calls in wanted for call in calls],
+        target=tests.entry_point,
+        preamble=tests.preamble,
+        cpu=(tests.cpu_seconds,),
+        memory=tests.memory,
+    )
+    records, end = lane.sample(program).collect(job)
+    judgement.seconds = end.cpu
+    if not records:
+        judgement.failed(*what_ended(end))
+        return
+    if records[0] != LOADED_RECORD:
+        judgement.failed(ERROR, error_text(outcome(records[0], 0.0)))
+        return
+    answers = iter(records[1:])
+    answered = [
+        _Answered(test.source, split, [(call, next(answers, _DEAD)) for call in calls])
+        for test, split, calls in zip(flat(tests), prepared.split, wanted, strict=True)
+    ]
+    judged = iter(_run(lane, tests, [a for a in answered if a.split != "whole"], job))
+    for test in answered:
+        if test.split == "whole":
+            judgement.weak = True
+            problem = _problem(test.calls[0][1])
+        else:
+            problem = next(judged, None)
+        if problem is None:
+            judgement.passed()
+        elif problem[0] == "Died":
+            judgement.failed(*what_ended(end))
+            return
+        else:
+            kind = WRONG if problem[0] == "AssertionError" else ERROR
+            judgement.failed(kind, ": ".join(part for part in problem if part))
+            return
+
+
+def _problem(told: Record) -> _Problem | None:
+    """What a test within the program's own process raised."""
+    if told[0] == "v":
+        return None
+    return [str(part) for part in told[1:3]] if told[0] == "x" else ["Died"]
+
+
+def _run(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job) -> list[_Problem | None]:
+    """What the judge says of test after test, up to the first that fails."""
+    if not answered:
+        return []
+    request = judge_request(
+        tests,
+        [test.source for test in answered],
+        results=[test.calls for test in answered],
+        split=[test.split for test in answered],
+    )
+    with ExitStack() as stack:
+        program: list[Conversation] = []
+
+        def ask(call: Mapping[str, Any]) -> Record:
+            if not program:
+                live = lane.sample(job.program).converse(replace(job, tests=[]))
+                program.append(stack.enter_context(live))
+            return program[0].ask(call)
+
+        found = lane.judge().request(request, ask, JUDGE_SECONDS)
+    if "outcomes" not in found:
+        raise ReferenceError(f"the tests are broken: {found.get('broken')}")
+    outcomes: list[_Problem | None] = found["outcomes"]
+    return outcomes

@@ -1,0 +1,234 @@
+"""The verifier ``code``: is this program right? (docs/sandbox.md)
+
+The program runs in the sandbox and gets calls or standard input, nothing else; what it returns is compared here, or by
+the task's test code in a sandbox of its own. Limits are processor time first, so that a verdict does not depend on what
+else the machine does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cipo_eval import testsets
+from cipo_eval.errors import CipoError
+from cipo_eval.records import Extraction, Grade, Mode, Problem, State
+from cipo_eval.sandbox import codec, probe, sample
+from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
+from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.testsets import Kind, Test, TestSet
+from cipo_eval.verifiers.code import verdict
+from cipo_eval.verifiers.code.compare import Comparison, same_output
+from cipo_eval.verifiers.code.extract import extract_paper, extract_program
+from cipo_eval.verifiers.code.prepare import (
+    Prepared,
+    ReferenceError,
+    call_of,
+    expected_lines,
+    flat,
+    prepare,
+)
+from cipo_eval.verifiers.code.testcode import judge_code
+from cipo_eval.verifiers.code.verdict import CRASH, ERROR, TIMEOUT, WRONG, Judgement, what_ended
+
+GRADING_SECONDS = 3600.0
+"""Wall time after which a grading is broken. Programs are stopped long before, by the sandbox; this is for itself."""
+EVALPLUS_SECONDS = 60.0
+"""EvalPlus ends a program after the sum of its tests' limits, but at most this, and a second."""
+OUTPUT = 64 << 20
+"""Bytes of results that a program may return, beyond twice what is expected."""
+_CUT_OFF = ("length", "context")
+
+_lane: Lane | None = None
+_lock = threading.Lock()
+
+
+class CodeVerifier:
+    """Programs, judged by running them. ``Problem.gold`` refers to a test set (``testsets``)."""
+
+    name = "code"
+
+    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:
+        """The program in a completion. ``options``: ``entry_point``, ``prompt`` (code to be continued), ``think``."""
+        options = problem.options
+        stopped = finish_reason not in _CUT_OFF
+        if mode is Mode.PAPER:
+            found = extract_paper(text, rule=str(options["paper"]), prompt=options.get("prompt"))
+        else:
+            found = extract_program(
+                text,
+                stopped=stopped,
+                entry_point=options.get("entry_point"),
+                prompt=options.get("prompt"),
+                keep_think=options.get("think") == "keep",
+            )
+        if found is None or not found.code.strip():
+            return Extraction(answer=None, state=State.NO_ANSWER if stopped else State.TRUNCATED)
+        return Extraction(answer=found.code, how=found.how)
+
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        return GRADING_SECONDS
+
+    def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
+        """Runs the program on its tests, up to the first that fails. Never raises; ``failed``: no verdict."""
+        with _lock:
+            try:
+                return judge(_shared_lane(bool(options.get("allow_unsafe"))), gold, answer, mode)
+            except (CipoError, ReferenceError) as error:
+                return Grade(
+                    correct=False, canonical="", method=f"{type(error).__name__}: {error}"[:500], failed=True
+                )
+
+
+def _shared_lane(allow_unsafe: bool) -> Lane:
+    global _lane
+    if _lane is None:
+        _lane = Lane(probe.choose(allow_unsafe=allow_unsafe).tier)
+        atexit.register(_lane.close)
+    return _lane
+
+
+def judge(lane: Lane, gold: str, program: str, mode: Mode) -> Grade:
+    """The verdict on a program. Raises ``CipoError`` or ``ReferenceError`` where there is none."""
+    tests = testsets.load(gold)
+    judgement = Judgement(tests)
+    try:
+        program.encode("utf-8")
+    except UnicodeEncodeError as error:  # lone surrogates: no source file can hold them
+        judgement.failed(ERROR, f"SyntaxError: {error}")
+        return judgement.grade(lane.tier)
+    if tests.kind is Kind.STDIN:
+        _judge_stdin(lane, tests, program, mode, judgement)
+    elif tests.kind is Kind.CALLS:
+        known = prepare(gold, lane), expected_lines(gold, lane)
+        _judge_calls(lane, tests, program, mode, judgement, known)
+    else:
+        judge_code(lane, tests, program, judgement, prepare(gold, lane))
+    return judgement.grade(lane.tier)
+
+
+# --- calls -------------------------------------------------------------------------------------------------
+
+
+def _judge_calls(
+    lane: Lane,
+    tests: TestSet,
+    program: str,
+    mode: Mode,
+    judgement: Judgement,
+    known: tuple[Prepared, Sequence[bytes]],
+) -> None:
+    prepared, lines = known
+    every = flat(tests)
+    comparison = Comparison(tests.rule, mode)
+
+    def on_record(number: int, line: bytes, _seconds: float) -> bool:
+        if number == 0 and line == LOADED:
+            return True
+        at = len(judgement.outcomes)
+        if number > 0 and line == lines[at]:
+            judgement.passed()
+            return True
+        told, test = record(line), every[at]
+        expected = prepared.expected[at] if test.derive else test.expected
+        if number > 0 and told[0] == "v" and _right(comparison, told[1], expected, test):
+            judgement.passed()
+            return True
+        found = outcome(told, 0.0)
+        if found.error is not None:
+            judgement.failed(ERROR, verdict.error_text(found))
+        else:
+            judgement.failed(WRONG, actual=verdict.plain(told[1]) if told[0] == "v" else "?")
+        return False
+
+    limits = [max(tests.cpu_seconds, tests.reference_factor * seconds) for seconds in prepared.seconds]
+    total = None
+    if tests.rule["name"] == "evalplus":
+        total = _evalplus_total(tests, limits)
+    job = Job(
+        program=program,
+        kind="calls",
+        tests=[call_of(test) for test in every],
+        target=tests.target or tests.entry_point,
+        preamble=tests.preamble,
+        cpu=(tests.cpu_seconds, *limits),
+        total=total,
+        memory=tests.memory,
+        output=OUTPUT + 2 * sum(map(len, lines)),
+    )
+    end = lane.sample(program).run(job, on_record)
+    if _unfinished(judgement):
+        judgement.failed(*what_ended(end))
+    judgement.seconds = end.cpu
+
+
+def _evalplus_total(tests: TestSet, limits: Sequence[float]) -> float:
+    """EvalPlus runs each group in a process of its own; here one process runs them all, under the sum."""
+    total, at = 0.0, 0
+    for group in tests.groups:
+        total += min(EVALPLUS_SECONDS, sum(limits[at : at + len(group.tests)])) + 1
+        at += len(group.tests)
+    return total
+
+
+def _right(comparison: Comparison, value: Any, expected: Any, test: Test) -> bool:
+    try:
+        return comparison.right(
+            codec.decode(value), codec.decode(expected), [codec.decode(arg) for arg in test.args]
+        )
+    except codec.CodecError:
+        return False
+
+
+def _unfinished(judgement: Judgement) -> bool:
+    """Whether all went well, and tests are left: the program ended."""
+    return not judgement.failure and len(judgement.outcomes) < len(flat(judgement.tests))
+
+
+# --- standard input ----------------------------------------------------------------------------------------
+
+
+def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement: Judgement) -> None:
+    every = flat(tests)
+    tolerance = tests.rule.get("tolerance") if mode is Mode.FIXED else None
+
+    def right(number: int, found: Outcome) -> bool:
+        printed = found.stdout.decode("utf-8", "replace")
+        return (
+            found.error is None
+            and not found.exit_code
+            and same_output(printed, every[number].expected, tolerance)
+        )
+
+    job = Job(
+        program=program,
+        kind="stdin" if mode is Mode.FIXED else "lcb",
+        tests=[{"input": test.input} for test in every],
+        preamble=sample.LCB_PREAMBLE if mode is Mode.PAPER else "",
+        cpu=(tests.cpu_seconds,),
+        memory=tests.memory,
+    )
+    series = Series(job, right)
+    end = series.run(lane.sample(program))
+    for number, found in enumerate(series.outcomes):
+        judgement.seconds += found.seconds
+        if right(number, found):
+            judgement.passed()
+            continue
+        _stdin_failure(judgement, found)
+        return
+    if _unfinished(judgement):
+        judgement.failed(*what_ended(end))
+
+
+def _stdin_failure(judgement: Judgement, found: Outcome) -> None:
+    if found.error and found.error.startswith("time limit"):
+        judgement.failed(TIMEOUT, found.error)
+    elif found.error:
+        judgement.failed(ERROR if found.traceback else CRASH, verdict.error_text(found))
+    elif found.exit_code:
+        judgement.failed(ERROR, found.stderr.decode("utf-8", "replace"))
+    else:
+        judgement.failed(WRONG, actual=found.stdout.decode("utf-8", "replace"))
