@@ -1,11 +1,12 @@
-"""Where benchmark rows come from: a local mirror, a file beside the task, our cache, the Hugging Face hub.
+"""Where benchmark rows come from: a local mirror, a file beside the task, an installed package, our cache, the hub.
 
 Rows are plain dictionaries as the upstream file has them; what they mean is the business of ``tasks.py``. The
 cache is filled from the hub by ``pull`` and needs no network afterwards. Data files are hostile input like
 everything that is downloaded: only JSON, JSON lines and Parquet are read, nothing in them is ever executed,
 and no loading script of a data set is run.
 
-The order of places is fixed: mirror (``--data-dir``, ``CIPO_EVAL_DATA``), embedded file, cache, hub.
+The order of places is fixed: mirror (``--data-dir``, ``CIPO_EVAL_DATA``), embedded file, package, cache, hub. Files may
+be far larger than memory: they are read row by row, and only what a task's ``Transform`` leaves of a row is kept.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import errno
 import fnmatch
 import gzip
 import hashlib
+import importlib.util
 import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cipo_eval.errors import CipoError, MissingError, UsageError
 
 Row = dict[str, Any]
+Transform = Callable[[Row], Row]
+"""What a task keeps of a row: its columns, or something made of them. Its result is plain JSON."""
 
 LOCK_TIMEOUT = 600.0
 """Seconds to wait for another process that pulls the same data."""
@@ -40,17 +44,23 @@ class Source:
     """One place that a task's rows may come from."""
 
     kind: str
-    """``mirror`` (below the mirror's folder), ``embedded`` (beside the task's YAML) or ``hub``."""
+    """``mirror`` (below the mirror's folder), ``embedded`` (beside the task's YAML), ``package`` or ``hub``."""
     path: str = ""
-    """File of a mirror or an embedded source; ``.gz`` may be appended on disk."""
+    """File of a mirror, an embedded source or a package; ``.gz`` may be appended on disk."""
+    package: str = ""
+    """Installed Python package that holds the file. It is never imported."""
     repo: str = ""
     """Data set on the hub, ``owner/name``."""
     revision: str | None = None
     """Pinned commit; None: the current head, whose commit is recorded."""
     files: tuple[str, ...] = ()
     """Data files of the hub repository, as glob patterns."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Only rows with these values: column to value, or to a range of whole numbers such as ``11..510``."""
     rows: int | None = None
-    """Rows that this source has, where it differs from the task's."""
+    """Rows that this source has (after ``where``), if their number differs from the task's."""
+    form: str = ""
+    """Names the transform whose results are cached; rows that were cached in another form are pulled again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +70,7 @@ class Place:
     source: Source
     path: Path
     kind: str
-    """``mirror``, ``embedded`` or ``cache``."""
+    """``mirror``, ``embedded``, ``package`` or ``cache``."""
     revision: str | None = None
     """Commit that a cached file came from."""
     sha256: str | None = None
@@ -105,14 +115,17 @@ def locate(
 
     ``base`` is the folder of the task's YAML. Nothing is read but the cache's small index.
     """
-    mirror = mirror_dir(data_dir)
-    for kind, folder in (("mirror", mirror), ("embedded", base)):
+    folders = {"mirror": mirror_dir(data_dir), "embedded": base}
+    for kind in ("mirror", "embedded", "package"):
         for source in sources:
+            folder = _package_dir(source.package) if kind == "package" else folders[kind]
             if source.kind != kind or folder is None:
                 continue
             for path in (folder / source.path, folder / f"{source.path}.gz"):
                 if path.is_file():
                     origin = {"kind": kind, "path": source.path}
+                    if kind == "package":
+                        origin |= {"package": source.package, "version": _version(source.package)}
                     return Place(source=source, path=path, kind=kind, origin=origin)
     for source in sources:
         if source.kind == "hub" and (place := _cached(task, source)):
@@ -120,17 +133,59 @@ def locate(
     return None
 
 
-def read(place: Place, command: str | None) -> list[Row]:
-    """The rows of a place; ``command`` gets them anew. Raises ``UsageError`` for a damaged file."""
-    if place.sha256 is not None and _sha256(place.path) != place.sha256:
-        raise UsageError(f"the cached rows {place.path} are damaged: run `{command}` to fetch them again")
-    return read_rows(place.path)
+def _package_dir(package: str) -> Path | None:
+    """The folder of an installed top-level package, found without importing it."""
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0]) if folders else None
+
+
+def _version(package: str) -> str:
+    """Version of the distribution that holds a package; empty where it has none."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def read(place: Place, command: str | None, transform: Transform | None = None) -> list[Row]:
+    """What ``transform`` leaves of the rows of a place; a cached place has that already. ``command`` gets them anew.
+
+    Raises ``UsageError`` for a damaged file.
+    """
+    if place.kind == "cache":
+        if place.sha256 is not None and _sha256(place.path) != place.sha256:
+            raise UsageError(f"the cached rows {place.path} are damaged: run `{command}` to fetch them again")
+        return read_rows(place.path)
+    return list(_kept(iterate_rows(place.path), place.source, transform))
+
+
+def _kept(rows: Iterable[Row], source: Source, transform: Transform | None) -> Iterator[Row]:
+    """The wanted rows of a source, transformed, one at a time."""
+    for row in rows:
+        if all(_is_wanted(row.get(column), value) for column, value in source.where.items()):
+            yield transform(row) if transform else row
+
+
+def _is_wanted(value: Any, wanted: str) -> bool:
+    first, dots, last = wanted.partition("..")
+    if dots and first.isdecimal() and last.isdecimal():
+        return isinstance(value, int) and int(first) <= value <= int(last)
+    return str(value) == wanted
 
 
 def read_rows(path: Path) -> list[Row]:
+    """``iterate_rows`` as a list."""
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: Path) -> Iterator[Row]:
     """Rows of a ``.jsonl``, ``.json`` (a list of objects) or ``.parquet`` file; the first two may be ``.gz``.
 
-    Raises ``UsageError``, naming the file and the line, for anything that is not rows.
+    Of JSON lines, one row is in memory at a time. Raises ``UsageError``, naming the file and the line, for anything
+    that is not rows.
     """
     suffixes = path.suffixes
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else path.suffix
@@ -138,38 +193,41 @@ def read_rows(path: Path) -> list[Row]:
         raise UsageError(
             f"{path} is not a data file that is read here (.jsonl, .json, .parquet, .gz of the first two)"
         )
+    empty = True
     try:
-        rows = _parquet_rows(path) if kind == ".parquet" else _json_rows(path, lines=kind == ".jsonl")
+        for row in _parquet_rows(path) if kind == ".parquet" else _json_rows(path, lines=kind == ".jsonl"):
+            if not isinstance(row, dict):
+                raise UsageError(f"{path} does not hold one JSON object per row")
+            empty = False
+            yield row
     except (EOFError, OSError, zlib.error) as error:
         raise UsageError(
             f"{path} cannot be read ({error}): the file is cut off or damaged, get it again"
         ) from error
-    if not rows:
+    if empty:
         raise UsageError(f"{path} is empty: get the file again")
-    return rows
 
 
-def _json_rows(path: Path, *, lines: bool) -> list[Row]:
-    rows: list[Any] = []
+def _json_rows(path: Path, *, lines: bool) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(path.open("rb"))
         stream = stack.enter_context(gzip.open(plain)) if path.suffix == ".gz" else plain
-        number = 0
-        try:
-            if not lines:
-                rows = json.load(stream)
-            for line in stream:
-                number += 1
-                if line.strip():
-                    rows.append(json.loads(line))
-        except (ValueError, RecursionError) as error:  # RecursionError: a megabyte of "[" is a data file too
-            where = f"{path}, line {number}" if number else str(path)
-            raise UsageError(
-                f"{where} is not JSON ({error}): the file is cut off or damaged, get it again"
-            ) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path} does not hold one JSON object per row")
-    return rows
+        if not lines:
+            rows = _parsed(stream.read(), str(path))
+            yield from rows if isinstance(rows, list) else [None]
+            return
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield _parsed(line, f"{path}, line {number}")
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # RecursionError: a megabyte of "[" is a data file too
+        raise UsageError(
+            f"{where} is not JSON ({error}): the file is cut off or damaged, get it again"
+        ) from error
 
 
 def _parquet_rows(path: Path) -> list[Row]:
@@ -207,7 +265,8 @@ def _cached(task: str, source: Source) -> Place | None:
     folder = _folder(task)
     try:
         entry = json.loads((folder / _POINTER).read_text(encoding="utf-8"))
-        if (entry["repo"], entry["requested"]) != (source.repo, source.revision):
+        found = entry["repo"], entry["requested"], entry.get("form", "")
+        if found != (source.repo, source.revision, source.form):
             return None
         path = folder / Path(str(entry["file"])).name
         revision, sha256 = str(entry["revision"]), str(entry["sha256"])
@@ -223,14 +282,16 @@ def pull(
     task: str,
     source: Source,
     *,
-    columns: Sequence[str],
+    transform: Transform,
     check: Callable[[list[Row]], None],
     force: bool = False,
+    watch: Callable[[int], None] = lambda _: None,
 ) -> Place:
     """Fetches a hub source into the cache and returns its place; what is already there intact is kept.
 
-    ``columns`` are kept, the rest is dropped; ``check`` sees the rows before they are stored and may raise.
-    Safe with any number of processes at once: one pulls, the others wait and find it done.
+    ``transform`` is applied to each row before it is stored, so that what is cached may be far smaller than what is
+    downloaded; ``check`` sees its results before they are stored for good and may raise. ``watch`` hears how many rows
+    are done. Safe with any number of processes at once: one pulls, the others wait and find it done.
 
     Raises ``MissingError`` where the hub cannot or will not give the data, ``UsageError`` for wrong rows.
     """
@@ -244,10 +305,20 @@ def pull(
             place = _cached(task, source)
             if place and not force and _sha256(place.path) == place.sha256:
                 return place
-            rows, commit, files = _download(source)
-            rows = [{name: row[name] for name in columns if name in row} for row in rows]
-            check(rows)
-            _store(folder, source, rows, commit, files)
+            files, commit = _download(source)
+            rows = (row for path in files.values() for row in iterate_rows(path))
+            name, sha256, count = _store(folder, _kept(rows, source, transform), check, watch)
+            entry = {
+                "repo": source.repo,
+                "requested": source.revision,
+                "revision": commit,
+                "form": source.form,
+                "files": {file: _sha256(path) for file, path in files.items()},
+                "rows": count,
+                "file": name,
+                "sha256": sha256,
+            }
+            write_atomically(folder / _POINTER, (json.dumps(entry, indent=1) + "\n").encode())
     except Timeout as error:
         raise CipoError(
             f"another process has held {folder / '.lock'} for {LOCK_TIMEOUT:.0f} s: try again later"
@@ -264,37 +335,51 @@ def pull(
     return stored
 
 
-def _store(folder: Path, source: Source, rows: list[Row], commit: str, files: dict[str, str]) -> None:
-    """Rows under a name of their content, then the entry that points to them: readers see old or new."""
-    text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-    body = text.encode("utf-8", "surrogatepass")
-    sha256 = hashlib.sha256(body).hexdigest()
-    name = f"rows-{sha256[:16]}.jsonl"
-    write_atomically(folder / name, body)
-    entry = {
-        "repo": source.repo,
-        "requested": source.revision,
-        "revision": commit,
-        "files": files,
-        "rows": len(rows),
-        "file": name,
-        "sha256": sha256,
-    }
-    write_atomically(folder / _POINTER, (json.dumps(entry, indent=1) + "\n").encode())
+def _store(
+    folder: Path,
+    rows: Iterator[Row],
+    check: Callable[[list[Row]], None],
+    watch: Callable[[int], None],
+) -> tuple[str, str, int]:
+    """Rows under a name of their content, once ``check`` has passed them; their file, its SHA-256, their number.
+
+    Nothing points to the file yet: readers see what was there before, until the entry is replaced.
+    """
+    digest, count = hashlib.sha256(), 0
+    with _temporary(folder / "rows.jsonl") as (path, stream):
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, default=str) + "\n"
+            body = line.encode("utf-8", "surrogatepass")
+            digest.update(body)
+            stream.write(body)
+            count += 1
+            watch(count)
+        stream.flush()
+        os.fsync(stream.fileno())
+        check(read_rows(path) if count else [])
+        name = f"rows-{digest.hexdigest()[:16]}.jsonl"
+        path.replace(folder / name)
+    return name, digest.hexdigest(), count
 
 
 def write_atomically(path: Path, body: bytes) -> None:
     """A file with this content, or none: readers never see a part of it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _temporary(path) as (temporary, stream):
+        stream.write(body)
+        stream.flush()
+        os.fsync(stream.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file beside ``path`` to write to and to move away; what is left of it is gone at the end."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
+            yield Path(name), stream
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _sha256(path: Path) -> str:
@@ -305,8 +390,8 @@ def _sha256(path: Path) -> str:
 # --- the hub ------------------------------------------------------------------------------
 
 
-def _download(source: Source) -> tuple[list[Row], str, dict[str, str]]:
-    """Rows, resolved commit and {file: SHA-256} of a hub source; the library heeds ``HF_ENDPOINT``."""
+def _download(source: Source) -> tuple[dict[str, Path], str]:
+    """Local copies of the files of a hub source, by name, and their commit; the library heeds ``HF_ENDPOINT``."""
     if is_offline():
         raise MissingError(
             f"HF_HUB_OFFLINE is set, so {source.repo} cannot be fetched: unset it and pull again"
@@ -334,13 +419,9 @@ def _download(source: Source) -> tuple[list[Row], str, dict[str, str]]:
             f"{source.repo} at {info.sha} has no file {' or '.join(source.files)}; it has: "
             f"{', '.join(e.rfilename for e in entries) or 'none'}"
         )
-    rows: list[Row] = []
-    files = {}
     for entry, path in fetched:
         _check_content(source, entry, path)
-        rows += read_rows(path)
-        files[entry.rfilename] = _sha256(path)
-    return rows, info.sha, files
+    return {entry.rfilename: path for entry, path in fetched}, info.sha
 
 
 def _check_content(source: Source, entry: Any, path: Path) -> None:

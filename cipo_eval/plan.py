@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cipo_eval.records import AttemptKey, Problem, Sampling, fingerprint
+from cipo_eval.scope import Scope
 from cipo_eval.tasks import ProblemSet, TaskSpec, task_dir
 
 PROTOCOL = "direct"
@@ -22,6 +23,8 @@ class TaskPlan:
     samples: int
     sampling: Sampling
     limit: int | None = None
+    scope: Scope | None = None
+    """The problems that count; None: all."""
     system_prompt: str | None = None
     think: str = "strip"
     """``keep``: answers inside ``<think>`` count."""
@@ -43,8 +46,15 @@ class TaskPlan:
 
     @property
     def selected(self) -> tuple[Problem, ...]:
-        """The problems that are asked for."""
-        return self.all_problems[: self.limit]
+        """The problems that are asked for: the first of those that count."""
+        scope = self.scope
+        admitted = [p for p in self.all_problems if scope is None or scope.admits(p)]
+        return tuple(admitted[: self.limit])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Named results of the problems' tests, such as ``base`` and ``plus``."""
+        return tuple(dict.fromkeys(name for p in self.selected for name in p.options.get("parts", ())))
 
     def messages(self, problem: Problem) -> tuple[dict[str, str], ...]:
         system = ({"role": "system", "content": self.system_prompt},) if self.system_prompt else ()
@@ -66,6 +76,7 @@ class TaskPlan:
             "verifier": self.problems.spec.verifier,
             "think": self.think,
             "harness": self.harness,
+            "scope": self.scope.to_text() if self.scope else None,
             "sampling": {**sampling, "stop": list(self.sampling.stop)},
         }
 

@@ -101,7 +101,7 @@ class Run:
         self._attempts: dict[str, dict[AttemptKey, Attempt]] = {}
         for plan in self.plans:
             loaded = store.load(plan.name)
-            self._attempts[plan.name] = {key: replace(a, text="") for key, a in loaded.items()}
+            self._attempts[plan.name] = {key: _slim(a) for key, a in loaded.items()}
 
     def missing(self, plan: TaskPlan) -> list[Request]:
         """Requests for the attempts that are not on disk yet."""
@@ -213,6 +213,8 @@ class Run:
                 ks=self.ks,
                 bootstrap=self.bootstrap,
                 breakdown=plan.problems.spec.breakdown,
+                parts=plan.parts,
+                majority="maj@k" in plan.problems.spec.metrics,
             )
         except ValueError as error:  # a k above the attempts that a replayed file has at some problem
             raise UsageError(f"{plan.name}: {error}") from error
@@ -235,10 +237,10 @@ class Run:
         return found
 
     def keep(self, attempt: Attempt, progress: Progress) -> None:
-        """Writes one attempt; its text stays on disk only."""
+        """Writes one attempt; what figures do not need of it stays on disk only."""
         with self._keeping:
             self.store.append(attempt)
-            self._attempts[attempt.task][attempt.key] = replace(attempt, text="")
+            self._attempts[attempt.task][attempt.key] = _slim(attempt)
             _count(progress, attempt)
             progress.changed(progress)
 
@@ -273,7 +275,7 @@ class Run:
                 _count(progress, fresh[-1])
                 progress.changed(progress)
             self.store.replace(plan.name, fresh)
-            self._attempts[plan.name] = {a.key: replace(a, text="") for a in fresh}
+            self._attempts[plan.name] = {a.key: _slim(a) for a in fresh}
         self.store.write_info(self.info)
 
     def _check_verdicts(self) -> None:
@@ -402,6 +404,15 @@ def _attempt(
         seconds=completion.seconds,
         verdicts={mode.value: verdict for mode, verdict in verdicts.items()},
     )
+
+
+def _slim(attempt: Attempt) -> Attempt:
+    """What figures need of an attempt: neither its text nor, of reports, more than their integrity."""
+    verdicts = {
+        mode: replace(v, report={key: v.report[key] for key in ("integrity",) if key in v.report})
+        for mode, v in attempt.verdicts.items()
+    }
+    return replace(attempt, text="", verdicts=verdicts)
 
 
 def _count(progress: Progress, attempt: Attempt) -> None:

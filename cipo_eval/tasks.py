@@ -1,8 +1,8 @@
-"""Task definitions and the problems they hold.
+"""Tasks with their items: from the rows of a task's places to problems.
 
-A task is one lm-evaluation-harness YAML; what only this harness needs stands under its ``metadata: cipo:``.
-The prompt is lm-eval's own ``doc_to_text`` template, rendered here with the same engine from the document
-that the task's ``load`` function hands to lm-eval: both harnesses show a model the same text by construction.
+A task is one lm-evaluation-harness YAML (``definitions``). The prompt is lm-eval's own ``doc_to_text`` template,
+rendered here with the same engine from the document that the task's ``load`` function hands to lm-eval: both harnesses
+show a model the same text by construction.
 
 Left out on purpose: few-shot examples, choices, filters. A task that needs them is an lm-eval task only.
 """
@@ -12,81 +12,58 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cipo_eval import data
-from cipo_eval.data import Row, Source
-from cipo_eval.errors import MissingError, UsageError, nearest
-from cipo_eval.records import Problem, Sampling, fingerprint
+from cipo_eval import data, testsets
+from cipo_eval.data import Row, Source, Transform
+from cipo_eval.definitions import (
+    BOXED,
+    PREFIX,
+    Columns,
+    Feed,
+    Preset,
+    TaskSpec,
+    load_spec,
+    select,
+    task_dir,
+    task_names,
+)
+from cipo_eval.errors import CipoError, MissingError, UsageError
+from cipo_eval.readers import Item, Reader, reader, transform
+from cipo_eval.records import Problem, fingerprint
+from cipo_eval.testsets import TestSet
 
-PREFIX = "cipo_"
-"""Our tasks' names within lm-eval begin with it, so that they stand beside its own."""
-BOXED = "boxed:"
-"""Before a column's name: the gold is the last ``\\boxed`` of that column."""
+__all__ = [
+    "BOXED",
+    "PREFIX",
+    "Columns",
+    "Feed",
+    "Found",
+    "Preset",
+    "ProblemSet",
+    "TaskSpec",
+    "as_document",
+    "build",
+    "content_fingerprint",
+    "fetch_command",
+    "fetch_hint",
+    "find",
+    "from_document",
+    "load_problems",
+    "load_spec",
+    "pull",
+    "read",
+    "select",
+    "task_dir",
+    "task_names",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A named decoding setup. ``note`` says where it is from, and what of it is our own choice."""
-
-    samples: int
-    sampling: Sampling
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """Where a row holds what; of several names the first that the row has counts."""
-
-    question: tuple[str, ...]
-    gold: tuple[str, ...]
-    id: tuple[str, ...] = ()
-    context: tuple[str, ...] = ()
-    """Text that stands before the question."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Verifier option: column; set where the row has a value."""
-
-    def names(self, extra: Iterable[str] = ()) -> tuple[str, ...]:
-        """All columns that are read."""
-        gold = [name.removeprefix(BOXED) for name in self.gold]
-        names = [*self.id, *self.context, *self.question, *gold, *self.options.values(), *extra]
-        return tuple(dict.fromkeys(names))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSpec:
-    """A task's definition, without its items."""
-
-    name: str
-    lm_eval_name: str
-    description: str
-    template: str
-    """Jinja template of the user turn over the document's fields (``question``, …)."""
-    verifier: str
-    options: Mapping[str, Any]
-    """Verifier options of every problem of the task."""
-    columns: Columns
-    sources: tuple[Source, ...]
-    rows: int | None
-    """Items that the task has; None: any number."""
-    fingerprints: Mapping[str, str]
-    """Known contents: fingerprint to label, the reference one first."""
-    licence: str
-    homepage: str
-    metrics: tuple[str, ...]
-    breakdown: tuple[str, ...]
-    """Columns that become a problem's ``metadata``."""
-    presets: Mapping[str, Preset]
-    path: Path
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Content fingerprint of the reference items; None where the definition gives none."""
-        return next(iter(self.fingerprints), None)
+Companions = Mapping[str, Mapping[str, Row]]
+"""Companion: key: row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,251 +74,89 @@ class ProblemSet:
     problems: tuple[Problem, ...]
     fingerprint: str
     source: Mapping[str, Any]
-    """For ``run.json``: kind, path or repo, revision, rows, fingerprint, and which known content it is."""
+    """For ``run.json``: kind, path or repo, revision, rows, fingerprint, which known content it is; the same of
+    companions; and ``coverage``, how many rows have which tests."""
     warnings: tuple[str, ...] = ()
     """What a user must hear: results may not be comparable."""
 
-
-# --- definitions -----------------------------------------------------------------------------------------
-
-
-def task_dir() -> Path:
-    """The folder of our task definitions: within an installed package, or the checkout's ``tasks``."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "tasks_data", package.parent / "tasks"):
-        if (folder / "_cipo_math.yaml").is_file():
-            return folder
-    raise MissingError(
-        "the task definitions are not there: this installation is incomplete, install it again"
-    )
+    @property
+    def known(self) -> bool:
+        """Whether these are items that the definition knows; True also where it knows none."""
+        return not self.spec.fingerprints or self.fingerprint in self.spec.fingerprints
 
 
-def task_names() -> list[str]:
-    """Names of our tasks, without the prefix that they have in lm-eval."""
-    return sorted(path.stem.removeprefix(PREFIX) for path in task_dir().glob(f"{PREFIX}*.yaml"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Where on this machine the rows of a task are."""
+
+    place: data.Place
+    """Of its own rows."""
+    companions: Mapping[str, data.Place] = field(default_factory=dict)
+    """Of those companions that are here."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Why an optional companion could not be fetched."""
 
 
-def load_spec(name: str | Path) -> TaskSpec:
-    """The definition of one of our tasks by name, or of anybody's by the path of its YAML.
-
-    Raises ``UsageError`` for an unknown name (with the nearest ones) and for a definition that is not valid.
-    """
-    if str(name).endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UsageError(f"no task definition {path}")
-        return _load_spec(path.resolve())
-    short = str(name).removeprefix(PREFIX)
-    if short not in task_names():
-        raise UsageError(
-            f"unknown task {str(name)!r}: {nearest(short, task_names())} (or give the path of a task's YAML)"
-        )
-    return _load_spec(task_dir() / f"{PREFIX}{short}.yaml")
-
-
-def select(names: Sequence[str]) -> list[TaskSpec]:
-    """Definitions by name, path or ``all``, each once, in the given order. Names may be joined by commas."""
-    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
-    expanded = [name for part in wanted for name in (task_names() if part == "all" else [part])]
-    if not expanded:
-        raise UsageError(f"name a task, or all: {', '.join(task_names())}")
-    specs = [load_spec(name) for name in expanded]
-    return list({spec.path: spec for spec in specs}.values())
-
-
-def _load_spec(path: Path) -> TaskSpec:
-    config = _read_yaml(path)
-    reader = _Reader(path, (config.get("metadata") or {}).get("cipo"))
-    template = config.get("doc_to_text")
-    if not isinstance(template, str):
-        raise UsageError(f"{path}: doc_to_text must be a template, it is {template!r}")
-    task = config.get("task")
-    if not isinstance(task, str):
-        raise UsageError(f"{path}: task must be a name, it is {task!r}")
-    name = reader.text("name", task.removeprefix(PREFIX))
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):  # it becomes a folder of the cache
-        raise UsageError(
-            f"{path}: the name {name!r} has other characters than letters, digits, `.`, `_` and `-`"
-        )
-    columns = reader.mapping("columns")
-    known = reader.mapping("fingerprints", {})
-    return TaskSpec(
-        name=name,
-        lm_eval_name=task,
-        description=reader.text("description", ""),
-        template=template,
-        verifier=reader.text("verifier"),
-        options=reader.mapping("options", {}),
-        columns=Columns(
-            question=reader.names("question", within=columns),
-            gold=reader.names("gold", within=columns),
-            id=reader.names("id", (), within=columns),
-            context=reader.names("context", (), within=columns),
-            options=reader.mapping("options", {}, within=columns),
-        ),
-        sources=tuple(reader.source(entry) for entry in reader.list("sources")),
-        rows=reader.count("rows"),
-        fingerprints={str(key): str(label) for key, label in known.items()},
-        licence=reader.text("licence", "not stated"),
-        homepage=reader.text("homepage", ""),
-        metrics=reader.names("metrics"),
-        breakdown=reader.names("breakdown", ()),
-        presets={key: reader.preset(key, value) for key, value in reader.mapping("presets").items()},
-        path=path,
-    )
-
-
-class _Reader:
-    """Takes typed fields out of ``metadata: cipo:``; what is missing or wrong raises ``UsageError``."""
-
-    def __init__(self, path: Path, fields: Any) -> None:
-        self._path = path
-        if not isinstance(fields, dict):
-            raise UsageError(
-                f"{path} has no `metadata: cipo:` section; docs/add-a-task.md says what stands there"
-            )
-        self._fields: dict[str, Any] = fields
-
-    def _get(
-        self, key: str, kind: type | tuple[type, ...], default: Any, within: Mapping[str, Any] | None
-    ) -> Any:
-        fields = self._fields if within is None else within
-        value = fields.get(key, default)
-        if value is ... or not isinstance(value, kind):
-            what = "is missing" if value is ... else f"has a wrong form: {value!r}"
-            raise UsageError(f"{self._path}: `{key}` under `metadata: cipo:` {what} (docs/add-a-task.md)")
-        return value
-
-    def text(self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None) -> str:
-        return str(self._get(key, str, default, within)).strip()
-
-    def mapping(
-        self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = self._get(key, dict, default, within)
-        return found
-
-    def list(self, key: str) -> list[Any]:
-        found: list[Any] = self._get(key, list, ..., None)
-        return found
-
-    def names(self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        """One name or a list of names."""
-        found = self._get(key, (str, list, tuple), default, within)
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
-
-    def count(self, key: str, within: Mapping[str, Any] | None = None) -> int | None:
-        found: int | None = self._get(key, (int, type(None)), None, within)
-        return found
-
-    def source(self, entry: Any) -> Source:
-        kind = self.text("kind", within=entry) if isinstance(entry, dict) else None
-        if kind in {"mirror", "embedded"}:
-            return Source(kind=kind, path=self.text("path", within=entry), rows=self.count("rows", entry))
-        if kind == "hub":
-            return Source(
-                kind=kind,
-                repo=self.text("repo", within=entry),
-                revision=self.text("revision", "", within=entry) or None,
-                files=self.names("files", within=entry),
-                rows=self.count("rows", entry),
-            )
-        raise UsageError(f"{self._path}: a source is of kind mirror, embedded or hub, not {entry!r}")
-
-    def preset(self, name: str, entry: Any) -> Preset:
-        fields = {item.name for item in dataclasses.fields(Sampling)}
-        try:
-            values = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, **entry}
-            sampling = {key: value for key, value in values.items() if key in fields}
-            sampling["stop"] = tuple(sampling.get("stop", ()))
-            return Preset(
-                samples=values["samples"], sampling=Sampling(**sampling), note=values.get("note", "").strip()
-            )
-        except (TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{self._path}: preset {name} is not valid ({error})") from error
-
-
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A definition with its ``include``s, as lm-eval merges them; functions stay names.
-
-    lm-eval's own reader would do, but importing it takes over a second. One difference, for us only:
-    ``metadata`` is merged key by key with that of the included file instead of replacing it, so that defaults
-    can stand in a base.
-    """
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # a base chosen at run time
-        pass
-
-    Loader.add_constructor("!function", lambda _, node: str(node.value))
-    if path in seen:
-        raise UsageError(f"{path} includes itself")
-    try:
-        with path.open("rb") as stream:
-            config = yaml.load(stream, Loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not a readable task definition: {error}") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{path} is not a task definition: it holds no mapping")
-    includes = config.pop("include", [])
-    merged: dict[str, Any] = {}
-    for include in includes if isinstance(includes, list) else [includes]:
-        base = path.parent / include
-        if not base.is_file():  # a task outside the package may build on our bases by their names
-            base = task_dir() / include
-        merged = _merge(merged, _read_yaml(base, (*seen, path)))
-    return _merge(merged, config)
-
-
-def _merge(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    metadata = _merge_deep(base.get("metadata") or {}, config.get("metadata") or {})
-    return {**base, **config, "metadata": metadata}
-
-
-def _merge_deep(base: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in config.items():
-        old = merged.get(key)
-        merged[key] = _merge_deep(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-# --- items -----------------------------------------------------------------------------------------------
+# --- places ----------------------------------------------------------------------------------------------
 
 
 def load_problems(
     name: str | Path, *, data_dir: str | Path | None = None, offline: bool | None = None
 ) -> ProblemSet:
-    """A task with its items from the first place that has them (see ``data``); pulls when it may.
+    """A task with its items from the first places that have them (see ``data``); pulls what is missing when it may.
 
-    ``offline`` None: as ``HF_HUB_OFFLINE`` says. Raises ``MissingError`` where no place has them,
+    ``offline`` None: as ``HF_HUB_OFFLINE`` says. Raises ``MissingError`` where no place has what the task requires,
     ``UsageError`` for a damaged file or a wrong number of items.
     """
     spec = load_spec(name)
-    place = find(spec, data_dir)
-    if place is None and not data.is_offline(offline):
-        place = pull(spec)
-    if place is None:
+    places, notes = _places(spec, data_dir), {}
+    for feed in spec.feeds if not data.is_offline(offline) else ():
+        if feed.name not in places:
+            try:
+                if place := _pull(spec, feed, force=False):
+                    places[feed.name] = place
+            except MissingError as error:
+                if feed.required:
+                    raise
+                notes[feed.name] = str(error)
+    found = _found(spec, places, notes)
+    if found is None:
         raise MissingError(
             f"the items of {spec.name} are not here: {fetch_hint(spec)}, or point --data-dir or "
             "CIPO_EVAL_DATA at a local mirror (docs/data.md)"
         )
-    return read(spec, place)
+    return read(spec, found)
 
 
-def read(spec: TaskSpec, place: data.Place) -> ProblemSet:
-    """The problems in a place that ``find`` or ``pull`` gave. Raises ``UsageError`` for wrong or damaged rows."""
-    return build(spec, data.read(place, fetch_command(spec)), place.source, place.origin)
+def find(spec: TaskSpec, data_dir: str | Path | None = None) -> Found | None:
+    """Where on this machine the items of a task are; None where something that it requires is not."""
+    return _found(spec, _places(spec, data_dir), {})
 
 
-def find(spec: TaskSpec, data_dir: str | Path | None = None) -> data.Place | None:
-    """Where on this machine the items of a task are, or None."""
-    return data.locate(spec.name, spec.sources, spec.path.parent, data_dir)
+def _places(spec: TaskSpec, data_dir: str | Path | None) -> dict[str, data.Place]:
+    """By feed, where it is here."""
+    located = {
+        feed.name: data.locate(_folder(spec, feed), feed.sources, spec.path.parent, data_dir)
+        for feed in spec.feeds
+    }
+    return {name: place for name, place in located.items() if place}
+
+
+def _found(spec: TaskSpec, places: Mapping[str, data.Place], notes: Mapping[str, str]) -> Found | None:
+    if any(feed.required and feed.name not in places for feed in spec.feeds):
+        return None
+    companions = {feed.name: places[feed.name] for feed in spec.companions if feed.name in places}
+    return Found(place=places[spec.own.name], companions=companions, notes=notes)
+
+
+def _folder(spec: TaskSpec, feed: Feed) -> str:
+    """Where below the cache's folder a feed is kept."""
+    return f"{spec.name}/{feed.name}" if feed.name else spec.name
 
 
 def fetch_command(spec: TaskSpec) -> str | None:
     """The command that gets the items of a task; None where the hub does not have them."""
-    if not any(source.kind == "hub" for source in spec.sources):
+    if not any(source.kind == "hub" for feed in spec.feeds for source in feed.sources):
         return None
     return f"cipo-eval data pull {spec.name if spec.path.parent == task_dir() else spec.path}"
 
@@ -354,48 +169,140 @@ def fetch_hint(spec: TaskSpec) -> str:
     return f"put its file in place ({' or '.join(paths) or 'its definition names none'})"
 
 
-def pull(spec: TaskSpec, *, force: bool = False) -> data.Place | None:
-    """Fetches a task's items from the hub into the cache; None where the task has no hub source."""
-    for source in spec.sources:
-        if source.kind == "hub":
+def pull(
+    spec: TaskSpec, *, force: bool = False, watch: Callable[[int], None] = lambda _: None
+) -> Found | None:
+    """Fetches a task's rows, and those of its companions, from the hub into the cache.
 
-            def check(rows: list[Row], source: Source = source) -> None:
-                build(spec, rows, source, {"kind": "hub", "repo": source.repo})
+    None where the hub has nothing of the task. ``watch`` hears how many rows of a file are done.
+    """
+    pulled = {feed.name: _pull(spec, feed, force=force, watch=watch) for feed in spec.feeds}
+    if not any(pulled.values()):
+        return None
+    here = _places(spec, None)
+    return _found(spec, {**here, **{name: place for name, place in pulled.items() if place}}, {})
 
-            columns = spec.columns.names(spec.breakdown)
-            return data.pull(spec.name, source, columns=columns, check=check, force=force)
-    return None
+
+def _pull(
+    spec: TaskSpec, feed: Feed, *, force: bool, watch: Callable[[int], None] = lambda _: None
+) -> data.Place | None:
+    """Fetches one feed; None where the hub does not have it."""
+    source = next((source for source in feed.sources if source.kind == "hub"), None)
+    if source is None:
+        return None
+
+    def check(rows: list[Row]) -> None:
+        origin = {"kind": "hub", "repo": source.repo}
+        if feed is spec.own:
+            build(spec, rows, source, origin)
+        else:
+            _check_count(spec, feed, rows, source, origin)
+
+    folder = _folder(spec, feed)
+    if not force and feed.prepare and (place := data.locate(folder, [source], spec.path.parent)):
+        force = not _has_tests(data.read_rows(place.path))
+    return data.pull(folder, source, transform=_transform(feed), check=check, force=force, watch=watch)
 
 
-def build(spec: TaskSpec, rows: Sequence[Row], source: Source, origin: Mapping[str, Any]) -> ProblemSet:
+def _transform(feed: Feed) -> Transform:
+    if feed.prepare:
+        return transform(feed.prepare)
+    if not feed.keep:
+        return lambda row: row
+    return lambda row: {name: row[name] for name in feed.keep if name in row}
+
+
+def _has_tests(rows: Iterable[Row]) -> bool:
+    """Whether the cache still has the test sets that prepared rows refer to (in their column ``tests``)."""
+    return all(testsets.exists(name) for row in rows if isinstance(name := row.get("tests"), str))
+
+
+# --- items -----------------------------------------------------------------------------------------------
+
+
+def read(spec: TaskSpec, found: Found) -> ProblemSet:
+    """The problems in places that ``find`` or ``pull`` gave. Raises ``UsageError`` for wrong or damaged rows."""
+    command = fetch_command(spec)
+    companions: dict[str, Mapping[str, Row]] = {}
+    facts: dict[str, Any] = {}
+    warnings: list[str] = []
+    for feed in spec.companions:
+        if place := found.companions.get(feed.name):
+            rows = data.read(place, command, _transform(feed))
+            _check_count(spec, feed, rows, place.source, place.origin)
+            companions[feed.name] = {key: row for row in rows if (key := _key(feed, row))}
+            facts[feed.name] = {**place.origin, "rows": len(rows)}
+        else:
+            facts[feed.name] = None
+            reason = found.notes.get(feed.name) or f"{fetch_hint(spec)} to get it"
+            warnings.append(f"{spec.name}: without its data `{feed.name}`, {feed.without} ({reason})")
+    rows = data.read(found.place, command, _transform(spec.own))
+    origin = {**found.place.origin, "companions": facts} if facts else found.place.origin
+    problems = build(spec, rows, found.place.source, origin, companions)
+    return dataclasses.replace(problems, warnings=(*warnings, *problems.warnings))
+
+
+def build(
+    spec: TaskSpec,
+    rows: Sequence[Row],
+    source: Source,
+    origin: Mapping[str, Any],
+    companions: Companions | None = None,
+) -> ProblemSet:
     """Makes problems of rows, checks their number and ids, and says which known content they are."""
-    where = origin.get("path") or origin.get("repo")
-    expected = source.rows or spec.rows
-    if expected is not None and len(rows) != expected:
-        raise UsageError(
-            f"{spec.name}: {where} has {len(rows)} rows instead of {expected}: it is cut off or "
-            f"another data set; {fetch_hint(spec)}"
+    where = _where(origin)
+    _check_count(spec, spec.own, rows, source, origin)
+    problems: tuple[Problem, ...]
+    coverage: Counter[str] = Counter()
+    if spec.columns is not None:
+        columns = spec.columns
+        problems = tuple(
+            _problem(spec, columns, row, index, f"{where}, row {index + 1}") for index, row in enumerate(rows)
         )
-    problems = tuple(
-        _problem(spec, row, index, f"{where}, row {index + 1}") for index, row in enumerate(rows)
-    )
+        content = content_fingerprint((problem.question, problem.gold) for problem in problems)
+    else:
+        problems, content, coverage = _read_items(spec, rows, companions or {}, where)
     ids = {problem.id for problem in problems}
     if len(ids) < len(problems):
         raise UsageError(
             f"{spec.name}: {where} has rows with the same id ({len(problems) - len(ids)} too many)"
         )
-    content = content_fingerprint((problem.question, problem.gold) for problem in problems)
     label = spec.fingerprints.get(content)
     warnings = []
+    if coverage:
+        parts = "; ".join(f"{count} {what}" for what, count in coverage.most_common())
+        warnings.append(f"{spec.name}: of {len(rows)} rows {parts}")
     if label is None and spec.fingerprints:
         warnings.append(
             f"{spec.name}: the items of {where} are not the reference ones (fingerprint {content}, reference "
             f"{spec.fingerprint}): results may differ from published ones; the run records which it used"
         )
     facts = {**origin, "rows": len(rows), "fingerprint": content, "content": label or "unknown"}
+    if coverage:
+        facts["coverage"] = dict(sorted(coverage.items()))
     return ProblemSet(
         spec=spec, problems=problems, fingerprint=content, source=facts, warnings=tuple(warnings)
     )
+
+
+def _where(origin: Mapping[str, Any]) -> Any:
+    return origin.get("path") or origin.get("repo")
+
+
+def _check_count(
+    spec: TaskSpec, feed: Feed, rows: Sequence[Row], source: Source, origin: Mapping[str, Any]
+) -> None:
+    expected = source.rows or feed.rows
+    if expected is not None and len(rows) != expected:
+        raise UsageError(
+            f"{spec.name}: {_where(origin)} has {len(rows)} rows instead of {expected}: it is cut off or "
+            f"another data set; {fetch_hint(spec)}"
+        )
+
+
+def _key(feed: Feed, row: Row) -> str:
+    """What joins a row with a companion's."""
+    return _text(_first(row, feed.key))
 
 
 def content_fingerprint(items: Iterable[tuple[str, str]]) -> str:
@@ -405,8 +312,7 @@ def content_fingerprint(items: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _problem(spec: TaskSpec, row: Row, index: int, where: str) -> Problem:
-    columns = spec.columns
+def _problem(spec: TaskSpec, columns: Columns, row: Row, index: int, where: str) -> Problem:
     question, gold = _text(_first(row, columns.question)), _gold(row, columns.gold)
     if not question or not gold:
         what, names = ("question", columns.question) if not question else ("answer", columns.gold)
@@ -458,6 +364,70 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return "" if value is None else str(value)
+
+
+def _read_items(
+    spec: TaskSpec, rows: Sequence[Row], companions: Companions, where: Any
+) -> tuple[tuple[Problem, ...], str, Counter[str]]:
+    """Problems by the definition's reader, their content's fingerprint, and how many rows have which coverage.
+
+    The fingerprint covers what is asked and the tests that were really loaded (``gold`` names them by their contents).
+    """
+    read_row = reader(spec.reader)
+    problems: list[Problem] = []
+    contents: list[tuple[str, str]] = []
+    coverage: Counter[str] = Counter()
+    ids: Counter[str] = Counter()
+    for index, row in enumerate(rows):
+        item = _item(spec, read_row, row, companions, f"{where}, row {index + 1}")
+        if item.coverage:
+            coverage[item.coverage] += 1
+        if item.tests is None:
+            continue
+        ids[item.id] += 1
+        if item.repeated and ids[item.id] > 1:
+            item = dataclasses.replace(item, id=f"{item.id}/{ids[item.id]}")
+        problem = _from_item(spec, item, len(problems), f"{where}, row {index + 1}")
+        problems.append(problem)
+        shown = (f"{name} {text}" for name, text in sorted(item.shown.items()))
+        contents.append(("\n".join([item.question, *shown]), problem.gold))
+    return tuple(problems), content_fingerprint(contents), coverage
+
+
+def _item(spec: TaskSpec, read_row: Reader, row: Row, companions: Companions, where: str) -> Item:
+    matching = {
+        feed.name: found
+        for feed in spec.companions
+        if (found := companions.get(feed.name, {}).get(_key(feed, row)))
+    }
+    try:
+        return read_row(row, matching)
+    except CipoError as error:
+        raise type(error)(f"{spec.name}: {where}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise UsageError(
+            f"{spec.name}: {where} has another form than {spec.reader} reads "
+            f"({type(error).__name__}: {error}): it is damaged, or another data set"
+        ) from error
+
+
+def _from_item(spec: TaskSpec, item: Item, index: int, where: str) -> Problem:
+    gold = testsets.store(item.tests) if isinstance(item.tests, TestSet) else str(item.tests)
+    if not isinstance(item.tests, TestSet) and not testsets.exists(gold):
+        raise MissingError(f"{spec.name}: {where}: its tests are no longer in the cache: {fetch_hint(spec)}")
+    groups = [group.name for group in item.tests.groups] if isinstance(item.tests, TestSet) else []
+    parts = {"parts": groups} if len(groups) > 1 else {}
+    problem = Problem(
+        task=spec.name,
+        id=item.id,
+        index=index,
+        question=item.question,
+        prompt="",
+        gold=gold,
+        options={**spec.options, **parts, **item.options},
+        metadata={**item.shown, **item.metadata},
+    )
+    return dataclasses.replace(problem, prompt=_render(spec, as_document(problem), where))
 
 
 # --- lm-eval ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class TestSet:
 
     def to_json(self) -> dict[str, Any]:
         """Without what has its default: test sets are large."""
-        whole = asdict(self)
+        whole: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         whole["groups"] = [
             {"name": group.name, "tests": [_short(test) for test in group.tests]} for group in self.groups
         ]
@@ -146,6 +146,12 @@ def store(tests: TestSet) -> str:
                 f"cannot keep tests in {path.parent} ({error.strerror}): set CIPO_EVAL_CACHE to another folder"
             ) from error
     return f"tests:{name}"
+
+
+def exists(reference: str) -> bool:
+    """Whether the cache has the test set of this reference (not whether it is intact)."""
+    match = _REFERENCE.fullmatch(reference)
+    return match is not None and _path(match[1]).is_file()
 
 
 @functools.lru_cache(maxsize=64)

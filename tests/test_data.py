@@ -212,8 +212,9 @@ def test_a_pickle_is_never_loaded(hub: Hub, tmp_path: Path) -> None:
 def test_damaged_cache_is_named_and_mended_by_a_pull(hub: Hub, tmp_path: Path) -> None:
     serve(hub, {"test.jsonl": jsonl(ITEMS)})
     spec = tasks.load_spec(write_task(tmp_path))
-    place = tasks.pull(spec)
-    assert place is not None
+    found = tasks.pull(spec)
+    assert found is not None
+    place = found.place
     place.path.write_bytes(place.path.read_bytes()[:-40])
     with pytest.raises(UsageError, match=r"damaged: run `cipo-eval data pull /.*/tiny\.yaml`"):
         tasks.load_problems(spec.path)
@@ -348,3 +349,313 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert data.cache_dir() == Path("/x/cipo-eval")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert data.cache_dir() == Path.home() / ".cache/cipo-eval"
+
+
+# --- packages, filters, transforms -------------------------------------------------------------------------------
+
+
+def source(**fields: object) -> data.Source:
+    return data.Source(**{"kind": "mirror", "path": "a.jsonl", **fields})  # type: ignore[arg-type]
+
+
+def test_a_package_s_file_is_read_and_the_package_is_never_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "made_package"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "data/rows.jsonl.gz").write_bytes(gzip.compress(jsonl(ITEMS)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = source(kind="package", package="made_package", path="data/rows.jsonl")
+    place = data.locate("t", [one], tmp_path)
+    assert place is not None
+    assert place.kind == "package"
+    assert data.read(place, None) == ITEMS
+    assert "made_package" not in sys.modules
+    for missing in ("no_such_package", "made_package.data", "../made_package"):
+        assert data.locate("t", [source(kind="package", package=missing, path="x")], tmp_path) is None
+
+
+def test_only_wanted_rows_are_read_and_transformed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ITEMS))
+    for where, expected in (({"id": "3"}, [3]), ({"id": "3..5"}, [3, 4, 5]), ({"extra": "y"}, [])):
+        place = data.locate("t", [source(where=where)], tmp_path, tmp_path)
+        assert place is not None
+        assert data.read(place, None, lambda row: {"n": row["id"]}) == [{"n": n} for n in expected]
+
+
+PREPARED = """
+from cipo_eval import testsets
+from cipo_eval.readers import Item
+from cipo_eval.testsets import Group, Kind, Test, TestSet
+
+
+def prepare(row):
+    tests = [Test(input=text, expected=text) for text in row["tests"]]
+    return {"id": row["id"], "tests": testsets.store(TestSet(kind=Kind.STDIN, groups=(Group(name="t", tests=tests),)))}
+
+
+def read(row, companions):
+    return Item(id=str(row["id"]), question=f"Echo {row['id']}", tests=row["tests"])
+"""
+
+
+def write_prepared_task(folder: Path, monkeypatch: pytest.MonkeyPatch, form: int = 1) -> Path:
+    """A task whose rows are reduced to a reference when they are pulled, as LiveCodeBench's are."""
+    (folder / "made_reader.py").write_text(PREPARED)
+    monkeypatch.syspath_prepend(str(folder))
+    path = folder / "large.yaml"
+    path.write_text(
+        f"""
+task: my_large
+include: _cipo_code.yaml
+metadata:
+  cipo:
+    name: large
+    rows: 40
+    reader: made_reader:read
+    prepare: made_reader:prepare
+    form: {form}
+    sources: [{{kind: hub, repo: acme/tiny, files: "test*.jsonl"}}]
+"""
+    )
+    return path
+
+
+def large_rows(first: int) -> bytes:
+    """Twenty rows of a megabyte."""
+    return jsonl(
+        [{"id": n, "tests": [f"{n} {c}" + "x" * 250_000 for c in "abcd"]} for n in range(first, first + 20)]
+    )
+
+
+def test_large_rows_are_reduced_while_they_are_pulled(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty megabytes in two files: one row is in memory at a time, and the cache does not hold them a second time."""
+    import tracemalloc
+
+    from cipo_eval import testsets
+
+    serve(hub, {"test.jsonl": large_rows(0), "test2.jsonl": large_rows(20)}, lfs=True)
+    path = write_prepared_task(tmp_path, monkeypatch)
+    files = data._download(tasks.load_spec(path).sources[0])
+    monkeypatch.setattr(data, "_download", lambda _: files)  # the server has its copies in this process
+    counts: list[int] = []
+    tracemalloc.start()
+    try:
+        found = tasks.pull(tasks.load_spec(path), watch=counts.append)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert counts == list(range(1, 41))
+    assert peak < 15_000_000
+    assert found.place.path.stat().st_size < 10_000
+    hub.stop()
+    problems = tasks.load_problems(path, offline=True).problems
+    assert [p.id for p in problems] == [str(n) for n in range(40)]
+    tests = testsets.load(problems[7].gold)
+    assert [test.expected[:3] for test in tests.groups[0].tests] == ["7 a", "7 b", "7 c", "7 d"]
+
+
+def test_tests_that_are_gone_are_named_and_mended_by_a_pull(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(hub, {"test.jsonl": large_rows(0), "test2.jsonl": large_rows(20)})
+    path = write_prepared_task(tmp_path, monkeypatch)
+    before = tasks.load_problems(path)
+    next((tmp_path / "cache/tests").iterdir()).unlink()
+    with pytest.raises(MissingError, match=r"no longer in the cache: run `cipo-eval data pull"):
+        tasks.load_problems(path, offline=True)
+    tasks.pull(tasks.load_spec(path))
+    assert tasks.load_problems(path, offline=True) == before
+
+
+def test_rows_of_another_form_are_pulled_again(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(hub, {"test.jsonl": large_rows(0), "test2.jsonl": large_rows(20)})
+    tasks.load_problems(write_prepared_task(tmp_path, monkeypatch))
+    path = write_prepared_task(tmp_path, monkeypatch, form=2)
+    with pytest.raises(MissingError):
+        tasks.load_problems(path, offline=True)
+    assert len(tasks.load_problems(path).problems) == 40
+
+
+# --- companions --------------------------------------------------------------------------------------------------
+
+READER = """
+from cipo_eval.readers import Item
+from cipo_eval.testsets import Group, Kind, Test, TestSet
+
+
+def read(row, companions):
+    extra = companions.get("more", {}).get("answers", [])
+    if row["problem"] == "none":
+        return Item(id="none", question="?", tests=None, coverage="left out: no tests")
+    tests = [Test(source=f"assert f() == {answer}") for answer in [row["answer"], *extra]]
+    return Item(
+        id=str(row["id"]),
+        question=row["problem"],
+        tests=TestSet(kind=Kind.CODE, groups=(Group(name="t", tests=tuple(tests)),), entry_point="f"),
+        shown={"hint": "none"},
+        metadata={"more": bool(extra)},
+        coverage="" if extra else "without more",
+    )
+"""
+
+
+def write_companion_task(folder: Path, monkeypatch: pytest.MonkeyPatch, *, required: bool = False) -> Path:
+    (folder / "own_reader.py").write_text(READER)
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "own.jsonl").write_bytes(jsonl([*ITEMS, {"problem": "none", "id": 99}]))
+    path = folder / "own.yaml"
+    path.write_text(
+        f"""
+task: my_own
+include: _cipo_code.yaml
+doc_to_text: "{{{{question}}}} ({{{{hint}}}})"
+metadata:
+  cipo:
+    name: own
+    rows: 13
+    reader: own_reader:read
+    breakdown: [more]
+    sources: [{{kind: embedded, path: own.jsonl}}]
+    companions:
+      more:
+        key: [id, number]
+        rows: 2
+        required: {str(required).lower()}
+        without: there are fewer tests
+        sources:
+          - {{kind: mirror, path: own/more.jsonl}}
+          - {{kind: hub, repo: acme/tiny, files: more.jsonl}}
+"""
+    )
+    return path
+
+
+MORE = [{"number": 3, "answers": [7]}, {"number": "5", "answers": [8, 9]}]
+
+
+def test_companions_are_joined_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody's reader, a mirror's companion; what is missing changes the fingerprint, and the run says so."""
+    from cipo_eval import testsets
+
+    path = write_companion_task(tmp_path, monkeypatch)
+    mirror = tmp_path / "mirror/own"
+    mirror.mkdir(parents=True)
+    (mirror / "more.jsonl").write_bytes(jsonl(MORE))
+    found = tasks.load_problems(path, data_dir=mirror.parent)
+    counts = {p.id: len(testsets.load(p.gold).groups[0].tests) for p in found.problems}
+    assert counts == {**{str(n): 1 for n in range(12)}, "3": 2, "5": 3}
+    assert found.problems[0].prompt == "What is 0 + 1? (none)"
+    assert found.source["companions"]["more"]["kind"] == "mirror"
+    assert found.source["coverage"] == {"without more": 10, "left out: no tests": 1}
+    assert found.warnings == ("own: of 13 rows 10 without more; 1 left out: no tests",)
+
+    alone = tasks.load_problems(path, offline=True)
+    assert alone.fingerprint != found.fingerprint
+    assert alone.source["companions"] == {"more": None}
+    assert "there are fewer tests" in alone.warnings[0]
+    (mirror / "more.jsonl").write_bytes(jsonl(MORE[:1]))
+    with pytest.raises(UsageError, match="1 rows instead of 2"):
+        tasks.load_problems(path, data_dir=mirror.parent)
+
+
+def test_companions_are_pulled_and_may_fail(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_companion_task(tmp_path, monkeypatch)
+    without = tasks.load_problems(path)
+    assert "no such data set" in without.warnings[0]
+    with pytest.raises(MissingError, match="no such data set"):
+        tasks.load_problems(write_companion_task(tmp_path, monkeypatch, required=True))
+    with pytest.raises(MissingError, match="data pull"):
+        tasks.load_problems(path, offline=True)
+    path = write_companion_task(tmp_path, monkeypatch)
+    serve(hub, {"more.jsonl": jsonl(MORE)})
+    found = tasks.load_problems(path)
+    assert found.source["companions"]["more"]["revision"] == commit_of(0)
+    hub.stop()
+    assert tasks.load_problems(path, offline=True) == found
+    assert (tmp_path / "cache/data/own/more/source.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        ("own_reader:nothing", "no function own_reader:nothing"),
+        ("own_reader", "no function"),
+        ("no_module:f", "No module"),
+    ],
+)
+def test_readers_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, message: str
+) -> None:
+    path = write_companion_task(tmp_path, monkeypatch)
+    path.write_text(path.read_text().replace("own_reader:read", reader))
+    with pytest.raises(UsageError, match=message):
+        tasks.load_problems(path, offline=True)
+
+
+def test_rows_that_a_reader_cannot_take_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_companion_task(tmp_path, monkeypatch)
+    (tmp_path / "own.jsonl").write_bytes(jsonl([*ITEMS, {"id": 99}]))
+    with pytest.raises(UsageError, match=r"own\.jsonl, row 13 has another form.*KeyError"):
+        tasks.load_problems(path, offline=True)
+
+
+@pytest.mark.parametrize("name", ["humaneval", "mbpp", "mbpp_classic", "debugbench"])
+def test_the_hub_s_layouts_of_the_code_tasks(hub: Hub, tmp_path: Path, real_data: Path, name: str) -> None:
+    """The definitions as they are, against a hub that has the release's files in the layout of the real one."""
+    spec = tasks.load_spec(name)
+    mirror = {
+        "evalplus/humanevalplus": (
+            "humaneval/HumanEvalPlus-v0.1.10-OriginFmt.jsonl.gz",
+            "data/test-0.parquet",
+        ),
+        "evalplus/mbppplus": ("mbpp/MbppPlus-v0.2.0-OriginFmt.jsonl.gz", "data/test-0.parquet"),
+        "google-research-datasets/mbpp": ("mbpp/mbpp.jsonl", "full/test-0.parquet"),
+        "Rtian/DebugBench": ("debugbench/python3.jsonl.gz", "eval.json"),
+        "newfacade/LeetCodeDataset": (
+            "debugbench/tests_from_LeetCodeDataset.jsonl.gz",
+            "LeetCodeDataset-train.jsonl",
+        ),
+    }
+    for one in (one for feed in spec.feeds for one in feed.sources if one.kind == "hub"):
+        path, file = mirror[one.repo]
+        rows = [hub_row(name, row) for row in data.read_rows(real_data / path)]
+        rows = [row for row in rows if name != "mbpp_classic" or 11 <= row["task_id"] <= 510]
+        body = {
+            "parquet": lambda rows=rows: parquet(rows, tmp_path),
+            "json": lambda rows=rows: json.dumps(rows).encode(),
+            "jsonl": lambda rows=rows: jsonl(rows),
+        }[file.rpartition(".")[2]]()
+        hub.repos[one.repo] = Repo(commits={one.revision or "": {file: body}})
+    found = tasks.load_problems(name)
+    hub.stop()
+    assert found.fingerprint == spec.fingerprint
+    assert tasks.load_problems(name, offline=True) == found
+
+
+def hub_row(task: str, row: data.Row) -> data.Row:
+    """A row of the mirror with the columns that the hub's copy has."""
+    if task == "debugbench" and "x_category" in row:
+        return {
+            "slug": row["slug"],
+            "language": "python3",
+            "subtype": row["x_category"],
+            "question": row["description"],
+            "solution": row["oracle_code"],
+            **{name: row[name] for name in ("examples", "constraints", "level", "buggy_code")},
+        }
+    if task == "debugbench":
+        return {
+            "task_id": row["slug"],
+            "entry_point": row["entry_point"],
+            "input_output": row["input_output"],
+        }
+    return row

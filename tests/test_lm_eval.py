@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ MATH = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 
 
 def evaluate(
-    model: Any, task: str, *, metadata: dict[str, str] | None = None, **arguments: Any
+    model: Any, task: str, *, metadata: dict[str, Any] | None = None, **arguments: Any
 ) -> dict[str, dict[str, Any]]:
     """lm-eval's samples of one of our tasks, by problem id, as ``lm_eval --include_path tasks`` makes them."""
     import lm_eval
@@ -103,11 +103,69 @@ def test_real_outputs_get_the_same_verdicts(
     assert 0 < sum(ours.values()) < len(ours)
 
 
-@pytest.mark.parametrize("task", MATH)
+CODE = {
+    "humaneval": "code/Qwen2.5-Coder-1.5b-base__humaneval",
+    "mbpp": "code/Meta-Llama-3-8B-Instruct__mbpp",
+    "livecodebench": "livecodebench/o1-mini__lcb_v5",
+    "debugbench": "debugbench/gpt-4_debug_python3",
+}
+
+
+@pytest.fixture
+def _new_workers() -> Iterator[None]:
+    """Verifier processes have the environment that their fork server was started with: another test's cache."""
+    from multiprocessing import forkserver
+
+    from cipo_eval.verifiers import pool
+
+    def stop() -> None:
+        if pool._shared is not None:
+            pool._shared.close()
+            pool._shared = None
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+    stop()
+    yield
+    stop()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_new_workers")
+@pytest.mark.parametrize("task", CODE)
+def test_real_programs_get_the_same_verdicts(
+    cipo: Commands, real_data: Path, tmp_path: Path, task: str
+) -> None:
+    """The first programs that a real model wrote, run in the same sandbox from both harnesses."""
+    path, run = real_data / "model_outputs" / f"{CODE[task]}.jsonl.gz", tmp_path / "run"
+    flags = ("--allow-unmatched", "--samples", "1", "--limit", "20", "--quiet")
+    outcome = cipo("score", path, "--task", task, "--data-dir", real_data, "-o", run, *flags)
+    assert outcome.code == 0, outcome.err
+    ours = {problem: row["verdicts"]["fixed"] for (problem, _), row in attempts(run, task).items()}
+    texts = {problem: row["text"] for (problem, _), row in attempts(run, task).items()}
+    metadata = {"data_dir": str(real_data)}
+    theirs = evaluate(Recorded(texts), task, metadata=metadata, limit=20, confirm_run_unsafe_code=True)
+    assert {name: bool(sample["acc"]) for name, sample in theirs.items()} == {
+        name: verdict["correct"] for name, verdict in ours.items()
+    }
+    assert any(verdict["correct"] for verdict in ours.values())
+    for name, verdict in ours.items():
+        assert {part: bool(theirs[name][part]) for part in verdict["parts"]} == verdict["parts"]
+
+
+def test_programs_run_only_where_the_user_says_so(real_data: Path) -> None:
+    with pytest.raises(ValueError, match="confirm_run_unsafe_code"):
+        evaluate(Recorded({}), "humaneval", limit=1, metadata={"data_dir": str(real_data)})
+
+
+@pytest.mark.parametrize("task", [*MATH, *CODE])
 def test_prompts_are_the_same(real_data: Path, task: str) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}
     samples = evaluate(
-        Recorded(dict.fromkeys(problems, "")), task, limit=5, metadata={"data_dir": str(real_data)}
+        Recorded(dict.fromkeys(problems, "")),
+        task,
+        limit=5,
+        metadata={"data_dir": str(real_data)},
+        confirm_run_unsafe_code=True,
     )
     assert len(samples) == 5
     for problem, sample in samples.items():

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import tasks
+from cipo_eval import tasks, testsets
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import State, Verdict
 
 ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272, "olympiadbench": 675}
+CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
 SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
@@ -36,7 +37,7 @@ def problems(request: pytest.FixtureRequest, real_data: Path) -> tasks.ProblemSe
 
 
 def test_all_tasks_are_there_and_consistent() -> None:
-    assert set(tasks.task_names()) == {*ROWS, BUILTIN}
+    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
         assert spec.name == name
@@ -46,7 +47,7 @@ def test_all_tasks_are_there_and_consistent() -> None:
         assert spec.licence
         assert spec.metrics
         assert set(spec.presets) == {"greedy", "paper", "avg64"}
-        for source in spec.sources:
+        for source in (source for feed in spec.feeds for source in feed.sources):
             assert source.kind != "hub" or re.fullmatch("[0-9a-f]{40}", source.revision or "")
 
 
@@ -64,14 +65,27 @@ def test_presets_are_those_of_the_references() -> None:
             assert paper.sampling == greedy.sampling
 
 
+def test_presets_of_the_code_tasks_are_those_of_their_harnesses() -> None:
+    """HumanEval+ and MBPP+ as evalplus, LiveCodeBench and DebugBench as their own scripts."""
+    expected = {"humaneval": (1, 0.0, 768), "mbpp": (1, 0.0, 768), "livecodebench": (10, 0.2, 2000)}
+    for name, (samples, temperature, max_tokens) in expected.items():
+        paper = tasks.load_spec(name).presets["paper"]
+        found = paper.samples, paper.sampling.temperature, paper.sampling.max_tokens
+        assert found == (samples, temperature, max_tokens), name
+    assert tasks.load_spec("livecodebench").presets["paper"].sampling.top_p == 0.95
+    assert tasks.load_spec("debugbench").presets["paper"].sampling.max_tokens == 2000
+
+
 def test_readme_has_a_section_for_each_task_with_its_fingerprint() -> None:
     sections = re.split(r"^## ", (tasks.task_dir() / "README.md").read_text(), flags=re.MULTILINE)
     by_name = {section.split("\n", 1)[0].strip("` "): section for section in sections[1:]}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
         assert spec.fingerprint in by_name[name], name
-        for source in spec.sources:
+        assert all(known in by_name[name] for known in spec.fingerprints), name
+        for source in (source for feed in spec.feeds for source in feed.sources):
             assert source.repo in by_name[name]
+            assert (source.revision or "")[:8] in by_name[name]
 
 
 def test_unknown_names_offer_the_nearest() -> None:
@@ -97,13 +111,26 @@ def test_select() -> None:
         ("task: [", "not a readable"),
         ("include: self.yaml\ntask: x", "includes itself"),
         ("include: _cipo_math.yaml\nmetadata: {cipo: {}}", "task must be a name"),
-        ("include: _cipo_math.yaml\ntask: x\nmetadata: {cipo: {}}", "`columns`.*is missing"),
+        ("include: _cipo_math.yaml\ntask: x\nmetadata: {cipo: {}}", "either `columns` or a `reader`"),
+        (
+            "include: _cipo_math.yaml\ntask: x\nmetadata: {cipo: {columns: {}, reader: a:b}}",
+            "`question`.*is missing",
+        ),
+        (
+            "include: _cipo_code.yaml\ntask: x\n"
+            "metadata: {cipo: {reader: a:b, sources: [], companions: {../x: {key: k, sources: []}}}}",
+            "companion '../x'",
+        ),
+        (
+            "include: _cipo_code.yaml\ntask: x\nmetadata: {cipo: {reader: a:b, sources: [], scope: {start: 1}}}",
+            "'1' is not a day",
+        ),
         ("include: _cipo_math.yaml\ntask: x\nmetadata: {cipo: {name: ../../x}}", "the name '../../x'"),
         ("include: _cipo_math.yaml\ntask: x\nmetadata: {cipo: {columns: 1}}", "`columns`.*wrong form"),
         (
             "include: _cipo_math.yaml\ntask: x\n"
             "metadata: {cipo: {columns: {question: q, gold: a}, sources: [{kind: ftp}]}}",
-            "mirror, embedded or hub",
+            "mirror, embedded, package or hub",
         ),
         (
             "include: _cipo_math.yaml\ntask: x\n"
@@ -257,11 +284,15 @@ def test_templates_reach_no_python_and_no_undefined_names(tmp_path: Path) -> Non
             tasks.load_problems(make_task(tmp_path, rows, template=template))
 
 
-def test_the_guide_to_adding_a_task_works(tmp_path: Path) -> None:
+def test_the_guide_to_adding_a_task_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Does what docs/add-a-task.md says, with the files that stand in it."""
     guide = (Path(__file__).resolve().parent.parent / "docs" / "add-a-task.md").read_text()
     blocks = re.findall(r"^`([\w.]+)`:\n\n```\w*\n(.*?)^```", guide, flags=re.MULTILINE | re.DOTALL)
-    assert {name for name, _ in blocks} == {"capitals.jsonl", "cipo_capitals.yaml"}
+    answers, tests = (
+        {"capitals.jsonl", "cipo_capitals.yaml"},
+        {"squares.jsonl", "squares_reader.py", "cipo_squares.yaml"},
+    )
+    assert {name for name, _ in blocks} == answers | tests
     for name, text in blocks:
         (tmp_path / name).write_text(text)
     found = tasks.load_problems(tmp_path / "cipo_capitals.yaml")
@@ -270,13 +301,22 @@ def test_the_guide_to_adding_a_task_works(tmp_path: Path) -> None:
     assert found.problems[0].prompt.startswith(found.problems[0].question)
     assert found.spec.presets["greedy"].samples == 1, "defaults come from the base"
 
-    for name in ("_cipo_math.yaml", "cipo_math.py"):
+    for name in ("_cipo_math.yaml", "cipo_tasks.py"):
         (tmp_path / name).write_text((tasks.task_dir() / name).read_text())
     prompts = [
         lm_eval_task(tmp_path, "cipo_capitals").doc_to_text(doc)
         for doc in eval_docs(tmp_path, "cipo_capitals")
     ]
     assert prompts == [p.prompt for p in found.problems]
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = tasks.load_problems(tmp_path / "cipo_squares.yaml")
+    assert [p.id for p in code.problems] == ["square", "cube"]
+    cases = [test for p in code.problems for test in testsets.load(p.gold).groups[0].tests]
+    assert [(test.args, test.expected, test.public) for test in cases][:2] == [
+        ([2], 4, True),
+        ([-3], 9, False),
+    ]
 
 
 # --- lm-eval -------------------------------------------------------------------------------------------------------
@@ -293,14 +333,15 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
     return lm_eval_task(folder, name, **metadata).eval_docs
 
 
-@pytest.mark.parametrize("name", [*ROWS, BUILTIN])
+@pytest.mark.parametrize("name", [*ROWS, *CODE, BUILTIN])
 def test_lm_eval_renders_the_same_prompts(real_data: Path, name: str) -> None:
     ours = tasks.load_problems(name, data_dir=real_data)
+    wanted = [p for p in ours.problems if ours.spec.scope is None or ours.spec.scope.admits(p)]
     theirs = lm_eval_task(tasks.task_dir(), f"cipo_{name}", data_dir=str(real_data))
     docs = list(theirs.eval_docs)
-    assert [theirs.fewshot_context(doc, 0) for doc in docs] == [p.prompt for p in ours.problems]
-    assert [theirs.doc_to_target(doc) for doc in docs] == [p.gold for p in ours.problems]
-    for doc, problem in zip(docs, ours.problems, strict=True):
+    assert [theirs.fewshot_context(doc, 0) for doc in docs] == [p.prompt for p in wanted]
+    assert [theirs.doc_to_target(doc) for doc in docs] == [p.gold for p in wanted]
+    for doc, problem in zip(docs, wanted, strict=True):
         back = tasks.from_document(doc)
         assert (back.id, back.index, back.gold, back.options) == (
             problem.id,
@@ -328,6 +369,27 @@ def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) 
     shares = {"acc": 0.25, "no_answer": 0.25, "verifier_failed": 0.25}
     assert task.process_results(doc, [texts]) == shares
     assert task.process_results(doc, ["correct"]) == {"acc": 1.0, "no_answer": 0.0, "verifier_failed": 0.0}
+
+
+def test_process_results_gives_shares_of_parts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample without a program has failed in every part; the others say themselves."""
+    from cipo_eval.verifiers import pool
+
+    verdicts = {
+        "both": Verdict(correct=True, state=State.CORRECT, parts={"base": True, "plus": True}),
+        "base": Verdict(correct=False, state=State.INCORRECT, parts={"base": True, "plus": False}),
+        "none": Verdict(correct=False, state=State.NO_ANSWER),
+    }
+
+    class FakePool:
+        def verify(self, _verifier: str, _problem: Any, text: str, *_: Any) -> Verdict:
+            return verdicts[text]
+
+    monkeypatch.setattr(pool, "shared_pool", FakePool)
+    task = lm_eval_task(tasks.task_dir(), "cipo_humaneval", data_dir=str(real_data))
+    shares = task.process_results(task.eval_docs[0], [["both", "base", "none", "none"]])
+    assert shares == {"acc": 0.25, "base": 0.5, "plus": 0.25, "no_answer": 0.5, "verifier_failed": 0.0}
+    assert set(shares) <= set(task.aggregation())
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import CipoError, MissingError
 
 if TYPE_CHECKING:
-    from cipo_eval.tasks import TaskSpec
+    from cipo_eval.tasks import Found, TaskSpec
 
 app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks.")
 
@@ -51,8 +51,13 @@ def pull(
     specs = select(tasks)
     for spec in specs:
         try:
-            place = fetch(spec, force=force)  # the hub library shows its own progress bars
-            checks.append(_check(spec, place) if place else _embedded(spec))
+            with console.status(f"{spec.name} …") as status:  # the hub library shows its own progress bars
+
+                def watch(rows: int, status: Any = status, name: str = spec.name) -> None:
+                    status.update(f"{name}: {rows} rows")
+
+                found = fetch(spec, force=force, watch=watch)
+            checks.append(_check(spec, found) if found else _embedded(spec))
         except CipoError as error:
             if len(specs) == 1:
                 raise
@@ -82,9 +87,9 @@ def check(
     console = Console(stderr=True, quiet=quiet)
     checks = []
     for spec in select(tasks):
-        place = find(spec, data_dir)
-        if place:
-            checks.append(_check(spec, place))
+        found = find(spec, data_dir)
+        if found:
+            checks.append(_check(spec, found))
         else:
             checks.append(Check(task=spec.name, status="missing", detail=fetch_hint(spec)))
         if not json:
@@ -97,22 +102,23 @@ def check(
             raise kind(f"{status}: {', '.join(names)}{hint}")
 
 
-def _check(spec: TaskSpec, place: Any) -> Check:
+def _check(spec: TaskSpec, found: Found) -> Check:
     from cipo_eval.tasks import read
 
     try:
-        found = read(spec, place)
+        problems = read(spec, found)
     except CipoError as error:
-        return Check(task=spec.name, status="failed", source=place.origin, detail=str(error))
+        return Check(task=spec.name, status="failed", source=found.place.origin, detail=str(error))
     # a file of a pinned commit cannot have been changed; any other with unknown content may have been
-    pinned = place.kind == "cache" and place.source.revision is not None
+    places = [found.place, *found.companions.values()]
+    pinned = all(place.kind == "cache" and place.source.revision is not None for place in places)
     return Check(
         task=spec.name,
-        status="ok" if not found.warnings else "other" if pinned else "failed",
-        rows=len(found.problems),
-        fingerprint=found.fingerprint,
-        source=dict(found.source),
-        detail=" ".join(found.warnings),
+        status="ok" if problems.known else "other" if pinned else "failed",
+        rows=len(problems.problems),
+        fingerprint=problems.fingerprint,
+        source=dict(problems.source),
+        detail=" ".join(problems.warnings),
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cipo_eval.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from cipo_eval.scope import Scope
+    from cipo_eval.tasks import ProblemSet
 
 
 class ModeFlag(StrEnum):
@@ -85,6 +91,38 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Only the first N problems of each task.", rich_help_panel=SCOPE),
 ]
+LcbStart = Annotated[
+    str | None,
+    typer.Option(
+        "--lcb-start",
+        help="LiveCodeBench: first day that counts (default 2024-08-01).",
+        rich_help_panel=SCOPE,
+    ),
+]
+LcbEnd = Annotated[
+    str | None,
+    typer.Option(
+        "--lcb-end",
+        help="LiveCodeBench: first day that no longer counts (default 2025-05-01).",
+        rich_help_panel=SCOPE,
+    ),
+]
+LcbPlatform = Annotated[
+    str | None,
+    typer.Option(
+        "--lcb-platform",
+        help="LiveCodeBench: leetcode, atcoder, codeforces, comma-separated.",
+        rich_help_panel=SCOPE,
+    ),
+]
+LcbDifficulty = Annotated[
+    str | None,
+    typer.Option(
+        "--lcb-difficulty",
+        help="LiveCodeBench: easy, medium, hard, comma-separated.",
+        rich_help_panel=SCOPE,
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run directory.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool,
@@ -137,6 +175,47 @@ Ks = Annotated[
         "--k", help="The k of pass@k, comma-separated (default: 1,2,4,…,n).", rich_help_panel=SCORING
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The flags that choose problems of tasks with a window of dates (LiveCodeBench)."""
+
+    start: str | None
+    end: str | None
+    platform: str | None
+    difficulty: str | None
+
+    def scopes(self, problem_sets: Sequence[ProblemSet]) -> list[Scope | None]:
+        """What counts of each task: the flags, and the task's own scope where they are silent.
+
+        Raises ``UsageError`` where no task has a scope that the flags could change, or nothing is left of one.
+        """
+        if self != NO_WINDOW and not any(problems.spec.scope for problems in problem_sets):
+            raise UsageError(
+                "--lcb-start, --lcb-end, --lcb-platform and --lcb-difficulty need a task with dates"
+            )
+        return [self._scope(problems) for problems in problem_sets]
+
+    def _scope(self, problems: ProblemSet) -> Scope | None:
+        scope = problems.spec.scope
+        if scope is None:
+            return None
+        only = dict(scope.only)
+        for column, flag in (("platform", self.platform), ("difficulty", self.difficulty)):
+            if flag is None:
+                continue
+            known = {str(p.metadata.get(column)) for p in problems.problems}
+            if unknown := [name for name in names(flag) if name not in known]:
+                raise UsageError(f"--lcb-{column} {unknown[0]}: {nearest(unknown[0], known)}")
+            only[column] = tuple(names(flag))
+        found = replace(scope, start=self.start or scope.start, end=self.end or scope.end, only=only)
+        if not any(found.admits(p) for p in problems.problems):
+            raise UsageError(f"no problem of {problems.spec.name} is in {found.to_text()}")
+        return found
+
+
+NO_WINDOW = Window(start=None, end=None, platform=None, difficulty=None)
 
 
 def names(value: str) -> list[str]:

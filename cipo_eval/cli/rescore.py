@@ -77,6 +77,7 @@ def _plan(
     """The task as the run had it, with the data of now (whose fingerprint must be the same)."""
     from cipo_eval.plan import TaskPlan
     from cipo_eval.records import Sampling
+    from cipo_eval.scope import Scope
     from cipo_eval.tasks import load_problems
 
     problems = load_problems(task["definition"], data_dir=data_dir)
@@ -91,6 +92,7 @@ def _plan(
         samples=task["samples"],
         sampling=Sampling(**{**task["sampling"], "stop": tuple(task["sampling"]["stop"])}),
         limit=task["limit"],
+        scope=Scope.from_text(task["scope"]) if task.get("scope") else None,
         system_prompt=task["system_prompt"],
         think=think.value if think else task["think"],
         harness=harness.value if harness else task["harness"],

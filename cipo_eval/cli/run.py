@@ -44,6 +44,10 @@ def run(
     config: o.Config = None,  # noqa: ARG001  read by its callback
     data_dir: o.DataDir = None,
     limit: o.Limit = None,
+    lcb_start: o.LcbStart = None,
+    lcb_end: o.LcbEnd = None,
+    lcb_platform: o.LcbPlatform = None,
+    lcb_difficulty: o.LcbDifficulty = None,
     samples: Annotated[
         int | None, typer.Option("--samples", "-n", help="Attempts per problem.", rich_help_panel=o.DECODING)
     ] = None,
@@ -133,10 +137,11 @@ def run(
         stop=tuple(stop) if stop else None,
     )
     plans = []
-    for name in o.names(tasks):
-        problems = load_problems(name, data_dir=data_dir)
+    found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
+    window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
+    for problems, scope in zip(found, window.scopes(found), strict=True):
         count, sampling = decoding.resolve(preset, problems.spec.presets)
-        asked = TaskPlan(problems=problems, samples=count, sampling=sampling, limit=limit)
+        asked = TaskPlan(problems=problems, samples=count, sampling=sampling, limit=limit, scope=scope)
         plans.append(
             replace(asked, system_prompt=system_prompt, think=think.value, harness=harness and harness.value)
         )

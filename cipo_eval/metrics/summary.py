@@ -39,6 +39,8 @@ def summarise(
     bootstrap: int = RESAMPLES,
     seed: int = 0,
     breakdown: Sequence[str] = BREAKDOWN,
+    parts: Sequence[str] = (),
+    majority: bool = True,
 ) -> dict[str, Any]:
     """All figures of one turn of one protocol on one task, as plain JSON values (docs/metrics.md lists the
     keys).
@@ -46,7 +48,8 @@ def summarise(
     ``problems_meta`` has the metadata of every problem that was asked for, by problem id; those without
     attempts are counted as ``unattempted`` and enter no figure. ``ks`` are the k of pass@k and maj@k, by
     default 1, 2, 4, … and the fewest attempts at a problem. ``bootstrap`` is the number of resamples,
-    ``seed`` fixes them.
+    ``seed`` fixes them. ``parts`` are named results to report beside the main one (those that verdicts name are
+    reported too); without ``majority`` there is no maj@k, where answers do not vote (programs).
 
     Raises ``ValueError`` for a k above the fewest attempts, and where the attempts are not what is asked for:
     none at all, another task's or unknown problems', the same one twice, several protocols or turns, not
@@ -74,7 +77,8 @@ def summarise(
         "unattempted": len(problems_meta) - len(groups),
         "attempts": int(n.sum()),
         "samples_per_problem": {"min": fewest, "max": int(n.max())},
-        "metrics": _metrics(groups, n, correct, ks, resampling),
+        "metrics": _metrics(groups, n, correct, ks, resampling, majority),
+        **_parts(groups, n, ks, resampling, parts),
         **_outcomes([pair for group in groups.values() for pair in group]),
         "variance": {"attempt": split.attempt.to_json(), "mean": split.mean.to_json()},
         "intervals": intervals,
@@ -113,18 +117,50 @@ def _metrics(
     correct: NDArray[np.int64],
     ks: Sequence[int],
     resampling: ClusterBootstrap,
+    with_majority: bool,
 ) -> dict[str, Any]:
     """Every figure by name, with the intervals from one set of resamples."""
-    scores = {f"pass@{k}": pass_at_k(n, correct, k) for k in ks}
-    scores["avg@n"] = scores["pass@1"]
+    scores = _pass_scores(n, correct, ks)
     notes: dict[str, dict[str, bool]] = {}
-    if voting := [k for k in ks if k > 1]:  # one vote is no majority: maj@1 is pass@1
+    if with_majority and (voting := [k for k in ks if k > 1]):  # one vote is no majority: maj@1 is pass@1
         votes = [[(label(verdict), verdict.correct) for _, verdict in group] for group in groups.values()]
         majority = majority_at_k(votes, voting, seed=resampling.seed)
         scores |= {f"maj@{k}": majority.scores[k] for k in voting}
         notes = {f"maj@{k}": {"exact": majority.exact} for k in voting}
     estimates = zip(scores, resampling.means(list(scores.values())), strict=True)
     return {name: {**estimate.to_json(), **notes.get(name, {})} for name, estimate in estimates}
+
+
+def _pass_scores(
+    n: NDArray[np.int64], correct: NDArray[np.int64], ks: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """Problem scores of pass@k and avg@n."""
+    scores = {f"pass@{k}": pass_at_k(n, correct, k) for k in ks}
+    return {**scores, "avg@n": scores["pass@1"]}
+
+
+def _parts(
+    groups: Mapping[str, Sequence[Judged]],
+    n: NDArray[np.int64],
+    ks: Sequence[int],
+    resampling: ClusterBootstrap,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """pass@k and avg@n of each named part, from the same resamples as the main figures; nothing where there is none.
+
+    A verdict without a part says of it what it says of the whole: there was no program to judge, or the problem's
+    tests have no such part.
+    """
+    judged = [verdict for group in groups.values() for _, verdict in group]
+    tables: dict[str, Any] = {}
+    for name in dict.fromkeys([*names, *(part for verdict in judged for part in verdict.parts)]):
+        right = [
+            sum(verdict.parts.get(name, verdict.correct) for _, verdict in group) for group in groups.values()
+        ]
+        scores = _pass_scores(n, np.array(right), ks)
+        estimates = resampling.means(list(scores.values()))
+        tables[name] = {key: figure.to_json() for key, figure in zip(scores, estimates, strict=True)}
+    return {"parts": tables} if tables else {}
 
 
 def label(verdict: Verdict) -> str | None:
@@ -137,10 +173,12 @@ def _outcomes(judged: Sequence[Judged]) -> dict[str, Any]:
     total = len(judged)
     states = Counter(verdict.state for _, verdict in judged)
     cut = sum(attempt.finish_reason in ("length", "context") for attempt, _ in judged)
+    weak = sum(verdict.report.get("integrity") == "weak" for _, verdict in judged)
     return {
         "states": {state.value: states[state] for state in State},
         "state_shares": {state.value: round(states[state] / total, 10) for state in State},
         "truncated": round(cut / total, 10),
+        **({"weak_integrity": weak} if weak else {}),
         "tokens": {
             "prompt": _amount(attempt.prompt_tokens for attempt, _ in judged),
             "completion": _amount(attempt.completion_tokens for attempt, _ in judged),

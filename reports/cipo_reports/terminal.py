@@ -52,7 +52,8 @@ def render(results: Mapping[str, Any], console: Console, *, breakdown: bool = Fa
     if not rows:
         console.print("No results: no task has been scored.")
         return
-    _print_table(console, _columns([*rows, *_macro(rows)]), section=len(rows))
+    shown = _with_parts(rows)
+    _print_table(console, _columns([*shown, *_macro(rows)]), section=len(shown))
     if breakdown:
         for row in rows:
             _print_breakdown(console, row)
@@ -65,6 +66,19 @@ def _rows(results: Mapping[str, Any]) -> Iterator[Row]:
         for mode in ("fixed", "paper"):
             if mode in entry:
                 yield task, mode, entry[mode]
+
+
+def _with_parts(rows: Sequence[Row]) -> list[Row]:
+    """Each row, and after it one for each named part of its result (``humaneval base``), with the figures it has."""
+    shown: list[Row] = []
+    for task, mode, block in rows:
+        shown.append((task, mode, block))
+        sizes = {
+            key: block[key] for key in ("problems", "samples_per_problem", "unattempted") if key in block
+        }
+        for name, metrics in block.get("parts", {}).items():
+            shown.append((f"{task} {name}", mode, {**sizes, "metrics": metrics}))
+    return shown
 
 
 def _macro(rows: Sequence[Row]) -> list[Row]:
@@ -214,7 +228,13 @@ def _notes(results: Mapping[str, Any], rows: Sequence[Row], breakdown: bool) -> 
         yield Text(f"! {where}: verifier timeouts {timeouts}, verifier errors {errors}", style="bold red")
     if failed:
         yield Text("! These count as wrong. cipo-eval rescore judges them again.", style="bold red")
-    shown = [block["metrics"]["pass@1"] for _, _, block in rows]
+    for task, mode, block in rows:
+        if weak := block.get("weak_integrity"):
+            where = f"{_plain(task, NAME_WIDTH)} ({mode})"
+            yield Text(
+                f"! {where}: {weak} verdicts are weak: program and tests shared a process", style="yellow"
+            )
+    shown = [block["metrics"]["pass@1"] for _, _, block in _with_parts(rows)]
     if breakdown:
         tables = [table for _, _, block in rows for table in block.get("breakdown", {}).values()]
         shown += [group for table in tables for group in table.values()]

@@ -15,6 +15,7 @@ from cipo_eval import tasks
 from cipo_eval.cli import main
 
 NAMES = ["math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench"]
+NAMES += ["mbpp", "mbpp_classic", "livecodebench", "debugbench"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +38,12 @@ def test_tasks_says_where_data_is_or_how_to_get_it(capsys: pytest.CaptureFixture
         assert entries[name]["data"] is None
         assert entries[name]["get"] == f"cipo-eval data pull {name}"
     assert entries["arithmetic"]["data"] == "embedded"
+    assert entries["humaneval"]["data"] == "package"
+    assert entries["humaneval"]["companions"] == {"plus": None}
+    assert entries["humaneval"]["get"] == "cipo-eval data pull humaneval"
     assert call("tasks") == 0
     text = capsys.readouterr().out
+    assert "without plus" in " ".join(text.split())
     assert all(name in text for name in tasks.task_names())
     assert "cipo-eval data pull" in text
 
@@ -47,6 +52,7 @@ def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[st
     assert call("tasks", "--json", "--data-dir", str(real_data)) == 0
     entries = {entry["task"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert {entries[name]["data"] for name in NAMES} == {"mirror"}
+    assert entries["humaneval"]["companions"] == {"plus": "mirror"}
 
 
 def test_check_of_the_real_data(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,85 @@ LAYOUTS = {
 }
 
 
+CODE = [
+    Problem(
+        task="c",
+        id=f"Set/{i}",
+        index=i,
+        question="Repair it.",
+        prompt="",
+        gold="g",
+        metadata={"slug": slug, "buggy_code": buggy},
+    )
+    for i, (slug, buggy) in enumerate([("one", "a = 1"), ("two", "b\n  c"), ("two", "b\nc"), ("two", "b\nc")])
+]
+
+
+def programs(path: Path, **arguments: Any) -> dict[str, list[str]]:
+    engine = ReplayEngine(path, CODE, **arguments)
+    request = [
+        Request(problem=p, messages=(), samples=tuple(range(3)), seeds=(0, 0, 0), sampling=SAMPLING)
+        for p in CODE
+    ]
+    found: dict[str, list[str]] = {p.id: [] for p in CODE}
+    for asked, _sample, completion in engine.generate(request):
+        found[asked.problem.id].append(completion.text)
+    return found
+
+
+def fenced(program: str) -> str:
+    return f"```python\n{program}\n```"
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"task_id": "Set/1", "solution": "x"}, fenced("x")),
+        ({"task_id": 1, "solution": "x"}, fenced("x")),
+        ({"task_id": "Set/1", "completion": "x"}, "x"),
+        ({"question_id": "Set/1", "code_list": ["x"], "output_list": ["prose"]}, fenced("x")),
+        ({"question_id": "Set/1", "output_list": ["prose"]}, "prose"),
+        ({"slug": "two", "buggy_code": "\nb\n  c\n", "fixed_code": "x"}, "<code>\nx\n</code>"),
+    ],
+)
+def test_layouts_of_code_harnesses(tmp_path: Path, row: dict[str, Any], text: str) -> None:
+    found = programs(write(tmp_path / "f.jsonl", [row]))
+    assert found == {"Set/0": [], "Set/1": [text], "Set/2": [], "Set/3": []}
+
+
+def test_a_program_with_fences_inside_stays_whole(tmp_path: Path) -> None:
+    program = 's = """\n```python\nx\n````\n"""'
+    found = programs(write(tmp_path / "f.jsonl", [{"task_id": "Set/0", "solution": program}]))
+    assert found["Set/0"] == [f"`````python\n{program}\n`````"]
+
+
+def test_rows_of_equal_problems_are_spread_over_them(tmp_path: Path) -> None:
+    """DebugBench has some programs twice; its code generation files name only the problem."""
+    same = [{"slug": "two", "buggy_code": "b\r\nc", "fixed_code": str(n)} for n in range(3)]
+    found = programs(write(tmp_path / "f.jsonl", same))
+    assert {name: len(texts) for name, texts in found.items()} == {
+        "Set/0": 0,
+        "Set/1": 0,
+        "Set/2": 2,
+        "Set/3": 1,
+    }
+    slugs = [{"slug": "two", "completed_code": str(n)} for n in range(3)]
+    found = programs(write(tmp_path / "g.jsonl", slugs))
+    assert [len(found[f"Set/{n}"]) for n in range(4)] == [0, 1, 1, 1]
+
+
+def test_rows_of_other_problems_are_unmatched(tmp_path: Path) -> None:
+    rows = [
+        {"task_id": "Other/1", "solution": "x"},
+        {"question_id": "9", "code_list": ["x"]},
+        {"slug": "three", "buggy_code": "b", "fixed_code": "x"},
+        {"slug": "two", "buggy_code": "something else", "fixed_code": "x"},
+    ]
+    for row in rows:
+        with pytest.raises(UsageError, match="match no problem"):
+            programs(write(tmp_path / "f.jsonl", [row]))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["file.jsonl", "file.jsonl.gz"])
 def test_every_layout_gives_the_same_completions(tmp_path: Path, layout: str, name: str) -> None:

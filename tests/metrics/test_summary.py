@@ -238,3 +238,58 @@ def test_repeated_real_answers_give_the_published_score_without_its_false_certai
         # The same answer ten times: more samples tell nothing, so every pass@k and maj@k is the same figure.
         assert {f["value"] for f in block["metrics"].values()} == {figure["value"]}
         assert block["variance"]["mean"]["sampling"] == 0
+
+
+def with_parts(problem, sample, *, base, plus, state=None, **report):
+    right = base and plus
+    state = state or (State.CORRECT if right else State.INCORRECT)
+    verdict = Verdict(correct=right, state=state, parts={"base": base, "plus": right}, report=report)
+    if state is State.NO_ANSWER:
+        verdict = Verdict(correct=False, state=state)
+    return replace(attempt(problem, sample, state), verdicts={"fixed": verdict})
+
+
+def test_parts_have_the_figures_of_verdicts_that_are_like_them():
+    """``base`` is judged as if there were nothing else; the whole is what passes everything."""
+    draw = random.Random(5)
+    made = [
+        with_parts(f"p{p}", s, base=draw.random() < 0.7, plus=draw.random() < 0.6, state=None)
+        for p in range(40)
+        for s in range(4)
+    ]
+    made[3] = with_parts("p0", 3, base=False, plus=False, state=State.NO_ANSWER)
+    meta = {f"p{p}": {} for p in range(40)}
+    block = summarise("toy", made, meta, mode="fixed", bootstrap=200)
+    assert list(block["parts"]) == ["base", "plus"]
+    for name in ("base", "plus"):
+        alone = [
+            replace(a, verdicts={"fixed": replace(v, correct=v.parts.get(name, False), parts={})})
+            for a in made
+            for v in a.verdicts.values()
+        ]
+        expected = summarise("toy", alone, meta, mode="fixed", bootstrap=200)
+        assert "parts" not in expected
+        figures = {key: value for key, value in expected["metrics"].items() if not key.startswith("maj")}
+        assert block["parts"][name] == figures
+    assert block["parts"]["plus"]["pass@1"] == block["metrics"]["pass@1"]
+    assert block["parts"]["base"]["pass@1"]["value"] > block["metrics"]["pass@1"]["value"]
+
+
+def test_parts_that_no_verdict_names_are_still_reported():
+    made = [with_parts(f"p{p}", 0, base=False, plus=False, state=State.NO_ANSWER) for p in range(3)]
+    block = summarise("toy", made, {f"p{p}": {} for p in range(3)}, mode="fixed", parts=("base", "plus"))
+    assert [block["parts"][name]["pass@1"]["value"] for name in ("base", "plus")] == [0.0, 0.0]
+
+
+def test_weak_verdicts_are_counted_only_where_there_are_any():
+    meta = {"p0": {}}
+    strong = [with_parts("p0", s, base=True, plus=True, integrity="strong") for s in range(3)]
+    assert "weak_integrity" not in summarise("toy", strong, meta, mode="fixed")
+    weak = with_parts("p0", 3, base=True, plus=True, integrity="weak")
+    assert summarise("toy", [*strong, weak], meta, mode="fixed")["weak_integrity"] == 1
+
+
+def test_programs_do_not_vote():
+    attempts, meta = grid("++ab", "++aa")
+    names = summarise("toy", attempts, meta, mode="fixed", majority=False)["metrics"]
+    assert set(names) == {"pass@1", "pass@2", "pass@4", "avg@n"}

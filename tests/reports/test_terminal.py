@@ -190,3 +190,25 @@ def test_a_plain_log_has_no_escapes_and_ascii_output_stays_ascii():
 def test_nothing_scored_yet():
     assert "No results" in show({})
     assert "No results" in show({"toy": {"missing_attempts": 4}})
+
+
+def test_parts_have_rows_of_their_own():
+    whole = block("humaneval", problems=164, samples=1, rate=0.4)
+    base, plus = block("b", problems=164, samples=1, rate=0.6), whole
+    whole["parts"] = {"base": base["metrics"], "plus": plus["metrics"]}
+    text = show({"humaneval": {"fixed": whole}, "math500": {"fixed": block("math500")}}, width=140)
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert percent(base["metrics"]["pass@1"]) in lines["humaneval base"]
+    assert percent(whole["metrics"]["pass@1"]) in lines["humaneval plus"]
+    assert "164 x 1" in lines["humaneval base"]
+    macro = (whole["metrics"]["pass@1"]["value"] + block("math500")["metrics"]["pass@1"]["value"]) / 2
+    assert f"{100 * macro:.1f}" in lines["macro average"], "parts are no tasks of their own"
+    narrow = show({"humaneval": {"fixed": whole}}, width=60)
+    assert percent(base["metrics"]["pass@1"]) in narrow
+
+
+def test_weak_verdicts_are_named():
+    whole = {**block("mbpp"), "weak_integrity": 3}
+    text = " ".join(show({"mbpp": {"fixed": whole}}).split())
+    assert "mbpp (fixed): 3 verdicts are weak" in text
+    assert "weak" not in show(tasks())

@@ -46,7 +46,9 @@ class Comparison:
         return close(value, expected)
 
     def _leetcode(self, value: Any, expected: Any, _args: Sequence[Any]) -> bool:
-        """``any_order``: the statement allows the outer list's items in any order."""
+        """As its judge: nothing is an empty list. ``any_order``: the statement allows a list's items in any order."""
+        if value is None and expected == [] and not getattr(expected, "kind", None):
+            return True
         if self._rule.get("any_order") and isinstance(value, list | tuple) and isinstance(expected, list):
             return len(value) == len(expected) and _same_items(value, expected)
         return close(value, expected)

@@ -292,8 +292,8 @@ def _bare(lines: Sequence[str]) -> list[_Block]:
     """Runs of code among prose.
 
     A run goes on while lines are indented deeper than its first, or as deep and code (in an indented run: anything).
-    Blank lines and comments belong to it if more code follows. A definition at the margin ends a bracket that was
-    never closed.
+    Blank lines and comments belong to it if more code follows. A definition at the margin within a bracket begins a
+    new run: the bracket was none, or never closed.
     """
     blocks: list[_Block] = []
     run: list[str] = []
@@ -301,18 +301,19 @@ def _bare(lines: Sequence[str]) -> list[_Block]:
     nesting = _Nesting()
     for line in lines:
         code = line.lstrip(" \t")
-        if not (run and nesting.open) or (not nesting.quote and _UNIT.match(line)):
+        torn = nesting.open and not nesting.quote and _UNIT.match(line)
+        if torn or not (run and nesting.open):
             if run and (not code or code[0] == "#"):
                 run.append(line)
                 continue
             indent = len(line) - len(code)
-            if not (run and (indent > base or (indent == base and (base > 0 or _is_code(line))))):
+            goes_on = indent > base or (indent == base and (base > 0 or _is_code(line)))
+            if torn or not (run and goes_on):
                 if run:
                     blocks.append(_Block(lines=run[:size], how="bare"))
-                run, base = [], indent
+                run, base, nesting = [], indent, _Nesting()
                 if not code or not _is_code(line):
                     continue
-            nesting = _Nesting()
         run.append(line)
         size = len(run)
         nesting.feed(line)
@@ -618,9 +619,10 @@ def _continuation(lines: Sequence[str], wanted: _Wanted) -> list[_Block]:
 
 
 def _completion(block: _Block, source: Sequence[_Block], wanted: _Wanted) -> Found:
-    """The prompt with the rest of its function; what a model runs on to write after that is no part of the run."""
-    run = next(iter(_bare(block.lines)), block)
-    body = _as_body(run.lines, wanted.indent)
+    """The prompt with the rest of its function; calls that follow an indented body at the margin are no part of it."""
+    indented = _indent(next(line for line in block.lines if line.strip())) > 0
+    run = _bare(block.lines)[:1] if indented else []
+    body = _as_body(run[0].lines if run else block.lines, wanted.indent)
     borrowed = _borrowed([*_lines(wanted.opening), *body], block, source)
     program = _future_first(["\n".join(borrowed), wanted.opening.removesuffix("\n"), "\n".join(body)])
     return Found(code=program, how="completion_joined" if borrowed else "completion")

@@ -111,7 +111,7 @@ def _derive(tests: TestSet, lane: Lane) -> Prepared:
         return True
 
     got: list[int] = []
-    job = reference_job(tests, [call_of(every[number]) for number in asked])
+    job = reference_job(tests, [call_of(tests, every[number]) for number in asked])
     end = lane.sample(job.program).run(job, on_record)
     if len(got) < len(asked):
         raise ReferenceError(
@@ -134,9 +134,11 @@ def reference_job(tests: TestSet, calls: Sequence[Mapping[str, Any]]) -> Job:
     )
 
 
-def call_of(test: Test) -> dict[str, Any]:
+def call_of(tests: TestSet, test: Test) -> dict[str, Any]:
     """What a program is told of a test of ``calls``: never what is expected."""
     told: dict[str, Any] = {"args": test.args}
+    if tests.rule["name"] == "leetcode":
+        told["listed"] = True  # its judge takes a generator for the list that it gives
     if test.kwargs:
         told["kwargs"] = dict(test.kwargs)
     if test.ops:

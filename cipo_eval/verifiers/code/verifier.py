@@ -55,7 +55,12 @@ class CodeVerifier:
         options = problem.options
         stopped = finish_reason not in _CUT_OFF
         if mode is Mode.PAPER:
-            found = extract_paper(text, rule=str(options["paper"]), prompt=options.get("prompt"))
+            found = extract_paper(
+                text,
+                rule=str(options["paper"]),
+                prompt=options.get("prompt"),
+                entry_point=options.get("entry_point"),
+            )
         else:
             found = extract_program(
                 text,
@@ -150,7 +155,7 @@ def _judge_calls(
     job = Job(
         program=program,
         kind="calls",
-        tests=[call_of(test) for test in every],
+        tests=[call_of(tests, test) for test in every],
         target=tests.target or tests.entry_point,
         preamble=tests.preamble,
         cpu=(tests.cpu_seconds, *limits),

@@ -1,0 +1,162 @@
+"""DebugBench (Tian et al. 2024), Python: LeetCode solutions with bugs that GPT-4 put in, to be repaired.
+
+The data has no tests: published verdicts come from LeetCode's own judge. Tests here are the statement's examples
+(public) and, where its data is at hand, those of LeetCodeDataset for the same problem. Problems whose answer is not
+unique, or whose values are of classes that the sandbox does not build, get none and are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cipo_eval.data import Row
+from cipo_eval.readers import Item
+from cipo_eval.readers.leetcode import (
+    IMPORTS,
+    NODES,
+    PACKAGES,
+    Calls,
+    Example,
+    Signature,
+    UnfitError,
+    encode_as,
+    parse_example,
+    parse_input,
+    parse_output,
+    parse_prefix,
+    signature,
+)
+from cipo_eval.sandbox.codec import CodecError, encode
+from cipo_eval.testsets import Group, Kind, Test, TestSet
+
+SECONDS = 6.0
+PREAMBLE = IMPORTS + PACKAGES + NODES
+
+_NOT_UNIQUE = re.compile(r"\breturn (?:the index to )?any\b|\brandom point\b|\bheight-balanced\b", re.I)
+"""Statements that accept one of several answers; the examples show only one."""
+_ANY_ORDER = re.compile(r"\breturn\b[^.]*\bin any order\b", re.I)
+_ANY_ORDER_UNSAID = {"palindrome-pairs"}
+"""Problems that LeetCode judges regardless of order though their statement does not say so."""
+
+BOTH = "with tests of LeetCodeDataset beside the statement's examples"
+EXAMPLES = "with the statement's examples only"
+LEFT_OUT = "left out because "
+
+
+def read(row: Row, companions: Mapping[str, Row]) -> Item:
+    """A row of DebugBench (GitHub's or the hub's columns) with, as companion ``tests``, one of LeetCodeDataset."""
+    statement = _unix(row["description"] if "description" in row else row["question"])
+    category = row["x_category"] if "x_category" in row else row["subtype"]
+    oracle = row["oracle_code"] if "oracle_code" in row else row["solution"]
+    buggy = _unix(row["buggy_code"])
+    examples = [_unix(text) for text in row["examples"]]
+    extra = companions.get("tests")
+    try:
+        tests: TestSet | None = build_tests(row["slug"], statement, examples, _unix(oracle), extra)
+        coverage = EXAMPLES if extra is None else BOTH
+    except UnfitError as error:
+        tests, coverage = None, f"{LEFT_OUT}{error}"
+    digest = hashlib.sha256(buggy.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return Item(
+        id=f"{row['slug']}/{category}/{digest}",
+        repeated=True,
+        question=_question(statement, examples, _unix(row["constraints"])),
+        tests=tests,
+        shown={"buggy_code": buggy.strip("\n")},
+        options={"entry_point": tests.entry_point if tests else ""},
+        metadata={
+            "category": category,
+            "level": row["level"],
+            "tests": "examples" if extra is None else "leetcode_dataset",
+            "slug": row["slug"],
+        },
+        coverage=coverage,
+    )
+
+
+def build_tests(
+    slug: str, statement: str, examples: Sequence[str], oracle: str, extra: Row | None
+) -> TestSet:
+    """The tests of a problem. Raises ``UnfitError`` where there are none that judge rightly."""
+    if _NOT_UNIQUE.search(statement):
+        raise UnfitError("its answer is not unique")
+    parsed = [parse_example(text) for text in examples]
+    any_order = slug in _ANY_ORDER_UNSAID or _ANY_ORDER.search(statement) is not None
+    if all(isinstance(example, Calls) for example in parsed):
+        tests, entry_point, target = list(_of_class(parsed)), parsed[0].ops[0], ""  # type: ignore[union-attr]
+    else:
+        tests, target = _of_method([e for e in parsed if isinstance(e, Example)], oracle, extra)
+        entry_point = "Solution"
+    rule = {"name": "leetcode", **({"any_order": True} if any_order else {})}
+    return TestSet(
+        kind=Kind.CALLS,
+        groups=(Group(name="tests", tests=tuple(tests)),),
+        entry_point=entry_point,
+        target=target,
+        preamble=PREAMBLE,
+        reference=oracle,
+        rule=rule,
+        cpu_seconds=SECONDS,
+    )
+
+
+def _of_class(examples: Sequence[Any]) -> Iterator[Test]:
+    """Tests of a class to design: the statement's only, LeetCodeDataset has none."""
+    for example in examples:
+        args = [[encode(value) for value in values] for values in example.args]
+        expected = [encode(value) for value in example.results]
+        yield Test(args=args, ops=list(example.ops), expected=expected, public=True)
+
+
+def _of_method(examples: Sequence[Example], oracle: str, extra: Row | None) -> tuple[list[Test], str]:
+    """Tests of a method of ``Solution``, and how it is called."""
+    known = extra["entry_point"].rpartition(".")[2] if extra else None
+    declared = signature(oracle, examples[0].names, known)
+    prefix = parse_prefix(examples[0].output) is not None
+    method = f"Solution().{declared.method}"
+    # a method that returns how many first elements count is judged by those elements
+    target = f"(lambda values: values[:{method}(values)])" if prefix else method
+    tests = [_test(example, declared, prefix=prefix, public=True) for example in examples]
+    for case in (extra["input_output"] or ()) if extra and not prefix else ():
+        try:
+            names, values = parse_input(case["input"])
+            tests.append(_test(Example(names=names, values=values, output=case["output"]), declared))
+        except (UnfitError, CodecError):
+            continue  # generated inputs are not all well formed; the statement's are
+    distinct: dict[str, Test] = {}
+    for test in tests:
+        distinct.setdefault(json.dumps(test.args), test)
+    return list(distinct.values()), target
+
+
+def _test(example: Example, declared: Signature, *, prefix: bool = False, public: bool = False) -> Test:
+    if len(example.values) != len(declared.names):
+        raise UnfitError("no method takes these arguments")
+    values = example.values
+    if set(example.names) == set(declared.names):
+        by_name = dict(zip(example.names, values, strict=True))
+        values = tuple(by_name[name] for name in declared.names)
+    args = [encode_as(value, kind) for value, kind in zip(values, declared.kinds, strict=True)]
+    if prefix:
+        first = parse_prefix(example.output)
+        if first is None:
+            raise UnfitError("its examples cannot be read")
+        return Test(args=args, expected=encode(first), public=public)
+    in_place = declared.result == "none"
+    kind = declared.kinds[0] if in_place else declared.result
+    expected = encode_as(parse_output(example.output, kind), kind)
+    return Test(args=args, expected=expected, after=0 if in_place else None, public=public)
+
+
+def _question(statement: str, examples: Sequence[str], constraints: str) -> str:
+    """The statement as LeetCode shows it."""
+    shown = [f"Example {number}:\n{text.strip()}" for number, text in enumerate(examples, start=1)]
+    return "\n\n".join([statement.strip(), *shown, f"Constraints:\n{constraints.strip()}"])
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n")
