@@ -11,6 +11,7 @@ ones only as fast as it gives results.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import re
@@ -101,6 +102,11 @@ class Lane:
     def close(self) -> None:
         for worker in self._workers.values():
             worker.close()
+
+    def kill(self) -> None:
+        """Ends what runs, from another thread: the lane's own then meets a sandbox that has broken down."""
+        for worker in list(self._workers.values()):
+            worker.kill()
 
 
 @dataclass(slots=True)
@@ -199,26 +205,36 @@ class Sandbox:
     def __init__(self, workers: int | None = None, *, allow_unsafe: bool = False) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.probe = probe.choose(allow_unsafe=allow_unsafe)
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
         self._queue: queue.Queue[tuple[Job, Future[Result]] | None] = queue.Queue(2 * self.workers)
         self._lanes = [Lane(self.probe.tier) for _ in range(self.workers)]
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name="sandbox", daemon=True)
             for lane in self._lanes
         ]
-        self._closed = False
         for thread in self._threads:
             thread.start()
 
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.close(now=kind is not None)
 
-    def close(self) -> None:
-        """Finishes what was submitted and ends the processes."""
-        if not self._closed:
+    def close(self, *, now: bool = False) -> None:
+        """Ends the processes, once what was submitted is finished, or ``now``: nobody waits for it any more."""
+        if not self._closed and self._process == os.getpid():
             self._closed = True
+            if now:
+                with contextlib.suppress(queue.Empty):
+                    while entry := self._queue.get_nowait():
+                        entry[1].cancel()
+                for lane in self._lanes:
+                    lane.kill()
             for _ in self._threads:
                 self._queue.put(None)
             for thread in self._threads:
@@ -259,6 +275,8 @@ class Sandbox:
         """A future of the result; waits while twice as many jobs as workers are waiting already."""
         if self._closed:
             raise SandboxError("the sandbox is closed")
+        if self._process != os.getpid():  # a fork has no threads, and the processes are its parent's
+            self._start()
         future: Future[Result] = Future()
         self._queue.put((job, future))
         return future
@@ -299,7 +317,7 @@ def run_job(lane: Lane, job: Job) -> Result:
         def on_record(number: int, line: bytes, seconds: float) -> bool:
             if number > 0 or line != LOADED:
                 outcomes.append(outcome(record(line), seconds))
-            return True
+            return number > 0 or line == LOADED
 
         end = worker.run(job, on_record)
         return Result(outcomes=tuple(outcomes), end=end, tier=lane.tier)

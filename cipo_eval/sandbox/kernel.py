@@ -21,35 +21,36 @@ _raw = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during
 
 _NUMBERS = {
     "x86_64": """
-    read=0 write=1 readv=19 writev=20 pread64=17 pwrite64=18 close=3 close_range=436 fstat=5 lstat=6 stat=4
-    newfstatat=262 statx=332 lseek=8 mmap=9 munmap=11 mprotect=10 mremap=25 madvise=28 brk=12 rt_sigaction=13
-    rt_sigprocmask=14 rt_sigreturn=15 rt_sigpending=127 rt_sigtimedwait=128 rt_sigsuspend=130 sigaltstack=131
-    ioctl=16 access=21 faccessat=269 faccessat2=439 open=2 openat=257 getdents64=217 getcwd=79 chdir=80
-    fchdir=81 readlink=89 readlinkat=267 pipe=22 pipe2=293 dup=32 dup2=33 dup3=292 fcntl=72 poll=7 ppoll=271
-    select=23 pselect6=270 epoll_create=213 epoll_create1=291 epoll_ctl=233 epoll_wait=232 epoll_pwait=281
-    epoll_pwait2=441 eventfd2=290 sched_yield=24 sched_getaffinity=204 nanosleep=35 clock_nanosleep=230
-    clock_gettime=228 clock_getres=229 gettimeofday=96 time=201 times=100 getitimer=36 setitimer=38 alarm=37
-    pause=34 getpid=39 gettid=186 getppid=110 getuid=102 geteuid=107 getgid=104 getegid=108 getpgrp=111
-    getpgid=121 getsid=124 getgroups=115 getresuid=118 getresgid=120 exit=60 exit_group=231 futex=202
-    futex_waitv=449 set_robust_list=273 set_tid_address=218 rseq=334 arch_prctl=158 membarrier=324 getrlimit=97
-    setrlimit=160 prlimit64=302 getrusage=98 sysinfo=99 uname=63 getrandom=318 umask=95 getcpu=309 ftruncate=77
-    fsync=74 fdatasync=75 socketpair=53 sendto=44 recvfrom=45 restart_syscall=219 flock=73 fadvise64=221
-    clone=56 kill=62 tgkill=234 prctl=157 seccomp=317 memfd_create=319 wait4=61 waitid=247 fork=57 clone3=435
+    read=0 write=1 readv=19 writev=20 pread64=17 preadv=295 preadv2=327 pwrite64=18 close=3 close_range=436
+    fstat=5 lstat=6 stat=4 newfstatat=262 statx=332 lseek=8 mmap=9 munmap=11 mprotect=10 mremap=25 madvise=28
+    brk=12 rt_sigaction=13 rt_sigprocmask=14 rt_sigreturn=15 rt_sigpending=127 rt_sigtimedwait=128
+    rt_sigsuspend=130 sigaltstack=131 ioctl=16 access=21 faccessat=269 faccessat2=439 open=2 openat=257
+    getdents64=217 getcwd=79 chdir=80 fchdir=81 readlink=89 readlinkat=267 pipe=22 pipe2=293 dup=32 dup2=33
+    dup3=292 fcntl=72 poll=7 ppoll=271 select=23 pselect6=270 epoll_create=213 epoll_create1=291 epoll_ctl=233
+    epoll_wait=232 epoll_pwait=281 epoll_pwait2=441 eventfd2=290 sched_yield=24 sched_getaffinity=204
+    nanosleep=35 clock_nanosleep=230 clock_gettime=228 clock_getres=229 gettimeofday=96 time=201 times=100
+    getitimer=36 setitimer=38 alarm=37 pause=34 getpid=39 gettid=186 getppid=110 getuid=102 geteuid=107
+    getgid=104 getegid=108 getpgrp=111 getpgid=121 getsid=124 getgroups=115 getresuid=118 getresgid=120 exit=60
+    exit_group=231 futex=202 futex_waitv=449 set_robust_list=273 set_tid_address=218 rseq=334 arch_prctl=158
+    membarrier=324 getrlimit=97 setrlimit=160 prlimit64=302 getrusage=98 sysinfo=99 uname=63 getrandom=318
+    umask=95 getcpu=309 ftruncate=77 fsync=74 fdatasync=75 socketpair=53 sendto=44 recvfrom=45
+    restart_syscall=219 flock=73 fadvise64=221 clone=56 kill=62 tgkill=234 prctl=157 seccomp=317
+    memfd_create=319 wait4=61 waitid=247 fork=57 clone3=435
     """,
     "aarch64": """
-    read=63 write=64 readv=65 writev=66 pread64=67 pwrite64=68 close=57 close_range=436 fstat=80 newfstatat=79
-    statx=291 lseek=62 mmap=222 munmap=215 mprotect=226 mremap=216 madvise=233 brk=214 rt_sigaction=134
-    rt_sigprocmask=135 rt_sigreturn=139 rt_sigpending=136 rt_sigtimedwait=137 rt_sigsuspend=133 sigaltstack=132
-    ioctl=29 faccessat=48 faccessat2=439 openat=56 getdents64=61 getcwd=17 chdir=49 fchdir=50 readlinkat=78
-    pipe2=59 dup=23 dup3=24 fcntl=25 ppoll=73 pselect6=72 epoll_create1=20 epoll_ctl=21 epoll_pwait=22
-    epoll_pwait2=441 eventfd2=19 sched_yield=124 sched_getaffinity=123 nanosleep=101 clock_nanosleep=115
-    clock_gettime=113 clock_getres=114 gettimeofday=169 times=153 getitimer=102 setitimer=103 getpid=172
-    gettid=178 getppid=173 getuid=174 geteuid=175 getgid=176 getegid=177 getpgid=155 getsid=156 getgroups=158
-    getresuid=148 getresgid=150 exit=93 exit_group=94 futex=98 futex_waitv=449 set_robust_list=99
-    set_tid_address=96 rseq=293 membarrier=283 getrlimit=163 setrlimit=164 prlimit64=261 getrusage=165
-    sysinfo=179 uname=160 getrandom=278 umask=166 getcpu=168 ftruncate=46 fsync=82 fdatasync=83 socketpair=199
-    sendto=206 recvfrom=207 restart_syscall=128 flock=32 fadvise64=223 clone=220 kill=129 tgkill=131 prctl=167
-    seccomp=277 memfd_create=279 wait4=260 waitid=95 clone3=435
+    read=63 write=64 readv=65 writev=66 pread64=67 preadv=69 preadv2=286 pwrite64=68 close=57 close_range=436
+    fstat=80 newfstatat=79 statx=291 lseek=62 mmap=222 munmap=215 mprotect=226 mremap=216 madvise=233 brk=214
+    rt_sigaction=134 rt_sigprocmask=135 rt_sigreturn=139 rt_sigpending=136 rt_sigtimedwait=137 rt_sigsuspend=133
+    sigaltstack=132 ioctl=29 faccessat=48 faccessat2=439 openat=56 getdents64=61 getcwd=17 chdir=49 fchdir=50
+    readlinkat=78 pipe2=59 dup=23 dup3=24 fcntl=25 ppoll=73 pselect6=72 epoll_create1=20 epoll_ctl=21
+    epoll_pwait=22 epoll_pwait2=441 eventfd2=19 sched_yield=124 sched_getaffinity=123 nanosleep=101
+    clock_nanosleep=115 clock_gettime=113 clock_getres=114 gettimeofday=169 times=153 getitimer=102
+    setitimer=103 getpid=172 gettid=178 getppid=173 getuid=174 geteuid=175 getgid=176 getegid=177 getpgid=155
+    getsid=156 getgroups=158 getresuid=148 getresgid=150 exit=93 exit_group=94 futex=98 futex_waitv=449
+    set_robust_list=99 set_tid_address=96 rseq=293 membarrier=283 getrlimit=163 setrlimit=164 prlimit64=261
+    getrusage=165 sysinfo=179 uname=160 getrandom=278 umask=166 getcpu=168 ftruncate=46 fsync=82 fdatasync=83
+    socketpair=199 sendto=206 recvfrom=207 restart_syscall=128 flock=32 fadvise64=223 clone=220 kill=129
+    tgkill=131 prctl=167 seccomp=277 memfd_create=279 wait4=260 waitid=95 clone3=435
     """,
 }
 """System calls by number; a name that an architecture lacks has a successor there (``open``: ``openat``)."""
@@ -164,15 +165,15 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 # --- seccomp -----------------------------------------------------------------------------------------------
 
 _PLAIN = """
-    read write readv writev pread64 pwrite64 close close_range fstat lstat stat newfstatat statx lseek mmap munmap
-    mprotect mremap madvise brk rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
-    sigaltstack access faccessat faccessat2 open openat getdents64 getcwd chdir fchdir readlink readlinkat pipe pipe2
-    dup dup2 dup3 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait
-    epoll_pwait2 eventfd2 sched_yield sched_getaffinity nanosleep clock_nanosleep clock_gettime clock_getres
-    gettimeofday time times getitimer setitimer alarm pause getpid gettid getppid getuid geteuid getgid getegid
-    getpgrp getpgid getsid getgroups getresuid getresgid exit exit_group futex futex_waitv set_robust_list
-    set_tid_address rseq arch_prctl membarrier getrlimit setrlimit getrusage sysinfo uname getrandom umask getcpu
-    ftruncate fsync fdatasync restart_syscall flock fadvise64 recvfrom
+    read write readv writev pread64 preadv preadv2 pwrite64 close close_range fstat lstat stat newfstatat statx
+    lseek mmap munmap mprotect mremap madvise brk rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending
+    rt_sigtimedwait rt_sigsuspend sigaltstack access faccessat faccessat2 open openat getdents64 getcwd chdir
+    fchdir readlink readlinkat pipe pipe2 dup dup2 dup3 poll ppoll select pselect6 epoll_create epoll_create1
+    epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 sched_yield sched_getaffinity nanosleep
+    clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer setitimer alarm pause getpid
+    gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid getgroups getresuid getresgid exit
+    exit_group futex futex_waitv set_robust_list set_tid_address rseq arch_prctl membarrier getrlimit setrlimit
+    getrusage sysinfo uname getrandom umask getcpu ftruncate fsync fdatasync restart_syscall fadvise64 recvfrom
 """
 """Calls that any program may make: they reach only what it has (memory, descriptors, files that it may read)."""
 _KEEPER = "clone fork wait4 waitid kill prctl seccomp memfd_create"
@@ -270,6 +271,13 @@ def sample_filter() -> list[_Instruction]:
         program += _when(
             numbers[name], [_argument(0), _equal(_ANY_PID, 0, 1), _return(_ALLOW), _return(_ERRNO | EPERM)]
         )
+    itself = [_argument(0), _equal(0, 1, 0), _equal(_ANY_PID, 0, 1), _return(_ALLOW), _return(_ERRNO | EPERM)]
+    for name in ("sched_getaffinity", "getpgid", "getsid"):  # they tell which processes there are
+        program += _when(numbers[name], itself)
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep"):  # below zero: clocks of other processes
+        program += _when(
+            numbers[name], [_argument(0), (0x35, 0, 1, 1 << 31), _return(_ERRNO | EPERM), _return(_ALLOW)]
+        )
     program += _when(
         numbers["prlimit64"], [_argument(0), _equal(0, 0, 1), _return(_ALLOW), _return(_ERRNO | EPERM)]
     )
@@ -313,20 +321,25 @@ class Filter:
 def drop_privileges(uid: int, readable: Sequence[str]) -> None:
     """Gives up root's powers: no capabilities, and a user of its own, so that the number of its threads is limited.
 
-    Where only root may read the interpreter's files, the effective user stays root, without capabilities.
+    Where only root may read the interpreter's files, the effective user stays root, without capabilities. A container
+    whose root may not change its user keeps it.
     """
     if os.geteuid() == 0:
-        os.setgroups([])
         others = all(_others_may_read(path) for path in readable)
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid if others else 0, uid)
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid if others else 0, uid)
+        except PermissionError:
+            pass
     for capability in range(64):
         try:
             prctl(_PR_CAPBSET_DROP, capability)
         except OSError:
             break
     header, empty = struct.pack("Ii", 0x20080522, 0), bytes(24)
-    _libc.capset(header, empty)
+    if _libc.capset(header, empty) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _others_may_read(path: str) -> bool:
@@ -349,6 +362,15 @@ def limit(what: int, value: int) -> None:
     hard = resource.getrlimit(what)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
+
+
+def thread_stack(size: int) -> None:
+    """Stack of threads that ask for none. glibc takes the limit of the main thread's, which is more than fits here."""
+    attributes = ctypes.create_string_buffer(64)
+    _libc.pthread_attr_init(attributes)
+    _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(size))
+    _libc.pthread_setattr_default_np(attributes)
+    _libc.pthread_attr_destroy(attributes)
 
 
 def fork() -> int:

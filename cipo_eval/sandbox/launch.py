@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -149,33 +150,37 @@ def view() -> View:
     )
 
 
+# Root of the system needs no user namespace. In one it would stay root to the kernel, whose threads are not limited; so
+# the zygote becomes another user, for which it keeps these capabilities until it has (``kernel.drop_privileges``).
+_AS_ROOT = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+_AS_ROOT += ["--cap-drop", "ALL"]
+_AS_ROOT += [part for name in ("SETUID", "SETGID", "SETPCAP") for part in ("--cap-add", f"CAP_{name}")]
+_AS_USER = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+
+
 @functools.cache
-def bubblewrap() -> str | None:
-    """Path of a bubblewrap that works here, or None."""
+def bubblewrap() -> list[str] | None:
+    """Command of a bubblewrap that works here, or None."""
     found = shutil.which("bwrap")
     if found is None:
         return None
-    try:
-        command = [*_bubblewrap_command(found), view().executable, "-S", "-c", "print(7)"]
-        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found if done.returncode == 0 and done.stdout.strip() == b"7" else None
+    for identity in (_AS_ROOT, _AS_USER) if os.geteuid() == 0 else (_AS_USER,):
+        command = _bubblewrap_command(found, identity)
+        try:
+            trial = [*command, view().executable, "-S", "-c", "print(7)"]
+            done = subprocess.run(trial, capture_output=True, timeout=20, check=False)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        if done.returncode == 0 and done.stdout.strip() == b"7":
+            return command
+    return None
 
 
-def _bubblewrap_command(program: str) -> list[str]:
+def _bubblewrap_command(program: str, identity: Sequence[str]) -> list[str]:
     """Namespaces of its own for everything, no capability, and of the file system only what the view holds."""
     seen = view()
-    command = [program, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
-    command += [
-        "--hostname",
-        "sandbox",
-        "--new-session",
-        "--die-with-parent",
-        "--cap-drop",
-        "ALL",
-        "--clearenv",
-    ]
+    command = [program, *identity]
+    command += ["--hostname", "sandbox", "--new-session", "--die-with-parent", "--clearenv"]
     for name, value in environment().items():
         command += ["--setenv", name, value]
     command += ["--dev", "/dev", "--tmpfs", "/tmp"]  # before the rest, which may lie below /tmp
@@ -228,10 +233,10 @@ def start(role: str, layers: Layers, preload: Sequence[str] = ()) -> subprocess.
     Raises ``OSError`` where it cannot be started.
     """
     seen = view()
-    program = bubblewrap() if layers.bubblewrap else None
-    if layers.bubblewrap and program is None:
+    around = bubblewrap() if layers.bubblewrap else []
+    if around is None:
         raise OSError("bubblewrap does not work here")
-    command = _bubblewrap_command(program) if program else []
+    command = [*around]
     command += [seen.executable, "-s", "-S", "-P", "-B", "-c", _BOOT]
     process = subprocess.Popen(
         command,
@@ -253,7 +258,7 @@ def start(role: str, layers: Layers, preload: Sequence[str] = ()) -> subprocess.
         "listable": seen.listable,
         "landlock": layers.landlock,
         "seccomp": layers.seccomp,
-        "uid": 200_000 + os.getpid() % 400_000,
+        "uid": 200_000 + secrets.randbelow(400_000),  # one each: threads are counted by user
     }
     body = json.dumps(config).encode("utf-8")
     assert process.stdin is not None

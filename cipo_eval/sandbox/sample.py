@@ -42,18 +42,20 @@ NAME = "<program>"
 
 
 class Output:
-    """The pipe that records leave by."""
+    """The file that records leave by; ``bell``: a pipe to ring where somebody waits for each."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, bell: int | None = None) -> None:
+        self._fd, self._bell = fd, bell
 
     def record(self, *parts: Any) -> None:
         data = memoryview(json.dumps(parts, separators=(",", ":")).encode("ascii") + b"\n")
         while data:
             data = data[os.write(self._fd, data) :]
+        if self._bell is not None:
+            os.write(self._bell, b"+")
 
 
-def run(job: Mapping[str, Any], output: Output, commands: int | None, stdio: tuple[int, int, int]) -> None:
+def run(job: Mapping[str, Any], output: Output, commands: int | None, stdio: Sequence[int]) -> None:
     """Everything of one job. ``commands`` is a pipe of further tests (JSON lines), ``stdio`` files for 0, 1 and 2."""
     kind = job["kind"]
     if kind == "stdin":
@@ -149,8 +151,9 @@ def _result(space: dict[str, Any], target: types.CodeType | None, test: Mapping[
     if target is None:
         raise TypeError("no target")
     value = eval(target, space)(*args, **kwargs)  # noqa: S307
-    after = test.get("after")
-    return value if after is None else args[after]
+    if test.get("after") is not None:
+        return args[test["after"]]
+    return list(value) if test.get("listed") and hasattr(value, "__next__") else value
 
 
 def _node_hooks(space: Mapping[str, Any]) -> dict[str, Callable[[Any], Any]]:
@@ -227,7 +230,7 @@ class _Clean:
         return True
 
 
-def _run_stdin(job: Mapping[str, Any], output: Output, stdio: tuple[int, int, int]) -> None:
+def _run_stdin(job: Mapping[str, Any], output: Output, stdio: Sequence[int]) -> None:
     """Each test is a run of the whole program as ``__main__``, on real descriptors 0, 1 and 2."""
     source = job["program"]
     linecache.cache[NAME] = (len(source), None, source.splitlines(keepends=True), NAME)
@@ -245,7 +248,7 @@ def _run_stdin(job: Mapping[str, Any], output: Output, stdio: tuple[int, int, in
             return
 
 
-def prepare_stdio(text: str, stdio: tuple[int, int, int]) -> None:
+def prepare_stdio(text: str, stdio: Sequence[int]) -> None:
     """Puts the input into the first file and empties the others."""
     data = memoryview(text.encode("utf-8", "surrogateescape"))
     for fd in stdio:
@@ -258,7 +261,7 @@ def prepare_stdio(text: str, stdio: tuple[int, int, int]) -> None:
         os.dup2(fd, number)
 
 
-def _run_program(code: types.CodeType, text: str, stdio: tuple[int, int, int]) -> int:
+def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
     """Runs the program to its end, as the interpreter would; returns its exit code."""
     prepare_stdio(text, stdio)
     module = types.ModuleType("__main__")
@@ -303,7 +306,7 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _printed(stdio: tuple[int, int, int]) -> tuple[str, str]:
+def _printed(stdio: Sequence[int]) -> tuple[str, str]:
     """What is in the files of standard output and, its end, of standard error."""
     size = os.fstat(stdio[2]).st_size
     tail = os.pread(stdio[2], STDERR_TAIL, max(0, size - STDERR_TAIL))

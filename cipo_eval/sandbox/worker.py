@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import queue
+import math
+import os
 import subprocess
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NoReturn
 
 from cipo_eval.errors import CipoError, MissingError
-from cipo_eval.sandbox import codec, protocol
+from cipo_eval.sandbox import codec, protocol, sample
 from cipo_eval.sandbox.launch import Layers, start
 
 START_SECONDS = 60.0
@@ -26,6 +29,9 @@ GRACE = 30.0
 """Wall seconds beyond a job's own limits until a silent sandbox counts as broken."""
 STALE_JOBS = 20_000
 """Jobs after which a sandbox process is replaced, so that nothing can creep."""
+MAX_FRAME = 1 << 28
+MAX_MARKS = 8 * codec.MAX_NODES
+"""Commas and brackets of one record: what is parsed takes up to thirty times the room of its text."""
 
 
 class SandboxError(CipoError):
@@ -73,7 +79,7 @@ class Job:
     @property
     def wall(self) -> float:
         """Seconds after which even a program that sleeps has been ended from inside."""
-        return 5.0 * self.cpu_total + 2.0 * (len(self.tests) + 1)
+        return 5.0 * self.cpu_total + 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,17 @@ OnRecord = Callable[[int, bytes, float], bool]
 the test; returns whether to go on."""
 
 
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    for worker in list(_workers):
+        worker.forget()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 class Worker:
     """One sandbox process of a role (``sample`` or ``judge``); not for several threads at once.
 
@@ -113,6 +130,7 @@ class Worker:
         self._preload = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs = 0
+        _workers.add(self)
 
     def __enter__(self) -> Worker:
         return self
@@ -132,6 +150,20 @@ class Worker:
                     stream.close()
         process.wait()
 
+    def forget(self) -> None:
+        """In a fork of this process: the sandbox is the parent's, and must not outlive it because of us."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.returncode = 0  # nothing to wait for here
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def kill(self) -> None:
+        """Kills the process, from any thread; whoever waits for it gets a ``SandboxError``."""
+        if (process := self._process) is not None:
+            process.kill()
+
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
@@ -150,9 +182,10 @@ class Worker:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
             self._in = self._process.stdin.fileno()
-            self._reader = protocol.Reader(self._process.stdout.fileno(), 1 << 28)
+            os.set_blocking(self._in, False)
+            self._reader = protocol.Reader(self._process.stdout.fileno(), MAX_FRAME)
             kind, payload = self._reader.read(time.monotonic() + START_SECONDS)
-            self.hello = json.loads(payload)
+            self.hello = _parse(payload)
             if kind != protocol.HELLO or not isinstance(self.hello, dict):
                 raise protocol.ProtocolError("no hello")
         except (OSError, ValueError, protocol.ProtocolError) as error:
@@ -171,12 +204,13 @@ class Worker:
 
     def run(self, job: Job, on_record: OnRecord) -> End:
         """Runs a job to its end; ``on_record`` may end it early. Raises ``SandboxError`` where the sandbox breaks."""
+        data = self._encode(job)
         self.ensure()
         self._jobs += 1
         try:
-            return self._run(job, on_record)
-        except (protocol.ProtocolError, ValueError, KeyError, TypeError) as error:
-            self._break()
+            return self._run(job, data, on_record)
+        except protocol.ProtocolError as error:
+            self.broken()
             raise SandboxError(f"the sandbox broke down: {error}") from error
         except BaseException:  # Ctrl-C, or a fault of the caller's: the process is in the middle of a job
             self.close()
@@ -193,52 +227,78 @@ class Worker:
         end = self.run(job, on_record)
         return [record(line) for line in lines], end
 
-    def _run(self, job: Job, on_record: OnRecord) -> End:
-        protocol.write(self._in, protocol.JOB, self._encode(job))
+    def _run(self, job: Job, data: bytes, on_record: OnRecord) -> End:
         deadline = time.monotonic() + job.wall + GRACE
-        number, marked, going, rest = 0, 0.0, True, b""
+        self.send(data, deadline)
+        number, marked, going = 0, 0.0, True
+        written, printed = _Lines(job.output), bytearray()
         while True:
             kind, payload = self._reader.read(deadline)
             if kind == protocol.END:
-                return _end(payload)
+                return _end(payload, bytes(printed))
+            if kind == protocol.PRINTED and len(printed) < sample.STDOUT_LIMIT:
+                printed += payload
+                continue
             if kind != protocol.DATA:
                 raise protocol.ProtocolError(f"a frame of kind {kind!r} during a job")
+            cpu, lines = written.cut(payload)
             if not going:
                 continue
-            cpu, _ = protocol.DATA_HEADER.unpack_from(payload)
-            lines = (rest + payload[protocol.DATA_HEADER.size :]).split(b"\n")
-            rest = lines.pop()
             share = (cpu - marked) / len(lines) if lines else 0.0
             for line in lines:
                 going = number <= len(job.tests) and on_record(number, line, share)
                 number += 1
                 marked = cpu
                 if not going:
-                    protocol.write(self._in, protocol.KILL)
+                    self.send(protocol.frame(protocol.KILL), deadline)
                     break
 
+    def send(
+        self, data: bytes, deadline: float, on_frame: Callable[[bytes, bytearray], None] | None = None
+    ) -> None:
+        """Sends bytes. Frames that come meanwhile go to ``on_frame``: if both sides only sent, both would wait forever.
+
+        Raises ``ProtocolError``.
+        """
+        left = memoryview(data)
+        while left:
+            if protocol.wait(deadline, self._reader.fd, self._in):
+                with contextlib.suppress(BlockingIOError):
+                    left = left[protocol.put(self._in, left) :]
+            elif on_frame is not None:
+                on_frame(*self._reader.read(deadline))
+            else:
+                raise protocol.ProtocolError("it speaks and does not listen")
+
     def _encode(self, job: Job) -> bytes:
+        """The frame of a job, with what only the process that runs the program reads."""
         body = {
             "program": job.program,
             "kind": job.kind,
             "tests": list(job.tests),
             "target": job.target,
             "preamble": job.preamble,
+        }
+        data = json.dumps(body, separators=(",", ":")).encode("ascii")
+        head = {
+            "kind": job.kind,
+            "size": len(data),
             "cpu": list(job.cpu),
             "cpu_total": job.cpu_total,
+            "wall": job.wall,
             "memory": job.memory,
             "output": job.output,
             "live": job.live,
             "confined": self.layers.seccomp,
         }
-        return json.dumps(body, separators=(",", ":")).encode("ascii")
+        return protocol.frame(protocol.JOB, json.dumps(head).encode("ascii")) + data
 
     def converse(self, job: Job) -> Conversation:
-        """A program that is asked one call after another. Close it before the next job."""
+        """A program that is asked one call after another. Close it before the next job. Raises ``SandboxError``."""
+        data = self._encode(replace(job, live=True))
         self.ensure()
         self._jobs += 1
-        protocol.write(self._in, protocol.JOB, self._encode(replace(job, live=True)))
-        return Conversation(self, self._in, self._reader, job)
+        return Conversation(self, self._reader, job, data)
 
     def request(self, body: Mapping[str, Any], answer: Callable[[Any], Any], seconds: float) -> Any:
         """One job of a judge: its questions go through ``answer``. Raises ``SandboxError``."""
@@ -246,23 +306,25 @@ class Worker:
         self._jobs += 1
         deadline = time.monotonic() + seconds
         try:
-            protocol.write(self._in, protocol.JOB, json.dumps(body, separators=(",", ":")).encode("ascii"))
+            data = json.dumps(body, separators=(",", ":")).encode("ascii")
+            self.send(protocol.frame(protocol.JOB, data), deadline)
             while True:
                 kind, payload = self._reader.read(deadline)
                 if kind == protocol.END:
-                    return json.loads(payload)
+                    return _parse(payload)
                 if kind != protocol.ASK:
                     raise protocol.ProtocolError(f"a frame of kind {kind!r} from a judge")
-                reply = json.dumps(answer(json.loads(payload))).encode("ascii")
-                protocol.write(self._in, protocol.COMMAND, reply)
-        except (protocol.ProtocolError, ValueError) as error:
-            self._break()
+                reply = json.dumps(answer(_parse(payload))).encode("ascii")
+                self.send(protocol.frame(protocol.COMMAND, reply), deadline)
+        except protocol.ProtocolError as error:
+            self.broken()
             raise SandboxError(f"the judge broke down: {error}") from error
         except BaseException:
             self.close()
             raise
 
-    def _break(self) -> None:
+    def broken(self) -> None:
+        """Counts and kills what does not work as it should."""
         self.restarts += 1
         self.close()
 
@@ -270,12 +332,14 @@ class Worker:
 class Conversation:
     """A live job: ``ask`` makes one call and waits for its record. A context manager."""
 
-    def __init__(self, worker: Worker, control: int, reader: protocol.Reader, job: Job) -> None:
-        self._worker, self._in, self._reader = worker, control, reader
-        self._rest = b""
-        self._records: queue.SimpleQueue[Record] = queue.SimpleQueue()
+    def __init__(self, worker: Worker, reader: protocol.Reader, job: Job, data: bytes) -> None:
+        self._worker, self._reader = worker, reader
+        self._written = _Lines(job.output)
+        self._lines: deque[bytes] = deque()
+        self._open = 1  # lines that are still to come: of loading, then of each call
         self._seconds = job.cpu[-1] * 5 + 4 + GRACE
         self.end: End | None = None
+        self._send(data)
         self.loaded = self._next()
 
     def __enter__(self) -> Conversation:
@@ -283,68 +347,128 @@ class Conversation:
 
     def __exit__(self, *exc: object) -> None:
         if self.end is None and self._worker.pid is not None:
-            with contextlib.suppress(protocol.ProtocolError):
-                protocol.write(self._in, protocol.KILL)
-                while self._next() != ["d"]:
-                    pass
+            with contextlib.suppress(SandboxError):
+                self._send(protocol.frame(protocol.KILL))
+                deadline = time.monotonic() + self._seconds
+                while self.end is None:
+                    self._receive(deadline)
 
     def ask(self, call: Mapping[str, Any]) -> Record:
-        """The record of a call; ``["d"]`` where the program has died."""
+        """The record of a call; ``["d"]`` where the program has died. Raises ``SandboxError``."""
+        data = protocol.frame(protocol.COMMAND, json.dumps(call).encode("ascii") + b"\n")
         if self.end is None:
-            try:
-                protocol.write(self._in, protocol.COMMAND, json.dumps(call).encode("ascii"))
-            except protocol.ProtocolError as error:
-                self._worker._break()
-                raise SandboxError(f"the sandbox broke down: {error}") from error
+            self._open += 1
+            self._send(data)
         return self._next()
 
     def _next(self) -> Record:
         deadline = time.monotonic() + self._seconds
-        while self._records.empty():
-            if self.end is not None:
-                return ["d"]
-            try:
-                kind, payload = self._reader.read(deadline)
-            except protocol.ProtocolError as error:
-                self._worker._break()
-                raise SandboxError(f"the sandbox broke down: {error}") from error
-            if kind == protocol.END:
-                self.end = _end(payload)
-            elif kind == protocol.DATA:
-                lines = (self._rest + payload[protocol.DATA_HEADER.size :]).split(b"\n")
-                self._rest = lines.pop()
-                for line in lines:
-                    self._records.put(record(line))
-        return self._records.get()
+        while not self._lines and self.end is None:
+            self._receive(deadline)
+        return record(self._lines.popleft()) if self._lines else ["d"]
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._worker.send(data, time.monotonic() + self._seconds, self._take)
+        except protocol.ProtocolError as error:
+            self._fail(error)
+
+    def _receive(self, deadline: float) -> None:
+        try:
+            self._take(*self._reader.read(deadline))
+        except protocol.ProtocolError as error:
+            self._fail(error)
+
+    def _take(self, kind: bytes, payload: bytearray) -> None:
+        if kind == protocol.END:
+            self.end = _end(payload, b"")
+        elif kind == protocol.DATA:
+            lines = self._written.cut(payload)[1][: self._open]  # no more than it was asked for
+            self._open -= len(lines)
+            self._lines.extend(lines)
+        else:
+            raise protocol.ProtocolError(f"a frame of kind {kind!r} during a job")
+
+    def _fail(self, error: protocol.ProtocolError) -> NoReturn:
+        self._worker.broken()
+        raise SandboxError(f"the sandbox broke down: {error}") from error
+
+
+class _Lines:
+    """Cuts what a sample writes into lines, and counts it."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._rest = bytearray()
+
+    def cut(self, payload: bytearray) -> tuple[float, list[bytes]]:
+        """Processor seconds so far, and the lines that are complete now. Raises ``ProtocolError``."""
+        start = protocol.DATA_HEADER.size
+        self._room -= len(payload) - start
+        if len(payload) < start or self._room < 0:
+            raise protocol.ProtocolError("a frame of data that is too short, or one too many")
+        cpu = float(protocol.DATA_HEADER.unpack_from(payload)[0])
+        if not math.isfinite(cpu):
+            raise protocol.ProtocolError("no time")
+        end = payload.rfind(b"\n", start)
+        if end < 0:
+            self._rest += payload[start:]
+            return cpu, []
+        lines = bytes(self._rest + payload[start:end]).split(b"\n")
+        self._rest = payload[end + 1 :]
+        return cpu, lines
+
+
+_SIZES = {"l": 1, "e": 4, "v": 2, "x": 4, "u": 2, "p": 5}
 
 
 def record(line: bytes) -> Record:
     """A line that a sample wrote; what is no record becomes ``["u"]``: no value, no verdict but a wrong one."""
+    if sum(map(line.count, (b",", b"[", b"{"))) > MAX_MARKS:
+        return ["u", "too large"]
     try:
         found = codec.parse(line)
     except codec.CodecError as error:
         return ["u", f"not a record: {error}"]
-    sizes = {"l": 1, "e": 4, "v": 2, "x": 4, "u": 2, "p": 5}
-    if (
-        not isinstance(found, list)
-        or not found
-        or sizes.get(found[0] if isinstance(found[0], str) else "") != len(found)
-    ):
+    kind = found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
+    if not isinstance(found, list) or _SIZES.get(kind) != len(found):
         return ["u", "not a record"]
-    texts = {
-        "e": found[1:],
-        "x": found[1:],
-        "u": found[1:],
-        "p": found[1:3],
-    }
-    if not all(isinstance(part, str) for part in texts.get(found[0], ())):
+    texts = {"e": found[1:], "x": found[1:], "u": found[1:], "p": found[1:3]}.get(kind, [])
+    if not all(isinstance(part, str) for part in texts):
         return ["u", "not a record"]
-    if found[0] == "p" and (not isinstance(found[3], int) or any(ord(c) > 255 for c in found[1] + found[2])):
-        return ["u", "not a record"]
-    return found
+    if kind == "p":
+        if type(found[3]) is not int or not 0 <= found[3] < 256 or not all(map(_is_latin, texts)):
+            return ["u", "not a record"]
+        return ["p", found[1], found[2][-sample.STDERR_TAIL :], found[3], bool(found[4])]
+    return [kind, *map(_words, texts)] if texts else found
 
 
-def _end(payload: bytes) -> End:
-    body = json.loads(payload)
-    stdout = str(body.pop("stdout", "")).encode("latin-1", "replace")
-    return End(reason=Reason(body.pop("reason")), stdout=stdout, **body)
+def _is_latin(text: str) -> bool:
+    return text.isascii() or max(text) <= "\xff"
+
+
+def _words(text: str) -> str:
+    """What a program says about itself, in a form and length that can be printed and kept."""
+    return text[: sample.TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _parse(payload: bytearray) -> Any:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise protocol.ProtocolError(f"not JSON ({error})"[:200]) from error
+
+
+def _end(payload: bytearray, stdout: bytes) -> End:
+    body = _parse(payload)
+    try:
+        return End(
+            reason=Reason(body["reason"]),
+            status=int(body["status"]),
+            cpu=float(body["cpu"]),
+            wall=float(body["wall"]),
+            rss=int(body["rss"]),
+            stdout=stdout,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise protocol.ProtocolError(f"not the end of a job ({error})"[:200]) from error

@@ -2,14 +2,20 @@
 
 It confines itself once, completely, then waits for jobs on a pipe. It never sees what a program is expected to return,
 and does not interpret what a sample writes: it counts lines, to know which test is under way, and passes bytes on.
+Samples write to a file in memory, not to a pipe: the zygote looks into it now and then and at the end, and is not woken
+for each result; what a program has returned is there even if it dies the next moment.
 Processor time is read from the sample's own clock in the kernel, so limits hold whatever else the machine does; a wall
 limit several times as long is for programs that sleep.
+
+A sample inherits this process's memory. So no program, test or result is ever kept in it: the sample reads its job
+itself, and what passes through here passes through one buffer that is wiped.
 
 Sent into the sandbox as text: standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -19,8 +25,10 @@ import random
 import resource
 import select
 import signal
+import site
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +38,14 @@ WALL_FACTOR, WALL_EXTRA = 5.0, 2.0
 """Wall seconds of a test: processor seconds times, plus. A program that only sleeps is stopped by it."""
 SAMPLE_FILES = 64
 THREADS = 256
-_CHUNK = 1 << 18
+SHARED_THREADS = 4096
+"""More of them where the limit counts other processes of the user, too: they come and go."""
+THREAD_STACK = 8 << 20
+JUDGE_MEMORY = 2 << 30
+_CHUNK = 1 << 16
+_READY = b"+"
+_FIRST_LOOK, _LAST_LOOK = 0.004, 0.05
+"""Seconds between two looks at what a sample has written: shorter at first."""
 
 
 def main(config: Mapping[str, Any], control: tuple[int, int]) -> None:
@@ -43,6 +58,9 @@ def main(config: Mapping[str, Any], control: tuple[int, int]) -> None:
     protocol.write(control[1], protocol.HELLO, json.dumps(hello).encode())
     try:
         if config["role"] == "judge":
+            kernel.limit(resource.RLIMIT_AS, JUDGE_MEMORY)
+            if hello["seccomp"]:  # test code needs no processes
+                kernel.Filter(kernel.sample_filter()).install(os.getpid())
             judge.serve(reader, control[1])
         else:
             Keeper(reader, control[1]).serve()
@@ -58,17 +76,26 @@ def seal(config: Mapping[str, Any]) -> dict[str, Any]:
             importlib.import_module(name)
         except ImportError:
             continue
+    site.setquit()  # `exit` and `quit` are builtins of every interpreter that programs know
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
         kernel.limit(what, 0)
-    kernel.limit(resource.RLIMIT_NPROC, THREADS + _threads_of_user())
+    kernel.limit(resource.RLIMIT_NOFILE, SAMPLE_FILES)
+    kernel.thread_stack(THREAD_STACK)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.drop_privileges(config["uid"], config["readable"])
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    hello: dict[str, Any] = {"landlock": 0, "seccomp": False, "pid": os.getpid(), "uid": os.getuid()}
+    others = _threads_of_user()
+    hello: dict[str, Any] = {
+        "landlock": 0,
+        "seccomp": False,
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+    }
+    kernel.limit(resource.RLIMIT_NPROC, THREADS + (others + SHARED_THREADS if others else 0))
     if config["landlock"]:
         try:
             hello["landlock"] = kernel.landlock(config["readable"], config["listable"], ["/dev/null"])
@@ -84,15 +111,47 @@ def seal(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _threads_of_user() -> int:
-    """Threads that this user runs already, which the kernel counts against the same limit; 0 in a user namespace."""
+    """Threads of this user's other processes, which the kernel counts against the same limit; 0 in a user namespace."""
     count = 0
     try:
-        for name in os.listdir("/proc"):
-            if name.isdecimal() and os.stat(f"/proc/{name}").st_uid == os.getuid():
-                count += len(os.listdir(f"/proc/{name}/task"))
+        names = [name for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()]
     except OSError:
-        pass
+        return 0
+    for name in names:
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:  # it has ended
+            continue
     return count
+
+
+class Relay:
+    """Passes bytes on to the harness through one buffer."""
+
+    def __init__(self, out: int) -> None:
+        self._out = out
+        self._front = protocol.HEADER.size + protocol.DATA_HEADER.size
+        self._buffer = bytearray(self._front + _CHUNK)
+        self._view = memoryview(self._buffer)
+        self.size = 0
+
+    def take(self, fd: int, at: int) -> int:
+        """Reads from a place of a file; the number of bytes, 0 at the end."""
+        self.size = os.preadv(fd, [self._view[self._front :]], at)
+        return self.size
+
+    def lines(self) -> int:
+        return self._buffer.count(b"\n", self._front, self._front + self.size)
+
+    def pass_on(self, kind: bytes, head: bytes = b"") -> None:
+        """Sends what was read as a frame. Raises ``ProtocolError``."""
+        start = self._front - protocol.HEADER.size - len(head)
+        self._view[start : self._front] = protocol.HEADER.pack(kind, len(head) + self.size) + head
+        protocol.send(self._out, self._view[start : self._front + self.size])
+
+    def wipe(self) -> None:
+        self._view[self._front : self._front + self.size] = bytes(self.size)
 
 
 class Keeper:
@@ -101,8 +160,9 @@ class Keeper:
     def __init__(self, reader: protocol.Reader, control_out: int) -> None:
         self._reader = reader
         self._out = control_out
+        self._relay = Relay(control_out)
         self._filter = kernel.Filter(kernel.sample_filter())
-        self._stdio = tuple(os.memfd_create(name) for name in ("stdin", "stdout", "stderr"))
+        self._pid = os.getpid()
 
     def serve(self) -> None:
         """Raises ``ProtocolError`` when the harness is gone."""
@@ -111,54 +171,83 @@ class Keeper:
             if kind == protocol.JOB:  # anything else was meant for a job that has ended
                 self._run(json.loads(payload))
 
-    def _run(self, job: Mapping[str, Any]) -> None:
-        results, results_in = os.pipe()
-        commands, commands_in = os.pipe() if job.get("live") else (-1, -1)
-        if job["kind"] == "stdin":
-            for fd in self._stdio:  # nothing of an earlier program
-                os.ftruncate(fd, 0)
+    def _run(self, head: Mapping[str, Any]) -> None:
+        alive, alive_in = os.pipe()  # its other end is the sample's: it closes when the sample ends
+        results = os.memfd_create("results")
+        commands, commands_in = os.pipe() if head["live"] else (-1, -1)
+        # Files of its own for each program: nothing of an earlier one, not even a flag.
+        names = ("stdin", "stdout", "stderr") if head["kind"] == "stdin" else ()
+        stdio = [os.memfd_create(name) for name in names]
         pid = kernel.fork()
         if pid == 0:
-            self._become_sample(job, results_in, commands, (results, commands_in))
-        os.close(results_in)
+            self._become_sample(head, (results, alive_in, commands), stdio, (alive, commands_in))
+        os.close(alive_in)
         if commands >= 0:
             os.close(commands)
-        watch = _Watch(pid, job, self._reader, self._out, results, commands_in)
+        if os.read(alive, 1) != _READY:
+            raise protocol.ProtocolError("the job was lost")
+        watch = _Watch(pid, head, self._reader, self._relay, (alive, results, commands_in))
         try:
             reason = watch.until_end()
         finally:
             os.kill(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
-            os.close(results)
+            os.close(alive)
             watch.close_commands()
+        reason = watch.look() or reason
+        os.close(results)
         end = {
             "reason": reason,
             "status": os.waitstatus_to_exitcode(status),
-            "cpu": usage.ru_utime + usage.ru_stime,
+            "cpu": max(0.0, usage.ru_utime + usage.ru_stime - watch.loading),
             "wall": time.monotonic() - watch.started,
             "rss": usage.ru_maxrss * 1024,
         }
-        if job["kind"] == "stdin":
-            end["stdout"] = sample.read_file(self._stdio[1]).decode("latin-1")
-            os.ftruncate(self._stdio[1], 0)
+        if stdio:
+            self._pass_on_printed(stdio[1])
+        for fd in stdio:
+            os.close(fd)
         protocol.write(self._out, protocol.END, json.dumps(end).encode())
 
+    def _pass_on_printed(self, fd: int) -> None:
+        at = 0
+        while at < sample.STDOUT_LIMIT and (size := self._relay.take(fd, at)):
+            self._relay.pass_on(protocol.PRINTED)
+            self._relay.wipe()
+            at += size
+
     def _become_sample(
-        self, job: Mapping[str, Any], results: int, commands: int, others: Sequence[int]
+        self,
+        head: Mapping[str, Any],
+        own: tuple[int, int, int],
+        stdio: Sequence[int],
+        others: Sequence[int],
     ) -> None:
-        """The child: gives up what the zygote has and it does not need, and runs the program. Never returns."""
+        """The child: reads its job, gives up what only the zygote needs, runs the program. Never returns.
+
+        ``own``: the file of its results, the pipe that shows it alive, and the one of its commands.
+        """
+        results, alive, commands = own
         try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self._pid:  # it died before
+                return
+            job = json.loads(self._reader.take(head["size"]))
+            os.write(alive, _READY)
             for fd in (self._reader.fd, self._out, *others):
                 if fd >= 0:
                     os.close(fd)
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            kernel.limit(resource.RLIMIT_AS, job["memory"])
-            kernel.limit(resource.RLIMIT_FSIZE, sample.STDOUT_LIMIT)
-            kernel.limit(resource.RLIMIT_NOFILE, SAMPLE_FILES)
-            kernel.limit(resource.RLIMIT_CPU, math.ceil(job["cpu_total"]) + 2)
-            if job["confined"]:
+            null = os.open("/dev/null", os.O_RDWR)  # not the one that other programs had
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            os.close(null)
+            kernel.limit(resource.RLIMIT_AS, head["memory"])
+            kernel.limit(resource.RLIMIT_FSIZE, max(sample.STDOUT_LIMIT, head["output"]))
+            kernel.limit(resource.RLIMIT_CPU, math.ceil(head["cpu_total"]) + 2)
+            if head["confined"]:
                 self._filter.install(os.getpid())
-            sample.run(job, sample.Output(results), commands if commands >= 0 else None, self._stdio)  # type: ignore[arg-type]
+            output = sample.Output(results, alive if head["live"] else None)
+            sample.run(job, output, commands if commands >= 0 else None, stdio)
         finally:
             os._exit(0)
 
@@ -169,22 +258,27 @@ class _Watch:
     def __init__(
         self,
         pid: int,
-        job: Mapping[str, Any],
+        head: Mapping[str, Any],
         reader: protocol.Reader,
-        control_out: int,
-        results: int,
-        commands: int,
+        relay: Relay,
+        own: tuple[int, int, int],
     ) -> None:
         self.started = time.monotonic()
         self._clock = kernel.cpu_clock(pid)
-        self._limits: Sequence[float] = job["cpu"]
-        self._total: float = job["cpu_total"]
-        self._room: int = job["output"]
-        self._reader, self._out, self._results, self._commands = reader, control_out, results, commands
-        self._waiting = bytearray()
+        self.loading, self._last = 0.0, 0.0
+        self.loading = self._cpu()
+        self._limits: Sequence[float] = head["cpu"]
+        self._total: float = head["cpu_total"]
+        self._wall: float = head["wall"]
+        self._room: int = head["output"]
+        self._reader, self._relay = reader, relay
+        self._alive, self._results, self._commands = own
+        self._at = 0  # of the results
+        self._pause = _FIRST_LOOK
+        self._waiting: deque[bytearray] = deque()
+        self._sent = 0  # of the first of them
         self._records = 0
         self._mark_cpu, self._mark_wall = 0.0, self.started
-        self._idle = False
 
     def until_end(self) -> str:
         """Why it ended: ``exit`` (by itself), ``cpu``, ``wall``, ``output`` or ``killed``."""
@@ -193,27 +287,28 @@ class _Watch:
             allowed = self._limits[min(self._records, len(self._limits) - 1)]
             left = min(allowed - (cpu - self._mark_cpu), self._total - cpu)
             wall_left = WALL_FACTOR * allowed + WALL_EXTRA - (wall - self._mark_wall)
+            wall_left = min(wall_left, self._wall - (wall - self.started))
             if left <= 0:
                 return "cpu"
             if wall_left <= 0:
                 return "wall"
-            reason = self._step(min(left, wall_left))
+            reason = self._step(min(left, wall_left, self._pause)) or self.look()
             if reason:
                 return reason
+            self._pause = min(1.5 * self._pause, _LAST_LOOK)
 
     def _step(self, seconds: float) -> str | None:
         poll = select.poll()
-        poll.register(self._results, select.POLLIN)
+        poll.register(self._alive, select.POLLIN)
         poll.register(self._reader.fd, select.POLLIN)
         if self._waiting and self._commands >= 0:
             poll.register(self._commands, select.POLLOUT)
         for fd, _ in poll.poll(math.ceil(seconds * 1000)):
-            if fd == self._results:
-                chunk = os.read(fd, _CHUNK)
-                if not chunk:
+            if fd == self._alive:
+                if not os.read(
+                    fd, _CHUNK
+                ):  # what a live sample writes there only says that there is a result
                     return "exit"
-                if reason := self._pass_on(chunk):
-                    return reason
             elif fd == self._reader.fd:
                 if self._obey():
                     return "killed"
@@ -221,51 +316,62 @@ class _Watch:
                 self._send_commands()
         return None
 
-    def _pass_on(self, chunk: bytes) -> str | None:
+    def look(self) -> str | None:
+        """Passes on what the sample has written since the last look; whether it is too much."""
         cpu, wall = self._cpu(), time.monotonic()
-        allowed = self._limits[min(self._records, len(self._limits) - 1)]
-        if cpu - self._mark_cpu > allowed:
-            return "cpu"  # the result is there, and came too late
-        self._room -= len(chunk)
-        if self._room < 0:
-            return "output"
-        if records := chunk.count(b"\n"):
-            self._records += records
-            self._mark_cpu, self._mark_wall = cpu, wall
-        protocol.write(self._out, protocol.DATA, protocol.DATA_HEADER.pack(cpu, wall - self.started) + chunk)
+        while size := self._relay.take(self._results, self._at):
+            try:
+                self._at += size
+                if self._at > self._room:
+                    return "output"
+                if records := self._relay.lines():
+                    self._records += records
+                    self._mark_cpu, self._mark_wall = cpu, wall
+                self._relay.pass_on(protocol.DATA, protocol.DATA_HEADER.pack(cpu, wall - self.started))
+            finally:
+                self._relay.wipe()
         return None
 
     def _obey(self) -> bool:
         """Takes a frame of the harness; whether it wants the end."""
-        while True:
-            kind, payload = self._reader.read()
-            if kind == protocol.KILL:
-                return True
-            if kind == protocol.COMMAND:
-                self._mark_wall = time.monotonic()  # it was waiting for this
-                self._waiting += payload + b"\n"
-                self._send_commands()
-            elif kind == protocol.FINISH:
-                self.close_commands()
-            if not self._reader.pending:
-                return False
+        kind, payload = self._reader.read()
+        if kind == protocol.COMMAND:
+            self._mark_wall = time.monotonic()  # it was waiting for this
+            self._waiting.append(payload)
+            self._send_commands()
+        elif kind == protocol.FINISH:
+            self.close_commands()
+        return kind == protocol.KILL
 
     def _send_commands(self) -> None:
         if self._commands < 0:
             return
         os.set_blocking(self._commands, False)
         try:
-            written = os.write(self._commands, self._waiting)
-            del self._waiting[:written]
+            while self._waiting:
+                self._sent += os.write(self._commands, memoryview(self._waiting[0])[self._sent :])
+                if self._sent == len(self._waiting[0]):
+                    self._drop_command()
         except BlockingIOError:
             pass
         except OSError:  # it does not listen any more
-            self._waiting.clear()
+            while self._waiting:
+                self._drop_command()
+
+    def _drop_command(self) -> None:
+        command = self._waiting.popleft()
+        command[:] = bytes(len(command))
+        self._sent = 0
 
     def close_commands(self) -> None:
+        while self._waiting:
+            self._drop_command()
         if self._commands >= 0:
             os.close(self._commands)
             self._commands = -1
 
     def _cpu(self) -> float:
-        return time.clock_gettime_ns(self._clock) / 1e9
+        """Of the sample, since it has its job. Once it is gone, as it was last."""
+        with contextlib.suppress(OSError):
+            self._last = time.clock_gettime_ns(self._clock) / 1e9 - self.loading
+        return self._last

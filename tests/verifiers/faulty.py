@@ -21,6 +21,9 @@ class FaultyVerifier:
             return Extraction(answer=None, state=State.NO_ANSWER, how="nothing there")
         return Extraction(answer=text, how="all of it")
 
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        return None
+
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
         if answer.startswith("hang"):
             time.sleep(600)

@@ -182,10 +182,8 @@ def _same_items(value: Sequence[Any], expected: Sequence[Any]) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists; the items of inner lists in order, since statements that allow any order mean all of it."""
-    if isinstance(value, list | tuple):
-        return sorted((_listed(item) for item in value), key=repr)
-    return value
+    """Tuples as lists. Inner lists keep their order: ``[0, 1]`` is not the pair ``[1, 0]``."""
+    return list(map(_listed, value)) if isinstance(value, list | tuple) else value
 
 
 # --- standard output ---------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What is found out about a test set once, with its reference program, in the sandbox, and kept in the cache.
 
 For ``calls``: what the reference returns and how long it takes. For test code: which calls each test makes (so that a
-program's answers can be had in one go), and how it can be split between the program's sandbox and the judge's:
+program's answers can be had in one go), and how it can be split between the program's sandbox and the judge's: ``data``
+where it says no more than which calls give which literals (no judge is needed), else
 ``call`` by the calls of the function, ``expression`` by the side of each comparison that mentions the program, or not
 at all (``whole``: such verdicts are marked ``integrity: weak``, because test and program share a process).
 """
@@ -21,8 +22,9 @@ from cipo_eval.errors import MissingError
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.sandbox.worker import LOADED, Job, record
 from cipo_eval.testsets import Kind, Test, TestSet
+from cipo_eval.verifiers.code.asserts import plain_asserts
 
-VERSION = 2
+VERSION = 3
 """Of this file's contents: older ones in the cache are made anew."""
 REFERENCE_SECONDS = 120.0
 """Processor time that the reference may take on one test."""
@@ -39,13 +41,14 @@ class Prepared:
     """By test, in the order of all groups."""
 
     expected: list[Any]
-    """``calls``: what the reference returned, in the codec's form; None where the test states it."""
+    """``calls``: what the reference returned, in the codec's form; None where the test states it. ``code`` that is
+    ``data``: the list of what its calls must return."""
     seconds: list[float]
     """Processor time of the reference; 0 where it was not run."""
     calls: list[list[Mapping[str, Any]]]
     """``code``: calls of each test."""
     split: list[str]
-    """``code``: ``call``, ``expression`` or ``whole``."""
+    """``code``: ``data``, ``call``, ``expression`` or ``whole``."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -74,14 +77,22 @@ def prepare(reference: str, lane: Lane) -> Prepared:
 
 @functools.lru_cache(maxsize=64)
 def expected_lines(reference: str, lane: Lane) -> list[bytes]:
-    """By test of ``calls``, the record of a program that returns just what is expected; empty where equal forms do not
-    mean equal values (NaN, objects). Most answers of right programs are recognised by it, unread."""
+    """By test of ``calls`` (by call of ``code`` that is ``data``), the record of a program that returns just what is
+    expected; empty where equal forms do not mean equal values (NaN, objects). Most answers of right programs are
+    recognised by it, unread."""
     prepared = prepare(reference, lane)
-    lines = []
+    lines: list[bytes] = []
     for test, derived in zip(flat(testsets.load(reference)), prepared.expected, strict=True):
-        form = json.dumps(["v", derived if test.derive else test.expected], separators=(",", ":"))
-        lines.append(b"" if '{"f":"nan"' in form or '{"o":' in form else form.encode("ascii"))
+        if prepared.split:
+            lines += map(_line, derived or ())
+        else:
+            lines.append(_line(derived if test.derive else test.expected))
     return lines
+
+
+def _line(expected: Any) -> bytes:
+    form = json.dumps(["v", expected], separators=(",", ":"))
+    return b"" if '{"f":"nan"' in form or '{"o":' in form else form.encode("ascii")
 
 
 def flat(tests: TestSet) -> list[Test]:
@@ -165,12 +176,15 @@ def judge_request(tests: TestSet, sources: Sequence[str], **more: Any) -> dict[s
 
 def _record(tests: TestSet, lane: Lane) -> Prepared:
     """Runs each test's code against the reference, call by call, and keeps the calls."""
-    split, calls = [], []
+    split, calls, expected = [], [], []
     for test in flat(tests):
         how, made = _split(tests, test.source, lane)
-        split.append(how)
+        cases = plain_asserts(test.source, tests.entry_point) if how == "call" else None
+        is_data = cases is not None and [call for call, _ in cases] == made
+        split.append("data" if is_data else how)
+        expected.append([value for _, value in cases or ()] if is_data else None)
         calls.append(made)
-    return Prepared(expected=[None] * len(calls), seconds=[0.0] * len(calls), calls=calls, split=split)
+    return Prepared(expected=expected, seconds=[0.0] * len(calls), calls=calls, split=split)
 
 
 def _split(tests: TestSet, source: str, lane: Lane) -> tuple[str, list[Mapping[str, Any]]]:

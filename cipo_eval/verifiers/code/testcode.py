@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
+from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane, outcome
-from cipo_eval.sandbox.worker import LOADED_RECORD, Conversation, Job, Record
+from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, Record, record
 from cipo_eval.testsets import TestSet
 from cipo_eval.verifiers.code.prepare import (
     JUDGE_SECONDS,
@@ -38,8 +40,11 @@ class _Answered:
     calls: Sequence[tuple[Mapping[str, Any], Record]]
 
 
-def judge_code(lane: Lane, tests: TestSet, program: str, judgement: Judgement, prepared: Prepared) -> None:
+def judge_code(
+    lane: Lane, tests: TestSet, program: str, judgement: Judgement, known: tuple[Prepared, Sequence[bytes]]
+) -> None:
     """Collects the outcomes up to the first failure. Raises ``SandboxError``, ``ReferenceError``."""
+    prepared, lines = known
     wanted = [
         [whole_test(tests, test.source)] if split == "whole" else list(calls)
         for test, split, calls in zip(flat(tests), prepared.split, prepared.calls, strict=True)
@@ -53,6 +58,9 @@ def judge_code(lane: Lane, tests: TestSet, program: str, judgement: Judgement, p
         cpu=(tests.cpu_seconds,),
         memory=tests.memory,
     )
+    if set(prepared.split) == {"data"}:
+        _judge_data(lane, job, judgement, prepared, lines)
+        return
     records, end = lane.sample(program).collect(job)
     judgement.seconds = end.cpu
     if not records:
@@ -63,7 +71,11 @@ def judge_code(lane: Lane, tests: TestSet, program: str, judgement: Judgement, p
         return
     answers = iter(records[1:])
     answered = [
-        _Answered(test.source, split, [(call, next(answers, _DEAD)) for call in calls])
+        _Answered(
+            test.source,
+            "call" if split == "data" else split,
+            [(call, next(answers, _DEAD)) for call in calls],
+        )
         for test, split, calls in zip(flat(tests), prepared.split, wanted, strict=True)
     ]
     judged = iter(_run(lane, tests, [a for a in answered if a.split != "whole"], job))
@@ -82,6 +94,40 @@ def judge_code(lane: Lane, tests: TestSet, program: str, judgement: Judgement, p
             kind = WRONG if problem[0] == "AssertionError" else ERROR
             judgement.failed(kind, ": ".join(part for part in problem if part))
             return
+
+
+def _judge_data(
+    lane: Lane, job: Job, judgement: Judgement, prepared: Prepared, lines: Sequence[bytes]
+) -> None:
+    """Tests that are calls and literals: compared as the answers come."""
+    expected = [value for values in prepared.expected for value in values]
+    last = list(accumulate(len(values) for values in prepared.expected))  # by test, the calls up to its end
+
+    def on_record(number: int, line: bytes, _seconds: float) -> bool:
+        if number == 0 and line == LOADED:
+            return True
+        if number > 0 and (line == lines[number - 1] or _equal(line, expected[number - 1])):
+            if number == last[len(judgement.outcomes)]:
+                judgement.passed()
+            return True
+        found = outcome(record(line), 0.0)
+        judgement.failed(
+            ERROR if found.error else WRONG, error_text(found) if found.error else "AssertionError"
+        )
+        return False
+
+    end = lane.sample(job.program).run(job, on_record)
+    if judgement.unfinished:
+        judgement.failed(*what_ended(end))
+    judgement.seconds = end.cpu
+
+
+def _equal(line: bytes, expected: Any) -> bool:
+    told = record(line)
+    try:
+        return told[0] == "v" and bool(codec.decode(told[1]) == codec.decode(expected))
+    except (codec.CodecError, ValueError):  # an array has no truth value
+        return False
 
 
 def _problem(told: Record) -> _Problem | None:

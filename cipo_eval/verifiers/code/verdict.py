@@ -30,6 +30,11 @@ class Judgement:
     seconds: float = 0.0
     weak: bool = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether all went well, and tests are left: the program ended."""
+        return not self.failure and len(self.outcomes) < len(flat(self.tests))
+
     def passed(self) -> None:
         self.outcomes.append(PASSED)
 

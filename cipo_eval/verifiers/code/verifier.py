@@ -106,11 +106,12 @@ def judge(lane: Lane, gold: str, program: str, mode: Mode) -> Grade:
         return judgement.grade(lane.tier)
     if tests.kind is Kind.STDIN:
         _judge_stdin(lane, tests, program, mode, judgement)
-    elif tests.kind is Kind.CALLS:
-        known = prepare(gold, lane), expected_lines(gold, lane)
+        return judgement.grade(lane.tier)
+    known = prepare(gold, lane), expected_lines(gold, lane)
+    if tests.kind is Kind.CALLS:
         _judge_calls(lane, tests, program, mode, judgement, known)
     else:
-        judge_code(lane, tests, program, judgement, prepare(gold, lane))
+        judge_code(lane, tests, program, judgement, known)
     return judgement.grade(lane.tier)
 
 
@@ -164,7 +165,7 @@ def _judge_calls(
         output=OUTPUT + 2 * sum(map(len, lines)),
     )
     end = lane.sample(program).run(job, on_record)
-    if _unfinished(judgement):
+    if judgement.unfinished:
         judgement.failed(*what_ended(end))
     judgement.seconds = end.cpu
 
@@ -185,11 +186,6 @@ def _right(comparison: Comparison, value: Any, expected: Any, test: Test) -> boo
         )
     except codec.CodecError:
         return False
-
-
-def _unfinished(judgement: Judgement) -> bool:
-    """Whether all went well, and tests are left: the program ended."""
-    return not judgement.failure and len(judgement.outcomes) < len(flat(judgement.tests))
 
 
 # --- standard input ----------------------------------------------------------------------------------------
@@ -224,7 +220,7 @@ def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement
             continue
         _stdin_failure(judgement, found)
         return
-    if _unfinished(judgement):
+    if judgement.unfinished:
         judgement.failed(*what_ended(end))
 
 
