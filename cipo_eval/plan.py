@@ -28,6 +28,8 @@ class TaskPlan:
     system_prompt: str | None = None
     think: str = "strip"
     """``keep``: answers inside ``<think>`` count."""
+    allow_unsafe: bool = False
+    """Programs may run where they cannot be confined."""
     harness: str | None = None
     """Version of the reference harness that ``paper`` mode follows; None: the verifier's choice for the task."""
 
@@ -38,8 +40,9 @@ class TaskPlan:
     @property
     def all_problems(self) -> tuple[Problem, ...]:
         """The data set, with the verifier options of this run."""
-        own = {"think": self.think} if self.think != "strip" else {}
+        own: dict[str, Any] = {"think": self.think} if self.think != "strip" else {}
         own |= {"harness": self.harness} if self.harness else {}
+        own |= {"allow_unsafe": True} if self.allow_unsafe else {}
         if not own:
             return self.problems.problems
         return tuple(replace(p, options={**p.options, **own}) for p in self.problems.problems)

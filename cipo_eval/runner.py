@@ -187,6 +187,7 @@ class Run:
             "schema": SCHEMA_VERSION,
             "run": self.store.path.name,
             "model": self.info["engine"],
+            **({"sandbox": self.info["sandbox"]} if "sandbox" in self.info else {}),
             "tasks": tasks,
         }
 
@@ -327,6 +328,8 @@ class Run:
                 )
             info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
         info["environment"] = environment()
+        if confinement := _confinement(self.plans):
+            info["sandbox"] = confinement
         if not regrade:  # else written when every verdict is new
             self.store.write_info(info)
         return info
@@ -433,6 +436,16 @@ def disagreements(attempts: Iterable[Attempt], modes: Sequence[Mode]) -> list[di
             }
             found.append({"problem": a.problem, "sample": a.sample, **judged})
     return found
+
+
+def _confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:
+    """How programs are confined here, where any will run. Raises ``MissingError`` before anything is generated."""
+    code = [plan for plan in plans if plan.problems.spec.verifier == "code"]
+    if not code:
+        return None
+    from cipo_eval.sandbox import probe
+
+    return probe.choose(allow_unsafe=any(plan.allow_unsafe for plan in code)).to_json()
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval import __version__
-from cipo_eval.cli import data, demo, rescore, run, score, tasks
+from cipo_eval.cli import data, demo, doctor, rescore, run, score, tasks
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(score.score)
 app.command()(rescore.rescore)
 app.command()(demo.demo)
 app.command()(tasks.tasks)
+app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 

@@ -165,6 +165,14 @@ Timeout = Annotated[
         "--verifier-timeout", min=0.1, help="Seconds that one answer may take.", rich_help_panel=SCORING
     ),
 ]
+AllowUnsafe = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsafe-code",
+        help="Run models' programs even where they cannot be confined (`cipo-eval doctor`). Stamped on the results.",
+        rich_help_panel=SCORING,
+    ),
+]
 Bootstrap = Annotated[
     int,
     typer.Option("--bootstrap", min=100, help="Bootstrap resamples over problems.", rich_help_panel=SCORING),

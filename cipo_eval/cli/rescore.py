@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ def rescore(
     harness: o.Harness = None,
     k: o.Ks = None,
     bootstrap: o.Bootstrap = 2000,
+    allow_unsafe_code: o.AllowUnsafe = False,
     verifier_workers: o.Workers = None,
     verifier_timeout: o.Timeout = 10.0,
     json: o.Json = False,
@@ -45,7 +47,10 @@ def rescore(
     from cipo_eval.verifiers.pool import VerifierPool
 
     info = read_info(run)
-    plans = [_plan(name, task, data_dir, think, harness) for name, task in info["tasks"].items()]
+    plans = [
+        replace(_plan(name, task, data_dir, think, harness), allow_unsafe=allow_unsafe_code)
+        for name, task in info["tasks"].items()
+    ]
     ks = o.whole_numbers(k, "--k")
     check_ks(ks, plans)
     modes = MODES[mode.value] if mode else tuple(Mode(m) for m in info["modes"])

@@ -103,6 +103,7 @@ def run(
     harness: o.Harness = None,
     k: o.Ks = None,
     bootstrap: o.Bootstrap = 2000,
+    allow_unsafe_code: o.AllowUnsafe = False,
     verifier_workers: o.Workers = None,
     verifier_timeout: o.Timeout = 10.0,
     output: o.Output = None,
@@ -143,7 +144,13 @@ def run(
         count, sampling = decoding.resolve(preset, problems.spec.presets)
         asked = TaskPlan(problems=problems, samples=count, sampling=sampling, limit=limit, scope=scope)
         plans.append(
-            replace(asked, system_prompt=system_prompt, think=think.value, harness=harness and harness.value)
+            replace(
+                asked,
+                system_prompt=system_prompt,
+                think=think.value,
+                harness=harness and harness.value,
+                allow_unsafe=allow_unsafe_code,
+            )
         )
     if not plans:
         raise UsageError("--tasks names no task; `cipo-eval tasks` lists them")

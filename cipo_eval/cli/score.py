@@ -45,6 +45,7 @@ def score(
     seed: Annotated[
         int, typer.Option(help="Recorded; scoring draws nothing.", rich_help_panel=o.SCORING)
     ] = 0,
+    allow_unsafe_code: o.AllowUnsafe = False,
     verifier_workers: o.Workers = None,
     verifier_timeout: o.Timeout = 10.0,
     output: o.Output = None,
@@ -74,6 +75,7 @@ def score(
         scope=scope,
         think=think.value,
         harness=harness and harness.value,
+        allow_unsafe=allow_unsafe_code,
     )
     ks = o.whole_numbers(k, "--k")
     check_ks(ks, [plan])

@@ -36,8 +36,17 @@ MEMO_SIZE = 200_000
 _Key = tuple[str, str, str, str, str]
 
 
-def _start_worker(parent: int, memory_limit: int) -> None:
+_PASSED_ON = ("CIPO_EVAL_CACHE", "XDG_CACHE_HOME", "HOME", "CIPO_EVAL_SANDBOX_TIER")
+"""Variables that workers follow as they are now; the fork server keeps those of its own start."""
+
+
+def _start_worker(parent: int, memory_limit: int, variables: dict[str, str | None]) -> None:
     """Runs first in each worker: it must not outlive ``parent``, nor eat the machine's memory."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     import resource
     import signal
 
@@ -265,7 +274,7 @@ def _process_pool(workers: int, memory_limit: int) -> Any:
         max_workers=workers,
         context=context,
         initializer=_start_worker,
-        initargs=(os.getpid(), memory_limit),
+        initargs=(os.getpid(), memory_limit, {name: os.environ.get(name) for name in _PASSED_ON}),
     )
 
 

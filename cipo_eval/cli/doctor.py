@@ -1,0 +1,36 @@
+"""``cipo-eval doctor``: how well programs that models write are confined here, why, and what would help."""
+
+from __future__ import annotations
+
+import json as json_module
+
+import typer
+
+from cipo_eval.cli import options as o
+from cipo_eval.errors import EXIT_MISSING
+
+
+def doctor(json: o.Json = False) -> None:
+    """Try every way of confining programs on this machine; exit code 3 if none holds."""
+    from cipo_eval.sandbox import probe
+    from cipo_eval.sandbox.launch import Tier, view
+
+    probes = [probe.probe(tier) for tier in (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES)]
+    best = next((found for found in probes if found.works), None)
+    advice = [] if best is not None and best.tier is Tier.FULL else probe.advice()
+    if json:
+        tiers = [{**found.to_json(), "works": found.works} for found in probes]
+        typer.echo(json_module.dumps({"tier": best and int(best.tier), "tiers": tiers, "advice": advice}))
+    else:
+        for found in probes:
+            mark = "works" if found.works else "does not work"
+            chosen = "  <- used" if found is best else ""
+            typer.echo(f"tier {int(found.tier)}: {mark}: {found.detail}{chosen}")
+        libraries = ", ".join(path.rpartition("/")[2] for path in view().libraries)
+        typer.echo(f"programs run under {view().executable} and may import: {libraries or 'nothing'}")
+        if best is None:
+            typer.echo("programs cannot be confined here: code tasks are refused (or --allow-unsafe-code)")
+        for sentence in advice:
+            typer.echo(f"to raise it: {sentence}")
+    if best is None:
+        raise typer.Exit(EXIT_MISSING)
