@@ -95,6 +95,8 @@ class Nodes(list[Any]):
 
 def encode(value: Any) -> Any:
     """The JSON form of a value. Raises ``CodecError`` where it is too deep (or contains itself)."""
+    if value is None or value is True or value is False:
+        return value
     try:
         return _Encoder().encode(value, 0)
     except TooLargeError:
@@ -115,9 +117,13 @@ def _digest(value: Any) -> str:
     return found.hexdigest()
 
 
+to_json: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode
+"""JSON text, ASCII and without spaces: the one form in which records are compared as text."""
+
+
 def dumps(value: Any) -> str:
     """``encode`` as ASCII text."""
-    return json.dumps(encode(value), separators=(",", ":"))
+    return to_json(encode(value))
 
 
 class _Encoder:

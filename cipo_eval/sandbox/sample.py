@@ -48,9 +48,10 @@ class Output:
         self._fd, self._bell = fd, bell
 
     def record(self, *parts: Any) -> None:
-        data = memoryview(json.dumps(parts, separators=(",", ":")).encode("ascii") + b"\n")
-        while data:
-            data = data[os.write(self._fd, data) :]
+        data = codec.to_json(parts).encode("ascii") + b"\n"
+        written = os.write(self._fd, data)
+        while written < len(data):
+            written += os.write(self._fd, memoryview(data)[written:])
         if self._bell is not None:
             os.write(self._bell, b"+")
 
@@ -105,20 +106,23 @@ def _run_calls(job: Mapping[str, Any], output: Output, commands: int | None) -> 
         output.record("e", *_error(error))
         return
     output.record("l")
+    hooks = _node_hooks(space)
     for test in job["tests"]:
-        _call(space, target, test, output)
+        _call((space, target, hooks), test, output)
     if commands is not None:
         with open(commands, encoding="ascii", closefd=False) as lines:
             for line in lines:
-                _call(space, target, json.loads(line), output)
+                _call((space, target, hooks), json.loads(line), output)
 
 
-def _call(
-    space: dict[str, Any], target: types.CodeType | None, test: Mapping[str, Any], output: Output
-) -> None:
+_Loaded = tuple[dict[str, Any], types.CodeType | None, codec.Hooks]
+"""A loaded program: its namespace, the expression that gives the callable, how nodes are made."""
+
+
+def _call(loaded: _Loaded, test: Mapping[str, Any], output: Output) -> None:
     """Makes one call and records what came of it; each call gets arguments of its own."""
     try:
-        value = _result(space, target, test)
+        value = _result(loaded, test)
     except BaseException as error:
         output.record("x", *_error(error))
         return
@@ -132,13 +136,13 @@ def _call(
     output.record("v", value)
 
 
-def _result(space: dict[str, Any], target: types.CodeType | None, test: Mapping[str, Any]) -> Any:
+def _result(loaded: _Loaded, test: Mapping[str, Any]) -> Any:
+    space, target, hooks = loaded
     if "source" in test:  # statements or, with a value, an expression, in the program's own namespace
         if test.get("eval"):
             return eval(compile(test["source"], "<test>", "eval"), space)  # noqa: S307
         exec(compile(test["source"], "<test>", "exec"), space)  # noqa: S102
         return None
-    hooks = _node_hooks(space)
     args = [codec.decode(arg, hooks) for arg in test.get("args", ())]
     if test.get("ops"):
         names = test["ops"]
@@ -197,7 +201,6 @@ class _Clean:
         self._builtins = dict(vars(builtins))
         self._environment = dict(os.environ)
         self._recursion = sys.getrecursionlimit()
-        self._modules = dict(sys.modules)
         self._path = list(sys.path)
 
     def restore(self) -> bool:
@@ -206,17 +209,14 @@ class _Clean:
             return False
         sys.settrace(None)
         sys.setprofile(None)
-        vars(builtins).clear()
-        vars(builtins).update(self._builtins)
+        names = builtins.__dict__  # between these two lines there is no ``vars``, nor anything else
+        names.clear()
+        names.update(self._builtins)
         if dict(os.environ) != self._environment:
             os.environ.clear()
             os.environ.update(self._environment)
         sys.setrecursionlimit(self._recursion)
         sys.path[:] = self._path
-        for name in [
-            name for name in sys.modules if name not in self._modules and name in ("main", "program")
-        ]:
-            del sys.modules[name]
         sys.modules.pop("__main__", None)
         sys.excepthook, sys.displayhook = sys.__excepthook__, sys.__displayhook__
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -226,7 +226,8 @@ class _Clean:
         decimal.setcontext(decimal.Context())
         random.seed(0)
         gc.enable()
-        gc.collect()
+        if any(gc.get_count()[1:]):  # enough was made for a collection of its own
+            gc.collect()
         return True
 
 

@@ -279,7 +279,7 @@ class Worker:
             "target": job.target,
             "preamble": job.preamble,
         }
-        data = json.dumps(body, separators=(",", ":")).encode("ascii")
+        data = codec.to_json(body).encode("ascii")
         head = {
             "kind": job.kind,
             "size": len(data),
@@ -291,7 +291,7 @@ class Worker:
             "live": job.live,
             "confined": self.layers.seccomp,
         }
-        return protocol.frame(protocol.JOB, json.dumps(head).encode("ascii")) + data
+        return protocol.frame(protocol.JOB, codec.to_json(head).encode("ascii")) + data
 
     def converse(self, job: Job) -> Conversation:
         """A program that is asked one call after another. Close it before the next job. Raises ``SandboxError``."""
@@ -306,7 +306,7 @@ class Worker:
         self._jobs += 1
         deadline = time.monotonic() + seconds
         try:
-            data = json.dumps(body, separators=(",", ":")).encode("ascii")
+            data = codec.to_json(body).encode("ascii")
             self.send(protocol.frame(protocol.JOB, data), deadline)
             while True:
                 kind, payload = self._reader.read(deadline)
