@@ -77,7 +77,7 @@ def _error(error: BaseException) -> tuple[str, str, str]:
     try:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == NAME]
         lines = [f"  line {f.lineno}, in {f.name}\n    {f.line or ''}".rstrip() for f in frames[-8:]]
-        text = "\n".join([*lines, f"{name}: {message}" if message else name])[-TEXT_LIMIT:]
+        text = "\n".join([*lines, f"{name}: {message[:500]}" if message else name])[-TEXT_LIMIT:]
     except BaseException:
         text = name
     return name, message, text
@@ -295,9 +295,8 @@ def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
 
 
 def _standard(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
-    return open(
-        fd, mode, encoding="utf-8", errors=errors, newline=None if mode == "r" else "\n", closefd=False
-    )  # type: ignore[return-value]
+    """A standard stream as the interpreter makes it: on Unix, ends of lines are left as they are, also when reading."""
+    return open(fd, mode, encoding="utf-8", errors=errors, newline="\n", closefd=False)  # type: ignore[return-value]
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -59,11 +59,12 @@ def main(config: Mapping[str, Any], control: tuple[int, int]) -> None:
     try:
         if config["role"] == "judge":
             kernel.limit(resource.RLIMIT_AS, JUDGE_MEMORY)
+            kernel.limit(resource.RLIMIT_NPROC, hello["threads"])
             if hello["seccomp"]:  # test code needs no processes
                 kernel.Filter(kernel.sample_filter()).install(os.getpid())
             judge.serve(reader, control[1])
         else:
-            Keeper(reader, control[1]).serve()
+            Keeper(reader, control[1], hello["threads"]).serve()
     except protocol.ProtocolError:
         os._exit(0)  # the harness is gone
 
@@ -94,8 +95,8 @@ def seal(config: Mapping[str, Any]) -> dict[str, Any]:
         "seccomp": False,
         "pid": os.getpid(),
         "uid": os.getuid(),
+        "threads": THREADS + (others + SHARED_THREADS if others else 0),
     }
-    kernel.limit(resource.RLIMIT_NPROC, THREADS + (others + SHARED_THREADS if others else 0))
     if config["landlock"]:
         try:
             hello["landlock"] = kernel.landlock(config["readable"], config["listable"], ["/dev/null"])
@@ -157,9 +158,12 @@ class Relay:
 class Keeper:
     """Runs jobs one after another, each in a process of its own."""
 
-    def __init__(self, reader: protocol.Reader, control_out: int) -> None:
+    def __init__(self, reader: protocol.Reader, control_out: int, threads: int) -> None:
         self._reader = reader
         self._out = control_out
+        self._threads = (
+            threads  # not a limit of this process: those of a neighbour may count, and it has to fork
+        )
         self._relay = Relay(control_out)
         self._filter = kernel.Filter(kernel.sample_filter())
         self._pid = os.getpid()
@@ -242,6 +246,7 @@ class Keeper:
                 os.dup2(null, fd)
             os.close(null)
             kernel.limit(resource.RLIMIT_AS, head["memory"])
+            kernel.limit(resource.RLIMIT_NPROC, self._threads)
             kernel.limit(resource.RLIMIT_FSIZE, max(sample.STDOUT_LIMIT, head["output"]))
             kernel.limit(resource.RLIMIT_CPU, math.ceil(head["cpu_total"]) + 2)
             if head["confined"]:

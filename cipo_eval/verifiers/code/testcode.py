@@ -91,9 +91,19 @@ def judge_code(
             judgement.failed(*what_ended(end))
             return
         else:
-            kind = WRONG if problem[0] == "AssertionError" else ERROR
-            judgement.failed(kind, ": ".join(part for part in problem if part))
+            _failed(judgement, test, problem)
             return
+
+
+def _failed(judgement: Judgement, test: _Answered, problem: _Problem) -> None:
+    """What a private test says of a failure may hold what it expects: of it, only the kind, and the program's words."""
+    kind = WRONG if problem[0] == "AssertionError" else ERROR
+    if judgement.under_way.public:
+        words = ": ".join(part for part in problem if part)
+    else:
+        raised = [told for _, told in test.calls if told[0] == "x"] if kind == ERROR else []
+        words = error_text(outcome(raised[0], 0.0)) if raised else problem[0]
+    judgement.failed(kind, words)
 
 
 def _judge_data(

@@ -35,12 +35,17 @@ class Judgement:
         """Whether all went well, and tests are left: the program ended."""
         return not self.failure and len(self.outcomes) < len(flat(self.tests))
 
+    @property
+    def under_way(self) -> Test:
+        """The test that has no outcome yet."""
+        return flat(self.tests)[len(self.outcomes)]
+
     def passed(self) -> None:
         self.outcomes.append(PASSED)
 
     def failed(self, what: str, error: str = "", *, actual: str | None = None) -> None:
         """``error`` is the program's own text; ``actual`` what it returned or printed."""
-        test = flat(self.tests)[len(self.outcomes)]
+        test = self.under_way
         self.outcomes.append(what)
         self.failure = {"kind": _NAMES[what], "test": len(self.outcomes) - 1, "public": test.public}
         if error:
