@@ -35,7 +35,8 @@ HOSTILE = {
     "threads": "import threading, time\ndef f(x):\n    for _ in range(1000): threading.Thread(target=time.sleep, "
     "args=(9,)).start()",
     "fork": "import os\ndef f(x):\n    while True: os.fork()",
-    "forge": "import os\nfor fd in range(3, 60):\n    try: os.write(fd, b'[\"v\",1]\\n' * 9)\n    except OSError: pass\n"
+    "forge": "import os\nfor fd in range(3, 60):\n    try: os.write(fd, b'[\"v\",1]\\n' * 9)\n"
+    "    except OSError: pass\n"
     "def f(x): return 1",
     "deep": "def f(x):\n    x = []\n    for _ in range(100000): x = [x]\n    return x",
     "stop": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGKILL)",

@@ -57,6 +57,9 @@ class Test:
     """What ``calls`` must return, or ``stdin`` must print. Meaningless with ``derive``."""
     derive: bool = False
     """``calls``: expected is what the reference program returns."""
+    confirmed: bool = False
+    """With ``derive``: an input that somebody made up. It counts where the reference and all ``confirmations`` give the
+    same for it, and soon (``verifiers.code.prepare``)."""
     public: bool = False
     """May be shown to a model (``feedback``). ``expected`` of other tests never leaves the verifier."""
 
@@ -86,6 +89,8 @@ class TestSet:
     """Source that runs before the program in its namespace: imports and classes that the problem takes as given."""
     reference: str | None = None
     """A right program, complete (``derive``, tests of ``code``). Never shown to a sandboxed program."""
+    confirmations: tuple[str, ...] = ()
+    """Further right programs, complete, of other people than the reference."""
     rule: Mapping[str, Any] = field(default_factory=lambda: {"name": "equal"})
     """How results are compared: ``name`` (``verifiers.code.compare.RULES``) and its options."""
     cpu_seconds: float = 6.0
@@ -101,6 +106,9 @@ class TestSet:
         whole["groups"] = [
             {"name": group.name, "tests": [_short(test) for test in group.tests]} for group in self.groups
         ]
+        whole["confirmations"] = list(self.confirmations)
+        if not self.confirmations:
+            del whole["confirmations"]
         return whole
 
     @classmethod
@@ -109,7 +117,8 @@ class TestSet:
             Group(name=group["name"], tests=tuple(Test(**test) for test in group["tests"]))
             for group in body["groups"]
         )
-        return cls(**{**body, "kind": Kind(body["kind"]), "groups": groups})
+        confirmations = tuple(body.get("confirmations", ()))
+        return cls(**{**body, "kind": Kind(body["kind"]), "groups": groups, "confirmations": confirmations})
 
 
 _DEFAULTS = asdict(Test())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cipo_eval.sandbox.codec import encode
+from cipo_eval.sandbox.codec import decode, encode
 
 _STARS = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
@@ -147,6 +147,14 @@ def encode_as(value: Any, kind: str) -> Any:
     if kind == "float" and type(value) is int:  # LeetCode makes what is declared, whatever an example shows
         return float(value)
     return encode(value)
+
+
+def plain_as(form: Any) -> Any:
+    """What ``encode_as`` was given: lists and trees as the lists that statements write."""
+    if isinstance(form, dict):
+        ((tag, body),) = form.items()
+        return body if tag in ("ln", "tn") else decode(form)
+    return [plain_as(item) for item in form] if isinstance(form, list) else form
 
 
 # --- examples --------------------------------------------------------------------------------------------

@@ -14,15 +14,17 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cipo_eval import data, testsets
 from cipo_eval.errors import MissingError
+from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.sandbox.worker import LOADED, Job, record
 from cipo_eval.testsets import Kind, Test, TestSet
 from cipo_eval.verifiers.code.asserts import plain_asserts
+from cipo_eval.verifiers.code.confirm import agreed
 
 VERSION = 3
 """Of this file's contents: older ones in the cache are made anew."""
@@ -49,6 +51,8 @@ class Prepared:
     """``code``: calls of each test."""
     split: list[str]
     """``code``: ``data``, ``call``, ``expression`` or ``whole``."""
+    dropped: list[int] = field(default_factory=list)
+    """Tests that do not count, because right programs do not agree on them (``confirm``): all else is without them."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,13 +80,26 @@ def prepare(reference: str, lane: Lane) -> Prepared:
 
 
 @functools.lru_cache(maxsize=64)
+def counting(reference: str, lane: Lane) -> TestSet:
+    """The test set without the tests that do not count."""
+    tests = testsets.load(reference)
+    dropped = set(prepare(reference, lane).dropped)
+    groups, at = [], 0
+    for group in tests.groups if dropped else ():
+        kept = [test for number, test in enumerate(group.tests, at) if number not in dropped]
+        groups.append(replace(group, tests=tuple(kept)))
+        at += len(group.tests)
+    return replace(tests, groups=tuple(groups)) if dropped else tests
+
+
+@functools.lru_cache(maxsize=64)
 def expected_lines(reference: str, lane: Lane) -> list[bytes]:
     """By test of ``calls`` (by call of ``code`` that is ``data``), the record of a program that returns just what is
     expected; empty where equal forms do not mean equal values (NaN, objects). Most answers of right programs are
     recognised by it, unread."""
     prepared = prepare(reference, lane)
     lines: list[bytes] = []
-    for test, derived in zip(flat(testsets.load(reference)), prepared.expected, strict=True):
+    for test, derived in zip(flat(counting(reference, lane)), prepared.expected, strict=True):
         if prepared.split:
             lines += map(_line, derived or ())
         else:
@@ -91,7 +108,7 @@ def expected_lines(reference: str, lane: Lane) -> list[bytes]:
 
 
 def _line(expected: Any) -> bytes:
-    form = json.dumps(["v", expected], separators=(",", ":"))
+    form = codec.to_json(["v", expected])
     return b"" if '{"f":"nan"' in form or '{"o":' in form else form.encode("ascii")
 
 
@@ -107,7 +124,7 @@ def _derived(tests: TestSet) -> bool:
 def _derive(tests: TestSet, lane: Lane) -> Prepared:
     """Runs the reference on every test whose expected result it gives."""
     every = flat(tests)
-    asked = [number for number, test in enumerate(every) if test.derive]
+    asked = [number for number, test in enumerate(every) if test.derive and not test.confirmed]
     expected: list[Any] = [None] * len(every)
     seconds = [0.0] * len(every)
 
@@ -123,12 +140,22 @@ def _derive(tests: TestSet, lane: Lane) -> Prepared:
 
     got: list[int] = []
     job = reference_job(tests, [call_of(tests, every[number]) for number in asked])
-    end = lane.sample(job.program).run(job, on_record)
-    if len(got) < len(asked):
+    end = lane.sample(job.program).run(job, on_record) if asked else None
+    if end and len(got) < len(asked):
         raise ReferenceError(
             f"the reference program ended on test {asked[len(got)]}: {end.reason}, {end.status}"
         )
-    return Prepared(expected=expected, seconds=seconds, calls=[], split=[])
+    made = {number: test for number, test in enumerate(every) if test.confirmed}
+    results = agreed(tests, list(made.values()), [call_of(tests, test) for test in made.values()], lane)
+    dropped = []
+    for number, result in zip(made, results, strict=True):
+        if result is None:
+            dropped.append(number)
+        else:
+            expected[number], seconds[number] = result
+    for number in reversed(dropped):
+        del expected[number], seconds[number]
+    return Prepared(expected=expected, seconds=seconds, calls=[], split=[], dropped=dropped)
 
 
 def reference_job(tests: TestSet, calls: Sequence[Mapping[str, Any]]) -> Job:

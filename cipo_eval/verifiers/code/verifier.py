@@ -26,6 +26,7 @@ from cipo_eval.verifiers.code.prepare import (
     Prepared,
     ReferenceError,
     call_of,
+    counting,
     expected_lines,
     flat,
     prepare,
@@ -98,6 +99,8 @@ def _shared_lane(allow_unsafe: bool) -> Lane:
 def judge(lane: Lane, gold: str, program: str, mode: Mode) -> Grade:
     """The verdict on a program. Raises ``CipoError`` or ``ReferenceError`` where there is none."""
     tests = testsets.load(gold)
+    if tests.kind is Kind.CALLS:
+        tests = counting(gold, lane)
     judgement = Judgement(tests)
     try:
         program.encode("utf-8")

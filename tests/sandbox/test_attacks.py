@@ -1,0 +1,101 @@
+"""Every attack fails at every tier, as root and as another user; without the sandbox's layers they succeed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from sandbox.attacks import ALL
+from sandbox.drivers import Ahead, Driver, Unavailable, interpreter
+
+TIERS = ("1", "2")
+USERS = ("root", "user")
+
+
+@pytest.fixture(scope="session")
+def suite(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Ahead]]:
+    """The selected attacks, under way in all combinations at once."""
+    chosen: dict[tuple[str, str], list[str]] = {}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.originalname == "test_attack":
+            values = item.callspec.params
+            if ALL[values["name"]].known:
+                continue
+            chosen.setdefault((values["user"], values["tier"]), []).append(values["name"])
+    running = {}
+    for (user, tier), names in chosen.items():
+        try:
+            interpreter(user)
+        except Unavailable:
+            continue
+        running[user, tier] = Ahead(user, tier, names)
+    yield running
+    for one in running.values():
+        one.close()
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("user", USERS)
+def test_attack(suite: dict[tuple[str, str], Ahead], user: str, tier: str, name: str) -> None:
+    """Does no harm, and the next program is judged as ever (``attacks``)."""
+    if ALL[name].known:
+        pytest.xfail(ALL[name].known)
+    if (user, tier) not in suite:
+        with pytest.raises(Unavailable) as error:
+            interpreter(user)
+        pytest.skip(str(error.value))
+    harm = suite[user, tier].result(name)["harm"]
+    if harm and any("a sandbox cannot be started" in words for words in harm):
+        pytest.skip(f"no tier {tier} for this user here: {harm[0]}")
+    assert harm == [], ALL[name].why
+
+
+def test_there_are_attacks_of_every_kind() -> None:
+    modules = Counter(attack.name.split("_")[0] for attack in ALL.values())
+    assert len(ALL) >= 68
+    assert modules["connect"]
+    assert modules["kill"]
+    assert modules["memory"]
+
+
+def run_with(layers: dict[str, bool], names: list[str]) -> dict[str, list[str]]:
+    """Harm done where only some layers are on."""
+    with Driver("root" if os.geteuid() == 0 else "user", json.dumps(layers)) as driver:
+        return {name: driver.attack(name)["harm"] for name in names}
+
+
+@pytest.mark.slow
+def test_attacks_succeed_without_layers() -> None:
+    """The control: what these tests look for is there to be seen."""
+    names = [name for name, attack in ALL.items() if attack.control]
+    harm = run_with({"bubblewrap": False, "landlock": False, "seccomp": False}, names)
+    unharmed = [name for name in names if not harm[name]]
+    assert len(names) - len(unharmed) >= 60, unharmed
+
+
+@pytest.mark.parametrize(
+    ("off", "names"),
+    [
+        (
+            "seccomp",
+            [
+                "start_fork",
+                "connect_udp",
+                "syscall_io_uring_setup",
+                "machine_code_fork",
+                "dumpable",
+                "daemon",
+            ],
+        ),
+        ("landlock", ["read_passwd", "read_secret_file", "file_overwrite", "list_proc", "file_create"]),
+    ],
+)
+def test_each_layer_matters(off: str, names: list[str]) -> None:
+    """With one of the two layers of a container missing, attacks that it is there for come through."""
+    layers = {"bubblewrap": False, "landlock": True, "seccomp": True, off: False}
+    harm = run_with(layers, names)
+    assert [name for name in names if not harm[name]] == []
