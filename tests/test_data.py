@@ -656,6 +656,6 @@ def hub_row(task: str, row: data.Row) -> data.Row:
         return {
             "task_id": row["slug"],
             "entry_point": row["entry_point"],
-            "input_output": row["input_output"],
+            **{name: row[name] for name in ("input_output", "prompt", "completion")},
         }
     return row

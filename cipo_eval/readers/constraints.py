@@ -548,7 +548,7 @@ def _parity(
         found.even.add(name)
         return [lambda args: all(value % 2 == 0 for value in args[name])]
     found.even.add(name)
-    return [lambda args: found.symbols(args).get(name, 1) % 2 == 0]
+    return [lambda args: found.symbols(args).get(name, 0) % 2 == 0]
 
 
 def _graph(

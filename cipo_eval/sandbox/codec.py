@@ -377,11 +377,29 @@ def _array(body: Any) -> Any:
     import numpy as np
 
     dtype, values = body
-    if not isinstance(dtype, str) or not dtype.startswith(
-        ("int", "uint", "float", "bool", "complex", "<U", "object")
-    ):
+    if dtype not in _NUMERIC or _array_text(values) > MAX_TEXT:
         return Opaque("ndarray")
-    return np.array(_decode(values, {}, 0), dtype=None if dtype[0] in "<o" else dtype)
+    return np.array(_decode(values, {}, 0), dtype=dtype)
+
+
+_NUMERIC = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+_NUMERIC |= {"float16", "float32", "float64", "complex64", "complex128"}
+"""Element types of arrays that are made again; others equal nothing."""
+
+
+def _array_text(values: Any) -> int:
+    """Refuses, by a large number, array contents that are more than nested lists of numbers."""
+    if type(values) is list:
+        return sum(map(_array_text, values))
+    if type(values) is dict:
+        return 1 if len(values) == 1 and next(iter(values)) in ("c", "f") else MAX_TEXT + 1
+    return 1 if type(values) in (bool, int, float) else MAX_TEXT + 1
+
+
+def _fraction(body: Any) -> Fraction:
+    if len(body) != 2 or not all(type(part) is int for part in body):
+        raise CodecError("not a fraction")
+    return Fraction(*body)
 
 
 def _decimal(body: Any) -> Decimal:
@@ -407,7 +425,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "B": lambda body: bytearray(body.encode("latin-1")),
     "r": _range,
     "D": _decimal,
-    "F": lambda body: Fraction(*body),
+    "F": _fraction,
     "td": lambda body: datetime.timedelta(*body),
     "dt": _moment,
     "T": _builtin_type,

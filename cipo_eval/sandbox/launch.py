@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import os
+import queue
 import secrets
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
@@ -227,11 +230,40 @@ def environment() -> dict[str, str]:
     }
 
 
+class _Starter(threading.Thread):
+    """Starts processes. Bubblewrap ends with the thread that started it, and this one lives as long as the program."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sandbox-starter", daemon=True)
+        self.queue: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], tuple[Any, ...]]] = (
+            queue.SimpleQueue()
+        )
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            future, arguments = self.queue.get()
+            try:
+                future.set_result(_start(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+
+_starter = functools.cache(_Starter)
+os.register_at_fork(after_in_child=_starter.cache_clear)
+
+
 def start(role: str, layers: Layers, preload: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Starts a sandbox process and gives it its modules; its HELLO frame follows on standard output.
 
     Raises ``OSError`` where it cannot be started.
     """
+    future: Future[subprocess.Popen[bytes]] = Future()
+    _starter().queue.put((future, (role, layers, preload)))
+    return future.result()
+
+
+def _start(role: str, layers: Layers, preload: Sequence[str]) -> subprocess.Popen[bytes]:
     seen = view()
     around = bubblewrap() if layers.bubblewrap else []
     if around is None:

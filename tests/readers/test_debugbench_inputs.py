@@ -268,6 +268,7 @@ def test_only_inputs_that_right_programs_agree_on_count(
 @pytest.mark.usefixtures("_cache")
 def test_what_counts_is_kept(lane: Lane) -> None:
     gold = testsets.store(test_set())
+    preparing.prepare.cache_clear()
     first = preparing.prepare(gold, lane)
     preparing.prepare.cache_clear()
     assert preparing.prepare(gold, lane) == first

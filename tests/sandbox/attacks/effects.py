@@ -47,9 +47,9 @@ for _name, _code in _WRITES.items():
         in ("create", "overwrite", "append", "delete", "rename", "mkdir", "symlink", "truncate"),
     )
 for _name, _path in {
-    "tmp": "/tmp/cipo-attack",  # noqa: S108
-    "var_tmp": "/var/tmp/cipo-attack",  # noqa: S108
-    "shm": "/dev/shm/cipo-attack",  # noqa: S108
+    "tmp": "/tmp/cipo-attack",
+    "var_tmp": "/var/tmp/cipo-attack",
+    "shm": "/dev/shm/cipo-attack",
     "dev": "/dev/cipo-attack",
     "run": "/run/cipo-attack",
     "root": "/cipo-attack",

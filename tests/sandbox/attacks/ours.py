@@ -99,7 +99,7 @@ class Ours:
         if self.sample.restarts + self.judge.restarts != restarts:
             found.append("the sandbox broke down")
         elif (self.sample.pid, self.judge.pid) == pids:
-            found += leftovers(processes)
+            found += leftovers(processes | {self.stage.victim.pid})
         return found + self._clean()
 
     def _attack(self, attack: Attack, report: Report) -> None:

@@ -22,7 +22,7 @@ from types import TracebackType
 
 from . import Attack, Report
 
-_SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/", "/root", "/dev")  # noqa: S108
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/", "/root", "/dev")
 HARNESS_MEMORY = 600 << 20
 """Bytes by which a harness may grow through one program."""
 
@@ -46,6 +46,8 @@ class Stage:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans below this process become its children
         self.threads = 600
         """More of one program are harm."""
+        self.gib = 3
+        """Gigabytes that attacks on memory ask for."""
         self.memory = f"SECRET-IN-MEMORY-{token}"
         self._build()
 
@@ -126,6 +128,7 @@ class Stage:
             "HARNESS": os.getpid(),
             "EXPECTED": self.expected,
             "THREADS": self.threads,
+            "GIB": self.gib,
             **{name.upper(): path for name, path in self._lists.items()},
         }
         for name, value in values.items():
