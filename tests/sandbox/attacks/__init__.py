@@ -11,6 +11,7 @@ Standard library only: the suite also runs as another user, with another interpr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ class Attack:
     """One hostile program. ``@NAME@`` in it stands for a value of the stage."""
 
     name: str
+    group: str
+    """``verdict``, ``leak``, ``effects`` or ``denial``."""
     why: str
     """What it does, and what would be lost."""
     program: str
@@ -65,7 +68,8 @@ ALL: dict[str, Attack] = {}
 def attack(name: str, why: str, program: str, **more: object) -> None:
     """Registers one."""
     assert name not in ALL, name
-    ALL[name] = Attack(name=name, why=why, program=program, **more)  # type: ignore[arg-type]
+    group = sys._getframe(1).f_globals["__name__"].rpartition(".")[2]  # the module that it is in
+    ALL[name] = Attack(name=name, group=group, why=why, program=program, **more)  # type: ignore[arg-type]
 
 
 from . import denial, effects, leak, verdict  # noqa: E402, F401  they register theirs

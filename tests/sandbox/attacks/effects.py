@@ -37,14 +37,12 @@ _WRITES = {
     "logging": "__import__('logging').FileHandler(@FOLDER@ + '/made')",
     "shelve": "__import__('shelve').open(@FOLDER@ + '/made')['x'] = 1",
 }
-_UNDONE = ("rmtree", "unlink")
 for _name, _code in _WRITES.items():
     attack(
         f"file_{_name}",
         "changes a file that anybody may change, or makes one",
         f"import os\ndef f(x):\n    {'return ' if 'HARM' in _code else ''}{_code}\n",
-        control=_name
-        in ("create", "overwrite", "append", "delete", "rename", "mkdir", "symlink", "truncate"),
+        control=_name not in ("rmtree", "chown"),
     )
 for _name, _path in {
     "tmp": "/tmp/cipo-attack",
@@ -211,7 +209,8 @@ for _name, _code in _KILLS.items():
         f"kill_{_name}",
         "sends a signal to a process that is not its own",
         f"import os, signal\nsignal.signal(10, signal.SIG_IGN)\ndef f(x):\n    if not ({_code}): return 'HARM: sent'\n",
-        peers=_name not in ("parent", "parent_libc", "harness", "group"),
+        control=_name.startswith("victim"),
+        peers=_name not in ("parent", "parent_libc", "harness", "group", "group_of_victim"),
     )
 attack(
     "kill_everything",
@@ -390,7 +389,7 @@ def f(x):
         return 'HARM: %d, %s' % (result, os.strerror(ctypes.get_errno()))
 """,
         control=_name
-        in ("io_uring_setup", "inotify_init1", "timer_create", "setsid", "bpf", "keyctl", "kcmp"),
+        in ("io_uring_setup", "inotify_init1", "timer_create", "setsid", "bpf", "keyctl", "mq_open"),
         peers=_name
         in ("unshare", "io_uring_setup", "userfaultfd", "keyctl", "personality", "inotify_init1", "setsid"),
     )

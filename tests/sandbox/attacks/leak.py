@@ -111,7 +111,6 @@ def f(x):
     if reach({_pid}, libc.process_vm_readv) != -1 or ctypes.get_errno() == 14: return 'HARM: read'
     return ctypes.get_errno()
 """,
-        control=_name == "victim",
     )
     attack(
         f"ptrace_{_name}",
@@ -172,7 +171,8 @@ def f(x):
     with open({_path}, 'rb') as file:
         return 'HARM: ' + file.read(300).decode('latin-1')
 """,
-        control=_name in ("secret_file", "passwd", "hostname", "mounts", "self_root"),
+        control=_name
+        in ("secret_file", "passwd", "hostname", "mounts", "self_root", "home", "net", "harness_cmdline"),
         peers=_name not in ("task_data", "harness_source", "human_eval", "cached_tests", "own_environ"),
     )
 _WAYS = {
@@ -329,7 +329,7 @@ for _name, _code in _IDS.items():
         f"process_{_name}",
         "tells whether a process of the system exists, and something about it",
         f"import os\ndef f(x):\n    return 'HARM: %r' % ({_code},)\n",
-        control=_name in ("getpgid", "getsid", "sched_getaffinity", "cpu_clock"),
+        control=_name in ("getpgid", "getsid", "sched_getaffinity", "cpu_clock", "kill_0", "pidfd"),
     )
 attack(
     "keyring",

@@ -45,7 +45,6 @@ class E({_base}):
     def __getitem__(self, key): return self
 def f(x): return E({_value})
 """,
-        control=_base not in ("object",),
     )
 attack(
     "equal_class_lie",
@@ -166,7 +165,6 @@ class E(int):
     __hash__ = int.__hash__
 def f(x): return E(0)
 """,
-    control=True,
 )
 attack(
     "changed_argument",
@@ -600,6 +598,7 @@ state(
     + "def f(x):\n    for place in places:\n        try: open(place, 'w').write('HARM: state')\n"
     "        except OSError: pass\n",
     "import os\n" + _PLACES + "def f(x):\n    return ['HARM: ' + p for p in places if os.path.exists(p)]\n",
+    control=True,
 )
 state(
     "standard_input",
