@@ -355,7 +355,7 @@ BOMBS = {
     "an array of arrays": {"a": ["object", [{"a": ["object", [1] * 9]}] * 9]},
     "a long range": {"r": [0, 10**12, 1]},
 }
-"""Known holes of ``codec``; each passes once it is closed there."""
+"""Texts that would cost their reader more than their writer."""
 
 
 @pytest.mark.parametrize("name", BOMBS)
