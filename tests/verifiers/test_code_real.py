@@ -49,7 +49,7 @@ def reference(problem: Problem) -> str:
     return testsets.load(problem.gold).reference or ""
 
 
-WEAK = {"mbpp_classic": ["367"]}
+WEAK = {"mbpp_classic": ["Mbpp/367"]}
 """Problems whose tests and programs share a process."""
 
 
