@@ -15,6 +15,7 @@ import argparse
 import fnmatch
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -96,6 +97,7 @@ class Peer:
 
     def __exit__(self, *exc: object) -> None:
         self._stage.__exit__(None, None, None)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def attack(self, attack: Attack) -> list[str]:
         """Harm done, in words."""
@@ -103,7 +105,7 @@ class Peer:
         for path in (told, verdict):
             path.unlink(missing_ok=True)
         program = self._stage.fill(attack.program) + EPILOGUE.format(path=str(told))
-        before, shared = set(descendants(os.getpid())), _shared_memory()
+        before = set(descendants(os.getpid()))
         read, write = os.pipe()
         sys.stdout.flush()
         started = time.monotonic()
@@ -127,7 +129,7 @@ class Peer:
             report.seconds = outcome["seconds"]
             report.problems += [] if outcome["clean"] else ["a clean program is judged wrong"]
         report.text = told.read_bytes().decode("utf-8", "replace") if told.exists() else ""
-        if max(memory, _shared_memory() - shared) > MEMORY + (MEMORY >> 3):
+        if memory > MEMORY + (MEMORY >> 3):
             report.problems.append("took too much memory")
         if sum(written) > OUTPUT:
             report.problems.append("flooded the output")
@@ -157,9 +159,9 @@ def _count(fd: int, written: list[int]) -> None:
 
 def _wait(pid: int, before: set[int]) -> int:
     """Until a process ends or the watchdog bites; the most memory that it and those below it had."""
-    most, end = 0, time.monotonic() + WATCHDOG
+    most, end, shared = 0, time.monotonic() + WATCHDOG, _shared_memory()
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        total = 0
+        total = _shared_memory() - shared
         for below in set(descendants(os.getpid())) - before:
             try:
                 total += int(Path(f"/proc/{below}/statm").read_text().split()[1]) * 4096

@@ -17,7 +17,8 @@ import hashlib
 import json
 import marshal
 import math
-from collections import Counter, deque
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -31,8 +32,8 @@ MAX_TEXT = 2_000_000
 """Characters of one string, likewise."""
 MAX_BITS = 4_000_000
 """Of one integer; its decimal form would take quadratic time."""
-MAX_COLLISIONS = 200
-"""Different keys of one set or dict with the same hash."""
+KEY_SECONDS = 0.5
+"""Processor time for the keys of one set or dict, and a second more for each million of them."""
 MAX_LINKS = 200_000
 """Nodes of a linked list or tree."""
 
@@ -333,27 +334,23 @@ def _hex(body: Any) -> int:
 
 
 def _pairs(body: Any) -> dict[Any, Any]:
-    _check_hashes([key for key, _ in body])
-    return {key: value for key, value in body}  # noqa: C416  unpacking checks that each is a pair
+    made: dict[Any, Any] = _filled({}, body)
+    return made
 
 
-def _check_hashes(items: list[Any]) -> None:
-    """Refuses keys that were chosen to share a hash: a set of them takes quadratic time, here and when compared.
+def _filled(made: Any, items: list[Any]) -> Any:
+    """Fills a set or dict step by step, against the clock: keys that were chosen to collide take quadratic time, here
+    and when they are compared.
 
-    Numbers and tuples of them have predictable hashes; in honest data hardly two are the same.
+    Hashes of numbers and tuples are predictable, and equal ones are not the only way to collide: different ones can be
+    made to walk the same path through the table.
     """
-    if len(items) <= MAX_COLLISIONS:
-        return
-    worst, count = Counter(map(hash, items)).most_common(1)[0]
-    if count > MAX_COLLISIONS:
-        distinct = {(type(item), repr(item)) for item in items if hash(item) == worst}
-        if len(distinct) > MAX_COLLISIONS:
-            raise CodecError("keys with equal hashes")
-
-
-def _checked(body: Any) -> Any:
-    _check_hashes(body)
-    return body
+    end = time.thread_time() + KEY_SECONDS + len(items) / 1e6
+    for start in range(0, len(items), 256):
+        made.update(items[start : start + 256])
+        if time.thread_time() > end:
+            raise CodecError("keys that collide")
+    return made
 
 
 def _moment(body: Any) -> Any:
@@ -423,8 +420,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "i": _hex,
     "f": _float,
     "t": tuple,
-    "s": lambda body: set(_checked(body)),
-    "z": lambda body: frozenset(_checked(body)),
+    "s": lambda body: _filled(set(), body),
+    "z": lambda body: frozenset(_filled(set(), body)),
     "q": deque,
     "d": _pairs,
     "c": lambda body: complex(*map(float, body)),

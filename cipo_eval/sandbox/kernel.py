@@ -330,7 +330,7 @@ def drop_privileges(uid: int, readable: Sequence[str]) -> None:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid if others else 0, uid)
-        except PermissionError:
+        except OSError:  # not allowed, or a user that its namespace does not have
             pass
     for capability in range(64):
         try:

@@ -129,6 +129,7 @@ class Worker:
         self.hello: dict[str, Any] = {}
         self._preload = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
         self._jobs = 0
         _workers.add(self)
 
@@ -160,7 +161,8 @@ class Worker:
                     stream.close()
 
     def kill(self) -> None:
-        """Kills the process, from any thread; whoever waits for it gets a ``SandboxError``."""
+        """Kills the process for good, from any thread; whoever waits for it, or starts it, gets a ``SandboxError``."""
+        self._killed = True
         if (process := self._process) is not None:
             process.kill()
 
@@ -174,6 +176,9 @@ class Worker:
             self.close()
         if self._process is None:
             self._start()
+        if self._killed:  # in the meantime
+            self.close()
+            raise SandboxError("the sandbox is closed")
 
     def _start(self) -> None:
         self._jobs = 0

@@ -73,7 +73,7 @@ def test_attacks_succeed_without_layers() -> None:
     names = [name for name, attack in ALL.items() if attack.control]
     harm = run_with({"bubblewrap": False, "landlock": False, "seccomp": False}, names)
     unharmed = [name for name in names if not harm[name]]
-    assert len(names) >= 100
+    assert len(names) >= 90
     assert len(unharmed) <= len(names) // 10, unharmed
 
 

@@ -35,7 +35,6 @@ TESTS = [{"args": [1]}]
 PROGRAM = Job(program="def f(x): return x", kind="calls", target="f", tests=TESTS)
 LARGE = Job(program="def f(x): return x\n#" + "x" * 1_000_000, kind="calls", target="f", tests=TESTS)
 BRIEF = Job(program="def f(x): return x", kind="calls", target="f", tests=TESTS, cpu=(0.0,))
-"""Conversations wait for the limit of a call and some seconds."""
 
 # A stand-in for the sealed process: skips the configuration that it is started with, says the bytes of its argument
 # once the job is there (or at once), and then does as it is told.
@@ -89,6 +88,10 @@ class Peers:
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
         self._monkeypatch.setattr(worker, "start", start)
+
+    def brief(self) -> None:
+        """Conversations, which wait for the limit of a call and some seconds, wait half a second."""
+        self._monkeypatch.setattr(worker, "GRACE", -3.5)
 
     def restore(self) -> None:
         """Workers get sandboxes again."""
@@ -184,6 +187,7 @@ def test_frames_without_end_are_a_broken_sandbox(peers: Peers, each: bytes) -> N
     with Worker(LAYERS[Tier.FULL]) as broken, pytest.raises(SandboxError):
         broken.run(PROGRAM, lambda *_: True)
     with Worker(LAYERS[Tier.FULL]) as broken:
+        peers.brief()
         with contextlib.suppress(SandboxError), broken.converse(BRIEF) as live:
             live.ask({"args": [2]})
         assert broken.restarts == 1
@@ -196,6 +200,7 @@ def test_frames_without_end_are_a_broken_sandbox(peers: Peers, each: bytes) -> N
 )
 @pytest.mark.usefixtures("bounded")
 def test_a_wrong_answer_in_a_conversation(peers: Peers, said: bytes) -> None:
+    peers.brief()
     peers.start(said)
     with Worker(LAYERS[Tier.FULL]) as broken:
         with pytest.raises(SandboxError):
@@ -280,7 +285,7 @@ FRAMES = st.lists(
 
 
 @given(FRAMES, st.sampled_from(["die", "listen"]), st.sampled_from(["run", "converse", "request"]))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_answer_ends_well(answers: list[bytes], then: str, what: str) -> None:
     """With a result where the answer was one, with the error that there is for it where not."""
     with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:

@@ -18,12 +18,12 @@ attack(
     "fork_bomb",
     "two hundred processes that stay",
     """
-import os, time
+import posix, time
 def f(x):
     for _ in range(200):
         try:
-            if os.fork() == 0:
-                time.sleep(60); os._exit(0)
+            if posix.fork() == 0:
+                time.sleep(60); posix._exit(0)
         except OSError: pass
     return 1
 """,
@@ -33,16 +33,16 @@ attack(
     "daemon",
     "a process that leaves the group, the session and its parent, and stays",
     """
-import os, time
+import posix, time
 def f(x):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
+    if posix.fork() == 0:
+        posix.setsid()
+        if posix.fork() == 0:
             for fd in range(64):
-                try: os.close(fd)
+                try: posix.close(fd)
                 except OSError: pass
             time.sleep(60)
-        os._exit(0)
+        posix._exit(0)
     return 1
 """,
     control=True,
@@ -62,7 +62,7 @@ def f(x):
     if count > @THREADS@: return 'HARM: %d threads' % count
     while True: time.sleep(1)
 """,
-    cpu=0.5,
+    cpu=0.3,
     peers=False,
 )
 _CLONE = """
@@ -278,9 +278,9 @@ attack(
 # --- memory ------------------------------------------------------------------------------------------------
 
 _MEMORY = {
-    "bytes": "return len(bytearray(@GIB@ << 30))",
+    "bytes": "return len(b'x' * (@GIB@ << 30))",
     "list": "return len([0] * (3 << 27))",
-    "growing": "a = []\n    while len(a) < @GIB@ << 10: a.append(bytearray(1 << 20))\n    return len(a)",
+    "growing": "a = []\n    while len(a) < @GIB@ << 10: a.append(b'x' * (1 << 20))\n    return len(a)",
     "text": "return len('x' * (3 << 30))",
     "anonymous": "import mmap; m = mmap.mmap(-1, @GIB@ << 30)\n    for i in range(0, len(m), 4096): m[i] = 1",
     "private": "import mmap; m = [mmap.mmap(-1, 1 << 26, flags=2) for _ in range(48)]\n    for p in m: p[:] = bytes(1 << 26)",
@@ -312,7 +312,7 @@ for _name, _code in _MEMORY.items():
         f"memory_{_name}",
         "takes more memory than it may, by this way",
         f"def f(x):\n    {_code}\n",
-        cpu=0.8,
+        cpu=0.4,
         peers=_name in ("bytes", "anonymous", "memfd", "growing"),
     )
 attack(
@@ -396,7 +396,7 @@ for _name, _code in _VALUES.items():
         f"output_{_name}",
         "gives more, or other, than can be taken",
         f"def f(x):\n    {_code}\n",
-        cpu=0.8,
+        cpu=0.4,
         harm=_fits,
     )
 _PRINTS = {
@@ -418,7 +418,7 @@ for _name, _program in _PRINTS.items():
         "prints more, or other, than can be taken",
         _program,
         kind="stdin",
-        cpu=0.8,
+        cpu=0.4,
         peers=False,
         harm=lambda report: "more than 80 MiB came back" if len(report.text) > 80 * MEBI else None,
     )
@@ -476,7 +476,7 @@ for _name, _code in _FLOODS.items():
         f"record_{_name}",
         "a result that costs its reader more than its writer",
         _RESULT + f"def f(x):\n    {_code}\n",
-        cpu=0.5,
+        cpu=0.3,
         seconds=4.0 if _name.startswith(("fraction", "array")) else 15.0,
         peers=False,
         harm=_fits,

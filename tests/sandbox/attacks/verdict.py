@@ -598,7 +598,6 @@ state(
     + "def f(x):\n    for place in places:\n        try: open(place, 'w').write('HARM: state')\n"
     "        except OSError: pass\n",
     "import os\n" + _PLACES + "def f(x):\n    return ['HARM: ' + p for p in places if os.path.exists(p)]\n",
-    control=True,
 )
 state(
     "standard_input",
@@ -708,23 +707,21 @@ def pages():
                 yield at
                 at += step
 def memory():
-    seen, block = set(), []
-    for at in pages():
-        if at not in seen:
-            seen.add(at)
-            block.append(ctypes.string_at(at, 4096))
-    return b''.join(sorted(block, key=len))
+    seen = set(pages())
+    for at in sorted(seen):
+        yield ctypes.string_at(at, 4300 if at + 4096 in seen else 4096)
 """
 state(
     "memory_result",
     "an earlier program's results, left in memory that it inherits: here those of the reference",
-    "def f(x): return [x, @EXPECTED@, 'left' + 'overs']\n",
+    "def f(x): return [x, @EXPECTED@, 'left' + 'overs'] + ['filling'] * 60\n",
     _SCAN
     + """
 import re
 def f(x):
-    found = re.search(b'[[]"v",[[]3,([0-9]+),"left' + b'overs', memory())
-    return found and int(found[1])
+    for text in memory():
+        found = re.search(b'[[]"v",[[]3,([0-9]+),"left' + b'overs', text)
+        if found: return int(found[1])
 """,
     cpu=5.0,
 )
@@ -736,9 +733,11 @@ state(
     + """
 def f(x):
     mark = b'the canonical ' + b'solution is'
-    text = memory()
-    mine = text.count(b"mark = b'the canonical ' + b'solution")
-    return 'HARM: ' + repr(text[text.index(mark):][:80]) if mark in text else mine
+    mine = 0
+    for text in memory():
+        mine += b"mark = b'the canonical ' + b'solution" in text
+        if mark + b" 'SEC" in text: return 'HARM: ' + repr(text[text.index(mark):][:80])
+    return mine
 """,
     cpu=5.0,
 )
@@ -749,7 +748,8 @@ state(
     _SCAN
     + """
 def f(x):
-    return 'HARM' if b'the earlier ' + b'output is' in memory() else None
+    import re  # with a pattern that does not find itself
+    return ['HARM' for text in memory() if re.search(b'the earlie[r] output i[s] this', text)][:1]
 """,
     cpu=5.0,
 )
