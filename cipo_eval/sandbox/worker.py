@@ -38,6 +38,10 @@ class SandboxError(CipoError):
     """The sandbox broke down while it ran a program: no verdict about the program."""
 
 
+class JudgeError(SandboxError):
+    """A judge broke down, or did not come to an end."""
+
+
 class Reason(StrEnum):
     """Why a program's process ended."""
 
@@ -323,7 +327,7 @@ class Worker:
                 self.send(protocol.frame(protocol.COMMAND, reply), deadline)
         except protocol.ProtocolError as error:
             self.broken()
-            raise SandboxError(f"the judge broke down: {error}") from error
+            raise JudgeError(f"the judge broke down: {error}") from error
         except BaseException:
             self.close()
             raise

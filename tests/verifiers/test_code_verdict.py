@@ -214,6 +214,18 @@ def test_an_answer_that_equals_everything_is_wrong(body: str, lane: Lane) -> Non
         assert not grade(lane, tests, f"{yes}def f(x): {body}").correct
 
 
+def test_a_program_cannot_choose_to_have_no_verdict(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It returns a value on which the test never ends, in one call that nothing can interrupt."""
+    from cipo_eval.verifiers.code import testcode
+
+    monkeypatch.setattr(testcode, "JUDGE_SECONDS", 2.0)
+    tests = asserts("assert pow(3, f(2)) % 7 == 4", reference="def f(x): return x * x")
+    assert grade(lane, tests, "def f(x): return 4").correct
+    stalling = grade(lane, tests, "def f(x): return 10**12")
+    assert (stalling.correct, stalling.failed) == (False, False)
+    assert grade(lane, tests, "def f(x): return 4").correct
+
+
 # --- comparing -----------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane, outcome
-from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, Record, record
+from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, JudgeError, Record, record
 from cipo_eval.testsets import TestSet
 from cipo_eval.verifiers.code.prepare import (
     JUDGE_SECONDS,
@@ -148,9 +148,29 @@ def _problem(told: Record) -> _Problem | None:
 
 
 def _run(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job) -> list[_Problem | None]:
-    """What the judge says of test after test, up to the first that fails."""
+    """What the judge says of test after test, up to the first that fails.
+
+    A program may return values on which tests never end (``10 ** value``). It must not be able to choose to have no
+    verdict: where the judge breaks down twice on its answers, and not on the reference's, they are wrong.
+    """
     if not answered:
         return []
+    try:
+        return _judged(lane, tests, answered, job)
+    except JudgeError:
+        pass
+    try:
+        return _judged(lane, tests, answered, job)
+    except JudgeError:
+        unanswered = [replace(test, calls=()) for test in answered]
+        own = _judged(lane, tests, unanswered, replace(job, program=tests.reference or ""))
+        if own != [None] * len(answered):
+            raise
+    return [["Stalled", "the tests do not end on what the program returns"]]
+
+
+def _judged(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job) -> list[_Problem | None]:
+    """One try. Raises ``JudgeError``, ``SandboxError`` (the program's own sandbox), ``ReferenceError``."""
     request = judge_request(
         tests,
         [test.source for test in answered],
