@@ -338,30 +338,36 @@ LCB_PREAMBLE = (
 """What LiveCodeBench's runner puts before a program."""
 
 
-class _LcbInput(io.StringIO):
-    """Its standard input: whole reads ignore the position, ``readline`` ends with ``StopIteration``, no ``buffer``."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        lines = iter(text.split("\n"))
-        self.read = lambda *_: text  # type: ignore[method-assign]
-        self.readline = lambda *_: next(lines)  # type: ignore[method-assign]
-        self.readlines = lambda *_: text.split("\n")  # type: ignore[method-assign]
+# fmt: off
+_LCB_GUARDED = (
+    "kill", "system", "putenv", "remove", "removedirs", "rmdir", "fchdir", "setuid", "fork", "forkpty", "killpg",
+    "rename", "renames", "truncate", "replace", "unlink", "fchmod", "fchown", "chmod", "chown", "chroot", "lchown",
+    "getcwd", "chdir",
+)
+# fmt: on
+"""Functions of ``os`` that its runner takes away."""
 
 
 def _run_like_livecodebench(job: Mapping[str, Any], output: Output) -> None:
     """Programs as LiveCodeBench's ``testing_util`` runs them, faults included (docs/sandbox.md).
 
     All but the imports becomes the body of a function that is called for each test: a ``global`` then means another
-    variable, and descriptors are not connected to anything.
+    variable, and descriptors are not connected to anything. While the function runs, ``sys.stdin`` is a ``StringIO``;
+    what ``from sys import stdin`` has bound before is the process's own, with three methods replaced.
     """
     from unittest.mock import mock_open
 
+    builtins.quit = None  # type: ignore[assignment]
+    for name in _LCB_GUARDED:
+        setattr(os, name, None)
+    sys.set_int_max_str_digits(50000)
+    own = sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     source, filename = _lcb_function(job["program"]), NAME
     module = types.ModuleType("tmp_sol")
     try:
         exec(compile(source, filename, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-        function = module.__dict__["wrapped_function"]
+        holder = module.__dict__["Solution"]() if "class Solution" in source else module
+        function = holder.wrapped_function
     except BaseException as error:
         output.record("e", *_error(error))
         return
@@ -369,9 +375,10 @@ def _run_like_livecodebench(job: Mapping[str, Any], output: Output) -> None:
     real_open = builtins.open
     for test in job["tests"]:
         captured = io.StringIO()
-        captured.close = lambda *_: None  # type: ignore[method-assign]
+        captured.close = lambda _: 1  # type: ignore[method-assign,misc,assignment]
+        _replace_reads(own, test["input"])
         builtins.open = mock_open(read_data=test["input"])
-        sys.stdin, sys.stdout = _LcbInput(test["input"]), captured
+        sys.stdin, sys.stdout = io.StringIO(test["input"]), captured
         try:
             function()
         except SystemExit:
@@ -384,6 +391,15 @@ def _run_like_livecodebench(job: Mapping[str, Any], output: Output) -> None:
         output.record(
             "p", captured.getvalue().encode("utf-8", "surrogateescape").decode("latin-1"), "", 0, False
         )
+
+
+def _replace_reads(stream: Any, text: str) -> None:
+    """Whole reads ignore the position, and ``readline`` that of the other two; lines have no ends, and after the last
+    comes ``StopIteration``."""
+    lines = iter(text.split("\n"))
+    stream.read = lambda *_: text
+    stream.readline = lambda *_: next(lines)
+    stream.readlines = lambda *_: text.split("\n")
 
 
 def _lcb_function(source: str) -> str:

@@ -1,28 +1,27 @@
-"""The verifier for programs on real benchmarks and real outputs: canonical solutions, stubs, recorded verdicts.
+"""The verifier for programs on HumanEval(+) and MBPP(+): canonical solutions, stubs, evalplus's recorded verdicts.
+Those of LeetCode and LiveCodeBench are in ``test_code_agreement``.
 
 What is found out about references is kept in one folder for the whole test session: it takes minutes.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections import Counter
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cipo_eval import testsets
-from cipo_eval.data import read_rows
-from cipo_eval.readers import livecodebench
 from cipo_eval.records import Grade, Mode, Problem
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.tasks import load_problems
 from cipo_eval.verifiers.code.verifier import judge
+from verifiers.code_tools import outputs
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +37,6 @@ def lane() -> Iterator[Lane]:
     lane = Lane(probe.choose().tier)
     yield lane
     lane.close()
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def reference(problem: Problem) -> str:
@@ -102,10 +96,9 @@ def test_recorded_evalplus_verdicts_item_by_item(
     task: str, model: str, figures: tuple[float, float], differing: set[str], lane: Lane, real_data: Path
 ) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}
-    outputs = rows(real_data / "model_outputs" / "code" / f"{model}__{task}.jsonl.gz")
     judged = {
         row["task_id"]: (row, judge(lane, problems[row["task_id"]].gold, row["solution"], Mode.FIXED).parts)
-        for row in outputs
+        for row in outputs(real_data, f"code/{model}__{task}")
         if row["task_id"] in problems
     }
     others = {
@@ -123,64 +116,6 @@ def test_recorded_evalplus_verdicts_item_by_item(
     assert found == figures
 
 
-# --- LiveCodeBench -----------------------------------------------------------------------------------------
-
-OLDER_RUNNER = {"abc303_d", "abc338_d", "abc359_d", "abc380_c"}
-"""They mix ``readline`` and ``read``, and passed; the runner that ``paper`` mode follows reads everything again."""
-
-
-@pytest.mark.parametrize("name", ["o1-mini__lcb_v5", "Qwen2.5-7B-Instruct__lcb_v6_selfrepair"])
-def test_no_program_with_a_recorded_pass_fails_on_livecodebench(
-    name: str, lane: Lane, real_data: Path
-) -> None:
-    golds = {}
-    for row in read_rows(real_data / "livecodebench" / "code_generation_lite_v6_joined.jsonl.gz"):
-        tests = livecodebench.read(livecodebench.prepare(row), {}).tests
-        assert tests is not None
-        golds[str(row["question_id"])] = tests if isinstance(tests, str) else testsets.store(tests)
-    failed: dict[Mode, set[str]] = {Mode.FIXED: set(), Mode.PAPER: set()}
-    passed = 0
-    for row in rows(real_data / "model_outputs" / "livecodebench" / f"{name}.jsonl.gz"):
-        for program, right in zip(row["code_list"], row["graded_list"], strict=True):
-            if right:
-                passed += 1
-                for mode, names in failed.items():
-                    if not judge(lane, golds[str(row["question_id"])], program, mode).correct:
-                        names.add(row["question_id"])
-    assert passed > 200
-    assert failed[Mode.FIXED] == set()
-    assert failed[Mode.PAPER] <= OLDER_RUNNER
-
-
-# --- DebugBench --------------------------------------------------------------------------------------------
-
-
-def test_every_oracle_of_debugbench_passes(lane: Lane, real_data: Path) -> None:
-    problems = {p.gold: p for p in load_problems("debugbench", data_dir=real_data).problems}
-    failed = [
-        (p.id, grade.report)
-        for gold, p in problems.items()
-        if not (grade := judge(lane, gold, reference(p), Mode.FIXED)).correct
-    ]
-    assert failed == []
-
-
-def test_verdicts_of_leetcode_on_debugbench(lane: Lane, real_data: Path) -> None:
-    """No program that LeetCode accepted fails. The share of agreement is limited by the tests at hand: programs that
-    LeetCode rejected on tests that nobody else has may pass."""
-    by_slug = {p.id.split("/")[0]: p for p in load_problems("debugbench", data_dir=real_data).problems}
-    counts: Counter[tuple[bool, bool]] = Counter()
-    for row in rows(real_data / "model_outputs" / "debugbench" / "gpt-4_debug_python3.jsonl.gz"):
-        problem = by_slug.get(row["slug"])
-        if problem is None or row["test_result_dict"].get("state") == "STARTED":
-            continue  # no tests, or LeetCode's judge never came to a verdict
-        grade = judge(lane, problem.gold, row["fixed_code"], Mode.FIXED)
-        counts[row["test_result_bool"], grade.correct] += 1
-    assert counts[True, False] == 0
-    agreement = (counts[True, True] + counts[False, False]) / counts.total()
-    assert agreement >= 0.99, counts
-
-
 # --- load --------------------------------------------------------------------------------------------------
 
 SPIN = """
@@ -195,10 +130,6 @@ def f(n):
 
 def test_a_verdict_does_not_depend_on_load(lane: Lane, real_data: Path) -> None:
     """A slice of HumanEval+ and programs near their limit, judged idle and with every core busy."""
-    import os
-    import subprocess
-    import sys
-
     problems = load_problems("humaneval", data_dir=real_data).problems[::8]
     near = testsets.store(
         testsets.TestSet(

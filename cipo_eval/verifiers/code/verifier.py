@@ -156,12 +156,15 @@ def _judge_calls(
     total = None
     if tests.rule["name"] == "evalplus":
         total = _evalplus_total(tests, limits)
+    target, preamble = tests.target or tests.entry_point, tests.preamble
+    if mode is Mode.PAPER and tests.rule["name"] == "functional":
+        program, target, preamble = _like_livecodebench(program, tests)
     job = Job(
         program=program,
         kind="calls",
         tests=[call_of(tests, test) for test in every],
-        target=tests.target or tests.entry_point,
-        preamble=tests.preamble,
+        target=target,
+        preamble=preamble,
         cpu=(tests.cpu_seconds, *limits),
         total=total,
         memory=tests.memory,
@@ -171,6 +174,14 @@ def _judge_calls(
     if judgement.unfinished:
         judgement.failed(*what_ended(end))
     judgement.seconds = end.cpu
+
+
+def _like_livecodebench(program: str, tests: TestSet) -> tuple[str, str, str]:
+    """Program, target and preamble as LiveCodeBench's runner has them: imports in the same source (before a
+    ``from __future__``, which then fails), one instance of ``Solution`` for all tests, or a plain function."""
+    _, _, method = tests.target.rpartition(".")
+    shared = f"(globals().get('_shared') or globals().setdefault('_shared', {tests.entry_point}())).{method}"
+    return f"{tests.preamble}\n\n{program}", shared if "class Solution" in program else method, ""
 
 
 def _evalplus_total(tests: TestSet, limits: Sequence[float]) -> float:
