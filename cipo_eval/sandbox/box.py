@@ -122,6 +122,8 @@ class Series:
     right: Callable[[int, Outcome], bool]
     all_tests: bool = False
     outcomes: list[Outcome] = field(default_factory=list)
+    verdicts: list[bool] = field(default_factory=list)
+    """Of each outcome, whether it is right."""
     _first: int = 0
     _going: bool = True
 
@@ -131,7 +133,8 @@ class Series:
             self._first = len(self.outcomes)
             end = worker.run(self._rest(), self._on_record)
             if self._going and len(self.outcomes) == self._first:  # it did not survive the first of its tests
-                self._settle(died(end))
+                found = died(end)
+                self._settle(found, self.right(self._first, found))
             if not self._going or len(self.outcomes) >= len(self.job.tests):
                 return end
 
@@ -144,19 +147,19 @@ class Series:
         found = outcome(record(line), seconds)
         if number == 0:
             if line != LOADED:
-                self.outcomes.append(found)
+                self._settle(found, False)
                 self._going = False
             return self._going
         alone = (
             len(self.outcomes) == self._first or self.job.kind == "lcb"
         )  # that runner has one process for all
-        if not alone and not self.right(len(self.outcomes), found):
-            return False
-        return self._settle(found)
+        right = self.right(len(self.outcomes), found)
+        return self._settle(found, right) if alone or right else False
 
-    def _settle(self, found: Outcome) -> bool:
-        self._going = self.right(len(self.outcomes), found) or self.all_tests
+    def _settle(self, found: Outcome, right: bool) -> bool:
+        self._going = right or self.all_tests
         self.outcomes.append(found)
+        self.verdicts.append(right)
         return self._going
 
 

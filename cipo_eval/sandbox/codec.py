@@ -264,7 +264,7 @@ def loads(text: str | bytes, hooks: Hooks | None = None) -> Any:
 def parse(text: str | bytes) -> Any:
     """JSON, strictly: no ``NaN``, no integers that take quadratic time. Raises ``CodecError``."""
     try:
-        return json.loads(text, parse_int=_integer, parse_constant=_reject)
+        return _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8"))
     except CodecError:
         raise
     except (ValueError, RecursionError) as error:
@@ -319,6 +319,9 @@ def _integer(text: str) -> int:
 
 def _reject(text: str) -> Any:
     raise CodecError(f"{text} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_reject)
 
 
 def _float(body: Any) -> float:

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int, *4 * [ctypes.c_ulong]]
 _raw = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during a call
 
 _NUMBERS = {
@@ -77,8 +78,7 @@ def architecture() -> str:
 
 def prctl(option: int, *values: int) -> None:
     """prctl(2). Raises ``OSError``."""
-    padded = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
-    if _libc.prctl(option, *padded) != 0:
+    if _libc.prctl(option, *(*values, 0, 0, 0, 0)[:4]) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 

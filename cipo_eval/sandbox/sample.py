@@ -199,7 +199,7 @@ class _Clean:
 
     def __init__(self) -> None:
         self._builtins = dict(vars(builtins))
-        self._environment = dict(os.environ)
+        self._environment = dict(_environment_data())
         self._recursion = sys.getrecursionlimit()
         self._path = list(sys.path)
 
@@ -212,16 +212,18 @@ class _Clean:
         names = builtins.__dict__  # between these two lines there is no ``vars``, nor anything else
         names.clear()
         names.update(self._builtins)
-        if dict(os.environ) != self._environment:
+        if _environment_data() != self._environment:
             os.environ.clear()
-            os.environ.update(self._environment)
+            os.environ.update({os.fsdecode(k): os.fsdecode(v) for k, v in self._environment.items()})
         sys.setrecursionlimit(self._recursion)
         sys.path[:] = self._path
         sys.modules.pop("__main__", None)
         sys.excepthook, sys.displayhook = sys.__excepthook__, sys.__displayhook__
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.stack_size(0)
         decimal.setcontext(decimal.Context())
         random.seed(0)
@@ -229,6 +231,12 @@ class _Clean:
         if any(gc.get_count()[1:]):  # enough was made for a collection of its own
             gc.collect()
         return True
+
+
+def _environment_data() -> dict[bytes, bytes]:
+    """What is behind ``os.environ``: to compare that itself decodes each name and value."""
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    return data
 
 
 def _run_stdin(job: Mapping[str, Any], output: Output, stdio: Sequence[int]) -> None:
@@ -251,15 +259,14 @@ def _run_stdin(job: Mapping[str, Any], output: Output, stdio: Sequence[int]) -> 
 
 def prepare_stdio(text: str, stdio: Sequence[int]) -> None:
     """Puts the input into the first file and empties the others."""
-    data = memoryview(text.encode("utf-8", "surrogateescape"))
-    for fd in stdio:
+    data = text.encode("utf-8", "surrogateescape")
+    for number, fd in enumerate(stdio):
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
-    while data:
-        data = data[os.write(stdio[0], data) :]
-    os.lseek(stdio[0], 0, os.SEEK_SET)
-    for number, fd in enumerate(stdio):
         os.dup2(fd, number)
+    at = 0
+    while at < len(data):
+        at += os.pwrite(stdio[0], memoryview(data)[at:], at)
 
 
 def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
@@ -295,8 +302,15 @@ def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
 
 
 def _standard(fd: int, mode: str, errors: str) -> io.TextIOWrapper:
-    """A standard stream as the interpreter makes it: on Unix, ends of lines are left as they are, also when reading."""
-    return open(fd, mode, encoding="utf-8", errors=errors, newline="\n", closefd=False)  # type: ignore[return-value]
+    """A standard stream as the interpreter makes it: on Unix, ends of lines are left as they are, also when reading.
+
+    As ``open`` does it, which asks the kernel a few things more.
+    """
+    raw = io.FileIO(fd, mode, closefd=False)
+    buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+    stream = io.TextIOWrapper(buffer, encoding="utf-8", errors=errors, newline="\n")
+    stream.mode = mode  # type: ignore[misc]
+    return stream
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -308,15 +322,16 @@ def _exit_code(error: SystemExit) -> int:
 
 def _printed(stdio: Sequence[int]) -> tuple[str, str]:
     """What is in the files of standard output and, its end, of standard error."""
-    size = os.fstat(stdio[2]).st_size
-    tail = os.pread(stdio[2], STDERR_TAIL, max(0, size - STDERR_TAIL))
+    tail = b""
+    if size := os.lseek(stdio[2], 0, os.SEEK_END):
+        tail = os.pread(stdio[2], STDERR_TAIL, max(0, size - STDERR_TAIL))
     return read_file(stdio[1]).decode("latin-1"), tail.decode("latin-1")
 
 
 def read_file(fd: int) -> bytes:
     """The whole of a file, up to the limit of standard output."""
-    parts, at = [], 0
-    while at < STDOUT_LIMIT and (part := os.pread(fd, 1 << 20, at)):
+    size, parts, at = min(os.lseek(fd, 0, os.SEEK_END), STDOUT_LIMIT), [], 0
+    while at < size and (part := os.pread(fd, size - at, at)):
         parts.append(part)
         at += len(part)
     return b"".join(parts)

@@ -19,6 +19,7 @@ import contextlib
 import gc
 import importlib
 import json
+import marshal
 import math
 import os
 import random
@@ -26,6 +27,7 @@ import resource
 import select
 import signal
 import site
+import struct
 import sys
 import time
 from collections import deque
@@ -43,7 +45,8 @@ SHARED_THREADS = 4096
 THREAD_STACK = 8 << 20
 JUDGE_MEMORY = 2 << 30
 _CHUNK = 1 << 16
-_READY = b"+"
+_TAKEN = struct.Struct("<d")
+"""Before a sample's results: the processor seconds after which it had its job."""
 _FIRST_LOOK, _LAST_LOOK = 0.004, 0.05
 """Seconds between two looks at what a sample has written: shorter at first."""
 
@@ -182,17 +185,16 @@ class Keeper:
         # Files of its own for each program: nothing of an earlier one, not even a flag.
         names = ("stdin", "stdout", "stderr") if head["kind"] == "stdin" else ()
         stdio = [os.memfd_create(name) for name in names]
+        # Made before the fork: each page that is written between it and the sample's end is copied first.
+        watch = _Watch(head, self._reader, self._relay, (alive, results, commands_in))
         pid = kernel.fork()
         if pid == 0:
             self._become_sample(head, (results, alive_in, commands), stdio, (alive, commands_in))
         os.close(alive_in)
         if commands >= 0:
             os.close(commands)
-        if os.read(alive, 1) != _READY:
-            raise protocol.ProtocolError("the job was lost")
-        watch = _Watch(pid, head, self._reader, self._relay, (alive, results, commands_in))
         try:
-            reason = watch.until_end()
+            reason = watch.until_end(pid)
         finally:
             os.kill(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
@@ -200,6 +202,8 @@ class Keeper:
             watch.close_commands()
         reason = watch.look() or reason
         os.close(results)
+        if not watch.taken:
+            raise protocol.ProtocolError("the job was lost")
         end = {
             "reason": reason,
             "status": os.waitstatus_to_exitcode(status),
@@ -236,8 +240,8 @@ class Keeper:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self._pid:  # it died before
                 return
-            job = json.loads(self._reader.take(head["size"]))
-            os.write(alive, _READY)
+            job = _take_job(self._reader.fd, head["size"])
+            os.write(results, _TAKEN.pack(time.process_time()))
             for fd in (self._reader.fd, self._out, *others):
                 if fd >= 0:
                     os.close(fd)
@@ -257,37 +261,58 @@ class Keeper:
             os._exit(0)
 
 
+def _take_job(fd: int, size: int) -> dict[str, Any]:
+    """The job that follows its frame. With as few steps as possible: each touches pages that are then copied."""
+    data = os.read(fd, size)
+    if len(data) < size:
+        parts = [data]
+        while data and (size := size - len(data)):
+            parts.append(data := os.read(fd, min(size, 1 << 20)))
+        data = b"".join(parts)
+    job: dict[str, Any] = marshal.loads(data)
+    return job
+
+
 class _Watch:
     """One sample under way: its limits, what it writes, what the harness says about it."""
 
     def __init__(
         self,
-        pid: int,
         head: Mapping[str, Any],
         reader: protocol.Reader,
         relay: Relay,
         own: tuple[int, int, int],
     ) -> None:
-        self.started = time.monotonic()
-        self._clock = kernel.cpu_clock(pid)
-        self.loading, self._last = 0.0, 0.0
-        self.loading = self._cpu()
+        self.started = self._mark_wall = time.monotonic()
+        self.taken = False
+        """Whether the sample has its job. Until then the harness's pipe is the sample's to read."""
+        self.loading = self._last = 0.0
         self._limits: Sequence[float] = head["cpu"]
         self._total: float = head["cpu_total"]
         self._wall: float = head["wall"]
         self._room: int = head["output"]
         self._reader, self._relay = reader, relay
         self._alive, self._results, self._commands = own
+        self._poll = select.poll()
+        self._poll.register(self._alive, select.POLLIN)
         self._at = 0  # of the results
         self._pause = _FIRST_LOOK
         self._waiting: deque[bytearray] = deque()
         self._sent = 0  # of the first of them
         self._records = 0
-        self._mark_cpu, self._mark_wall = 0.0, self.started
+        self._mark_cpu = 0.0
 
-    def until_end(self) -> str:
+    def until_end(self, pid: int) -> str:
         """Why it ended: ``exit`` (by itself), ``cpu``, ``wall``, ``output`` or ``killed``."""
+        self._clock = kernel.cpu_clock(pid)
+        left = _FIRST_LOOK
         while True:
+            reason = self._step(min(left, self._pause)) or self.look()
+            if reason:
+                return reason
+            self._pause = min(1.5 * self._pause, _LAST_LOOK)
+            if not self.taken:
+                continue
             cpu, wall = self._cpu(), time.monotonic()
             allowed = self._limits[min(self._records, len(self._limits) - 1)]
             left = min(allowed - (cpu - self._mark_cpu), self._total - cpu)
@@ -297,18 +322,15 @@ class _Watch:
                 return "cpu"
             if wall_left <= 0:
                 return "wall"
-            reason = self._step(min(left, wall_left, self._pause)) or self.look()
-            if reason:
-                return reason
-            self._pause = min(1.5 * self._pause, _LAST_LOOK)
+            left = min(left, wall_left)
 
     def _step(self, seconds: float) -> str | None:
-        poll = select.poll()
-        poll.register(self._alive, select.POLLIN)
-        poll.register(self._reader.fd, select.POLLIN)
-        if self._waiting and self._commands >= 0:
-            poll.register(self._commands, select.POLLOUT)
-        for fd, _ in poll.poll(math.ceil(seconds * 1000)):
+        if self._waiting:
+            self._poll.register(self._commands, select.POLLOUT)
+        events = self._poll.poll(math.ceil(seconds * 1000))
+        if self._waiting:
+            self._poll.unregister(self._commands)
+        for fd, _ in events:
             if fd == self._alive:
                 if not os.read(
                     fd, _CHUNK
@@ -323,6 +345,8 @@ class _Watch:
 
     def look(self) -> str | None:
         """Passes on what the sample has written since the last look; whether it is too much."""
+        if not self.taken and not self._has_taken():
+            return None
         cpu, wall = self._cpu(), time.monotonic()
         while size := self._relay.take(self._results, self._at):
             try:
@@ -336,6 +360,18 @@ class _Watch:
             finally:
                 self._relay.wipe()
         return None
+
+    def _has_taken(self) -> bool:
+        head = os.pread(self._results, _TAKEN.size, 0)
+        if len(head) < _TAKEN.size:
+            return False
+        (self.loading,) = _TAKEN.unpack(head)
+        self._at = _TAKEN.size
+        self._room += self._at
+        self.taken = True
+        self.started = self._mark_wall = time.monotonic()
+        self._poll.register(self._reader.fd, select.POLLIN)
+        return True
 
     def _obey(self) -> bool:
         """Takes a frame of the harness; whether it wants the end."""

@@ -21,7 +21,7 @@ from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.compare import Comparison, close, same_output
 from cipo_eval.verifiers.code.prepare import ReferenceError, prepare
 from cipo_eval.verifiers.code.verdict import run_lengths
-from cipo_eval.verifiers.code.verifier import judge
+from cipo_eval.verifiers.code.verifier import _evalplus_total, judge
 from cipo_eval.verifiers.pool import VerifierPool
 
 SECRET = 48213377
@@ -250,6 +250,15 @@ def test_evalplus_tolerance_sticks_in_paper_mode_only() -> None:
         comparison = Comparison(rule, mode)
         assert comparison.right(1.0, 1.0, [])
         assert comparison.right(10**9 + 1, 10**9, []) is sticks
+
+
+def test_a_slow_reference_raises_the_total_of_evalplus_in_fixed_mode() -> None:
+    tests = replace(calls((1, 2), (2, 3), (3, 4)), reference_factor=4.0)
+    limits, reference = [120.0, 120.0, 120.0], [30.0, 30.0, 10.0]
+    assert _evalplus_total(tests, limits, ()) == 60 + 1
+    assert _evalplus_total(tests, limits, reference) == 4 * 70 + 1
+    assert _evalplus_total(tests, limits, [1.0] * 3) == 60 + 1
+    assert _evalplus_total(tests, [4.0] * 3, reference) == 3 * 4 + 1
 
 
 def test_evalplus_oracles_agree_with_evalplus() -> None:

@@ -194,6 +194,8 @@ def same_output(printed: str, expected: str, tolerance: float | None = None) -> 
     number, as exact decimals. With ``tolerance`` (``fixed`` mode, where the statement allows an error), numbers may
     differ by that, absolutely or relatively.
     """
+    if printed == expected:
+        return True
     ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, expected))
     return len(ours) == len(theirs) and all(
         a == b or _same_numbers(a, b, tolerance) for a, b in zip(ours, theirs, strict=True)

@@ -155,7 +155,7 @@ def _judge_calls(
     limits = [max(tests.cpu_seconds, tests.reference_factor * seconds) for seconds in prepared.seconds]
     total = None
     if tests.rule["name"] == "evalplus":
-        total = _evalplus_total(tests, limits)
+        total = _evalplus_total(tests, limits, prepared.seconds if mode is Mode.FIXED else ())
     target, preamble = tests.target or tests.entry_point, tests.preamble
     if mode is Mode.PAPER and tests.rule["name"] == "functional":
         program, target, preamble = _like_livecodebench(program, tests)
@@ -184,12 +184,18 @@ def _like_livecodebench(program: str, tests: TestSet) -> tuple[str, str, str]:
     return f"{tests.preamble}\n\n{program}", shared if "class Solution" in program else method, ""
 
 
-def _evalplus_total(tests: TestSet, limits: Sequence[float]) -> float:
-    """EvalPlus runs each group in a process of its own; here one process runs them all, under the sum."""
+def _evalplus_total(tests: TestSet, limits: Sequence[float], reference: Sequence[float]) -> float:
+    """EvalPlus runs each group in a process of its own; here one process runs them all, under the sum.
+
+    Its cap for a group is a minute on whatever machine. With the seconds of the ``reference`` for each test (``fixed``),
+    one that takes long here raises it, as it does the limit of a test.
+    """
     total, at = 0.0, 0
     for group in tests.groups:
-        total += min(EVALPLUS_SECONDS, sum(limits[at : at + len(group.tests)])) + 1
-        at += len(group.tests)
+        own = slice(at, at + len(group.tests))
+        cap = max(EVALPLUS_SECONDS, tests.reference_factor * sum(reference[own]))
+        total += min(cap, sum(limits[own])) + 1
+        at = own.stop
     return total
 
 
@@ -209,7 +215,7 @@ def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement
     every = flat(tests)
     tolerance = tests.rule.get("tolerance") if mode is Mode.FIXED else None
 
-    def right(number: int, found: Outcome) -> bool:
+    def is_right(number: int, found: Outcome) -> bool:
         printed = found.stdout.decode("utf-8", "replace")
         return (
             found.error is None
@@ -225,11 +231,11 @@ def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement
         cpu=(tests.cpu_seconds,),
         memory=tests.memory,
     )
-    series = Series(job, right)
+    series = Series(job, is_right)
     end = series.run(lane.sample(program))
-    for number, found in enumerate(series.outcomes):
+    for found, right in zip(series.outcomes, series.verdicts, strict=True):
         judgement.seconds += found.seconds
-        if right(number, found):
+        if right:
             judgement.passed()
             continue
         _stdin_failure(judgement, found)
