@@ -187,8 +187,8 @@ def _like_livecodebench(program: str, tests: TestSet) -> tuple[str, str, str]:
 def _evalplus_total(tests: TestSet, limits: Sequence[float], reference: Sequence[float]) -> float:
     """EvalPlus runs each group in a process of its own; here one process runs them all, under the sum.
 
-    Its cap for a group is a minute on whatever machine. With the seconds of the ``reference`` for each test (``fixed``),
-    one that takes long here raises it, as it does the limit of a test.
+    Its cap for a group is a minute on whatever machine. With the seconds of the ``reference`` for each test
+    (``fixed``), one that takes long here raises it, as it does the limit of a test.
     """
     total, at = 0.0, 0
     for group in tests.groups:
