@@ -284,8 +284,9 @@ class Sandbox:
         self._queue.put((job, future))
         return future
 
-    async def results(self, jobs: Iterable[Job]) -> AsyncIterator[tuple[Job, Result]]:
-        """Results as they come, in any order; takes jobs only as fast as it gives results."""
+    async def results(self, jobs: Iterable[Job]) -> AsyncIterator[tuple[Job, Result | SandboxError]]:
+        """Results as they come, in any order; takes jobs only as fast as it gives results. A program on which the
+        sandbox broke down comes with the error, and the others go on."""
         source, running = iter(jobs), dict[asyncio.Future[Result], Job]()
         exhausted = False
         while running or not exhausted:
@@ -298,7 +299,10 @@ class Sandbox:
             if running:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for future in done:
-                    yield running.pop(future), future.result()
+                    error = future.exception()
+                    if error is not None and not isinstance(error, SandboxError):
+                        raise error
+                    yield running.pop(future), error or future.result()
 
     def _work(self, lane: Lane) -> None:
         while (entry := self._queue.get()) is not None:

@@ -198,7 +198,7 @@ class _Encoder:
         if kind is datetime.timedelta:
             return {"td": [value.days, value.seconds, value.microseconds]}
         if kind in (datetime.date, datetime.datetime, datetime.time):
-            return {"dt": [kind.__name__, value.isoformat()]}
+            return {"dt": [kind.__name__, value.isoformat(), *([1] if getattr(value, "fold", 0) else [])]}
         if kind is type and value.__module__ == "builtins":
             return {"T": value.__name__}
         if kind.__module__ == "numpy":
@@ -212,7 +212,8 @@ class _Encoder:
             self.nodes += value.size
             if self.nodes > MAX_NODES:
                 raise TooLargeError(f"more than {MAX_NODES} values")
-            return {"a": [str(value.dtype), self.encode(value.tolist(), depth)]}
+            shape = [] if value.size else [list(value.shape)]  # which the lists of nothing do not show
+            return {"a": [str(value.dtype), self.encode(value.tolist(), depth), *shape]}
         plain = value.item()
         return (
             self.encode(plain, depth)
@@ -357,13 +358,14 @@ def _filled(made: Any, items: list[Any]) -> Any:
 
 
 def _moment(body: Any) -> Any:
-    name, text = body
+    name, text, *fold = body
     kinds: dict[str, Any] = {
         "date": datetime.date,
         "datetime": datetime.datetime,
         "time": datetime.time,
     }
-    return kinds[name].fromisoformat(text)
+    found = kinds[name].fromisoformat(text)
+    return found.replace(fold=1) if fold == [1] else found
 
 
 def _builtin_type(body: Any) -> Any:
@@ -378,10 +380,11 @@ def _builtin_type(body: Any) -> Any:
 def _array(body: Any) -> Any:
     import numpy as np
 
-    dtype, values = body
+    dtype, values, *shape = body
     if dtype not in _NUMERIC or _array_text(values) > MAX_TEXT:
         return Opaque("ndarray")
-    return np.array(_decode(values, {}, 0), dtype=dtype)
+    found = np.array(_decode(values, {}, 0), dtype=dtype)
+    return found.reshape(shape[0]) if shape and not found.size else found
 
 
 _NUMERIC = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}

@@ -319,6 +319,27 @@ def test_results_as_they_come(tier: str) -> None:
     assert most <= 5  # four under way, and the one that is being taken
 
 
+def test_results_go_on_after_a_breakdown(tier: str) -> None:
+    """The program under way comes with the error; the others have their results."""
+
+    async def collect(box: Sandbox) -> list[Any]:
+        found = []
+        async for _, result in box.results([job(SLEEP, 30), *(job(number=n) for n in range(9))]):
+            found.append(result if isinstance(result, SandboxError) else result.outcomes[0].value)
+            if len(found) == 9:  # all but the one that sleeps
+                for lane in box._lanes:
+                    for worker in lane._workers.values():
+                        os.kill(worker.pid, signal.SIGKILL)
+        return found
+
+    with nothing_left(), Sandbox(workers=2) as box:
+        found = asyncio.run(collect(box))
+        assert sorted(found[:9]) == [n * n for n in range(9)]
+        assert isinstance(found[9], SandboxError)
+        assert values(box, 3) == [9, 16]
+        assert box.restarts == 1
+
+
 def test_several_readers_at_once(tier: str) -> None:
     async def collect(box: Sandbox, start: int) -> list[int]:
         jobs = (job(number=number) for number in range(start, start + 25))
