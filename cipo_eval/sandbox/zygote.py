@@ -325,11 +325,12 @@ class _Watch:
             left = min(left, wall_left)
 
     def _step(self, seconds: float) -> str | None:
-        if self._waiting:
-            self._poll.register(self._commands, select.POLLOUT)
+        commands = self._commands if self._waiting else -1
+        if commands >= 0:
+            self._poll.register(commands, select.POLLOUT)
         events = self._poll.poll(math.ceil(seconds * 1000))
-        if self._waiting:
-            self._poll.unregister(self._commands)
+        if commands >= 0:
+            self._poll.unregister(commands)
         for fd, _ in events:
             if fd == self._alive:
                 if not os.read(

@@ -610,7 +610,7 @@ def f(x):
     for fd in range(64):
         try: found.append(os.pread(fd, 100, 0))
         except OSError: pass
-    found = [text for text in found if text and text != b'["l"]\\n']  # that is its own
+    found = [text for text in found if text and text[8:] != b'["l"]\\n']  # that is its own, after the time of its start
     if any(found): return ['HARM: state', found]
 """,
 )
