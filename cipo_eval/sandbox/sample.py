@@ -39,6 +39,7 @@ STDERR_TAIL = 2000
 TEXT_LIMIT = 2000
 """Characters of a message or traceback."""
 NAME = "<program>"
+_len = len  # a program may replace the builtin, and what writes its results would not end
 
 
 class Output:
@@ -50,7 +51,7 @@ class Output:
     def record(self, *parts: Any) -> None:
         data = codec.to_json(parts).encode("ascii") + b"\n"
         written = os.write(self._fd, data)
-        while written < len(data):
+        while written < _len(data):
             written += os.write(self._fd, memoryview(data)[written:])
         if self._bell is not None:
             os.write(self._bell, b"+")
@@ -265,7 +266,7 @@ def prepare_stdio(text: str, stdio: Sequence[int]) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         os.dup2(fd, number)
     at = 0
-    while at < len(data):
+    while at < _len(data):
         at += os.pwrite(stdio[0], memoryview(data)[at:], at)
 
 
@@ -333,7 +334,7 @@ def read_file(fd: int) -> bytes:
     size, parts, at = min(os.lseek(fd, 0, os.SEEK_END), STDOUT_LIMIT), [], 0
     while at < size and (part := os.pread(fd, size - at, at)):
         parts.append(part)
-        at += len(part)
+        at += _len(part)
     return b"".join(parts)
 
 
