@@ -311,6 +311,6 @@ def test_right_programs_agree_on_nearly_all_made_inputs(lane: Lane, real_data: P
         dropped += len(preparing.prepare(gold, lane).dropped)
         total += sum(test.confirmed for test in testsets.load(gold).groups[0].tests)
     assert dropped < total / 100, "where promises are understood, right programs agree"
-    for problem in found.problems:
+    for problem in found.problems[::4]:  # of all of them 8 pass
         passing += judge(lane, problem.gold, problem.metadata["buggy_code"], Mode.FIXED).correct
-    assert passing <= 8, "buggy programs are found out"
+    assert passing <= 3, "buggy programs are found out"
