@@ -89,10 +89,8 @@ def main() -> None:
         for lane in lanes:
             lane.close()
     differing = sum(a != b for a, b in zip(idle, busy, strict=True))
-    print(
-        f"{len(asked)} programs, {sum(right for right, _, _ in idle)} right; idle {seconds:.1f} s, busy {seconds_busy:.1f} s"
-    )
-    print(f"{differing} differ")
+    print(f"{len(asked)} programs, {sum(right for right, _, _ in idle)} right, {differing} differ")
+    print(f"idle {seconds:.1f} s, busy {seconds_busy:.1f} s")
     print(
         json.dumps(
             {
