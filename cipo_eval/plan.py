@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cipo_eval.records import AttemptKey, Problem, Sampling, fingerprint
+from cipo_eval.protocols import DIRECT, Protocol, Revising
+from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
 from cipo_eval.scope import Scope
 from cipo_eval.tasks import ProblemSet, TaskSpec, task_dir
-
-PROTOCOL = "direct"
-"""How turns are formed: so far every problem gets independent first attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +28,8 @@ class TaskPlan:
     """``keep``: answers inside ``<think>`` count."""
     allow_unsafe: bool = False
     """Programs may run where they cannot be confined."""
+    revising: Revising = Revising()  # noqa: RUF009  it is frozen
+    """What follows the first turn; by default nothing."""
     harness: str | None = None
     """Version of the reference harness that ``paper`` mode follows; None: the verifier's choice for the task."""
 
@@ -64,11 +64,42 @@ class TaskPlan:
         return (*system, {"role": "user", "content": problem.prompt})
 
     def keys(self) -> set[AttemptKey]:
+        """Of all first turns. Whether others follow, their verdicts tell."""
         return {
-            AttemptKey(self.name, p.id, PROTOCOL, sample, 1)
+            AttemptKey(self.name, p.id, DIRECT, sample, 1)
             for p in self.selected
             for sample in range(self.samples)
         }
+
+    def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
+        """First attempts at a problem; ``seed`` is the run's."""
+        return Request(
+            problem=problem,
+            messages=self.messages(problem),
+            samples=tuple(samples),
+            seeds=tuple(derive_seed(seed, self.name, problem.id, DIRECT, s, 1) for s in samples),
+            sampling=self.sampling,
+        )
+
+    def next(
+        self, problem: Problem, protocol: Protocol, sample: int, history: Sequence[Turn], seed: int
+    ) -> Request | None:
+        """The turn after these; None where the chain ends."""
+        if not self.revising.asks(protocol, history):
+            return None
+        turn = len(history) + 1
+        messages, carried = self.revising.messages(protocol, self.messages(problem), history)
+        return Request(
+            problem=problem,
+            messages=messages,
+            samples=(sample,),
+            seeds=(derive_seed(seed, self.name, problem.id, protocol.name, sample, turn),),
+            sampling=self.sampling,
+            protocol=protocol.name,
+            turn=turn,
+            history=tuple(history),
+            carried=carried,
+        )
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for attempts to belong together."""
@@ -81,6 +112,7 @@ class TaskPlan:
             "harness": self.harness,
             "scope": self.scope.to_text() if self.scope else None,
             "sampling": {**sampling, "stop": list(self.sampling.stop)},
+            "protocols": self.revising.identity(),
         }
 
 

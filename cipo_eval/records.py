@@ -11,7 +11,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from cipo_eval.feed import Feed
 
 SCHEMA_VERSION = 1
 """Version of the JSON form of attempts, ``run.json`` and ``results.json``."""
@@ -69,6 +72,21 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+class Span(NamedTuple):
+    """A part of one of several messages."""
+
+    message: int
+    start: int
+    end: int
+
+
+class Turn(NamedTuple):
+    """An attempt that later turns build on."""
+
+    text: str
+    verdict: Verdict
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One prompt for an engine, with one seed for each sample that is wanted."""
@@ -81,6 +99,12 @@ class Request:
     seeds: tuple[int, ...]
     """One seed per sample; a completion depends on (model, messages, sampling, seed) only."""
     sampling: Sampling
+    protocol: str = "direct"
+    turn: int = 1
+    history: tuple[Turn, ...] = ()
+    """The turns before this one; a request with a history is for one sample."""
+    carried: tuple[Span, ...] = ()
+    """Earlier attempts within the messages: an engine may cut them in their middle where the context is too short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +131,11 @@ class Engine(Protocol):
         """Identity for ``run.json``: the model, its fingerprint, versions. Equal identities give equal samples."""
         ...
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
-        """Yields ``(request, sample index, completion)`` as they finish, in any order."""
+    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        """Yields ``(request, sample index, completion)`` as they finish, in any order.
+
+        From a feed it takes more whenever it has room; for samples that it will never give it says ``done``.
+        """
         ...
 
     def close(self) -> None:
@@ -188,6 +215,10 @@ class AttemptKey(NamedTuple):
     protocol: str
     sample: int
     turn: int
+
+    def __str__(self) -> str:
+        """As ``Attempt.parent`` has it."""
+        return "|".join(map(str, self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

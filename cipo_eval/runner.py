@@ -19,10 +19,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cipo_eval import __version__
+from cipo_eval.chains import revisions
 from cipo_eval.errors import UsageError
+from cipo_eval.feed import Feed
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.metrics.summary import summarise
-from cipo_eval.plan import PROTOCOL, TaskPlan, definition_name, differences
+from cipo_eval.plan import TaskPlan, definition_name, differences
+from cipo_eval.protocols import DIRECT
 from cipo_eval.records import (
     SCHEMA_VERSION,
     Attempt,
@@ -30,10 +33,11 @@ from cipo_eval.records import (
     Completion,
     Engine,
     Mode,
+    Problem,
     Request,
     State,
+    Turn,
     Verdict,
-    derive_seed,
     fingerprint,
 )
 from cipo_eval.store import RunStore
@@ -92,7 +96,6 @@ class Run:
             "engine": dict(engine),
             "seed": seed,
             "modes": [m.value for m in modes],
-            "protocol": PROTOCOL,
         }
         self.info = self._bind(common, list(command), regrade)
         planned = {plan.name for plan in self.plans}
@@ -104,26 +107,43 @@ class Run:
             self._attempts[plan.name] = {key: _slim(a) for key, a in loaded.items()}
 
     def missing(self, plan: TaskPlan) -> list[Request]:
-        """Requests for the attempts that are not on disk yet."""
+        """Requests for the attempts that are not on disk yet, as far as they are known now."""
         have = self._attempts[plan.name]
         requests = []
         for problem in plan.selected:
-            samples = tuple(
-                s
-                for s in range(plan.samples)
-                if AttemptKey(plan.name, problem.id, PROTOCOL, s, 1) not in have
-            )
-            if samples:
-                seeds = tuple(derive_seed(self.seed, plan.name, problem.id, PROTOCOL, s, 1) for s in samples)
-                requests.append(
-                    Request(
-                        problem=problem,
-                        messages=plan.messages(problem),
-                        samples=samples,
-                        seeds=seeds,
-                        sampling=plan.sampling,
-                    ),
-                )
+            keys = [AttemptKey(plan.name, problem.id, DIRECT, s, 1) for s in range(plan.samples)]
+            if samples := [key.sample for key in keys if key not in have]:
+                requests.append(plan.first(problem, samples, self.seed))
+        if plan.revising.protocols:
+            whole = self.store.load(plan.name)  # with their texts
+            problems = {p.id: p for p in plan.selected}
+            for attempt in whole.values():
+                if attempt.turn == 1 and attempt.sample < plan.samples and attempt.problem in problems:
+                    requests += self.following(plan, problems[attempt.problem], attempt, whole)
+        return requests
+
+    def following(
+        self,
+        plan: TaskPlan,
+        problem: Problem,
+        attempt: Attempt,
+        known: Mapping[AttemptKey, Attempt],
+        history: Sequence[Turn] = (),
+    ) -> list[Request]:
+        """What follows from an attempt with this history, passing over turns that are ``known`` (with their texts)."""
+        history = (*history, Turn(attempt.text, attempt.verdicts[self.modes[0].value]))
+        requests = []
+        for protocol in plan.revising.protocols:
+            if attempt.turn > 1 and protocol.name != attempt.protocol:
+                continue
+            request = plan.next(problem, protocol, attempt.sample, history, self.seed)
+            if request is None:
+                continue
+            key = AttemptKey(plan.name, problem.id, protocol.name, attempt.sample, request.turn)
+            if key in known:
+                requests += self.following(plan, problem, known[key], known, history)
+            else:
+                requests.append(request)
         return requests
 
     def execute(
@@ -136,19 +156,17 @@ class Run:
         """
         interrupts = interrupts or Interrupts()
         self._check_verdicts()
-        requests = [request for plan in self.plans for request in self.missing(plan)]
-        progress.total = sum(len(plan.keys()) for plan in self.plans)
-        wanted = set[AttemptKey]().union(*(plan.keys() for plan in self.plans))
-        for attempts in self._attempts.values():
-            for key in wanted.intersection(attempts):
-                _count(progress, attempts[key])
+        feed = Feed(request for plan in self.plans for request in self.missing(plan))
+        for plan in self.plans:
+            for attempt in self._wanted(plan):
+                _count(progress, attempt)
+        progress.total = progress.done + feed.open
         progress.changed(progress)
-        if not requests:
+        if not feed.open:
             return
         self._withdraw_results()
-        verifiers = {plan.name: plan.problems.spec.verifier for plan in self.plans}
-        judging = _Judging(self, pool, progress)
-        completions = iter(engine.generate(requests))
+        judging = _Judging(self, pool, progress, feed)
+        completions = iter(engine.generate(feed))
         try:
             while True:
                 with interrupts.allowed():
@@ -156,8 +174,7 @@ class Run:
                     found = next(completions, None)
                 if found is None:
                     break
-                request, sample, completion = found
-                judging.submit(verifiers[request.problem.task], request, sample, completion)
+                judging.submit(*found)
             with interrupts.allowed():
                 judging.wait()
         except KeyboardInterrupt:
@@ -172,10 +189,26 @@ class Run:
         for plan in self.plans:
             wanted = plan.keys()
             attempts = [a for key, a in self._attempts[plan.name].items() if key in wanted]
+            chains = self._wanted(plan) if plan.revising.protocols else []
             metadata = {p.id: p.metadata for p in plan.selected}
             block: dict[str, Any] = {
                 mode.value: self._summary(plan, attempts, metadata, mode) for mode in self.modes if attempts
             }
+            if chains and attempts:
+                block["protocols"] = {
+                    protocol.name: {
+                        mode.value: revisions(
+                            plan.name,
+                            chains,
+                            protocol,
+                            mode=mode,
+                            turns=plan.revising.turns,
+                            bootstrap=self.bootstrap,
+                        )
+                        for mode in self.modes
+                    }
+                    for protocol in plan.revising.protocols
+                }
             if len(self.modes) > 1:
                 block["disagreements"] = disagreements(attempts, self.modes)
             block["missing_attempts"] = len(wanted) - len(attempts)
@@ -220,18 +253,27 @@ class Run:
         except ValueError as error:  # a k above the attempts that a replayed file has at some problem
             raise UsageError(f"{plan.name}: {error}") from error
 
+    def _wanted(self, plan: TaskPlan) -> list[Attempt]:
+        """The attempts of all turns that this call asks for, and that are there."""
+        problems = {p.id for p in plan.selected}
+        protocols = {DIRECT, *(protocol.name for protocol in plan.revising.protocols)}
+        return [
+            a
+            for a in self._attempts[plan.name].values()
+            if a.problem in problems
+            and a.sample < plan.samples
+            and a.protocol in protocols
+            and a.turn <= plan.revising.turns
+        ]
+
     def failures(self) -> list[str]:
         """What went wrong in attempts of this call, a line each: a failed verifier is never silently a lower score."""
         found = []
         for plan in self.plans:
-            wanted = plan.keys()
             counts: Counter[str] = Counter()
-            for key, attempt in self._attempts[plan.name].items():
-                if key in wanted:
-                    counts.update(
-                        {v.state.value for v in attempt.verdicts.values() if v.state in FAILED_STATES}
-                    )
-                    counts["prompt does not fit the model's context"] += attempt.finish_reason == "context"
+            for attempt in self._wanted(plan):
+                counts.update({v.state.value for v in attempt.verdicts.values() if v.state in FAILED_STATES})
+                counts["prompt does not fit the model's context"] += attempt.finish_reason == "context"
             found += [
                 f"{plan.name}: {count} attempt(s): {what}" for what, count in sorted(counts.items()) if count
             ]
@@ -298,6 +340,7 @@ class Run:
                 "samples": plan.samples,
                 "limit": plan.limit,
                 "system_prompt": plan.system_prompt,
+                "turns": plan.revising.turns if plan.revising.protocols else 1,
                 "source": dict(plan.problems.source),
                 "definition": definition_name(plan.problems.spec),
             }
@@ -313,8 +356,9 @@ class Run:
                 for d in differences(old["tasks"].get(plan.name, {}), plan.identity(), plan.name)
             ]
             if regrade:
+                free = (".think:", ".harness:", ".protocols.")
                 differing = [
-                    d for d in differing if not (d.startswith("modes:") or ".think:" in d or ".harness:" in d)
+                    d for d in differing if not (d.startswith("modes:") or any(name in d for name in free))
                 ]
             if differing:
                 hint = (
@@ -326,6 +370,11 @@ class Run:
                     f"{self.store.path} was made with another configuration: {'; '.join(differing)}. "
                     f"Choose another --output, or ask for the same{hint}",
                 )
+            for name, block in tasks.items():  # protocols of earlier calls stay
+                known = old["tasks"].get(name, {})
+                if not block["protocols"]:
+                    block["turns"] = known.get("turns", 1)
+                block["protocols"] = {**block["protocols"], **known.get("protocols", {})}
             info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
         info["environment"] = environment()
         if confinement := _confinement(self.plans):
@@ -336,10 +385,14 @@ class Run:
 
 
 class _Judging:
-    """Verdicts under way: bounded in number, each stored the moment it is known, in whichever thread that is."""
+    """Verdicts under way: bounded in number, each stored the moment it is known, in whichever thread that is.
 
-    def __init__(self, run: Run, pool: VerifierPool, progress: Progress) -> None:
-        self._run, self._pool, self._progress = run, pool, progress
+    What follows from an attempt goes into the feed before the attempt counts as done.
+    """
+
+    def __init__(self, run: Run, pool: VerifierPool, progress: Progress, feed: Feed) -> None:
+        self._run, self._pool, self._progress, self._feed = run, pool, progress, feed
+        self._plans = {plan.name: plan for plan in run.plans}
         self._slots = threading.BoundedSemaphore(IN_FLIGHT)
         self._idle = threading.Condition()
         self.open = 0
@@ -351,12 +404,12 @@ class _Judging:
         self._slots.acquire()
         self._raise()
 
-    def submit(self, verifier: str, request: Request, sample: int, completion: Completion) -> None:
+    def submit(self, request: Request, sample: int, completion: Completion) -> None:
         """Hands one completion over, within a reserved place."""
         with self._idle:
             self.open += 1
         future = self._pool.submit(
-            verifier,
+            self._plans[request.problem.task].problems.spec.verifier,
             request.problem,
             completion.text,
             completion.finish_reason,
@@ -380,10 +433,17 @@ class _Judging:
     ) -> None:
         try:
             if not done.cancelled() and self._error is None:
-                self._run.keep(_attempt(request, sample, completion, done.result()), self._progress)
+                attempt = _attempt(request, sample, completion, done.result())
+                self._run.keep(attempt, self._progress)
+                plan = self._plans[attempt.task]
+                more = self._run.following(plan, request.problem, attempt, {}, request.history)
+                self._progress.total += len(more)
+                self._feed.add(more)
         except BaseException as error:  # a full disk, say: raised in the main thread
             self._error = error
+            self._feed.end()
         finally:
+            self._feed.done()
             self._slots.release()
             with self._idle:
                 self.open -= 1
@@ -393,11 +453,15 @@ class _Judging:
 def _attempt(
     request: Request, sample: int, completion: Completion, verdicts: Mapping[Mode, Verdict]
 ) -> Attempt:
+    before = DIRECT if request.turn == 2 else request.protocol
+    parent = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
     return Attempt(
         task=request.problem.task,
         problem=request.problem.id,
-        protocol=PROTOCOL,
+        protocol=request.protocol,
         sample=sample,
+        turn=request.turn,
+        parent=str(parent) if request.turn > 1 else None,
         prompt_hash=fingerprint(list(request.messages)),
         seed=request.seeds[request.samples.index(sample)],
         text=completion.text,

@@ -13,6 +13,7 @@ import typer
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.protocols import Revising
     from cipo_eval.scope import Scope
     from cipo_eval.tasks import ProblemSet
 
@@ -30,6 +31,13 @@ class Think(StrEnum):
 
     STRIP = "strip"
     KEEP = "keep"
+
+
+class TurnFormatFlag(StrEnum):
+    """How an earlier attempt is shown to the model."""
+
+    CHAT = "chat"
+    INLINE = "inline"
 
 
 class HarnessFlag(StrEnum):
@@ -66,7 +74,8 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-SCOPE, DECODING, SCORING, ENGINE, OUTPUT = "Scope", "Decoding", "Scoring", "Engine", "Output"
+SCOPE, DECODING, TURNS, SCORING = "Scope", "Decoding", "Turns", "Scoring"
+ENGINE, OUTPUT = "Engine", "Output"
 
 Config = Annotated[
     Path | None,
@@ -239,3 +248,50 @@ def whole_numbers(value: str | None, flag: str) -> tuple[int, ...] | None:
         return tuple(sorted({int(part) for part in names(value)}))
     except ValueError:
         raise UsageError(f"{flag} {value}: whole numbers separated by commas") from None
+
+
+# --- turns -------------------------------------------------------------------------------------------------
+
+Protocols = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="direct, self, oracle, feedback: comma-separated; they share their first turn (docs/protocols.md).",
+        rich_help_panel=TURNS,
+    ),
+]
+Turns = Annotated[int, typer.Option("--turns", min=2, max=100, help="The last turn.", rich_help_panel=TURNS)]
+TurnFormat = Annotated[
+    TurnFormatFlag,
+    typer.Option(
+        "--turn-format",
+        help="chat: attempts as the assistant's messages; inline: one prompt with the problem and the last attempt.",
+        rich_help_panel=TURNS,
+    ),
+]
+PromptDir = Annotated[
+    Path | None,
+    typer.Option("--prompt-dir", help="Folder of templates in place of ours.", rich_help_panel=TURNS),
+]
+CarryThink = Annotated[
+    bool,
+    typer.Option(
+        "--carry-think", help="Later turns see <think> blocks of earlier attempts.", rich_help_panel=TURNS
+    ),
+]
+
+
+def revising(
+    protocol: str, turns: int, form: TurnFormatFlag, prompt_dir: Path | None, think: bool
+) -> Revising:
+    """What the flags of turns ask for. Raises ``UsageError``."""
+    from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
+
+    asked = [p for p in chosen(names(protocol)) if p.name != DIRECT]
+    return Revising(
+        protocols=tuple(asked),
+        turns=turns,
+        turn_format=TurnFormat(form.value),
+        keep_think=think,
+        prompts=Prompts(prompt_dir) if prompt_dir else None,
+    )

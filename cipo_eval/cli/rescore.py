@@ -81,6 +81,7 @@ def _plan(
 ) -> TaskPlan:
     """The task as the run had it, with the data of now (whose fingerprint must be the same)."""
     from cipo_eval.plan import TaskPlan
+    from cipo_eval.protocols import Revising, chosen
     from cipo_eval.records import Sampling
     from cipo_eval.scope import Scope
     from cipo_eval.tasks import load_problems
@@ -99,6 +100,7 @@ def _plan(
         limit=task["limit"],
         scope=Scope.from_text(task["scope"]) if task.get("scope") else None,
         system_prompt=task["system_prompt"],
+        revising=Revising(protocols=chosen(list(task.get("protocols", {}))), turns=task.get("turns", 1)),
         think=think.value if think else task["think"],
         harness=harness.value if harness else task["harness"],
     )

@@ -78,6 +78,11 @@ def run(
         str | None,
         typer.Option(help="System message before each prompt.", rich_help_panel=o.DECODING),
     ] = None,
+    protocol: o.Protocols = "direct",
+    turns: o.Turns = 2,
+    turn_format: o.TurnFormat = o.TurnFormatFlag.CHAT,
+    prompt_dir: o.PromptDir = None,
+    carry_think: o.CarryThink = False,
     engine: Annotated[
         EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
     ] = EngineName.hf,
@@ -137,6 +142,7 @@ def run(
         max_tokens=max_tokens,
         stop=tuple(stop) if stop else None,
     )
+    revising = o.revising(protocol, turns, turn_format, prompt_dir, carry_think)
     plans = []
     found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
@@ -147,6 +153,7 @@ def run(
             replace(
                 asked,
                 system_prompt=system_prompt,
+                revising=revising,
                 think=think.value,
                 harness=harness and harness.value,
                 allow_unsafe=allow_unsafe_code,

@@ -1,34 +1,147 @@
-"""The one place where messages become the text that a model sees."""
+"""The one place where messages become the text that a model sees.
+
+What stands in a message may be hostile: an attempt of an earlier turn, or another model's. Special tokens within a
+message, and what a chat template writes between turns, are broken up, so that no text can end its own turn or begin
+another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cipo_eval.errors import UsageError
+from cipo_eval.records import Span
+
+CUT = "\n[… {} characters left out …]\n"
+"""Stands for the middle of a carried attempt that was too long."""
+_FEWEST = 64
+"""Characters of a carried attempt that stay at the least."""
+
+Message = Mapping[str, str]
 
 
-def render(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> tuple[str, bool]:
+def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, bool]:
     """The prompt text, and whether the tokenizer must still add its special tokens.
 
     With a chat template: the template's text up to the assistant's header (the template writes the special tokens). A
     base model without one gets the contents, separated by blank lines.
     """
+    safe = [{**message, "content": neutral(tokenizer, message["content"])} for message in messages]
     if tokenizer.chat_template:
-        from jinja2 import TemplateError
-
-        try:
-            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise UsageError(
-                f"the model's chat template rejects the messages ({roles}): {error}; some take no --system-prompt"
-            ) from error
-        return str(text), False
-    return "\n\n".join(message["content"] for message in messages), True
+        return _templated(tokenizer, safe), False
+    return "\n\n".join(message["content"] for message in safe), True
 
 
-def encode(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
-    """Token ids of the rendered prompt."""
+def encode(
+    tokenizer: Any, messages: Sequence[Message], *, carried: Sequence[Span] = (), most: int | None = None
+) -> list[int]:
+    """Token ids of the rendered prompt.
+
+    Where they are more than ``most``, the parts ``carried`` of the messages lose as much of their middle as it takes,
+    down to a few characters; what is around them stays whole.
+    """
+    ids = _encoded(tokenizer, messages)
+    if most is None or len(ids) <= most or not carried:
+        return ids
+    low, high = (
+        0,
+        max(span.end - span.start for span in carried),
+    )  # characters that each of them keeps: fits, does not fit
+    best = _encoded(tokenizer, _cut(messages, carried, _FEWEST))
+    while high - low > max(1, high // 64):
+        middle = (low + high) // 2
+        found = _encoded(tokenizer, _cut(messages, carried, middle))
+        if len(found) <= most:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
+
+
+def shorten(text: str, keep: int) -> str:
+    """A text without its middle, with a mark in its place: about ``keep`` characters of it stay."""
+    keep = max(keep, _FEWEST)
+    if len(text) <= keep:
+        return text
+    head = keep // 2
+    return text[:head] + CUT.format(len(text) - keep) + text[len(text) - (keep - head) :]
+
+
+def neutral(tokenizer: Any, content: str) -> str:
+    """Content in which nothing is a special token or a mark of the chat template: a space breaks them up."""
+    pattern = _marks(tokenizer)
+    while pattern and pattern.search(content):  # again: two that overlap
+        content = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
+    return content
+
+
+def _encoded(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     text, special = render(tokenizer, messages)
     return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _cut(messages: Sequence[Message], carried: Sequence[Span], keep: int) -> list[dict[str, str]]:
+    cut = [dict(message) for message in messages]
+    for at, start, end in sorted(carried, reverse=True):  # from the end, so that positions stay
+        text = cut[at]["content"]
+        cut[at]["content"] = text[:start] + shorten(text[start:end], keep) + text[end:]
+    return cut
+
+
+def _templated(tokenizer: Any, messages: Sequence[Message]) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise UsageError(
+            f"the model's chat template rejects the messages ({roles}): {error}; some take no --system-prompt"
+        ) from error
+    return str(text)
+
+
+def _marks(tokenizer: Any) -> re.Pattern[str] | None:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    special = {str(token) for token in (*tokenizer.all_special_tokens, *(t for t in added if t.special))}
+    special = {token for token in special if len(token) > 1}
+    return _pattern(
+        tuple(sorted(special)), _between_turns(tokenizer, special) if tokenizer.chat_template else ()
+    )
+
+
+@lru_cache
+def _pattern(special: tuple[str, ...], marks: tuple[str, ...]) -> re.Pattern[str] | None:
+    words = sorted({*special, *marks}, key=lambda word: (-len(word), word))
+    return re.compile("|".join(map(re.escape, words))) if words else None
+
+
+_KNOWN: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+
+def _between_turns(tokenizer: Any, special: Collection[str]) -> tuple[str, ...]:
+    """What the chat template writes before, between and after turns, line by line: what no message may hold."""
+    key = (str(tokenizer.chat_template), *sorted(special))
+    if key not in _KNOWN:
+        names = ["\ue000first\ue001", "\ue000second\ue001", "\ue000third\ue001"]
+        turns = [
+            {"role": role, "content": name}
+            for role, name in zip(("user", "assistant", "user"), names, strict=True)
+        ]
+        try:
+            text = _templated(tokenizer, turns)
+        except UsageError:  # a template for one turn: what is around that
+            text = _templated(tokenizer, turns[:1])
+        pieces = re.split("|".join(names), text)
+        lines = {line.strip() for piece in pieces for line in piece.splitlines()}
+        _KNOWN[key] = tuple(sorted(filter(_marking, lines)))
+    return _KNOWN[key]
+
+
+def _marking(line: str) -> bool:
+    """Whether a line looks like a mark (``[/INST]``, ``<|im_start|>user``, ``### Response:``), not like prose, which
+    is anybody's."""
+    return 2 < len(line) <= 60 and (line[0] in "<[{#|" or line[-1] in ">]}|:")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.chat import encode
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Request, Sampling, fingerprint
 
 if TYPE_CHECKING:
@@ -106,26 +107,26 @@ class HFEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        feed = as_feed(requests)
         rows: list[_Row] = []
-        for request in requests:
-            prompt = encode(self.tokenizer, request.messages)
-            room = self._room(len(prompt), request.sampling.max_tokens)
-            if not prompt or room <= 0:
-                for sample in request.samples:
-                    yield (
-                        request,
-                        sample,
-                        Completion(text="", finish_reason="context", prompt_tokens=len(prompt)),
-                    )
-                continue
-            rows += [
-                _Row(request, s, seed, prompt, room)
-                for s, seed in zip(request.samples, request.seeds, strict=True)
-            ]
-        rows.sort(key=lambda row: (repr(row.request.sampling), -row.max_new, -len(row.prompt)))
         limit = MAX_ROWS
-        while rows:
+        while (taken := feed.take(wait=not rows)) or rows:
+            for request in taken:
+                prompt = self._prompt(request)
+                room = self._room(len(prompt), request.sampling.max_tokens)
+                if not prompt or room <= 0:
+                    nothing = Completion(text="", finish_reason="context", prompt_tokens=len(prompt))
+                    yield from ((request, sample, nothing) for sample in request.samples)
+                    continue
+                rows += [
+                    _Row(request, s, seed, prompt, room)
+                    for s, seed in zip(request.samples, request.seeds, strict=True)
+                ]
+            if taken:
+                rows.sort(key=lambda row: (repr(row.request.sampling), -row.max_new, -len(row.prompt)))
+            if not rows:
+                continue
             count = self._batch_size(rows, limit)
             try:
                 completions = self._generate_batch(rows[:count])
@@ -139,6 +140,16 @@ class HFEngine:
                 (row.request, row.sample, c) for row, c in zip(rows[:count], completions, strict=True)
             )
             rows = rows[count:]
+
+    def _prompt(self, request: Request) -> list[int]:
+        """Token ids. Where they leave less room than wanted, carried attempts lose their middle, and nothing else."""
+        wanted = min(request.sampling.max_tokens, (self.context or 0) // 4)
+        return encode(
+            self.tokenizer,
+            request.messages,
+            carried=request.carried,
+            most=self.context - wanted if self.context else None,
+        )
 
     def _room(self, prompt_tokens: int, max_tokens: int) -> int:
         """New tokens that fit. Where the context is the limit: a multiple of 64, so that rows can share batches."""

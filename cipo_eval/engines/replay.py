@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import UsageError
+from cipo_eval.feed import Feed, as_feed
+from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Completion, Problem, Request
 
 _SPACES = re.compile(r"\s+")
@@ -32,6 +34,14 @@ _TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completi
 _PROGRAMS = {"solution": "fence", "code_list": "fence", "fixed_code": "tags", "completed_code": "tags"}
 """Columns with bare programs, where a row has none of the others, and how the models that wrote them were asked to mark
 a program: with what the references look for, so that paper mode finds it too."""
+
+
+_Place = tuple[str, str, str, int]
+"""Task, problem, protocol, turn."""
+
+
+def _place(problem: Problem, protocol: str = DIRECT, turn: int = 1) -> _Place:
+    return problem.task, problem.id, protocol, turn
 
 
 class ReplayEngine:
@@ -47,7 +57,7 @@ class ReplayEngine:
     def __init__(self, path: Path, problems: Sequence[Problem], *, allow_unmatched: bool = False) -> None:
         self.path = path
         self.warnings: list[str] = []
-        self._completions: dict[tuple[str, str], dict[int, Completion]] = defaultdict(dict)
+        self._completions: dict[_Place, dict[int, Completion]] = defaultdict(dict)
         self._digest = hashlib.sha256()
         finders = {
             task: _Finder([p for p in problems if p.task == task]) for task in {p.task for p in problems}
@@ -60,7 +70,7 @@ class ReplayEngine:
                 if not candidates:
                     unmatched.append(where)
                 else:
-                    found = min(candidates, key=lambda p: len(self._completions.get((p.task, p.id), ())))
+                    found = min(candidates, key=lambda p: len(self._completions.get(_place(p), ())))
                     self._add(found, row, where)
         if unmatched and (not allow_unmatched or not self._completions):
             raise UsageError(
@@ -75,17 +85,20 @@ class ReplayEngine:
     @property
     def samples(self) -> int:
         """The largest number of completions of one problem."""
-        return max(len(found) for found in self._completions.values())
+        return max(len(found) for place, found in self._completions.items() if place[2:] == (DIRECT, 1))
 
     def describe(self) -> dict[str, Any]:
         return {"engine": self.name, "file": self.path.name, "fingerprint": self._digest.hexdigest()[:16]}
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
-        for request in requests:
-            found = self._completions.get((request.problem.task, request.problem.id), {})
-            for sample in request.samples:
-                if sample in found:
-                    yield request, sample, found[sample]
+    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        feed = as_feed(requests)
+        while taken := feed.take(wait=True):
+            for request in taken:
+                found = self._completions.get(_place(request.problem, request.protocol, request.turn), {})
+                feed.done(len(set(request.samples) - found.keys()))
+                for sample in request.samples:
+                    if sample in found:
+                        yield request, sample, found[sample]
 
     def close(self) -> None:
         self._completions.clear()
@@ -108,7 +121,11 @@ class ReplayEngine:
             raise UsageError(f"{path} is not JSON Lines: {error}") from error
 
     def _add(self, problem: Problem, row: Mapping[str, Any], where: str) -> None:
-        found = self._completions[problem.task, problem.id]
+        found = self._completions[
+            _place(problem, row.get("protocol") or DIRECT, row.get("turn") or 1)
+            if "v" in row
+            else _place(problem)
+        ]
         texts = _texts(row, where)
         first = row.get("sample")
         for i, text in enumerate(texts):

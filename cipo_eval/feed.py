@@ -1,0 +1,63 @@
+"""Requests that come while others are generated: what lets turn 2 of one problem run beside turn 1 of another.
+
+An engine takes what is there whenever it has room, and waits only when it has nothing else to do. The feed ends when
+every sample that was asked for is done: each one may, before that, add the requests that follow from it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from cipo_eval.records import Request
+
+_LOOK_SECONDS = 0.2
+"""Between two looks while waiting: an interrupt gets through in between."""
+
+
+class Feed:
+    """A queue of requests with a count of samples that are not done. Safe to use from several threads.
+
+    With ``follow`` False nothing follows from what is done: the feed ends when all requests are taken.
+    """
+
+    def __init__(self, requests: Iterable[Request] = (), *, follow: bool = True) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[Request] = []
+        self.open = 0
+        """Samples that are not done."""
+        self._follow = follow
+        self.add(requests)
+
+    def add(self, requests: Iterable[Request]) -> None:
+        with self._changed:
+            for request in requests:
+                self._waiting.append(request)
+                self.open += len(request.samples)
+            self._changed.notify_all()
+
+    def done(self, samples: int = 1) -> None:
+        """So many samples are finished, or will never come, and what follows from them has been added."""
+        with self._changed:
+            self.open -= samples
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Nothing more is wanted, whatever is under way."""
+        with self._changed:
+            self._waiting.clear()
+            self.open, self._follow = 0, False
+            self._changed.notify_all()
+
+    def take(self, *, wait: bool) -> list[Request]:
+        """All requests that came since the last call. With ``wait`` not before there are some, and none at the end."""
+        with self._changed:
+            while wait and not self._waiting and self._follow and self.open > 0:
+                self._changed.wait(_LOOK_SECONDS)
+            found, self._waiting = self._waiting, []
+            return found
+
+
+def as_feed(requests: Feed | Iterable[Request]) -> Feed:
+    """A feed of requests from which nothing follows, unless it is one already."""
+    return requests if isinstance(requests, Feed) else Feed(requests, follow=False)

@@ -1,0 +1,229 @@
+"""How turns are formed: what a model is told about an attempt, and asked to do with it.
+
+A protocol is an entry of ``PROTOCOLS`` and a template of the same name in ``prompts/``, which a user's ``--prompt-dir``
+may replace. The first turn is the same for all that revise a model's own attempts, and is generated once. An attempt is
+a hostile text: it goes into messages of its own, or between tags that do not occur in it; templates are filled in once,
+so that nothing in it is taken for a template. What the verifier knows and a model may not see never gets here
+(``Verdict.report``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.errors import UsageError
+from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
+from cipo_eval.verifiers.extract import strip_think
+
+DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """Who is asked again, and told what. The wording is the template's."""
+
+    name: str
+    summary: str
+    only_wrong: bool = False
+    """Only attempts that the verifier found wrong are revised; a chain ends with the first right one."""
+    tells: bool = False
+    """The model sees what the verifier may show."""
+    own: bool = True
+    """The first turn is the model's own; otherwise it comes from a pool."""
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name=DIRECT, summary="independent first attempts"),
+        Protocol(name="self", summary="its own attempt again, with no verdict (intrinsic self-correction)"),
+        Protocol(
+            name="oracle", summary="its own attempt where it failed, told that it is wrong", only_wrong=True
+        ),
+        Protocol(
+            name="feedback",
+            summary="its own attempt where it failed, with what the verifier may show",
+            only_wrong=True,
+            tells=True,
+        ),
+        Protocol(name="given", summary="an attempt from a fixed pool, with no verdict", own=False),
+    )
+}
+
+
+class TurnFormat(StrEnum):
+    """How an earlier attempt is shown."""
+
+    CHAT = "chat"
+    """As the assistant's message of a conversation, all turns so far."""
+    INLINE = "inline"
+    """In one user message with the problem; of several attempts the last."""
+
+
+class Prompts:
+    """The templates, ours or those of a user's folder.
+
+    Raises ``UsageError`` for a folder that is not there, holds a file that is no template's, or a template that cannot
+    be filled in.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        from jinja2 import Environment, StrictUndefined
+
+        shipped = {
+            path.name: path.read_text(encoding="utf-8")
+            for path in resources.files("cipo_eval.prompts").iterdir()
+            if path.name.endswith(".txt")
+        }
+        own = _read_folder(folder, shipped) if folder else {}
+        self.texts = {name.removesuffix(".txt"): own.get(name, text) for name, text in shipped.items()}
+        environment = Environment(undefined=StrictUndefined, autoescape=False)
+        self._templates = {}
+        for name, text in self.texts.items():
+            try:
+                self._templates[name] = environment.from_string(text)
+                self.fill(name, **dict.fromkeys(("problem", "attempt", "instruction", "feedback"), "x"))
+            except Exception as error:
+                raise UsageError(f"template {name}.txt cannot be filled in: {error}") from error
+
+    def fill(self, name: str, **values: str) -> str:
+        return self._templates[name].render(**values).strip()
+
+    def fingerprint(self, *names: str) -> str:
+        return fingerprint({name: self.texts[name] for name in names})
+
+
+@functools.cache
+def default_prompts() -> Prompts:
+    """Our own templates."""
+    return Prompts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revising:
+    """How the turns after the first are asked for in a run."""
+
+    protocols: tuple[Protocol, ...] = ()
+    turns: int = 2
+    """The last turn."""
+    turn_format: TurnFormat = TurnFormat.CHAT
+    keep_think: bool = False
+    """``<think>`` blocks of earlier attempts stay in what later turns see."""
+    prompts: Prompts | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """By protocol, what must stay the same for its attempts to belong together."""
+        prompts = self.prompts or default_prompts()
+        return {
+            protocol.name: {
+                "templates": prompts.fingerprint(protocol.name, "inline"),
+                "turn_format": self.turn_format.value,
+                "keep_think": self.keep_think,
+            }
+            for protocol in self.protocols
+        }
+
+    def asks(self, protocol: Protocol, history: Sequence[Turn]) -> bool:
+        """Whether there is another turn after these."""
+        return len(history) < self.turns and not (protocol.only_wrong and history[-1].verdict.correct)
+
+    def messages(
+        self, protocol: Protocol, first: Sequence[Mapping[str, str]], history: Sequence[Turn]
+    ) -> tuple[tuple[dict[str, str], ...], tuple[Span, ...]]:
+        """Messages of the next turn, and where in them the attempts are (they may be shortened).
+
+        ``first``: the messages of the first turn, the problem's prompt last.
+        """
+        shown = [text if self.keep_think else strip_think(text).strip() for text, _ in history]
+        messages = [dict(message) for message in first]
+        if self.turn_format is TurnFormat.INLINE:
+            prompt, places = self._inline(protocol, messages.pop()["content"], shown[-1], history[-1])
+            messages.append({"role": "user", "content": prompt})
+            return tuple(messages), tuple(Span(len(messages) - 1, *place) for place in places)
+        spans = []
+        for text, turn in zip(shown, history, strict=True):
+            spans.append(Span(len(messages), 0, len(text)))
+            messages.append({"role": "assistant", "content": text})
+            messages.append({"role": "user", "content": self._instruction(protocol, turn)})
+        return tuple(messages), tuple(spans)
+
+    def _inline(
+        self, protocol: Protocol, problem: str, attempt: str, turn: Turn
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """One prompt with everything, and where in it the attempt is."""
+        instruction = self._instruction(protocol, turn)
+        place = "\ue000"
+        while place in problem + instruction:
+            place += "\ue000"
+        prompts = self.prompts or default_prompts()
+        parts = prompts.fill("inline", problem=problem, attempt=place, instruction=instruction).split(place)
+        shown = tagged("attempt", attempt)
+        inner = shown.index("\n") + 1
+        text, places = parts[0], []
+        for part in parts[1:]:
+            places.append((len(text) + inner, len(text) + inner + len(attempt)))
+            text += shown + part
+        return text, places
+
+    def _instruction(self, protocol: Protocol, turn: Turn) -> str:
+        values = {"feedback": feedback(turn.verdict)} if protocol.tells else {}
+        return (self.prompts or default_prompts()).fill(protocol.name, **values)
+
+
+def tagged(name: str, text: str) -> str:
+    """A text between two tags, of a name with which no tag in the text begins."""
+    number, tag, lower = 1, name, text.lower()
+    while f"<{tag}" in lower or f"</{tag}" in lower:
+        number += 1
+        tag = f"{name}-{number}"
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+_STATES = {
+    State.NO_ANSWER: "No final answer was found in it.",
+    State.TRUNCATED: "It was cut off before it reached a final answer.",
+}
+_KINDS = {
+    "wrong_answer": "A test gave a wrong result.",
+    "error": "A test ended with an error.",
+    "timeout": "A test did not finish within the time limit.",
+    "crash": "The program broke down in a test.",
+}
+
+
+def feedback(verdict: Verdict) -> str:
+    """What a model may be told about a wrong attempt: of tests the first that failed, with values if it is public."""
+    failure = verdict.report.get("failure")
+    if not failure:
+        return _STATES.get(verdict.state, "The final answer that was read from it is not right.")
+    parts = [_KINDS.get(failure.get("kind"), "A test failed.")]
+    if failure.get("public"):
+        named = (("input", "Input"), ("expected", "Expected"), ("actual", "Result"))
+        parts += [f"{title}:\n{tagged(key, str(failure[key]))}" for key, title in named if key in failure]
+    if failure.get("error"):
+        parts.append(f"Error:\n{tagged('error', str(failure['error']))}")
+    return "\n\n".join(parts)
+
+
+def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
+    """Protocols by name. Raises ``UsageError`` for names that there are none of."""
+    if unknown := [name for name in names if name not in PROTOCOLS]:
+        raise UsageError(
+            f"no protocol is named {', '.join(unknown)}: there are {', '.join(PROTOCOLS)} (--protocol)"
+        )
+    return tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
+
+
+def _read_folder(folder: Path, shipped: Mapping[str, str]) -> dict[str, str]:
+    if not folder.is_dir():
+        raise UsageError(f"--prompt-dir {folder} is not a folder")
+    found = {path.name: path for path in folder.iterdir() if path.suffix == ".txt"}
+    if unknown := sorted(set(found) - set(shipped)):
+        raise UsageError(f"{folder / unknown[0]} is no template: there are {', '.join(sorted(shipped))}")
+    return {name: path.read_text(encoding="utf-8") for name, path in found.items()}

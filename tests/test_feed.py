@@ -1,0 +1,55 @@
+"""The feed of requests: ends when everything is done, and not before."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cipo_eval.feed import Feed, as_feed
+from cipo_eval.records import Problem, Request, Sampling
+
+
+def request(*samples: int) -> Request:
+    problem = Problem(task="t", id="1", index=0, question="?", prompt="?", gold="1")
+    sampling = Sampling(temperature=0, top_p=1, top_k=0, min_p=0, max_tokens=1)
+    return Request(problem=problem, messages=(), samples=samples, seeds=samples, sampling=sampling)
+
+
+def test_a_list_of_requests_is_a_feed_that_ends() -> None:
+    requests = [request(0, 1), request(2)]
+    feed = as_feed(requests)
+    assert feed.take(wait=True) == requests
+    assert feed.take(wait=True) == []
+
+
+def test_a_reader_waits_for_what_follows() -> None:
+    feed = Feed([request(0)])
+    taken = [feed.take(wait=True)]
+
+    def later() -> None:
+        time.sleep(0.05)
+        feed.add([request(1)])
+        feed.done()
+        time.sleep(0.05)
+        feed.done()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    while found := feed.take(wait=True):
+        taken.append(found)
+    thread.join()
+    assert taken == [[request(0)], [request(1)]]
+    assert feed.open == 0
+
+
+def test_without_waiting_there_is_what_there_is() -> None:
+    feed = Feed([request(0)])
+    assert feed.take(wait=False) == [request(0)]
+    assert feed.take(wait=False) == []
+
+
+def test_an_end_wakes_who_waits() -> None:
+    feed = Feed([request(0)])
+    feed.take(wait=True)
+    threading.Timer(0.05, feed.end).start()
+    assert feed.take(wait=True) == []
