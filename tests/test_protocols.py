@@ -103,6 +103,13 @@ def test_templates_that_do_not_work(name: str, text: str, message: str, tmp_path
         Prompts(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", [*(p.name for p in REVISING if p.own), "inline"])
+def test_the_docs_have_the_exact_prompts(name: str) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    page = docs / "protocols.md" if name == "inline" else docs / "protocols" / f"{name}.md"
+    assert f"```text\n{Prompts().texts[name].rstrip()}\n```" in page.read_text(encoding="utf-8")
+
+
 def test_unknown_protocols_are_named() -> None:
     with pytest.raises(UsageError, match="no protocol is named slef"):
         chosen(["direct", "slef"])
