@@ -36,6 +36,11 @@ class Feed:
                 self.open += len(request.samples)
             self._changed.notify_all()
 
+    def expect(self, samples: int) -> None:
+        """So many samples come from elsewhere, and requests may follow from them."""
+        with self._changed:
+            self.open += samples
+
     def done(self, samples: int = 1) -> None:
         """So many samples are finished, or will never come, and what follows from them has been added."""
         with self._changed:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipo_eval.protocols import DIRECT, Protocol, Revising
 from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
 from cipo_eval.scope import Scope
 from cipo_eval.tasks import ProblemSet, TaskSpec, task_dir
+
+if TYPE_CHECKING:
+    from cipo_eval.pools import PoolItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +67,38 @@ class TaskPlan:
         return (*system, {"role": "user", "content": problem.prompt})
 
     def keys(self) -> set[AttemptKey]:
-        """Of all first turns. Whether others follow, their verdicts tell."""
+        """Of the first attempts that the model makes. Whether others follow, their verdicts tell."""
+        if not self.revising.generates_first:
+            return set()
         return {
             AttemptKey(self.name, p.id, DIRECT, sample, 1)
             for p in self.selected
             for sample in range(self.samples)
         }
+
+    def given(self, problem: Problem) -> list[tuple[AttemptKey, PoolItem]]:
+        """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
+        more samples of the same pool only add keys."""
+        items = self.revising.given(self.name, problem.id)
+        return [
+            (AttemptKey(self.name, problem.id, protocol.name, sample * len(items) + number, 1), item)
+            for protocol in self.revising.protocols
+            if not protocol.own
+            for sample in range(self.samples)
+            for number, item in enumerate(items)
+        ]
+
+    def wants(self, key: AttemptKey) -> bool:
+        """Whether an attempt at one of the selected problems is part of what is asked for."""
+        if key.turn > max(1, self.revising.turns):
+            return False
+        if key.protocol == DIRECT:
+            return self.revising.generates_first and key.sample < self.samples
+        protocol = next((p for p in self.revising.protocols if p.name == key.protocol), None)
+        if protocol is None:
+            return False
+        per_sample = 1 if protocol.own else len(self.revising.given(self.name, key.problem))
+        return key.sample < self.samples * per_sample
 
     def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
         """First attempts at a problem; ``seed`` is the run's."""

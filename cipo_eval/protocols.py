@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
 from cipo_eval.verifiers.extract import strip_think
+
+if TYPE_CHECKING:
+    from cipo_eval.pools import Pool, PoolItem
 
 DIRECT = "direct"
 
@@ -110,6 +113,11 @@ class Revising:
     """How the turns after the first are asked for in a run."""
 
     protocols: tuple[Protocol, ...] = ()
+    """Those with more than one turn."""
+    direct: bool = True
+    """First attempts are wanted even if nothing revises them."""
+    pool: Pool | None = None
+    """What ``given`` revises."""
     turns: int = 2
     """The last turn."""
     turn_format: TurnFormat = TurnFormat.CHAT
@@ -125,9 +133,25 @@ class Revising:
                 "templates": prompts.fingerprint(protocol.name, "inline"),
                 "turn_format": self.turn_format.value,
                 "keep_think": self.keep_think,
+                **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
             }
             for protocol in self.protocols
         }
+
+    @property
+    def generates_first(self) -> bool:
+        """Whether the model makes first attempts of its own."""
+        return self.direct or any(protocol.own for protocol in self.protocols)
+
+    def follows(self, protocol: Protocol, start: str, turn: int) -> bool:
+        """Whether a protocol goes on from a turn of ``start``: the first is shared, or the pool's."""
+        return start == (protocol.name if turn > 1 or not protocol.own else DIRECT)
+
+    def given(self, task: str, problem: str) -> tuple[PoolItem, ...]:
+        """The pool's attempts at a problem, if any protocol revises them."""
+        if self.pool is None or all(protocol.own for protocol in self.protocols):
+            return ()
+        return self.pool.of(task, problem)
 
     def asks(self, protocol: Protocol, history: Sequence[Turn]) -> bool:
         """Whether there is another turn after these."""

@@ -25,7 +25,7 @@ from cipo_eval.feed import Feed
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.metrics.summary import summarise
 from cipo_eval.plan import TaskPlan, definition_name, differences
-from cipo_eval.protocols import DIRECT
+from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import (
     SCHEMA_VERSION,
     Attempt,
@@ -110,17 +110,38 @@ class Run:
         """Requests for the attempts that are not on disk yet, as far as they are known now."""
         have = self._attempts[plan.name]
         requests = []
-        for problem in plan.selected:
-            keys = [AttemptKey(plan.name, problem.id, DIRECT, s, 1) for s in range(plan.samples)]
-            if samples := [key.sample for key in keys if key not in have]:
-                requests.append(plan.first(problem, samples, self.seed))
+        if plan.revising.generates_first:
+            for problem in plan.selected:
+                keys = [AttemptKey(plan.name, problem.id, DIRECT, s, 1) for s in range(plan.samples)]
+                if samples := [key.sample for key in keys if key not in have]:
+                    requests.append(plan.first(problem, samples, self.seed))
         if plan.revising.protocols:
             whole = self.store.load(plan.name)  # with their texts
             problems = {p.id: p for p in plan.selected}
             for attempt in whole.values():
-                if attempt.turn == 1 and attempt.sample < plan.samples and attempt.problem in problems:
+                if attempt.turn == 1 and attempt.problem in problems and plan.wants(attempt.key):
                     requests += self.following(plan, problems[attempt.problem], attempt, whole)
         return requests
+
+    def given(self, plan: TaskPlan) -> list[tuple[Request, Completion]]:
+        """Attempts of a pool that have no verdict here yet: nothing of them is generated."""
+        have = self._attempts[plan.name]
+        return [
+            (
+                Request(
+                    problem=problem,
+                    messages=(),
+                    samples=(key.sample,),
+                    seeds=(0,),
+                    sampling=plan.sampling,
+                    protocol=key.protocol,
+                ),
+                Completion(text=item.text, finish_reason=None),
+            )
+            for problem in plan.selected
+            for key, item in plan.given(problem)
+            if key not in have
+        ]
 
     def following(
         self,
@@ -134,7 +155,7 @@ class Run:
         history = (*history, Turn(attempt.text, attempt.verdicts[self.modes[0].value]))
         requests = []
         for protocol in plan.revising.protocols:
-            if attempt.turn > 1 and protocol.name != attempt.protocol:
+            if not plan.revising.follows(protocol, attempt.protocol, attempt.turn):
                 continue
             request = plan.next(problem, protocol, attempt.sample, history, self.seed)
             if request is None:
@@ -157,6 +178,8 @@ class Run:
         interrupts = interrupts or Interrupts()
         self._check_verdicts()
         feed = Feed(request for plan in self.plans for request in self.missing(plan))
+        given = [pair for plan in self.plans for pair in self.given(plan)]
+        feed.expect(len(given))
         for plan in self.plans:
             for attempt in self._wanted(plan):
                 _count(progress, attempt)
@@ -168,6 +191,10 @@ class Run:
         judging = _Judging(self, pool, progress, feed)
         completions = iter(engine.generate(feed))
         try:
+            for request, completion in given:
+                with interrupts.allowed():
+                    judging.reserve()
+                judging.submit(request, request.samples[0], completion)
             while True:
                 with interrupts.allowed():
                     judging.reserve()
@@ -189,17 +216,17 @@ class Run:
         for plan in self.plans:
             wanted = plan.keys()
             attempts = [a for key, a in self._attempts[plan.name].items() if key in wanted]
-            chains = self._wanted(plan) if plan.revising.protocols else []
+            asked = self._wanted(plan) if plan.revising.protocols else []
             metadata = {p.id: p.metadata for p in plan.selected}
             block: dict[str, Any] = {
                 mode.value: self._summary(plan, attempts, metadata, mode) for mode in self.modes if attempts
             }
-            if chains and attempts:
+            if asked:
                 block["protocols"] = {
                     protocol.name: {
                         mode.value: revisions(
                             plan.name,
-                            chains,
+                            asked,
                             protocol,
                             mode=mode,
                             turns=plan.revising.turns,
@@ -256,14 +283,8 @@ class Run:
     def _wanted(self, plan: TaskPlan) -> list[Attempt]:
         """The attempts of all turns that this call asks for, and that are there."""
         problems = {p.id for p in plan.selected}
-        protocols = {DIRECT, *(protocol.name for protocol in plan.revising.protocols)}
         return [
-            a
-            for a in self._attempts[plan.name].values()
-            if a.problem in problems
-            and a.sample < plan.samples
-            and a.protocol in protocols
-            and a.turn <= plan.revising.turns
+            a for key, a in self._attempts[plan.name].items() if key.problem in problems and plan.wants(key)
         ]
 
     def failures(self) -> list[str]:
@@ -453,7 +474,7 @@ class _Judging:
 def _attempt(
     request: Request, sample: int, completion: Completion, verdicts: Mapping[Mode, Verdict]
 ) -> Attempt:
-    before = DIRECT if request.turn == 2 else request.protocol
+    before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
     parent = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
     return Attempt(
         task=request.problem.task,
@@ -463,7 +484,7 @@ def _attempt(
         turn=request.turn,
         parent=str(parent) if request.turn > 1 else None,
         prompt_hash=fingerprint(list(request.messages)),
-        seed=request.seeds[request.samples.index(sample)],
+        seed=request.seeds[request.samples.index(sample)] if request.messages else None,
         text=completion.text,
         finish_reason=completion.finish_reason,
         prompt_tokens=completion.prompt_tokens,

@@ -47,18 +47,23 @@ class Commands:
         )
 
 
-def attempts(run: Path, task: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """What a run stored of each attempt, times aside; fails where a key is there twice."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+def turns(run: Path, task: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What a run stored of each attempt, times aside, by the whole key; fails where a key is there twice."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in (run / "attempts" / f"{task}.jsonl").read_text().splitlines():
         row = json.loads(line)
         del row["seconds"]
         for verdict in row["verdicts"].values():
             del verdict["seconds"]
-        key = row["problem"], row["sample"]
+        key = tuple(row[name] for name in ("problem", "protocol", "sample", "turn"))
         assert key not in found, f"{key} is there twice"
         found[key] = row
     return found
+
+
+def attempts(run: Path, task: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Of runs with one turn: by problem and sample."""
+    return {(problem, sample): row for (problem, _, sample, _), row in turns(run, task).items()}
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def results(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "results.json").read_text())
     del found["run"]
     for task in found["tasks"].values():
-        for block in task.values():
-            if isinstance(block, dict):
+        for name, block in task.items():
+            if isinstance(block, dict) and name != "protocols":
                 del block["seconds"]
     return found

@@ -1,4 +1,6 @@
-"""kill -9 at fifty random moments, then the same command again: no attempt lost, none doubled, the same results."""
+"""kill -9 at fifty random moments of a run with several turns, then the same command again: no attempt is lost, none
+doubled, and the results are the same.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import attempts, results
+from commands import results, turns
 
 KILLS = 50
 FORKER = """
@@ -81,8 +83,14 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
         str(tiny_checkpoint),
         "--tasks",
         "arithmetic",
+        "--limit",
+        "40",
         "--samples",
         "4",
+        "--protocol",
+        "self,oracle",
+        "--turns",
+        "3",
         "--max-tokens",
         "12",
     ]
@@ -96,7 +104,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
     beginning = time.monotonic() - started
     assert runs.wait() == 0, (tmp_path / "log.txt").read_text()
     work = time.monotonic() - started - beginning
-    expected, figures = attempts(tmp_path / "reference", "arithmetic"), results(tmp_path / "reference")
+    expected, figures = turns(tmp_path / "reference", "arithmetic"), results(tmp_path / "reference")
     assert len(expected) == 800
 
     chance, kills, finished, midway = random.Random(0), 0, 0, 0
@@ -112,7 +120,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
         assert code in (0, -signal.SIGKILL), (tmp_path / "log.txt").read_text()
         kills += code != 0
         if code == 0:
-            assert attempts(run, "arithmetic") == expected
+            assert turns(run, "arithmetic") == expected
             assert results(run) == figures
             finished += 1
             pace *= 0.85

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Commands
+from commands import Commands, turns
 
 from cipo_eval.records import fingerprint
 from cipo_eval.tasks import task_dir
@@ -51,17 +51,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(run: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """By key; fails where a key is there twice."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in (run / "attempts" / "even.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        del row["seconds"]
-        for verdict in row["verdicts"].values():
-            del verdict["seconds"]
-        key = tuple(row[name] for name in ("task", "problem", "protocol", "sample", "turn"))
-        assert key not in found, key
-        found[key] = row
-    return found
+    return turns(run, "even")
 
 
 def right(row: dict[str, Any]) -> bool:
@@ -108,23 +98,22 @@ def environment() -> dict[str, str]:
 
 def test_every_chain_is_there_and_none_that_should_not_be(whole: Path) -> None:
     found = rows(whole)
-    first = {key: row for key, row in found.items() if key[4] == 1}
+    first = {key: row for key, row in found.items() if key[3] == 1}
     assert len(first) == 24
-    assert {key[2] for key in first} == {"direct"}
+    assert {key[1] for key in first} == {"direct"}
     assert 4 < sum(map(right, first.values())) < 20
-    for (name, problem, _, sample, _), row in first.items():
-        turns = {
-            p: [found.get((name, problem, p, sample, t)) for t in (2, 3)]
-            for p in ("self", "oracle", "feedback")
+    for (problem, _, sample, _), row in first.items():
+        later = {
+            p: [found.get((problem, p, sample, t)) for t in (2, 3)] for p in ("self", "oracle", "feedback")
         }
-        assert all(turns["self"])
+        assert all(later["self"])
         for protocol in ("oracle", "feedback"):
-            second, third = turns[protocol]
+            second, third = later[protocol]
             assert (second is not None) is not right(row)
             assert (third is not None) is (second is not None and not right(second))
-    for (name, problem, protocol, sample, turn), row in found.items():
+    for (problem, protocol, sample, turn), row in found.items():
         before = "direct" if turn == 2 else protocol
-        assert row["parent"] == (None if turn == 1 else f"{name}|{problem}|{before}|{sample}|{turn - 1}")
+        assert row["parent"] == (None if turn == 1 else f"even|{problem}|{before}|{sample}|{turn - 1}")
     seeds = Counter(row["seed"] for row in found.values())
     assert max(seeds.values()) == 1
 
@@ -136,9 +125,9 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path) -> None:
 
     problems = {p.id: p for p in load_problems(str(task)).problems}
     found = rows(whole)
-    for (name, problem, protocol, sample, turn), row in found.items():
+    for (problem, protocol, sample, turn), row in found.items():
         if turn == 3:
-            keys = [(name, problem, "direct", sample, 1), (name, problem, protocol, sample, 2)]
+            keys = [(problem, "direct", sample, 1), (problem, protocol, sample, 2)]
             verdicts = [{**found[key]["verdicts"]["fixed"], "seconds": 0.0} for key in keys]
             history = [
                 Turn(found[key]["text"], Verdict.from_json(v)) for key, v in zip(keys, verdicts, strict=True)
@@ -223,5 +212,5 @@ def test_figures_agree_with_the_attempts(whole: Path) -> None:
         assert block["chains"] == 24
         assert block["missing"] == 0
         assert sum(block["states"][0].values()) == 24
-        second = [row for key, row in found.items() if key[2] == protocol and key[4] == 2]
+        second = [row for key, row in found.items() if key[1] == protocol and key[3] == 2]
         assert sum(block["states"][1].values()) == len(second)
