@@ -1,0 +1,333 @@
+"""Self-correction: what became of attempts that a model went through again.
+
+Every figure is a ratio of sums over problems, or is made of some of them. An attempt counts 1/n at a problem with n
+attempts, so that problems weigh the same (as in pass@1), and acc@t2 = acc@t1·CL + (1 − acc@t1)·CS holds exactly, in the
+figures and in each resample. Intervals come from resampling problems, all figures from the same resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipo_eval.metrics.bootstrap import CONFIDENCE, FEW, RESAMPLES, ClusterBootstrap, clopper_pearson
+from cipo_eval.metrics.passk import pass_at_k
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Figure = Callable[[Mapping[str, FloatArray]], FloatArray]
+"""From sums over problems, one value each or one per resample, to the figure; NaN where it is undefined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectories:
+    """Chains of turns, one row each. Raises ``ValueError`` for shapes that do not fit, or rows without a first turn."""
+
+    problem: NDArray[np.int64]
+    """Index of the problem, shape (chains,)."""
+    right: BoolArray
+    """Whether the attempt of each turn is right, shape (chains, turns)."""
+    asked: BoolArray
+    """Whether the turn took place, same shape. After the last one the attempt stands as it was."""
+    same: BoolArray | None = None
+    """Whether a turn's answer is that of the turn before, shape (chains, turns − 1)."""
+    tokens: NDArray[np.int64] | None = None
+    """Tokens that were generated, shape (chains, turns)."""
+
+    def __post_init__(self) -> None:
+        shape = self.right.shape
+        wanted = {"asked": shape, "same": (shape[0], shape[-1] - 1), "tokens": shape}
+        if len(shape) != 2 or shape[1] < 1 or self.problem.shape != shape[:1]:
+            raise ValueError(f"needs (chains, turns), got {shape} for {self.problem.shape} problems")
+        for name, expected in wanted.items():
+            found = getattr(self, name)
+            if found is not None and found.shape != expected:
+                raise ValueError(f"{name} has shape {found.shape}, not {expected}")
+        if shape[0] and (not self.asked[:, 0].all() or (self.asked[:, 1:] > self.asked[:, :-1]).any()):
+            raise ValueError("each chain has its first turn, and no turn after one that it lacks")
+
+    @property
+    def state(self) -> BoolArray:
+        """Right or not after each turn: a turn that did not take place leaves what was there."""
+        state = self.right.copy()
+        for turn in range(1, state.shape[1]):
+            state[:, turn] = np.where(self.asked[:, turn], self.right[:, turn], state[:, turn - 1])
+        return state
+
+
+def summarise_turns(chains: Trajectories, *, bootstrap: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """All figures of one protocol, as JSON values (docs/correction.md).
+
+    ``by_turn`` has accuracy after each turn; ``steps`` what went from each turn to the next; ``lift`` compares revising
+    a failed attempt with another first attempt. Raises ``ValueError`` without chains.
+    """
+    if not len(chains.problem):
+        raise ValueError("no chains: nothing to summarise")
+    problems, problem = np.unique(chains.problem, return_inverse=True)
+    counts = np.bincount(problem)
+    weight = 1.0 / counts[problem]
+    sums = _Sums(problem, weight, len(problems), bootstrap, seed)
+    state, last = chains.state, chains.right.shape[1]
+    for turn in range(last):
+        sums.add(f"right{turn + 1}", state[:, turn])
+    sums.add("all", np.ones(len(problem)))
+    for turn in range(2, last + 1):
+        _add_step(sums, chains, state, turn)
+    _add_lift(sums, chains, state, problem, counts)
+    figures: dict[str, Figure] = {}
+    for turn in range(1, last + 1):
+        figures[f"acc@t{turn}"] = _ratio(f"right{turn}", "all")
+    for turn in range(2, last + 1):
+        figures[f"Δ(t1,t{turn})"] = _difference(f"right{turn}", "right1", "all")
+    found = sums.estimate(figures)
+    steps = [
+        {"from": turn - 1, "to": turn, **_step(sums, turn, chains.same is not None)}
+        for turn in range(2, last + 1)
+    ]
+    return {
+        "problems": len(problems),
+        "by_turn": {name: found[name] for name in figures if name.startswith("acc")},
+        "change": {name: found[name] for name in figures if name.startswith("Δ")},
+        "steps": steps,
+        "lift": _lift(sums),
+        "resampling": _resampling(state[:, 0], problem, counts, sums),
+        "tokens": _tokens(chains),
+        "intervals": {"confidence": CONFIDENCE, "resamples": bootstrap, "seed": seed},
+    }
+
+
+def pool_pass_at_k(
+    item: NDArray[np.int64],
+    problem: NDArray[np.int64],
+    right: BoolArray,
+    ks: Sequence[int],
+    *,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Chance that at least one of k corrections of a pool's attempt is right: unbiased (Chen et al. 2021, eq. 1), the
+    mean over attempts, resampled by problem. All arrays have shape (corrections,). Raises ``ValueError`` for k above
+    the fewest corrections of an attempt.
+    """
+    items, first, index = np.unique(item, return_index=True, return_inverse=True)
+    n, c = np.bincount(index), np.bincount(index, weights=right).astype(np.int64)
+    if not len(items) or max(ks) > n.min():
+        raise ValueError(f"pass@{max(ks)} needs as many corrections of each attempt")
+    problems, of = np.unique(problem[first], return_inverse=True)
+    sums = _Sums(of, np.ones(len(items)), len(problems), bootstrap, seed)
+    sums.add("all", np.ones(len(items)))
+    for k in ks:
+        sums.add(f"pass{k}", pass_at_k(n, c, k))
+    return sums.estimate({f"pass@{k}": _ratio(f"pass{k}", "all") for k in ks})
+
+
+def critique_figures(
+    wrong: BoolArray,
+    judged_wrong: BoolArray,
+    problem: NDArray[np.int64],
+    *,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Of judgements of responses: confusion counts, accuracy, precision, recall and F1 of "the response is wrong".
+
+    All arrays have shape (judgements,). A judgement that cannot be read has no place here: the caller decides whether
+    it counts as "wrong" (CriticBench's reference) or not at all.
+    """
+    problems, of = np.unique(problem, return_inverse=True)
+    sums = _Sums(of, np.ones(len(of)), len(problems), bootstrap, seed)
+    cells = {
+        "tp": wrong & judged_wrong,
+        "fp": ~wrong & judged_wrong,
+        "fn": wrong & ~judged_wrong,
+        "tn": ~wrong & ~judged_wrong,
+    }
+    for name, values in {**cells, "all": np.ones(len(of))}.items():
+        sums.add(name, values)
+    sums.combine("hits", {"tp": 1, "tn": 1})
+    sums.combine("judged", {"tp": 1, "fp": 1})
+    sums.combine("wrong", {"tp": 1, "fn": 1})
+    figures = {
+        "accuracy": _ratio("hits", "all"),
+        "precision": _ratio("tp", "judged"),
+        "recall": _ratio("tp", "wrong"),
+        "f1": lambda s: _divided(2 * s["tp"], s["judged"] + s["wrong"]),
+    }
+    counts = {name: int(values.sum()) for name, values in cells.items()}
+    return {"counts": counts, **sums.estimate(figures)}
+
+
+class _Sums:
+    """Named sums over the attempts of each problem, resampled together."""
+
+    def __init__(
+        self, problem: NDArray[np.int64], weight: FloatArray, problems: int, bootstrap: int, seed: int
+    ) -> None:
+        self._problem, self._weight = problem, weight
+        self.problems = problems
+        self._bootstrap = ClusterBootstrap(problems, bootstrap, seed)
+        self.by_problem: dict[str, FloatArray] = {}
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """``values``: shape (attempts,)."""
+        weighted = values.astype(np.float64) * self._weight
+        self.by_problem[name] = np.bincount(self._problem, weights=weighted, minlength=self.problems).astype(
+            np.float64
+        )
+
+    def combine(self, name: str, parts: Mapping[str, float]) -> None:
+        factors = np.array(list(parts.values()), dtype=np.float64)
+        self.by_problem[name] = factors @ np.stack([self.by_problem[part] for part in parts])
+
+    def value(self, figure: Figure) -> float | None:
+        found = float(figure({name: x.sum(keepdims=True) for name, x in self.by_problem.items()})[0])
+        return None if np.isnan(found) else found
+
+    def estimate(self, figures: Mapping[str, Figure]) -> dict[str, Any]:
+        """Each figure with its interval: by bootstrap; for a share where few problems differ, a binomial bound."""
+        names = list(self.by_problem)
+        table = np.stack([self.by_problem[name] for name in names])
+        drawn: dict[str, list[FloatArray]] = {name: [] for name in figures}
+        for weights in self._bootstrap.weights():
+            totals = dict(zip(names, (weights @ table.T).T, strict=True))
+            for name, figure in figures.items():
+                drawn[name].append(figure(totals))
+        return {name: self._entry(figure, np.concatenate(drawn[name])) for name, figure in figures.items()}
+
+    def _entry(self, figure: Figure, drawn: FloatArray) -> dict[str, Any]:
+        value = self.value(figure)
+        with np.errstate(all="ignore"):
+            own = figure(self.by_problem)
+        own = own[~np.isnan(own)]
+        entry: dict[str, Any] = {"value": value, "ci": None, "method": "none", "problems": int(own.size)}
+        if value is None:
+            return entry
+        entry["value"] = round(value, 10)
+        drawn = drawn[~np.isnan(drawn)]
+        differing = own.size - np.unique(own, return_counts=True)[1].max() if own.size else 0
+        if differing >= FEW and drawn.size:
+            ends = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+            return {**entry, "ci": [round(float(end), 10) for end in ends], "method": "cluster_bootstrap"}
+        if own.size > 1 and own.min() >= 0 and own.max() <= 1 and 0 <= value <= 1:
+            ends = np.array(clopper_pearson(value, int(own.size)))
+            return {**entry, "ci": [round(float(end), 10) for end in ends], "method": "clopper_pearson"}
+        return entry
+
+
+def _divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
+    with np.errstate(all="ignore"):
+        return np.where(np.abs(bottom) > 1e-12, top / bottom, np.nan)
+
+
+def _ratio(top: str, bottom: str) -> Figure:
+    return lambda s: _divided(s[top], s[bottom])
+
+
+def _difference(plus: str, minus: str, bottom: str) -> Figure:
+    return lambda s: _divided(s[plus] - s[minus], s[bottom])
+
+
+def _add_step(sums: _Sums, chains: Trajectories, state: BoolArray, turn: int) -> None:
+    """What went from one turn to the next: ``rr``, ``rw``, ``wr``, and ``ww`` with the same answer or another."""
+    before, after = state[:, turn - 2], state[:, turn - 1]
+    sums.add(f"rr{turn}", before & after)
+    sums.add(f"rw{turn}", before & ~after)
+    sums.add(f"wr{turn}", ~before & after)
+    sums.add(f"ww{turn}", ~before & ~after)
+    if chains.same is not None:
+        sums.add(f"ww_same{turn}", ~before & ~after & chains.same[:, turn - 2])
+    sums.combine(f"wrong{turn}", {f"wr{turn}": 1, f"ww{turn}": 1})
+
+
+def _step(sums: _Sums, turn: int, answers: bool) -> dict[str, Any]:
+    """Figures of one step (names: SCoRe, arXiv:2409.12917; CS, CL and RSS: arXiv:2412.19513)."""
+
+    def rss(s: Mapping[str, FloatArray]) -> FloatArray:
+        first, second = _divided(s[f"right{turn - 1}"], s["all"]), _divided(s[f"right{turn}"], s["all"])
+        return _divided(second - first**2, 2 * first * (1 - first))
+
+    figures: dict[str, Figure] = {
+        "Δ": _difference(f"right{turn}", f"right{turn - 1}", "all"),
+        "Δ(i→c)": _ratio(f"wr{turn}", "all"),
+        "Δ(c→i)": _ratio(f"rw{turn}", "all"),
+        "correction_rate": _ratio(f"wr{turn}", f"wrong{turn}"),
+        "retention": _ratio(f"rr{turn}", f"right{turn - 1}"),
+        "rss": rss,
+    }
+    shares = {name: sums.by_problem[f"{name}{turn}"].sum() for name in ("rr", "rw", "wr", "ww")}
+    right, wrong = shares["rr"] + shares["rw"], shares["wr"] + shares["ww"]
+    same = sums.by_problem[f"ww_same{turn}"].sum() if answers else None
+    matrix = {
+        "right": _shares({"right": shares["rr"], "wrong": shares["rw"]}, right),
+        "wrong": _shares(
+            {"right": shares["wr"], "same_wrong": same, "other_wrong": shares["ww"] - same}
+            if same is not None
+            else {"right": shares["wr"], "wrong": shares["ww"]},
+            wrong,
+        ),
+    }
+    return {"metrics": sums.estimate(figures), "matrix": matrix}
+
+
+def _shares(parts: Mapping[str, float], total: float) -> dict[str, float] | None:
+    """A row of the transition matrix: its entries sum to one; None where no attempt is in it."""
+    return {name: round(float(part / total), 10) for name, part in parts.items()} if total > 0 else None
+
+
+def _add_lift(
+    sums: _Sums,
+    chains: Trajectories,
+    state: BoolArray,
+    problem: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Of failed attempts that were revised at problems with further attempts: revisions that are right, and the share
+    of the *other* first attempts that are.
+
+    The failed attempt itself is left out: given that it failed, the others are still fair draws from the problem's
+    rate, while the rate of all of them is too low by the factor (n − 1)/n.
+    """
+    first = state[:, 0]
+    revised = (chains.asked[:, 1] if chains.asked.shape[1] > 1 else np.zeros(len(first), bool)) & ~first
+    counted = revised & (counts[problem] > 1)
+    right = np.bincount(problem, weights=first)
+    fresh = right[problem] / np.maximum(counts[problem] - 1, 1)
+    sums.add("lift_all", counted)
+    sums.add("lift_revised", counted & state[:, min(1, state.shape[1] - 1)])
+    sums.add("lift_fresh", np.where(counted, fresh, 0.0))
+
+
+def _lift(sums: _Sums) -> dict[str, Any]:
+    return sums.estimate(
+        {
+            "correction_lift": _difference("lift_revised", "lift_fresh", "lift_all"),
+            "revised": _ratio("lift_revised", "lift_all"),
+            "fresh": _ratio("lift_fresh", "lift_all"),
+        }
+    )
+
+
+def _resampling(
+    first: BoolArray, problem: NDArray[np.int64], counts: NDArray[np.int64], sums: _Sums
+) -> dict[str, Any]:
+    """What further first attempts would have given: pass@2 (with a verifier that chooses), where all have two."""
+    if counts.min() < 2:
+        return {}
+    right = np.bincount(problem, weights=first).astype(np.int64)
+    sums.by_problem["pass2"] = pass_at_k(counts, right, 2)
+    return sums.estimate({"pass@2": _ratio("pass2", "all")})
+
+
+def _tokens(chains: Trajectories) -> dict[str, float] | None:
+    """Mean tokens of a first attempt, and of a whole chain: what to compare at."""
+    if chains.tokens is None:
+        return None
+    spent = np.where(chains.asked, chains.tokens, 0)
+    return {
+        "first": round(float(spent[:, 0].mean()), 6),
+        "chain": round(float(spent.sum(axis=1).mean()), 6),
+    }

@@ -1,0 +1,181 @@
+"""Figures of self-correction: identities, small cases by hand, and a lift of zero where there is no skill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cipo_eval.metrics.correction import Trajectories, critique_figures, pool_pass_at_k, summarise_turns
+
+
+def chains(rows: list[tuple[int, str]], **more: Any) -> Trajectories:
+    """Rows of a problem and its turns: ``r`` right, ``w`` wrong, ``.`` not asked."""
+    letters = np.array([list(turns) for _, turns in rows])
+    return Trajectories(
+        problem=np.array([problem for problem, _ in rows]), right=letters == "r", asked=letters != ".", **more
+    )
+
+
+def figures(block: dict[str, Any]) -> dict[str, float]:
+    return {name: entry["value"] for name, entry in block.items()}
+
+
+turns_of = st.integers(2, 4).flatmap(
+    lambda count: st.lists(
+        st.tuples(st.integers(0, 5), st.text("rw", min_size=count, max_size=count)), min_size=1, max_size=40
+    )
+)
+
+
+@given(rows=turns_of)
+def test_accuracy_decomposes_into_retention_and_correction(rows: list[tuple[int, str]]) -> None:
+    """acc@t2 = acc@t1·CL + (1 − acc@t1)·CS (arXiv:2412.19513); Δ = Δ(i→c) − Δ(c→i) (arXiv:2409.12917)."""
+    found = summarise_turns(chains(rows), bootstrap=10)
+    accuracy = list(figures(found["by_turn"]).values())
+    for step in found["steps"]:
+        f = figures(step["metrics"])
+        first, second = accuracy[step["from"] - 1], accuracy[step["to"] - 1]
+        kept = first * (f["retention"] or 0) + (1 - first) * (f["correction_rate"] or 0)
+        assert kept == pytest.approx(second, abs=1e-9)
+        assert f["Δ"] == pytest.approx(second - first, abs=1e-9)
+        assert f["Δ"] == pytest.approx(f["Δ(i→c)"] - f["Δ(c→i)"], abs=1e-9)
+        if 0 < first < 1:
+            assert f["rss"] == pytest.approx((second - first**2) / (2 * first * (1 - first)), abs=1e-6)
+        for row in step["matrix"].values():
+            assert row is None or sum(row.values()) == pytest.approx(1, abs=1e-9)
+
+
+@given(rows=turns_of, seed=st.integers(0, 99))
+def test_the_order_of_chains_does_not_matter(rows: list[tuple[int, str]], seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shuffled = summarise_turns(chains([rows[i] for i in order]), bootstrap=20)
+    expected = summarise_turns(chains(rows), bootstrap=20)
+    assert figures(shuffled["by_turn"]) == pytest.approx(figures(expected["by_turn"]))
+    for ours, theirs in zip(shuffled["steps"], expected["steps"], strict=True):
+        for name, entry in ours["metrics"].items():
+            assert entry["method"] == theirs["metrics"][name]["method"]
+            if entry["ci"]:
+                assert entry["ci"] == pytest.approx(theirs["metrics"][name]["ci"], abs=1e-9)
+
+
+def test_problems_weigh_the_same_however_many_attempts_they_have() -> None:
+    found = summarise_turns(chains([(0, "rr"), (1, "wr"), (1, "ww"), (1, "ww"), (1, "ww")]), bootstrap=10)
+    assert figures(found["by_turn"]) == {"acc@t1": 0.5, "acc@t2": 0.625}
+    assert figures(found["steps"][0]["metrics"])["correction_rate"] == 0.25
+    assert figures(found["steps"][0]["metrics"])["retention"] == 1
+
+
+def test_a_turn_that_did_not_take_place_leaves_what_was_there() -> None:
+    """As in ``oracle``: right attempts are not asked again, and accuracy is that after at most t turns."""
+    found = summarise_turns(chains([(0, "r.."), (1, "wr."), (2, "www"), (3, "wwr")]), bootstrap=10)
+    assert figures(found["by_turn"]) == {"acc@t1": 0.25, "acc@t2": 0.5, "acc@t3": 0.75}
+    assert figures(found["steps"][0]["metrics"])["retention"] == 1
+    assert figures(found["steps"][1]["metrics"])["correction_rate"] == 0.5
+
+
+def test_the_matrix_tells_the_same_wrong_answer_from_another() -> None:
+    rows = [(0, "ww"), (0, "ww"), (0, "wr"), (0, "ww"), (1, "rw"), (1, "rr")]
+    same = np.array([[True], [False], [False], [False], [False], [True]])
+    matrix = summarise_turns(chains(rows, same=same), bootstrap=10)["steps"][0]["matrix"]
+    assert matrix == {
+        "right": {"right": 0.5, "wrong": 0.5},
+        "wrong": {"right": 0.25, "same_wrong": 0.25, "other_wrong": 0.5},
+    }
+
+
+def test_undefined_figures_are_none() -> None:
+    found = summarise_turns(chains([(0, "rr"), (1, "rr")]), bootstrap=10)
+    step = figures(found["steps"][0]["metrics"])
+    assert step["correction_rate"] is None
+    assert step["rss"] is None
+    assert found["steps"][0]["matrix"]["wrong"] is None
+    assert figures(found["lift"]) == {"correction_lift": None, "revised": None, "fresh": None}
+
+
+def test_the_lift_leaves_out_the_attempt_that_is_revised() -> None:
+    """Problem 0: one of three fails; the other two are right. Problem 1 has no other attempt."""
+    found = summarise_turns(chains([(0, "ww"), (0, "rr"), (0, "rr"), (1, "wr")]), bootstrap=10)
+    assert figures(found["lift"]) == {"correction_lift": -1.0, "revised": 0.0, "fresh": 1.0}
+
+
+def test_without_any_skill_the_lift_is_zero() -> None:
+    """A revision that is a fresh draw: the mean over many runs is zero, and the naive estimate is not."""
+    rng = np.random.default_rng(0)
+    lifts, naive = [], []
+    for _ in range(300):
+        rate = rng.beta(1, 1, size=60)
+        problem = np.repeat(np.arange(60), 4)
+        right = rng.random((240, 2)) < rate[problem, None]
+        found = summarise_turns(
+            Trajectories(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=1
+        )
+        lifts.append(found["lift"]["correction_lift"]["value"])
+        failed = ~right[:, 0]
+        all_of_them = np.bincount(problem, weights=right[:, 0])[problem] / 4
+        naive.append((right[failed, 1] - all_of_them[failed]).mean())
+    error = np.std(lifts) / np.sqrt(len(lifts))
+    assert abs(np.mean(lifts)) < 4 * error
+    assert np.mean(naive) > 8 * error
+
+
+def test_pass_at_k_of_a_pool() -> None:
+    item, problem = np.array([0, 0, 1, 1, 2, 2]), np.array([5, 5, 5, 5, 9, 9])
+    right = np.array([True, False, False, False, True, True])
+    found = pool_pass_at_k(item, problem, right, [1, 2], bootstrap=10)
+    assert figures(found) == {"pass@1": 0.5, "pass@2": pytest.approx(2 / 3)}
+    with pytest.raises(ValueError, match="pass@3"):
+        pool_pass_at_k(item, problem, right, [3])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
+def test_critique_figures_are_those_of_the_field(pairs: list[tuple[bool, bool]]) -> None:
+    wrong, judged = (np.array(column) for column in zip(*pairs, strict=True))
+    found = critique_figures(wrong, judged, np.arange(len(pairs)), bootstrap=5)
+    tp, fp, fn = ((wrong & judged).sum(), (~wrong & judged).sum(), (wrong & ~judged).sum())
+    assert found["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": len(pairs) - tp - fp - fn}
+    assert found["accuracy"]["value"] == pytest.approx((wrong == judged).mean())
+    f1 = None if tp + fp + fn == 0 else 2 * tp / (2 * tp + fp + fn)
+    assert found["f1"]["value"] == (None if f1 is None else pytest.approx(f1))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"asked": np.ones((2, 3), bool)},
+        {"same": np.ones((2, 2), bool)},
+        {"tokens": np.ones((3, 2), np.int64)},
+        {"asked": np.array([[False, True], [True, True]])},
+    ],
+)
+def test_shapes_that_do_not_fit(more: dict[str, Any]) -> None:
+    right = np.ones((2, 2), bool)
+    with pytest.raises(ValueError, match=r"shape|first turn"):
+        Trajectories(**{"problem": np.zeros(2, np.int64), "right": right, "asked": right, **more})
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_they_should() -> None:
+    """Correction rate and its difference to one half, of problems drawn from a population."""
+    rng = np.random.default_rng(1)
+    inside = {"correction_rate": 0, "Δ": 0}
+    runs = 400
+    # rate p ~ Beta(1, 1) of the first turn; revised: right with p where it failed, 0.9 where it was right
+    # E[(1 − p)·p] / E[1 − p] = (1/2 − 1/3) / (1/2) = 1/3;  Δ = E[p·0.9 + (1 − p)·p − p] = 0.45 + 1/6 − 0.5
+    truth = {"correction_rate": 1 / 3, "Δ": 0.45 + 1 / 6 - 0.5}
+    for _ in range(runs):
+        rate = rng.random(80)
+        problem = np.repeat(np.arange(80), 4)
+        first = rng.random(320) < rate[problem]
+        second = rng.random(320) < np.where(first, 0.9, rate[problem])
+        right = np.stack([first, second], axis=1)
+        found = summarise_turns(
+            Trajectories(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=400
+        )
+        for name in inside:
+            low, high = found["steps"][0]["metrics"][name]["ci"]
+            inside[name] += low <= truth[name] <= high
+    assert all(0.92 <= count / runs <= 0.975 for count in inside.values()), inside
