@@ -38,8 +38,8 @@ def chains(attempts: Iterable[Attempt], protocol: Protocol) -> list[Chain]:
 
 def trajectories(
     found: Sequence[Chain], protocol: Protocol, mode: Mode, turns: int
-) -> tuple[Trajectories, int]:
-    """Chains as arrays, and how many were left out because a turn that should be there is missing.
+) -> tuple[Trajectories, list[Chain]]:
+    """Chains as arrays, and the chains themselves: those of which no turn that should be there is missing.
 
     Where only wrong attempts are revised, what follows a right one (a verdict may have changed) does not count.
     """
@@ -73,7 +73,7 @@ def trajectories(
             same=same,
             tokens=tokens,
         ),
-        len(found) - len(rows),
+        rows,
     )
 
 
@@ -89,12 +89,12 @@ def revisions(
 ) -> dict[str, Any]:
     """The figures of one protocol on one task, with what is missing and what became of each turn."""
     found = chains(attempts, protocol)
-    arrays, missing = trajectories(found, protocol, mode, turns)
+    arrays, kept = trajectories(found, protocol, mode, turns)
     block: dict[str, Any] = {
         "mode": mode.value,
         "turns": turns,
-        "chains": len(found) - missing,
-        "missing": missing,
+        "chains": len(kept),
+        "missing": len(found) - len(kept),
     }
     if block["chains"]:
         block |= summarise_turns(

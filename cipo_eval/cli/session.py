@@ -76,8 +76,11 @@ def carry_out(run: Run, pool: VerifierPool, show: Show, work: Callable[[Progress
         from rich.console import Console
 
         from cipo_reports.terminal import render
+        from cipo_reports.turns import render_turns
 
-        render(results, Console(), breakdown=show.breakdown)
+        console = Console()
+        render(results, console, breakdown=show.breakdown)
+        render_turns(results, console)
     for failure in failures:
         say(f"failed: {failure}")
     return EXIT_FAILURES if failures else EXIT_OK

@@ -50,10 +50,12 @@ def render(results: Mapping[str, Any], console: Console, *, breakdown: bool = Fa
     level, …"""
     rows = list(_rows(results))
     if not rows:
+        if any("protocols" in entry for entry in results.get("tasks", {}).values()):
+            return  # no first attempts of its own: the table of turns has what there is
         console.print("No results: no task has been scored.")
         return
     shown = _with_parts(rows)
-    _print_table(console, _columns([*shown, *_macro(rows)]), section=len(shown))
+    print_table(console, _columns([*shown, *_macro(rows)]), section=len(shown))
     if breakdown:
         for row in rows:
             _print_breakdown(console, row)
@@ -104,12 +106,12 @@ def _mean_figure(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
     blocks = [block for _, _, block in rows]
-    names = [_plain(task if mode == "fixed" else f"{task} ({mode})", NAME_WIDTH) for task, mode, _ in rows]
+    names = [plain(task if mode == "fixed" else f"{task} ({mode})", NAME_WIDTH) for task, mode, _ in rows]
     columns = [
         Column("task", names, left=True),
         Column("prob.\nx n", [_size(block) for block in blocks], rank=3),
         Column(
-            "pass@1 %\n[95 % CI]", _aligned([_figure(block["metrics"].get("pass@1")) for block in blocks])
+            "pass@1 %\n[95 % CI]", aligned([figure_cell(block["metrics"].get("pass@1")) for block in blocks])
         ),
         *_largest_k("pass", blocks, rank=1),
         *_largest_k("maj", blocks, rank=2),
@@ -155,7 +157,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _figure(figure: Mapping[str, Any] | None) -> Text:
+def figure_cell(figure: Mapping[str, Any] | None) -> Text:
+    """A share in per cent with its interval; ``*`` marks a binomial bound."""
     if figure is None:
         return Text(NONE)
     text = Text(_percent(figure["value"]))
@@ -167,7 +170,7 @@ def _figure(figure: Mapping[str, Any] | None) -> Text:
     return text
 
 
-def _aligned(cells: Sequence[Text]) -> Sequence[Text]:
+def aligned(cells: Sequence[Text]) -> Sequence[Text]:
     """Keeps figures under each other where only some carry the mark of a binomial bound."""
     if any(cell.plain.endswith("*") for cell in cells):
         for cell in cells:
@@ -213,7 +216,7 @@ def _tokens(block: Block) -> Text:
     return Text(NONE if mean is None else f"{mean:.0f}")
 
 
-def _plain(name: str, longest: int) -> Text:
+def plain(name: str, longest: int) -> Text:
     """A name without control, bidirectional or other unprintable characters, cut to ``longest`` columns."""
     text = Text("".join(char if char.isprintable() else "?" for char in name))
     text.truncate(longest, overflow="ellipsis")
@@ -224,13 +227,13 @@ def _notes(results: Mapping[str, Any], rows: Sequence[Row], breakdown: bool) -> 
     """What the reader must not overlook: failed verifiers, kinds of figures, modes that disagree."""
     failed = [(task, mode, *_failures(block)) for task, mode, block in rows if any(_failures(block))]
     for task, mode, timeouts, errors in failed:
-        where = f"{_plain(task, NAME_WIDTH)} ({mode})"
+        where = f"{plain(task, NAME_WIDTH)} ({mode})"
         yield Text(f"! {where}: verifier timeouts {timeouts}, verifier errors {errors}", style="bold red")
     if failed:
         yield Text("! These count as wrong. cipo-eval rescore judges them again.", style="bold red")
     for task, mode, block in rows:
         if weak := block.get("weak_integrity"):
-            where = f"{_plain(task, NAME_WIDTH)} ({mode})"
+            where = f"{plain(task, NAME_WIDTH)} ({mode})"
             yield Text(
                 f"! {where}: {weak} verdicts are weak: program and tests shared a process", style="yellow"
             )
@@ -244,25 +247,25 @@ def _notes(results: Mapping[str, Any], rows: Sequence[Row], breakdown: bool) -> 
         yield Text("~ majority vote simulated: the exact expectation would cost too much", style="dim")
     for task, entry in results["tasks"].items():
         if differ := len(entry.get("disagreements", ())):
-            yield Text(f"{_plain(task, NAME_WIDTH)}: fixed and paper mode differ on {differ} attempts")
+            yield Text(f"{plain(task, NAME_WIDTH)}: fixed and paper mode differ on {differ} attempts")
 
 
 def _print_breakdown(console: Console, row: Row) -> None:
     task, mode, block = row
     for column, groups in block.get("breakdown", {}).items():
-        names = [_plain(name, NAME_WIDTH) for name in groups]
+        names = [plain(name, NAME_WIDTH) for name in groups]
         figures = [{**group, "value": group["pass@1"]} for group in groups.values()]
         console.print()
         columns = [
-            Column(f"{_plain(task, NAME_WIDTH)} ({mode})\nby {_plain(column, NAME_WIDTH)}", names, left=True),
+            Column(f"{plain(task, NAME_WIDTH)} ({mode})\nby {plain(column, NAME_WIDTH)}", names, left=True),
             Column("prob-\nlems", [Text(str(group["problems"])) for group in groups.values()], rank=1),
             Column("attempts", [Text(str(group["attempts"])) for group in groups.values()], rank=2),
-            Column("pass@1 %\n[95 % CI]", _aligned([_figure(figure) for figure in figures])),
+            Column("pass@1 %\n[95 % CI]", aligned([figure_cell(figure) for figure in figures])),
         ]
-        _print_table(console, columns, section=len(names))
+        print_table(console, columns, section=len(names))
 
 
-def _print_table(console: Console, columns: list[Column], *, section: int) -> None:
+def print_table(console: Console, columns: list[Column], *, section: int) -> None:
     """Prints the columns that fit, a gap after the first ``section`` rows, and the names of the columns that
     do not."""
     dropped: list[str] = []

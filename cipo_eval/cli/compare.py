@@ -1,0 +1,54 @@
+"""``cipo-eval compare``: is one run better than another, and at which problems?"""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cipo_eval.cli import options as o
+from cipo_eval.errors import UsageError
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; each is compared with the first.")],
+    mode: Annotated[
+        o.ModeFlag | None,
+        typer.Option("--mode", help="Whose verdicts (default: the first that all runs have)."),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Compare runs that were asked different things; the table says so."),
+    ] = False,
+    problems: Annotated[
+        int, typer.Option("--problems", min=0, help="Name as many problems that were gained and lost.")
+    ] = 0,
+    bootstrap: o.Bootstrap = 2000,
+    json: o.Json = False,
+) -> None:
+    """Paired differences per task and figure, with intervals, p-values and the smallest difference that would show."""
+    from cipo_eval.comparison import compare_runs
+    from cipo_eval.records import Mode
+
+    if len(runs) < 2:
+        raise UsageError("compare needs two run directories or more")
+    if mode is o.ModeFlag.both:
+        raise UsageError("--mode both: compare looks at one mode at a time")
+    found = [
+        compare_runs(
+            runs[0], other, mode=Mode(mode.value) if mode else None, bootstrap=bootstrap, force=force
+        )
+        for other in runs[1:]
+    ]
+    if json:
+        typer.echo(json_module.dumps([comparison.to_json() for comparison in found]))
+        return
+    from rich.console import Console
+
+    from cipo_reports.comparison import render
+
+    console = Console()
+    for comparison in found:
+        render(comparison.to_json(), console, problems=problems)

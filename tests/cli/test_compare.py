@@ -1,0 +1,156 @@
+"""``compare``: like with like, the figures of each run, and what chance would do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Commands, results
+
+from cipo_eval.records import Attempt, State, Verdict
+
+IDENTITY = {
+    "data": "d",
+    "prompts": "p",
+    "verifier": "math",
+    "think": "strip",
+    "sampling": {"temperature": 1.0},
+}
+
+
+def make_run(folder: Path, rights: dict[str, list[str]], **more: Any) -> Path:
+    """``rights``: by problem, of each sample its turns (``w``, ``r``): the first is ``direct``, the next ``self``."""
+    (folder / "attempts").mkdir(parents=True)
+    task = {**IDENTITY, "protocols": {"self": {"templates": "t"}}, "turns": 2, **more}
+    info = {"schema": 1, "modes": ["fixed"], "tasks": {"arithmetic": task}}
+    (folder / "run.json").write_text(json.dumps(info))
+    with (folder / "attempts" / "arithmetic.jsonl").open("w") as file:
+        for problem, samples in rights.items():
+            for sample, turns in enumerate(samples):
+                for turn, letter in enumerate(turns, start=1):
+                    state = State.CORRECT if letter == "r" else State.INCORRECT
+                    attempt = Attempt(
+                        task="arithmetic",
+                        problem=problem,
+                        protocol="direct" if turn == 1 else "self",
+                        sample=sample,
+                        turn=turn,
+                        prompt_hash="x",
+                        seed=1,
+                        text="",
+                        finish_reason="stop",
+                        prompt_tokens=1,
+                        completion_tokens=1,
+                        seconds=None,
+                        verdicts={"fixed": Verdict(correct=letter == "r", state=state)},
+                    )
+                    file.write(json.dumps(attempt.to_json()) + "\n")
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    first = {f"p{i}": ["wr" if i % 3 == 0 else "ww" if i < 8 else "rr"] for i in range(12)}
+    second = {f"p{i}": ["rr" if i % 2 == 0 else "ww" if i < 8 else "rw"] for i in range(12)}
+    return make_run(tmp_path / "a", first), make_run(tmp_path / "b", second)
+
+
+def test_figures_are_those_of_the_runs(cipo: Commands, pair: tuple[Path, Path]) -> None:
+    (found,) = cipo("compare", *pair, "--json").json
+    rows = {row["figure"]: row for row in found["rows"]}
+    assert set(rows) == {"pass@1", "self acc@t2", "self correction_rate", "self retention"}
+    first = rows["pass@1"]
+    assert (first["first"], first["second"]) == (pytest.approx(3 / 12), pytest.approx(8 / 12))
+    assert (first["mcnemar"]["gained"], first["mcnemar"]["lost"]) == (
+        len(first["gained"]),
+        len(first["lost"]),
+    )
+    assert first["difference"] == pytest.approx(5 / 12)
+    assert first["ci"][0] < 5 / 12 < first["ci"][1]
+    assert first["p"] == pytest.approx(first["mcnemar"]["p"], abs=1e-9)
+    assert first["p_holm"] == first["p"]
+    assert set(first["gained"]) == {"p0", "p2", "p4", "p6", "p9"}
+    assert first["lost"] == []
+    assert rows["self correction_rate"]["first"] == pytest.approx(4 / 9)
+    assert rows["self retention"]["second"] == pytest.approx(6 / 8)
+
+
+def test_a_run_compared_with_itself(cipo: Commands, pair: tuple[Path, Path]) -> None:
+    (found,) = cipo("compare", pair[0], pair[0], "--json").json
+    for row in found["rows"]:
+        assert (row["difference"], row["p"], row["gained"], row["lost"]) == (0, 1, [], [])
+
+
+def test_the_table(cipo: Commands, pair: tuple[Path, Path]) -> None:
+    out = cipo("compare", *pair, "--problems", "3").out
+    assert "arithmetic" in out
+    assert "+41.7 [" in out
+    assert "gained: " in out
+    assert cipo("compare", *pair, pair[0]).out.count("A: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"data": "other"}, "arithmetic.data: 'd' in the first, 'other' in the second"),
+        (
+            {"sampling": {"temperature": 0.5}},
+            "arithmetic.sampling.temperature: 1.0 in the first, 0.5 in the second",
+        ),
+        ({"protocols": {"self": {"templates": "u"}}}, "arithmetic.self.templates: 't' in the first"),
+    ],
+)
+def test_runs_that_were_asked_different_things(
+    cipo: Commands, pair: tuple[Path, Path], tmp_path: Path, more: dict[str, Any], named: str
+) -> None:
+    other = make_run(tmp_path / "c", {f"p{i}": ["rr"] for i in range(12)}, **more)
+    refused = cipo("compare", pair[0], other)
+    assert refused.code == 2
+    assert named in refused.err
+    (found,) = cipo("compare", pair[0], other, "--force", "--json").json
+    assert any(named in note for note in found["notes"])
+
+
+def test_problems_that_one_run_lacks_are_left_out_and_named(
+    cipo: Commands, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = make_run(tmp_path / "c", {f"p{i}": ["rr"] for i in range(5)})
+    (found,) = cipo("compare", pair[0], other, "--json").json
+    assert found["rows"][0]["problems"] == 5
+    assert found["notes"] == ["arithmetic: 7 problem(s) that only one of the runs attempted are left out"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"), [((0,), "two run directories"), ((0, "none"), "not a run directory")]
+)
+def test_wrong_usage(cipo: Commands, pair: tuple[Path, Path], runs: tuple[Any, ...], message: str) -> None:
+    found = cipo("compare", *(pair[r] if isinstance(r, int) else r for r in runs))
+    assert found.code == 2
+    assert message in found.err
+
+
+def test_real_runs(cipo: Commands, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Figures of ``compare`` are those of ``results.json``."""
+    command = (
+        "run",
+        "--model",
+        tiny_checkpoint,
+        "--tasks",
+        "arithmetic",
+        "--limit",
+        "6",
+        "--max-tokens",
+        "8",
+        "--quiet",
+    )
+    for seed in ("1", "2"):
+        flags = ("--samples", "2", "--seed", seed, "--protocol", "self", "-o", tmp_path / seed)
+        assert cipo(*command, *flags).code == 0
+    (found,) = cipo("compare", tmp_path / "1", tmp_path / "2", "--json").json
+    rows = {row["figure"]: row for row in found["rows"]}
+    for name, run in (("first", "1"), ("second", "2")):
+        block = results(tmp_path / run)["tasks"]["arithmetic"]
+        assert rows["pass@1"][name] == block["fixed"]["metrics"]["pass@1"]["value"]
+        assert rows["self acc@t2"][name] == block["protocols"]["self"]["fixed"]["by_turn"]["acc@t2"]["value"]
