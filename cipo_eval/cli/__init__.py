@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval import __version__
-from cipo_eval.cli import compare, data, demo, doctor, rescore, run, score, show, tasks
+from cipo_eval.cli import compare, data, demo, doctor, pool, rescore, run, score, show, tasks
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command()(demo.demo)
 app.command()(tasks.tasks)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(pool.app, name="pool")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -256,7 +256,7 @@ Protocols = Annotated[
     str,
     typer.Option(
         "--protocol",
-        help="direct, self, oracle, feedback: comma-separated; they share their first turn (docs/protocols.md).",
+        help="direct, self, oracle, feedback, given: comma-separated; they share their first turn (docs/protocols.md).",
         rich_help_panel=TURNS,
     ),
 ]
@@ -273,6 +273,14 @@ PromptDir = Annotated[
     Path | None,
     typer.Option("--prompt-dir", help="Folder of templates in place of ours.", rich_help_panel=TURNS),
 ]
+AttemptsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--attempts-from",
+        help="For --protocol given: a pool, a run, or a file of attempts (docs/pools.md).",
+        rich_help_panel=TURNS,
+    ),
+]
 CarryThink = Annotated[
     bool,
     typer.Option(
@@ -282,14 +290,27 @@ CarryThink = Annotated[
 
 
 def revising(
-    protocol: str, turns: int, form: TurnFormatFlag, prompt_dir: Path | None, think: bool
+    protocol: str,
+    turns: int,
+    form: TurnFormatFlag,
+    prompt_dir: Path | None,
+    think: bool,
+    attempts: Path | None,
+    problems: Sequence[ProblemSet],
 ) -> Revising:
     """What the flags of turns ask for. Raises ``UsageError``."""
+    from cipo_eval.pools import read_pool
     from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
 
-    asked = [p for p in chosen(names(protocol)) if p.name != DIRECT]
+    asked = chosen(names(protocol))
+    if not asked:
+        raise UsageError("--protocol names none")
+    if (attempts is not None) is all(p.own for p in asked):
+        raise UsageError("--attempts-from and --protocol given belong together")
     return Revising(
-        protocols=tuple(asked),
+        protocols=tuple(p for p in asked if p.name != DIRECT),
+        direct=any(p.name == DIRECT for p in asked),
+        pool=read_pool(attempts, [p for of_task in problems for p in of_task.problems]) if attempts else None,
         turns=turns,
         turn_format=TurnFormat(form.value),
         keep_think=think,

@@ -83,6 +83,7 @@ def run(
     turn_format: o.TurnFormat = o.TurnFormatFlag.CHAT,
     prompt_dir: o.PromptDir = None,
     carry_think: o.CarryThink = False,
+    attempts_from: o.AttemptsFrom = None,
     engine: Annotated[
         EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
     ] = EngineName.hf,
@@ -142,9 +143,9 @@ def run(
         max_tokens=max_tokens,
         stop=tuple(stop) if stop else None,
     )
-    revising = o.revising(protocol, turns, turn_format, prompt_dir, carry_think)
     plans = []
     found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
+    revising = o.revising(protocol, turns, turn_format, prompt_dir, carry_think, attempts_from, found)
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
     for problems, scope in zip(found, window.scopes(found), strict=True):
         count, sampling = decoding.resolve(preset, problems.spec.presets)

@@ -26,6 +26,7 @@ from typing import Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed, as_feed
+from cipo_eval.pools import Pool, PoolItem
 from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Completion, Problem, Request
 
@@ -99,6 +100,16 @@ class ReplayEngine:
                 for sample in request.samples:
                     if sample in found:
                         yield request, sample, found[sample]
+
+    def pool(self) -> Pool:
+        """The first attempts as a pool to correct."""
+        items = tuple(
+            PoolItem(task=task, problem=problem, text=found[sample].text)
+            for (task, problem, protocol, turn), found in self._completions.items()
+            if (protocol, turn) == (DIRECT, 1)
+            for sample in sorted(found)
+        )
+        return Pool(items=items, source=self.describe())
 
     def close(self) -> None:
         self._completions.clear()

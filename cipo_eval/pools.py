@@ -1,0 +1,202 @@
+"""Fixed pools of attempts to correct, so that models are compared on the same inputs.
+
+A pool is a JSON Lines file: a header with what it was made of and its fingerprint, then one attempt a line. It is built
+from a run (``build_pool``); any file or run that can be replayed serves as one as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from cipo_eval.errors import UsageError
+from cipo_eval.protocols import DIRECT
+from cipo_eval.records import Attempt, Mode, Problem, derive_seed, fingerprint
+from cipo_eval.store import attempts_path, read_attempts, read_info
+
+VERSION = 1
+"""Of the file's form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolItem:
+    """One attempt of somebody."""
+
+    task: str
+    problem: str
+    text: str
+    right: bool | None = None
+    """What the verifier said of it where the pool was built; a run judges it anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Attempts in a fixed order: an item's place among those at its problem is part of its identity in a run."""
+
+    items: tuple[PoolItem, ...]
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        places: dict[tuple[str, str], list[PoolItem]] = {}
+        for item in self.items:
+            places.setdefault((item.task, item.problem), []).append(item)
+        object.__setattr__(self, "_places", {key: tuple(found) for key, found in places.items()})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the attempts at each problem, in their order; what a pool was made of does not count."""
+        places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
+        return fingerprint([[*key, *(item.text for item in found)] for key, found in sorted(places.items())])
+
+    def of(self, task: str, problem: str) -> tuple[PoolItem, ...]:
+        """The attempts at a problem."""
+        places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
+        return places.get((task, problem), ())
+
+
+def build_pool(
+    run: Path, *, task: str | None = None, wrong: int, right: int, seed: int = 0, mode: Mode | None = None
+) -> Pool:
+    """Draws attempts of a run's first turn: so many wrong and right ones, spread over problems.
+
+    Problems take turns in a random order, each giving one attempt a round: no problem gives two before every problem
+    that can has given one. Raises ``UsageError`` where there are fewer than asked for.
+    """
+    info = read_info(run)
+    judged = mode.value if mode else info["modes"][0]
+    names = [task] if task else list(info["tasks"])
+    if unknown := [name for name in names if name not in info["tasks"]]:
+        raise UsageError(f"{run} has no task {unknown[0]}: it has {', '.join(info['tasks'])}")
+    attempts: list[Attempt] = []
+    for name in names:
+        path = attempts_path(run, name)
+        attempts += [a for _, a in read_attempts(path) if a.protocol == DIRECT] if path.exists() else []
+    if any(judged not in a.verdicts for a in attempts):
+        raise UsageError(f"{run} was not judged in mode {judged}")
+    items: list[PoolItem] = []
+    for wanted, is_right in ((wrong, False), (right, True)):
+        fitting = [a for a in attempts if a.verdicts[judged].correct is is_right and a.text.strip()]
+        drawn = _spread(fitting, wanted, Random(derive_seed("pool", seed, str(is_right))))
+        if len(drawn) < wanted:
+            kind = "right" if is_right else "wrong"
+            raise UsageError(
+                f"{run} has {len(drawn)} {kind} attempts and {wanted} were asked for: ask for fewer (--{kind}), "
+                "or run more samples"
+            )
+        items += [PoolItem(task=a.task, problem=a.problem, text=a.text, right=is_right) for a in drawn]
+    source = {
+        "run": run.name,
+        "model": info["engine"],
+        "mode": judged,
+        "wrong": wrong,
+        "right": right,
+        "seed": seed,
+    }
+    return Pool(items=tuple(items), source=source)
+
+
+def _spread(attempts: Sequence[Attempt], count: int, random: Random) -> list[Attempt]:
+    by_problem: dict[tuple[str, str], list[Attempt]] = {}
+    for attempt in sorted(attempts, key=lambda a: a.key):
+        by_problem.setdefault((attempt.task, attempt.problem), []).append(attempt)
+    queues = list(by_problem.values())
+    random.shuffle(queues)
+    for queue in queues:
+        random.shuffle(queue)
+    drawn: list[Attempt] = []
+    while queues and len(drawn) < count:
+        for queue in queues[: count - len(drawn)]:
+            drawn.append(queue.pop())
+        queues = [queue for queue in queues if queue]
+    return drawn
+
+
+def write_pool(pool: Pool, path: Path) -> None:
+    """Writes the file whole or not at all."""
+    header = {
+        "pool": VERSION,
+        "fingerprint": pool.fingerprint,
+        "items": len(pool.items),
+        "source": dict(pool.source),
+    }
+    lines = [
+        header,
+        *({"task": i.task, "problem": i.problem, "right": i.right, "text": i.text} for i in pool.items),
+    ]
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="ascii") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_pool(path: Path, problems: Sequence[Problem]) -> Pool:
+    """A pool's file; else a run directory, or a file of attempts in any layout of docs/replay.md at ``problems``.
+
+    Raises ``UsageError`` for damage, and where none of the attempts is at one of the problems.
+    """
+    pool = _read_file(path) if path.is_file() else None
+    if pool is None:
+        from cipo_eval.engines.replay import ReplayEngine
+
+        pool = ReplayEngine(path, problems, allow_unmatched=True).pool()
+    known = {(p.task, p.id) for p in problems}
+    if not any((item.task, item.problem) in known for item in pool.items):
+        raise UsageError(
+            f"{path} has no attempts at the problems of {', '.join(sorted({p.task for p in problems}))}"
+        )
+    return pool
+
+
+def read_file(path: Path) -> Pool:
+    """A pool's own file. Raises ``UsageError``."""
+    pool = _read_file(path)
+    if pool is None:
+        raise UsageError(f"{path} is not a pool's file (`cipo-eval pool build` makes one)")
+    return pool
+
+
+def _read_file(path: Path) -> Pool | None:
+    """None where the file is not a pool's."""
+    try:
+        with path.open("rb") as file:
+            try:
+                header = json.loads(file.readline())
+            except ValueError:
+                return None
+            if not isinstance(header, dict) or "pool" not in header:
+                return None
+            if header["pool"] != VERSION:
+                raise UsageError(
+                    f"{path} is a pool of version {header['pool']}, this release reads version {VERSION}"
+                )
+            items = tuple(_item(json.loads(line)) for line in file)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    pool = Pool(items=items, source=header.get("source", {}))
+    if len(items) != header.get("items") or pool.fingerprint != header.get("fingerprint"):
+        raise UsageError(
+            f"{path} is not as it was written: its attempts do not have the fingerprint in its first line"
+        )
+    return pool
+
+
+def _item(row: Mapping[str, Any]) -> PoolItem:
+    found = PoolItem(task=row["task"], problem=row["problem"], text=row["text"], right=row["right"])
+    if not all(isinstance(text, str) for text in (found.task, found.problem, found.text)):
+        raise TypeError("task, problem and text are not texts")
+    return found
