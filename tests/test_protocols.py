@@ -103,7 +103,7 @@ def test_templates_that_do_not_work(name: str, text: str, message: str, tmp_path
         Prompts(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", [*(p.name for p in REVISING if p.own), "inline"])
+@pytest.mark.parametrize("name", [*(p.name for p in REVISING), "inline"])
 def test_the_docs_have_the_exact_prompts(name: str) -> None:
     docs = Path(__file__).parent.parent / "docs"
     page = docs / "protocols.md" if name == "inline" else docs / "protocols" / f"{name}.md"

@@ -179,3 +179,17 @@ def test_intervals_cover_what_they_should() -> None:
             low, high = found["steps"][0]["metrics"][name]["ci"]
             inside[name] += low <= truth[name] <= high
     assert all(0.92 <= count / runs <= 0.975 for count in inside.values()), inside
+
+
+def test_the_worked_example_of_the_docs() -> None:
+    """docs/correction.md shows these numbers."""
+    rows = [(0, "rr"), (0, "rw"), (1, "wr"), (1, "ww"), (2, "rr"), (2, "wr")]
+    found = summarise_turns(chains(rows), bootstrap=10)
+    step = figures(found["steps"][0]["metrics"])
+    assert figures(found["by_turn"]) == {"acc@t1": 0.5, "acc@t2": pytest.approx(0.6667, abs=1e-4)}
+    assert step["correction_rate"] == pytest.approx(0.6667, abs=1e-4)
+    assert step["retention"] == pytest.approx(0.6667, abs=1e-4)
+    assert step["rss"] == pytest.approx(0.8333, abs=1e-4)
+    assert figures(found["lift"]) == pytest.approx(
+        {"correction_lift": 0.3333, "revised": 0.6667, "fresh": 0.3333}, abs=1e-4
+    )
