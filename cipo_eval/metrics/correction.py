@@ -19,8 +19,17 @@ from cipo_eval.metrics.passk import pass_at_k
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Figure = Callable[[Mapping[str, FloatArray]], FloatArray]
-"""From sums over problems, one value each or one per resample, to the figure; NaN where it is undefined."""
+Totals = Mapping[str, FloatArray]
+"""Named sums over problems: one value each, or one per resample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """How a figure comes from totals: NaN where it is undefined."""
+
+    of: Callable[[Totals], FloatArray]
+    share: bool = False
+    """A share of attempts: where too few problems differ for a bootstrap, a binomial bound holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +164,7 @@ def critique_figures(
         "accuracy": _ratio("hits", "all"),
         "precision": _ratio("tp", "judged"),
         "recall": _ratio("tp", "wrong"),
-        "f1": lambda s: _divided(2 * s["tp"], s["judged"] + s["wrong"]),
+        "f1": Figure(lambda s: _divided(2 * s["tp"], s["judged"] + s["wrong"])),
     }
     counts = {name: int(values.sum()) for name, values in cells.items()}
     return {"counts": counts, **sums.estimate(figures)}
@@ -184,7 +193,7 @@ class _Sums:
         self.by_problem[name] = factors @ np.stack([self.by_problem[part] for part in parts])
 
     def value(self, figure: Figure) -> float | None:
-        found = float(figure({name: x.sum(keepdims=True) for name, x in self.by_problem.items()})[0])
+        found = float(figure.of({name: x.sum(keepdims=True) for name, x in self.by_problem.items()})[0])
         return None if np.isnan(found) else found
 
     def estimate(self, figures: Mapping[str, Figure]) -> dict[str, Any]:
@@ -195,13 +204,13 @@ class _Sums:
         for weights in self._bootstrap.weights():
             totals = dict(zip(names, (weights @ table.T).T, strict=True))
             for name, figure in figures.items():
-                drawn[name].append(figure(totals))
+                drawn[name].append(figure.of(totals))
         return {name: self._entry(figure, np.concatenate(drawn[name])) for name, figure in figures.items()}
 
     def _entry(self, figure: Figure, drawn: FloatArray) -> dict[str, Any]:
         value = self.value(figure)
         with np.errstate(all="ignore"):
-            own = figure(self.by_problem)
+            own = figure.of(self.by_problem)
         own = own[~np.isnan(own)]
         entry: dict[str, Any] = {"value": value, "ci": None, "method": "none", "problems": int(own.size)}
         if value is None:
@@ -212,7 +221,7 @@ class _Sums:
         if differing >= FEW and drawn.size:
             ends = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
             return {**entry, "ci": [round(float(end), 10) for end in ends], "method": "cluster_bootstrap"}
-        if own.size > 1 and own.min() >= 0 and own.max() <= 1 and 0 <= value <= 1:
+        if figure.share and own.size > 1:
             ends = np.array(clopper_pearson(value, int(own.size)))
             return {**entry, "ci": [round(float(end), 10) for end in ends], "method": "clopper_pearson"}
         return entry
@@ -224,11 +233,11 @@ def _divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
 
 
 def _ratio(top: str, bottom: str) -> Figure:
-    return lambda s: _divided(s[top], s[bottom])
+    return Figure(lambda s: _divided(s[top], s[bottom]), share=True)
 
 
 def _difference(plus: str, minus: str, bottom: str) -> Figure:
-    return lambda s: _divided(s[plus] - s[minus], s[bottom])
+    return Figure(lambda s: _divided(s[plus] - s[minus], s[bottom]))
 
 
 def _add_step(sums: _Sums, chains: Trajectories, state: BoolArray, turn: int) -> None:
@@ -246,7 +255,7 @@ def _add_step(sums: _Sums, chains: Trajectories, state: BoolArray, turn: int) ->
 def _step(sums: _Sums, turn: int, answers: bool) -> dict[str, Any]:
     """Figures of one step (names: SCoRe, arXiv:2409.12917; CS, CL and RSS: arXiv:2412.19513)."""
 
-    def rss(s: Mapping[str, FloatArray]) -> FloatArray:
+    def rss(s: Totals) -> FloatArray:
         first, second = _divided(s[f"right{turn - 1}"], s["all"]), _divided(s[f"right{turn}"], s["all"])
         return _divided(second - first**2, 2 * first * (1 - first))
 
@@ -256,7 +265,7 @@ def _step(sums: _Sums, turn: int, answers: bool) -> dict[str, Any]:
         "Δ(c→i)": _ratio(f"rw{turn}", "all"),
         "correction_rate": _ratio(f"wr{turn}", f"wrong{turn}"),
         "retention": _ratio(f"rr{turn}", f"right{turn - 1}"),
-        "rss": rss,
+        "rss": Figure(rss),
     }
     shares = {name: sums.by_problem[f"{name}{turn}"].sum() for name in ("rr", "rw", "wr", "ww")}
     right, wrong = shares["rr"] + shares["rw"], shares["wr"] + shares["ww"]

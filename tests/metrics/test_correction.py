@@ -122,6 +122,16 @@ def test_without_any_skill_the_lift_is_zero() -> None:
     assert np.mean(naive) > 8 * error
 
 
+def test_a_binomial_bound_is_for_shares_only() -> None:
+    """Thirty problems at which nothing is ever right: a rate has a bound, a difference has none."""
+    found = summarise_turns(chains([(i, "ww") for i in range(30)] * 2), bootstrap=10)
+    rate, lift = found["steps"][0]["metrics"]["correction_rate"], found["lift"]["correction_lift"]
+    assert (rate["value"], rate["method"]) == (0, "clopper_pearson")
+    assert rate["ci"] == pytest.approx([0, 1 - 0.025 ** (1 / 30)])
+    assert (lift["value"], lift["ci"], lift["method"]) == (0, None, "none")
+    assert found["change"]["Δ(t1,t2)"]["ci"] is None
+
+
 def test_pass_at_k_of_a_pool() -> None:
     item, problem = np.array([0, 0, 1, 1, 2, 2]), np.array([5, 5, 5, 5, 9, 9])
     right = np.array([True, False, False, False, True, True])
