@@ -15,17 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cipo_eval.readers.constraints import (
-    NODES,
-    Chain,
-    Constraints,
-    OpenError,
-    Path,
-    assignments,
-    evaluate,
-    leaves,
-    path_of,
-)
+from cipo_eval.readers.comparisons import NODES, Chain, OpenError, Path, assignments, evaluate, path_of
+from cipo_eval.readers.constraints import Constraints, leaves
 
 MOST = 36
 """Inputs of a problem, beside a large one."""

