@@ -11,7 +11,7 @@ import pytest
 from commands import Commands, turns
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import make_run
+from made_runs import make_run
 
 from cipo_eval.errors import UsageError
 from cipo_eval.pools import Pool, PoolItem, build_pool, read_file, write_pool

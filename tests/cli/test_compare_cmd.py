@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from commands import Commands, results
-from runs import make_run
+from made_runs import make_run
 
 
 @pytest.fixture
