@@ -53,6 +53,11 @@ class Pool:
         places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
         return fingerprint([[*key, *(item.text for item in found)] for key, found in sorted(places.items())])
 
+    def samples(self, corrections: int) -> int:
+        """How often each attempt was corrected, if so many corrections are there of some problem's attempts."""
+        places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
+        return max(1, corrections // max(map(len, places.values())))
+
     def of(self, task: str, problem: str) -> tuple[PoolItem, ...]:
         """The attempts at a problem."""
         places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]

@@ -17,6 +17,7 @@ from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import State, Verdict
 
 ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272, "olympiadbench": 675}
+ROWS["realcritic_math"] = 268
 CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
 SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."

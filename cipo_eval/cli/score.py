@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import Show, check_ks, generate, say
+
+if TYPE_CHECKING:
+    from cipo_eval.protocols import Revising
+    from cipo_eval.records import Problem
 
 
 def score(
@@ -37,6 +42,14 @@ def score(
             "--allow-unmatched", help="Leave out rows that match no problem.", rich_help_panel=o.SCOPE
         ),
     ] = False,
+    attempts_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--attempts-from",
+            help="The file corrects these attempts: a pool, a run, or a file (docs/pools.md).",
+            rich_help_panel=o.TURNS,
+        ),
+    ] = None,
     mode: o.Mode = o.ModeFlag.fixed,
     think: o.ThinkFlag = o.Think.STRIP,
     harness: o.Harness = None,
@@ -57,6 +70,7 @@ def score(
     from cipo_eval.config import MODES, Decoding
     from cipo_eval.engines.replay import ReplayEngine
     from cipo_eval.plan import TaskPlan
+    from cipo_eval.protocols import DIRECT
     from cipo_eval.runner import Run, command_line
     from cipo_eval.store import RunStore
     from cipo_eval.tasks import load_problems
@@ -65,14 +79,18 @@ def score(
     problems = load_problems(task, data_dir=data_dir)
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
     (scope,) = window.scopes([problems])
-    source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched)
-    count, sampling = Decoding(samples=samples or source.samples).resolve(None, {})
+    revising = corrections(attempts_from, problems.problems)
+    turn = (revising.protocols[0].name, 2) if revising.protocols else (DIRECT, 1)
+    source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched, turn=turn)
+    most = source.samples if revising.pool is None else revising.pool.samples(source.samples)
+    count, sampling = Decoding(samples=samples or most).resolve(None, {})
     plan = TaskPlan(
         problems=problems,
         samples=count,
         sampling=sampling,
         limit=limit,
         scope=scope,
+        revising=revising,
         think=think.value,
         harness=harness and harness.value,
         allow_unsafe=allow_unsafe_code,
@@ -100,3 +118,13 @@ def score(
     if output and not quiet and not json:
         say(f"run directory: {output}")
     raise typer.Exit(code)
+
+
+def corrections(attempts: Path | None, problems: Sequence[Problem]) -> Revising:
+    """What the file is: first attempts, or corrections of somebody's attempts."""
+    from cipo_eval.pools import read_pool
+    from cipo_eval.protocols import Revising, chosen
+
+    if attempts is None:
+        return Revising()
+    return Revising(protocols=chosen(["given"]), direct=False, pool=read_pool(attempts, problems))

