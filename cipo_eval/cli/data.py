@@ -57,7 +57,9 @@ def pull(
                     status.update(f"{name}: {rows} rows")
 
                 found = fetch(spec, force=force, watch=watch)
-            checks.append(_check(spec, found) if found else _embedded(spec))
+            checks.append(_check(spec, found) if found else _not_on_the_hub(spec))
+            if len(specs) == 1 and checks[-1].status == "missing":
+                raise MissingError(f"{spec.name} {checks[-1].detail}")
         except CipoError as error:
             if len(specs) == 1:
                 raise
@@ -122,7 +124,11 @@ def _check(spec: TaskSpec, found: Found) -> Check:
     )
 
 
-def _embedded(spec: TaskSpec) -> Check:
+def _not_on_the_hub(spec: TaskSpec) -> Check:
+    from cipo_eval.tasks import fetch_hint, find
+
+    if all(source.kind == "mirror" for source in spec.sources) and not find(spec, None):
+        return Check(task=spec.name, status="missing", detail=f"is not on the hub: {fetch_hint(spec)}")
     return Check(task=spec.name, status="ok", rows=spec.rows, detail="has no hub source, nothing to pull")
 
 
