@@ -76,6 +76,13 @@ class TaskPlan:
             for sample in range(self.samples)
         }
 
+    @property
+    def most_later_attempts(self) -> int:
+        """Attempts of later turns if none of them ends a chain early."""
+        own = sum(protocol.own for protocol in self.revising.protocols)
+        starts = own * len(self.keys()) + sum(len(self.given(problem)) for problem in self.selected)
+        return starts * (self.revising.turns - 1)
+
     def given(self, problem: Problem) -> list[tuple[AttemptKey, PoolItem]]:
         """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
         more samples of the same pool only add keys."""

@@ -158,6 +158,25 @@ def test_protocols_one_after_another_equal_all_at_once(
     assert protocols(run) == protocols(whole)
 
 
+def test_a_dry_run_says_what_turns_may_cost(
+    cipo: Commands, task: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    command = (
+        "run",
+        "--model",
+        tiny_checkpoint,
+        "--tasks",
+        task,
+        *SHORT,
+        *PROTOCOLS,
+        "--samples",
+        "3",
+        "--dry-run",
+    )
+    (row,) = cipo(*command, "--json", "-o", tmp_path / "run").json["tasks"]
+    assert (row["attempts_to_generate"], row["most_attempts_of_later_turns"]) == (24, 24 * 3 * 2)
+
+
 def test_other_prompts_make_another_run(
     cipo: Commands, whole: Path, task: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def _dry_run(plans: Sequence[TaskPlan], folder: Path, as_json: bool) -> None:
                 "samples": plan.samples,
                 "attempts": len(plan.keys()),
                 "attempts_to_generate": new,
+                "most_attempts_of_later_turns": plan.most_later_attempts,
                 "most_new_tokens": new * plan.sampling.max_tokens,
                 "temperature": plan.sampling.temperature,
                 "top_p": plan.sampling.top_p,
@@ -237,4 +238,6 @@ def _dry_run(plans: Sequence[TaskPlan], folder: Path, as_json: bool) -> None:
             f"{row['attempts_to_generate']} to generate, at most {row['most_new_tokens']:,} new tokens "
             f"(temperature {row['temperature']}, top_p {row['top_p']}, max_tokens {row['max_tokens']})",
         )
+        if row["most_attempts_of_later_turns"]:
+            typer.echo(f"  and at most {row['most_attempts_of_later_turns']} attempts of later turns")
     typer.echo(f"into {folder}")

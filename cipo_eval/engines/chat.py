@@ -8,7 +8,7 @@ another one.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -105,40 +105,32 @@ def _templated(tokenizer: Any, messages: Sequence[Message]) -> str:
 
 
 def _marks(tokenizer: Any) -> re.Pattern[str] | None:
+    return _marks_of(tokenizer, str(tokenizer.chat_template or ""))
+
+
+@lru_cache(maxsize=8)  # to list a tokenizer's added tokens takes a while, and there are many prompts
+def _marks_of(tokenizer: Any, template: str) -> re.Pattern[str] | None:
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = {str(token) for token in (*tokenizer.all_special_tokens, *(t for t in added if t.special))}
     special = {token for token in special if len(token) > 1}
-    return _pattern(
-        tuple(sorted(special)), _between_turns(tokenizer, special) if tokenizer.chat_template else ()
-    )
+    words = special.union(_between_turns(tokenizer) if template else ())
+    ordered = sorted(words, key=lambda word: (-len(word), word))
+    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
 
-@lru_cache
-def _pattern(special: tuple[str, ...], marks: tuple[str, ...]) -> re.Pattern[str] | None:
-    words = sorted({*special, *marks}, key=lambda word: (-len(word), word))
-    return re.compile("|".join(map(re.escape, words))) if words else None
-
-
-_KNOWN: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-
-def _between_turns(tokenizer: Any, special: Collection[str]) -> tuple[str, ...]:
+def _between_turns(tokenizer: Any) -> list[str]:
     """What the chat template writes before, between and after turns, line by line: what no message may hold."""
-    key = (str(tokenizer.chat_template), *sorted(special))
-    if key not in _KNOWN:
-        names = ["\ue000first\ue001", "\ue000second\ue001", "\ue000third\ue001"]
-        turns = [
-            {"role": role, "content": name}
-            for role, name in zip(("user", "assistant", "user"), names, strict=True)
-        ]
-        try:
-            text = _templated(tokenizer, turns)
-        except UsageError:  # a template for one turn: what is around that
-            text = _templated(tokenizer, turns[:1])
-        pieces = re.split("|".join(names), text)
-        lines = {line.strip() for piece in pieces for line in piece.splitlines()}
-        _KNOWN[key] = tuple(sorted(filter(_marking, lines)))
-    return _KNOWN[key]
+    names = ["\ue000first\ue001", "\ue000second\ue001", "\ue000third\ue001"]
+    turns = [
+        {"role": role, "content": name}
+        for role, name in zip(("user", "assistant", "user"), names, strict=True)
+    ]
+    try:
+        text = _templated(tokenizer, turns)
+    except UsageError:  # a template for one turn: what is around that
+        text = _templated(tokenizer, turns[:1])
+    pieces = re.split("|".join(names), text)
+    return sorted({line for piece in pieces for line in map(str.strip, piece.splitlines()) if _marking(line)})
 
 
 def _marking(line: str) -> bool:
