@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cipo_eval.metrics.correction import Trajectories, summarise_turns
+from cipo_eval.metrics.correction import Trajectories, pool_pass_at_k, summarise_turns
+from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.summary import label
 from cipo_eval.protocols import DIRECT, Protocol
 from cipo_eval.records import Attempt, AttemptKey, Mode, State, derive_seed
@@ -85,9 +87,13 @@ def revisions(
     mode: Mode,
     turns: int,
     bootstrap: int,
+    given: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The figures of one protocol on one task, with what is missing and what became of each turn."""
+    """The figures of one protocol on one task, with what is missing and what became of each turn.
+
+    ``given``: how many attempts a pool has at each problem, where the first turn comes from one.
+    """
     found = chains(attempts, protocol)
     arrays, kept = trajectories(found, protocol, mode, turns)
     block: dict[str, Any] = {
@@ -97,11 +103,48 @@ def revisions(
         "missing": len(found) - len(kept),
     }
     if block["chains"]:
-        block |= summarise_turns(
-            arrays, bootstrap=bootstrap, seed=derive_seed("bootstrap", seed, task, protocol.name)
-        )
+        seed = derive_seed("bootstrap", seed, task, protocol.name)
+        block |= summarise_turns(arrays, bootstrap=bootstrap, seed=seed)
+        if given:
+            block["pool"] = _pool(kept, arrays.problem, given, mode, bootstrap, seed)
     block["states"] = [states(found, mode, turn) for turn in range(1, turns + 1)]
     return block
+
+
+def _pool(
+    kept: Sequence[Chain],
+    problem: NDArray[np.int64],
+    given: Mapping[str, int],
+    mode: Mode,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Of the pool's wrong attempts: how many there are, and the chance that one of k corrections (turn 2) is right."""
+    rows = [
+        (
+            chain[0].problem,
+            chain[0].sample % given[chain[0].problem],
+            int(of),
+            chain[1].verdicts[mode.value].correct,
+        )
+        for chain, of in zip(kept, problem, strict=True)
+        if len(chain) > 1 and not chain[0].verdicts[mode.value].correct
+    ]
+    if not rows:
+        return {"wrong": 0}
+    places = {
+        place: i for i, place in enumerate(dict.fromkeys((name, number) for name, number, _, _ in rows))
+    }
+    item = np.array([places[name, number] for name, number, _, _ in rows])
+    figures = pool_pass_at_k(
+        item,
+        np.array([of for _, _, of, _ in rows]),
+        np.array([right for _, _, _, right in rows]),
+        default_ks(int(np.bincount(item).min())),
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    return {"wrong": len(places), **figures}
 
 
 def states(found: Sequence[Chain], mode: Mode, turn: int) -> Mapping[str, int]:

@@ -95,6 +95,12 @@ class TaskPlan:
             for number, item in enumerate(items)
         ]
 
+    @property
+    def given_counts(self) -> dict[str, int]:
+        """How many attempts the pool has at each selected problem that it has any at."""
+        counts = {p.id: len(self.revising.given(self.name, p.id)) for p in self.selected}
+        return {problem: count for problem, count in counts.items() if count}
+
     def wants(self, key: AttemptKey) -> bool:
         """Whether an attempt at one of the selected problems is part of what is asked for."""
         if key.turn > max(1, self.revising.turns):

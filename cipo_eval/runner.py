@@ -227,6 +227,7 @@ class Run:
                             mode=mode,
                             turns=plan.revising.turns,
                             bootstrap=self.bootstrap,
+                            given=None if protocol.own else plan.given_counts,
                         )
                         for mode in self.modes
                     }

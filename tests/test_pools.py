@@ -127,9 +127,42 @@ def test_a_pool_from_run_to_correction(cipo: Commands, tiny_checkpoint: Path, tm
     assert once.items() <= more.items()
     block = results_of(tmp_path / "given")["protocols"]["given"]["fixed"]
     assert (block["chains"], block["missing"]) == (24, 0)
+    assert (block["pool"]["wrong"], block["pool"]["pass@3"]["value"]) == (8, 0)
     refused = cipo(*command, "--attempts-from", tmp_path / "run")
     assert refused.code == 2
     assert "arithmetic.protocols.given.pool" in refused.err
+
+
+def test_figures_of_a_pool(tmp_path: Path) -> None:
+    """Two attempts at one problem, one of them right; three corrections of each."""
+    from cipo_eval.chains import revisions
+    from cipo_eval.protocols import PROTOCOLS
+    from cipo_eval.records import Mode
+    from cipo_eval.store import read_attempts
+
+    rights = {"p": ["wr", "rr", "ww", "rw", "wr", "rr"], "q": ["ww", "", "wr", "", "ww", ""]}
+    run = make_run(tmp_path / "run", rights)
+    path = run / "attempts" / "arithmetic.jsonl"
+    rows = [{**json.loads(line), "protocol": "given"} for line in path.read_text().splitlines()]
+    for row in rows:  # of q there is one attempt only
+        row["sample"] = row["sample"] // 2 if row["problem"] == "q" else row["sample"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    attempts = [a for _, a in read_attempts(path)]
+    block = revisions(
+        "arithmetic",
+        attempts,
+        PROTOCOLS["given"],
+        mode=Mode.FIXED,
+        turns=2,
+        bootstrap=10,
+        given={"p": 2, "q": 1},
+    )
+    assert block["chains"] == 9
+    pool = block["pool"]
+    assert pool["wrong"] == 2
+    assert pool["pass@1"]["value"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert pool["pass@2"]["value"] == pytest.approx((1 + 2 / 3) / 2)
+    assert pool["pass@3"]["value"] == 1
 
 
 def results_of(run: Path) -> dict[str, Any]:
