@@ -84,7 +84,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
         "--tasks",
         "arithmetic",
         "--limit",
-        "40",
+        "20",
         "--samples",
         "4",
         "--protocol",
@@ -105,7 +105,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
     assert runs.wait() == 0, (tmp_path / "log.txt").read_text()
     work = time.monotonic() - started - beginning
     expected, figures = turns(tmp_path / "reference", "arithmetic"), results(tmp_path / "reference")
-    assert len(expected) == 800
+    assert len(expected) == 400
 
     chance, kills, finished, midway = random.Random(0), 0, 0, 0
     pace = 1.0  # of this machine now against the reference run: follows what the kills meet
