@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cipo_eval.metrics.compare import compare_means, compare_ratios, holm, mcnemar
+from cipo_eval.metrics.compare import (
+    _products,
+    _studentised,
+    compare_means,
+    compare_ratios,
+    holm,
+    mcnemar,
+)
 
 scores = st.lists(
     st.tuples(st.sampled_from([0, 0.25, 0.5, 0.75, 1]), st.sampled_from([0, 0.25, 0.5, 0.75, 1])),
@@ -88,6 +95,30 @@ def test_holm() -> None:
     assert holm([None, 0.04, 0.5]) == [None, 0.08, 0.5]
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_variance_is_that_of_the_linearised_difference() -> None:
+    rng = np.random.default_rng(5)
+    b, d = rng.integers(1, 9, 40).astype(float), rng.integers(1, 5, 40).astype(float)
+    a, c = rng.binomial(b.astype(int), 0.4) * 1.0, rng.binomial(d.astype(int), 0.6) * 1.0
+    parts = np.stack([a, b, c, d])
+    first, second = a.sum() / b.sum(), c.sum() / d.sum()
+    contribution = (c - second * d) / d.sum() - (a - first * b) / b.sum()
+    expected = (second - first) / np.sqrt((contribution**2).sum())
+    assert _studentised(_products(parts).sum(axis=1)[None, :])[0] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_a_rate_of_few_against_a_rate_of_many() -> None:
+    """Both models correct three in ten, but one fails seldom: p stays uniform, which plain swapping does not give."""
+    rng = np.random.default_rng(4)
+    found = []
+    for seed in range(600):
+        wrong = rng.binomial(8, 0.8, size=100), rng.binomial(8, 0.08, size=100)
+        fixed = [rng.binomial(count, 0.3) for count in wrong]
+        found.append(compare_ratios(fixed[0], wrong[0], fixed[1], wrong[1], bootstrap=10, seed=seed).p)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert np.mean(np.array(found) < 0.05) < 0.08
 
 
 @pytest.mark.slow
