@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cipo_eval.chains import chains, trajectories
+from cipo_eval.chains import chains, judged, trajectories
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.compare import Difference, compare_means, compare_ratios, holm, mcnemar
 from cipo_eval.plan import differences
@@ -23,7 +23,8 @@ from cipo_eval.records import Attempt, Mode, derive_seed
 from cipo_eval.store import attempts_path, read_attempts, read_info
 
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
-"""What must be the same of a task; of protocols, their own part."""
+"""What must be the same of a task; of protocols, all but how much was asked for."""
+EXTENT = ("turns", "samples", "limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +112,9 @@ def _unlike(infos: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[st
         first, second = (info["tasks"][task] for info in infos)
         notes += differences({k: first.get(k) for k in ASKED}, {k: second.get(k) for k in ASKED}, task)
         ours, theirs = first.get("protocols", {}), second.get("protocols", {})
-        for name in ours.keys() & theirs.keys():
-            notes += differences(ours[name], theirs[name], f"{task}.{name}")
+        for name in sorted(ours.keys() & theirs.keys()):
+            old, new = ({k: v for k, v in of[name].items() if k not in EXTENT} for of in (ours, theirs))
+            notes += differences(old, new, f"{task}.{name}")
     return [note.replace(" there, ", " in the first, ").replace(" asked", " in the second") for note in notes]
 
 
@@ -138,11 +140,10 @@ def _task_rows(
             notes.append(f"{task}: {left} problem(s) that only one of the runs attempted are left out")
         if problems:
             rows.append(_first_turn(task, problems, tables, bootstrap, seed))
-    names = [name for name in infos[0].get("protocols", {}) if name in infos[1].get("protocols", {})]
-    turns = min(info.get("turns", 1) for info in infos)
-    for name in names if turns > 1 else ():
-        if name in PROTOCOLS:
-            rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap)
+    ours, theirs = (info.get("protocols", {}) for info in infos)
+    for name in (name for name in ours if name in theirs):
+        turns = min(ours[name]["turns"], theirs[name]["turns"])
+        rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap)
     return rows, notes
 
 
@@ -183,58 +184,62 @@ def _protocol_rows(
     turns: int,
     bootstrap: int,
 ) -> list[Row]:
-    """Accuracy after the last turn, correction rate and retention of the first step."""
-    sums = [_sums(of_run, protocol, mode, turns) for of_run in attempts]
+    """Accuracy after the last turn, correction rate and retention of the first step; of judgements, accuracy and F1."""
+    figures = {f"acc@t{turns}": ("right_at_the_end", "all"), "correction_rate": ("corrected", "failed")}
+    if not protocol.only_wrong:  # else right attempts are not asked again
+        figures["retention"] = ("retained", "right")
+    if protocol.judges:
+        figures |= {"critique accuracy": ("hits", "all"), "critique F1": ("twice_found", "judged_and_wrong")}
+    names = list(dict.fromkeys(name for pair in figures.values() for name in pair))
+    sums = [_sums(of_run, protocol, mode, turns, names) for of_run in attempts]
     problems = sorted(sums[0].keys() & sums[1].keys())
     if not problems:
         return []
-    tables = [np.array([of_run[problem] for problem in problems]) for of_run in sums]  # (problems, 6)
+    tables = [np.array([of_run[problem] for problem in problems]) for of_run in sums]  # (problems, sums)
     seed = derive_seed("compare", task, protocol.name)
-    figures = {f"acc@t{turns}": (0, 1), "correction_rate": (2, 3), "retention": (4, 5)}
-    if protocol.only_wrong:  # right attempts are not asked again
-        del figures["retention"]
     return [
         Row(
             task=task,
             figure=f"{protocol.name} {name}",
             difference=compare_ratios(
-                tables[0][:, top],
-                tables[0][:, bottom],
-                tables[1][:, top],
-                tables[1][:, bottom],
+                *(table[:, names.index(part)] for table in tables for part in pair),
                 bootstrap=bootstrap,
                 seed=seed,
             ),
         )
-        for name, (top, bottom) in figures.items()
+        for name, pair in figures.items()
     ]
 
 
 def _sums(
-    attempts: Sequence[Attempt], protocol: Protocol, mode: Mode, turns: int
+    attempts: Sequence[Attempt], protocol: Protocol, mode: Mode, turns: int, names: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """By problem, over its chains, each weighing 1/n: right at the end, all; corrected, failed; retained, right."""
-    found = chains(attempts, protocol)
-    arrays, kept = trajectories(found, protocol, mode, turns)
+    """By problem, the named sums over its chains, each weighing 1/n. Shape of each: (names,)."""
+    arrays, kept = trajectories(chains(attempts, protocol), protocol, mode, turns)
+    if not kept:
+        return {}
     state = arrays.state
-    columns = np.stack(
-        [
-            state[:, -1],
-            np.ones(len(state)),
-            ~state[:, 0] & state[:, 1],
-            ~state[:, 0],
-            state[:, 0] & state[:, 1],
-            state[:, 0],
-        ],
-        axis=1,
-    ).astype(np.float64)
-    names = [chain[0].problem for chain in kept]
-    sums: dict[str, NDArray[np.float64]] = {}
-    counts: dict[str, int] = {}
-    for name, row in zip(names, columns, strict=True):
-        sums[name] = sums.get(name, 0.0) + row
-        counts[name] = counts.get(name, 0) + 1
-    return {name: total / counts[name] for name, total in sums.items()}
+    known = {
+        "right_at_the_end": state[:, -1],
+        "all": np.ones(len(state)),
+        "corrected": ~state[:, 0] & state[:, 1],
+        "failed": ~state[:, 0],
+        "retained": state[:, 0] & state[:, 1],
+        "right": state[:, 0],
+    }
+    if protocol.judges:
+        wrong, says_wrong, says_right = judged(kept, mode)
+        known |= {
+            "hits": np.where(wrong, says_wrong, says_right),
+            "twice_found": 2 * (wrong & says_wrong),
+            "judged_and_wrong": says_wrong.astype(int) + wrong,
+        }
+    columns = np.stack([known[name] for name in names], axis=1).astype(np.float64)
+    order, of, counts = np.unique(arrays.problem, return_inverse=True, return_counts=True)
+    totals = np.zeros((len(order), len(names)))
+    np.add.at(totals, of, columns)
+    first = {int(number): chain[0].problem for number, chain in zip(of, kept, strict=True)}
+    return {first[number]: total / counts[number] for number, total in enumerate(totals)}
 
 
 def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:

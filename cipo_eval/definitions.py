@@ -42,13 +42,18 @@ class Columns:
     id: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     """Text that stands before the question."""
+    attempt: tuple[str, ...] = ()
+    """An attempt at the problem, to be judged or corrected."""
+    attempt_right: tuple[str, ...] = ()
+    """Whether it is right: a truth value, or a list of one."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Verifier option: column; set where the row has a value."""
 
     def names(self, extra: Iterable[str] = ()) -> tuple[str, ...]:
         """All columns that are read."""
         gold = [name.removeprefix(BOXED) for name in self.gold]
-        names = [*self.id, *self.context, *self.question, *gold, *self.options.values(), *extra]
+        attempt = [*self.attempt, *self.attempt_right]
+        names = [*self.id, *self.context, *self.question, *gold, *attempt, *self.options.values(), *extra]
         return tuple(dict.fromkeys(names))
 
 
@@ -82,6 +87,10 @@ class TaskSpec:
     description: str
     template: str
     """Jinja template of the user turn over the document's fields (``question``, …)."""
+    given_template: str
+    """The same before an attempt that is not the model's own; empty: ``template``."""
+    protocols: tuple[str, ...]
+    """Those of a run that names none; empty: first attempts only."""
     verifier: str
     options: Mapping[str, Any]
     """Verifier options of every problem of the task."""
@@ -196,6 +205,8 @@ def _load_spec(path: Path) -> TaskSpec:
         lm_eval_name=task,
         description=reader.text("description", ""),
         template=template,
+        given_template=reader.text("given", ""),
+        protocols=reader.names("protocols", ()),
         verifier=reader.text("verifier"),
         options=reader.mapping("options", {}),
         columns=columns,
@@ -265,6 +276,8 @@ class _Reader:
             gold=self.names("gold", within=columns),
             id=self.names("id", (), within=columns),
             context=self.names("context", (), within=columns),
+            attempt=self.names("attempt", (), within=columns),
+            attempt_right=self.names("attempt_right", (), within=columns),
             options=self.mapping("options", {}, within=columns),
         )
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cipo_eval.feed import Feed
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Attempt, AttemptKey, Completion, Mode, Request, Verdict, fingerprint
+from cipo_eval.verifiers import critique
+from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.pool import VerifierPool
 
 if TYPE_CHECKING:
@@ -43,18 +46,31 @@ class Judging:
         self._slots.acquire()
         self._raise()
 
-    def submit(self, request: Request, sample: int, completion: Completion) -> None:
-        """Hands one completion over, within a reserved place."""
+    def submit(
+        self, request: Request, sample: int, completion: Completion, label: bool | None = None
+    ) -> None:
+        """Hands one completion over, within a reserved place; ``label``: whether it is right according to its pool."""
         with self._idle:
             self.open += 1
-        future = self._pool.submit(
-            self._plans[request.problem.task].problems.spec.verifier,
-            request.problem,
-            completion.text,
-            completion.finish_reason,
-            self._run.modes,
+        future = self._verdicts(request, completion)
+        future.add_done_callback(lambda done: self._finish(done, request, sample, completion, label))
+
+    def _verdicts(self, request: Request, completion: Completion) -> Future[dict[Mode, Verdict]]:
+        plan = self._plans[request.problem.task]
+        if not PROTOCOLS[request.protocol].is_judgement(request.turn):
+            verifier = plan.problems.spec.verifier
+            said = completion.text, completion.finish_reason
+            return self._pool.submit(verifier, request.problem, *said, self._run.modes)
+        read: Future[dict[Mode, Verdict]] = Future()  # takes no time: no worker is needed
+        read.set_result(
+            judgement(
+                completion.text,
+                completion.finish_reason,
+                plan.revising.critique_form,
+                request.history[-1].verdicts,
+            )
         )
-        future.add_done_callback(lambda done: self._finish(done, request, sample, completion))
+        return read
 
     def wait(self) -> None:
         """Returns when every submitted completion is stored; raises what went wrong in storing one."""
@@ -68,11 +84,17 @@ class Judging:
             raise self._error
 
     def _finish(
-        self, done: Future[dict[Mode, Verdict]], request: Request, sample: int, completion: Completion
+        self,
+        done: Future[dict[Mode, Verdict]],
+        request: Request,
+        sample: int,
+        completion: Completion,
+        label: bool | None,
     ) -> None:
         try:
             if not done.cancelled() and self._error is None:
-                attempt = _attempt(request, sample, completion, done.result())
+                verdicts = {mode: labelled(verdict, label) for mode, verdict in done.result().items()}
+                attempt = _attempt(request, sample, completion, verdicts)
                 self._run.keep(attempt, self._progress)
                 plan = self._plans[attempt.task]
                 more = self._run.following(plan, request.problem, attempt, {}, request.history)
@@ -89,6 +111,21 @@ class Judging:
                 self._idle.notify_all()
 
 
+def judgement(
+    text: str, finish_reason: str | None, form: Form, response: Mapping[str, Verdict]
+) -> dict[Mode, Verdict]:
+    """The verdict on a judgement, in each mode in which there is one on the response that it is about."""
+    return {
+        Mode(mode): critique.verdict(text, finish_reason, form, Mode(mode), verdict)
+        for mode, verdict in response.items()
+    }
+
+
+def labelled(verdict: Verdict, label: bool | None) -> Verdict:
+    """With what a pool says of the attempt."""
+    return verdict if label is None else replace(verdict, report={**verdict.report, "label": label})
+
+
 def _attempt(
     request: Request, sample: int, completion: Completion, verdicts: Mapping[Mode, Verdict]
 ) -> Attempt:
@@ -101,7 +138,8 @@ def _attempt(
         sample=sample,
         turn=request.turn,
         parent=str(parent) if request.turn > 1 else None,
-        prompt_hash=fingerprint(list(request.messages)),
+        # an attempt that nobody was asked for here is known by its text
+        prompt_hash=fingerprint(list(request.messages) or completion.text),
         seed=request.seeds[request.samples.index(sample)] if request.messages else None,
         text=completion.text,
         finish_reason=completion.finish_reason,

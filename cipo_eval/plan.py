@@ -62,9 +62,11 @@ class TaskPlan:
         """Named results of the problems' tests, such as ``base`` and ``plus``."""
         return tuple(dict.fromkeys(name for p in self.selected for name in p.options.get("parts", ())))
 
-    def messages(self, problem: Problem) -> tuple[dict[str, str], ...]:
+    def messages(self, problem: Problem, *, given: bool = False) -> tuple[dict[str, str], ...]:
+        """Those before a first attempt; ``given``: before one that is not the model's own."""
         system = ({"role": "system", "content": self.system_prompt},) if self.system_prompt else ()
-        return (*system, {"role": "user", "content": problem.prompt})
+        prompt = (given and problem.given_prompt) or problem.prompt
+        return (*system, {"role": "user", "content": prompt})
 
     def keys(self) -> set[AttemptKey]:
         """Of the first attempts that the model makes. Whether others follow, their verdicts tell."""
@@ -79,9 +81,12 @@ class TaskPlan:
     @property
     def most_later_attempts(self) -> int:
         """Attempts of later turns if none of them ends a chain early."""
-        own = sum(protocol.own for protocol in self.revising.protocols)
-        starts = own * len(self.keys()) + sum(len(self.given(problem)) for problem in self.selected)
-        return starts * (self.revising.turns - 1)
+        given = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
+        return sum(
+            (len(self.keys()) if protocol.own else given * self.samples)
+            * (protocol.last_turn(self.revising.turns) - 1)
+            for protocol in self.revising.protocols
+        )
 
     def given(self, problem: Problem) -> list[tuple[AttemptKey, PoolItem]]:
         """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
@@ -95,23 +100,18 @@ class TaskPlan:
             for number, item in enumerate(items)
         ]
 
-    @property
-    def given_counts(self) -> dict[str, int]:
-        """How many attempts the pool has at each selected problem that it has any at."""
-        counts = {p.id: len(self.revising.given(self.name, p.id)) for p in self.selected}
-        return {problem: count for problem, count in counts.items() if count}
-
     def wants(self, key: AttemptKey) -> bool:
         """Whether an attempt at one of the selected problems is part of what is asked for."""
-        if key.turn > max(1, self.revising.turns):
-            return False
         if key.protocol == DIRECT:
-            return self.revising.generates_first and key.sample < self.samples
+            return key.turn == 1 and self.revising.generates_first and key.sample < self.samples
         protocol = next((p for p in self.revising.protocols if p.name == key.protocol), None)
-        if protocol is None:
+        if protocol is None or key.turn > protocol.last_turn(self.revising.turns):
             return False
-        per_sample = 1 if protocol.own else len(self.revising.given(self.name, key.problem))
-        return key.sample < self.samples * per_sample
+        if protocol.own:
+            return key.sample < self.samples
+        if self.revising.pool is None:  # whatever is there, in a run whose pool is not at hand
+            return True
+        return key.sample < self.samples * len(self.revising.given(self.name, key.problem))
 
     def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
         """First attempts at a problem; ``seed`` is the run's."""
@@ -130,7 +130,8 @@ class TaskPlan:
         if not self.revising.asks(protocol, history):
             return None
         turn = len(history) + 1
-        messages, carried = self.revising.messages(protocol, self.messages(problem), history)
+        first = self.messages(problem, given=not protocol.own)
+        messages, carried = self.revising.messages(protocol, first, history)
         return Request(
             problem=problem,
             messages=messages,
@@ -154,8 +155,17 @@ class TaskPlan:
             "harness": self.harness,
             "scope": self.scope.to_text() if self.scope else None,
             "sampling": {**sampling, "stop": list(self.sampling.stop)},
-            "protocols": self.revising.identity(),
+            "protocols": self._protocols(),
         }
+
+    def _protocols(self) -> dict[str, Any]:
+        """Of each protocol; of those that do not begin with the task's prompt, also what they begin with."""
+        found = self.revising.identity()
+        if any(p.given_prompt for p in self.problems.problems):
+            begun = fingerprint([self.messages(p, given=True) for p in self.problems.problems])
+            for protocol in self.revising.protocols:
+                found[protocol.name] |= {} if protocol.own else {"prompts": begun}
+        return found
 
 
 def definition_name(spec: TaskSpec) -> str:

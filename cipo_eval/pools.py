@@ -105,6 +105,16 @@ def build_pool(
     return Pool(items=tuple(items), source=source)
 
 
+def own_pool(problems: Sequence[Problem]) -> Pool | None:
+    """The attempts that came with the problems' data; None where none did."""
+    items = tuple(
+        PoolItem(task=p.task, problem=p.id, text=p.attempt, right=p.attempt_right)
+        for p in problems
+        if p.attempt is not None
+    )
+    return Pool(items=items, source={"tasks": sorted({i.task for i in items})}) if items else None
+
+
 def _spread(attempts: Sequence[Attempt], count: int, random: Random) -> list[Attempt]:
     by_problem: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in sorted(attempts, key=lambda a: a.key):
@@ -148,7 +158,8 @@ def write_pool(pool: Pool, path: Path) -> None:
 
 
 def read_pool(path: Path, problems: Sequence[Problem]) -> Pool:
-    """A pool's file; else a run directory, or a file of attempts in any layout of docs/replay.md at ``problems``.
+    """A pool's file; else a run directory, or a file of attempts in any layout of docs/replay.md at ``problems`` (of
+    RealCritic's critiques: what they are of).
 
     Raises ``UsageError`` for damage, and where none of the attempts is at one of the problems.
     """
@@ -156,7 +167,7 @@ def read_pool(path: Path, problems: Sequence[Problem]) -> Pool:
     if pool is None:
         from cipo_eval.engines.replay import ReplayEngine
 
-        pool = ReplayEngine(path, problems, allow_unmatched=True).pool()
+        pool = ReplayEngine(path, problems, allow_unmatched=True, subjects=True).pool()
     known = {(p.task, p.id) for p in problems}
     if not any((item.task, item.problem) in known for item in pool.items):
         raise UsageError(

@@ -10,6 +10,7 @@ so that nothing in it is taken for a template. What the verifier knows and a mod
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
+from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.extract import strip_think
 
 if TYPE_CHECKING:
@@ -39,6 +41,15 @@ class Protocol:
     """The model sees what the verifier may show."""
     own: bool = True
     """The first turn is the model's own; otherwise it comes from a pool."""
+    judges: bool = False
+    """Between an attempt and the next stands a turn in which the model judges the first of them."""
+
+    def last_turn(self, attempts: int) -> int:
+        """The last turn of a chain with so many attempts."""
+        return 2 * attempts - 1 if self.judges else attempts
+
+    def is_judgement(self, turn: int) -> bool:
+        return self.judges and turn % 2 == 0
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -56,8 +67,18 @@ PROTOCOLS: Mapping[str, Protocol] = {
             tells=True,
         ),
         Protocol(name="given", summary="an attempt from a fixed pool, with no verdict", own=False),
+        Protocol(
+            name="critique",
+            summary="an attempt from a fixed pool: first judged by the model, then corrected",
+            own=False,
+            judges=True,
+        ),
     )
 }
+
+
+VALUES = ("problem", "attempt", "critique", "instruction", "feedback")
+"""What templates may have filled in."""
 
 
 class TurnFormat(StrEnum):
@@ -91,7 +112,7 @@ class Prompts:
         for name, text in self.texts.items():
             try:
                 self._templates[name] = environment.from_string(text)
-                self.fill(name, **dict.fromkeys(("problem", "attempt", "instruction", "feedback"), "x"))
+                self.fill(name, **dict.fromkeys(VALUES, "x"))
             except Exception as error:
                 raise UsageError(f"template {name}.txt cannot be filled in: {error}") from error
 
@@ -119,10 +140,12 @@ class Revising:
     pool: Pool | None = None
     """What ``given`` revises."""
     turns: int = 2
-    """The last turn."""
+    """Attempts of a whole chain."""
     turn_format: TurnFormat = TurnFormat.CHAT
+    critique_form: Form = Form.ANALYSIS
+    """How judgements are asked for."""
     keep_think: bool = False
-    """``<think>`` blocks of earlier attempts stay in what later turns see."""
+    """``<think>`` blocks of earlier turns stay in what later ones see."""
     prompts: Prompts | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -130,13 +153,23 @@ class Revising:
         prompts = self.prompts or default_prompts()
         return {
             protocol.name: {
-                "templates": prompts.fingerprint(protocol.name, "inline"),
+                "templates": prompts.fingerprint(*self._templates(protocol)),
                 "turn_format": self.turn_format.value,
                 "keep_think": self.keep_think,
+                **({"form": self.critique_form.value} if protocol.judges else {}),
                 **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
             }
             for protocol in self.protocols
         }
+
+    def _templates(self, protocol: Protocol) -> tuple[str, ...]:
+        if protocol.judges:
+            return self._judging(), f"{protocol.name}_correct", "inline", "inline_critique"
+        return protocol.name, "inline"
+
+    def _judging(self) -> str:
+        """The template that asks for a judgement."""
+        return "critique" if self.critique_form is Form.ANALYSIS else f"critique_{self.critique_form.value}"
 
     @property
     def generates_first(self) -> bool:
@@ -155,49 +188,63 @@ class Revising:
 
     def asks(self, protocol: Protocol, history: Sequence[Turn]) -> bool:
         """Whether there is another turn after these."""
-        return len(history) < self.turns and not (protocol.only_wrong and history[-1].verdict.correct)
+        last = protocol.last_turn(self.turns)
+        return len(history) < last and not (protocol.only_wrong and history[-1].verdict.correct)
 
     def messages(
         self, protocol: Protocol, first: Sequence[Mapping[str, str]], history: Sequence[Turn]
     ) -> tuple[tuple[dict[str, str], ...], tuple[Span, ...]]:
-        """Messages of the next turn, and where in them the attempts are (they may be shortened).
+        """Messages of the next turn, and where in them earlier turns are (they may be shortened).
 
         ``first``: the messages of the first turn, the problem's prompt last.
         """
         shown = [text if self.keep_think else strip_think(text).strip() for text, _ in history]
         messages = [dict(message) for message in first]
         if self.turn_format is TurnFormat.INLINE:
-            prompt, places = self._inline(protocol, messages.pop()["content"], shown[-1], history[-1])
+            prompt, places = self._inline(protocol, messages.pop()["content"], shown, history)
             messages.append({"role": "user", "content": prompt})
             return tuple(messages), tuple(Span(len(messages) - 1, *place) for place in places)
         spans = []
-        for text, turn in zip(shown, history, strict=True):
+        for number, (text, turn) in enumerate(zip(shown, history, strict=True), start=1):
             spans.append(Span(len(messages), 0, len(text)))
             messages.append({"role": "assistant", "content": text})
-            messages.append({"role": "user", "content": self._instruction(protocol, turn)})
+            messages.append({"role": "user", "content": self._instruction(protocol, number, turn)})
         return tuple(messages), tuple(spans)
 
     def _inline(
-        self, protocol: Protocol, problem: str, attempt: str, turn: Turn
+        self, protocol: Protocol, problem: str, shown: Sequence[str], history: Sequence[Turn]
     ) -> tuple[str, list[tuple[int, int]]]:
-        """One prompt with everything, and where in it the attempt is."""
-        instruction = self._instruction(protocol, turn)
-        place = "\ue000"
-        while place in problem + instruction:
-            place += "\ue000"
+        """One prompt with everything, and where in it the last attempt is, and what was said of it."""
+        instruction = self._instruction(protocol, len(history), history[-1])
+        judged = protocol.is_judgement(len(history))
+        texts = {"attempt": shown[-2], "critique": shown[-1]} if judged else {"attempt": shown[-1]}
+        mark = "\ue000"
+        while mark in problem + instruction:
+            mark += "\ue000"
+        places = {name: f"{mark}{name}{mark}" for name in texts}
+        template = "inline_critique" if judged else "inline"
         prompts = self.prompts or default_prompts()
-        parts = prompts.fill("inline", problem=problem, attempt=place, instruction=instruction).split(place)
-        shown = tagged("attempt", attempt)
-        inner = shown.index("\n") + 1
-        text, places = parts[0], []
-        for part in parts[1:]:
-            places.append((len(text) + inner, len(text) + inner + len(attempt)))
-            text += shown + part
-        return text, places
+        filled = prompts.fill(template, problem=problem, instruction=instruction, **places)
+        text, spans = "", []
+        for i, part in enumerate(re.split(f"{mark}({'|'.join(texts)}){mark}", filled)):
+            if i % 2 == 0:
+                text += part
+                continue
+            between = tagged(part, texts[part])
+            start = len(text) + between.index("\n") + 1
+            spans.append((start, start + len(texts[part])))
+            text += between
+        return text, spans
 
-    def _instruction(self, protocol: Protocol, turn: Turn) -> str:
+    def _instruction(self, protocol: Protocol, number: int, turn: Turn) -> str:
+        """What is asked after the turn with this number."""
+        prompts = self.prompts or default_prompts()
+        if protocol.judges:
+            return prompts.fill(
+                f"{protocol.name}_correct" if protocol.is_judgement(number) else self._judging()
+            )
         values = {"feedback": feedback(turn.verdict)} if protocol.tells else {}
-        return (self.prompts or default_prompts()).fill(protocol.name, **values)
+        return prompts.fill(protocol.name, **values)
 
 
 def tagged(name: str, text: str) -> str:

@@ -56,6 +56,12 @@ class Problem:
     """What this problem asks of its verifier (tolerance, unit, several answers, …); plain JSON values."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Columns to break results down by (subject, level, …)."""
+    attempt: str | None = None
+    """An attempt at it that comes with the data, to be judged or corrected (``given``, ``critique``)."""
+    attempt_right: bool | None = None
+    """What the data says of that attempt; never reaches an engine."""
+    given_prompt: str = ""
+    """The user turn before an attempt that is not the model's own; empty: ``prompt``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +87,15 @@ class Span(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """An attempt that later turns build on."""
+    """An attempt, or a judgement of one, that later turns build on."""
 
     text: str
-    verdict: Verdict
+    verdicts: Mapping[str, Verdict]
+    """By mode, the one that decides what follows first."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return next(iter(self.verdicts.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +211,8 @@ class Verdict:
     seconds: float = 0.0
     parts: Mapping[str, bool] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
-    """As in ``Grade``. Never holds what a model may not see: the gold, or what a private test expects."""
+    """As in ``Grade``; of an attempt from a pool also ``label``: whether it is right according to the pool. Never holds
+    what a model may not see: the gold, or what a private test expects."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:

@@ -12,7 +12,7 @@ import platform
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +22,10 @@ from cipo_eval.chains import revisions
 from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.judging import Judging
+from cipo_eval.judging import Judging, judgement, labelled
 from cipo_eval.metrics.summary import summarise
 from cipo_eval.plan import TaskPlan, definition_name, differences
-from cipo_eval.protocols import DIRECT
+from cipo_eval.protocols import DIRECT, PROTOCOLS, Revising
 from cipo_eval.records import (
     SCHEMA_VERSION,
     Attempt,
@@ -37,6 +37,7 @@ from cipo_eval.records import (
     Request,
     State,
     Turn,
+    Verdict,
 )
 from cipo_eval.store import RunStore
 from cipo_eval.verifiers.pool import VerifierPool
@@ -119,8 +120,8 @@ class Run:
                     requests += self.following(plan, problems[attempt.problem], attempt, whole)
         return requests
 
-    def given(self, plan: TaskPlan) -> list[tuple[Request, Completion]]:
-        """Attempts of a pool that have no verdict here yet: nothing of them is generated."""
+    def given(self, plan: TaskPlan) -> list[tuple[Request, Completion, bool | None]]:
+        """Attempts of a pool that have no verdict here yet, with what the pool says of them: none is generated."""
         have = self._attempts[plan.name]
         return [
             (
@@ -133,6 +134,7 @@ class Run:
                     protocol=key.protocol,
                 ),
                 Completion(text=item.text, finish_reason=None),
+                item.right,
             )
             for problem in plan.selected
             for key, item in plan.given(problem)
@@ -148,7 +150,8 @@ class Run:
         history: Sequence[Turn] = (),
     ) -> list[Request]:
         """What follows from an attempt with this history, passing over turns that are ``known`` (with their texts)."""
-        history = (*history, Turn(attempt.text, attempt.verdicts[self.modes[0].value]))
+        verdicts = {mode.value: attempt.verdicts[mode.value] for mode in self.modes}
+        history = (*history, Turn(attempt.text, verdicts))
         requests = []
         for protocol in plan.revising.protocols:
             if not plan.revising.follows(protocol, attempt.protocol, attempt.turn):
@@ -187,10 +190,10 @@ class Run:
         judging = Judging(self, pool, progress, feed)
         completions = iter(engine.generate(feed))
         try:
-            for request, completion in given:
+            for request, completion, label in given:
                 with interrupts.allowed():
                     judging.reserve()
-                judging.submit(request, request.samples[0], completion)
+                judging.submit(request, request.samples[0], completion, label)
             while True:
                 with interrupts.allowed():
                     judging.reserve()
@@ -212,32 +215,56 @@ class Run:
         for plan in self.plans:
             wanted = plan.keys()
             attempts = [a for key, a in self._attempts[plan.name].items() if key in wanted]
-            asked = self._wanted(plan) if plan.revising.protocols else []
             metadata = {p.id: p.metadata for p in plan.selected}
             block: dict[str, Any] = {
                 mode.value: self._summary(plan, attempts, metadata, mode) for mode in self.modes if attempts
             }
-            if asked:
-                block["protocols"] = {
-                    protocol.name: {
-                        mode.value: revisions(
-                            plan.name,
-                            asked,
-                            protocol,
-                            mode=mode,
-                            turns=plan.revising.turns,
-                            bootstrap=self.bootstrap,
-                            given=None if protocol.own else plan.given_counts,
-                        )
-                        for mode in self.modes
-                    }
-                    for protocol in plan.revising.protocols
-                }
+            if protocols := self._protocols(plan):
+                block["protocols"] = protocols
             if len(self.modes) > 1:
                 block["disagreements"] = disagreements(attempts, self.modes)
             block["missing_attempts"] = len(wanted) - len(attempts)
             tasks[plan.name] = block
         return self._framed(tasks)
+
+    def _protocols(self, plan: TaskPlan) -> dict[str, Any]:
+        """Figures of every protocol that was ever asked for, by mode: of earlier calls as far as they asked."""
+        asked = {protocol.name for protocol in plan.revising.protocols}
+        blocks: dict[str, Any] = {}
+        for name, facts in self.info["tasks"][plan.name]["protocols"].items():
+            protocol = PROTOCOLS[name]
+            part = replace(
+                plan,
+                samples=facts["samples"],
+                limit=facts["limit"],
+                revising=replace(
+                    plan.revising if name in asked else Revising(),
+                    protocols=(protocol,),
+                    turns=facts["turns"],
+                ),
+            )
+            if attempts := self._wanted(part):
+                first = [
+                    a
+                    for key, a in self._attempts[plan.name].items()
+                    if a.protocol == DIRECT and (part.wants(key) or not protocol.own)
+                ]
+                blocks[name] = {
+                    mode.value: revisions(
+                        plan.name,
+                        attempts,
+                        protocol,
+                        mode=mode,
+                        turns=facts["turns"],
+                        bootstrap=self.bootstrap,
+                        first=first,
+                        votes="maj@k" in plan.problems.spec.metrics,
+                        metadata={p.id: p.metadata for p in part.selected},
+                        breakdown=plan.problems.spec.breakdown,
+                    )
+                    for mode in self.modes
+                }
+        return blocks
 
     def _framed(self, tasks: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -318,26 +345,45 @@ class Run:
                     f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
                 )
             progress.total += len(loaded)
-            judged = [
-                (
-                    a,
-                    pool.submit(
-                        plan.problems.spec.verifier, problems[a.problem], a.text, a.finish_reason, self.modes
-                    ),
+            fresh: dict[AttemptKey, Attempt] = {}
+            for attempt, found in self._rejudged(plan, loaded, problems, pool, interrupts, fresh):
+                fresh[attempt.key] = replace(
+                    attempt, verdicts={mode.value: verdict for mode, verdict in found.items()}
                 )
-                for a in loaded.values()
-            ]
-            fresh = []
-            for attempt, future in judged:
-                with interrupts.allowed():
-                    found = future.result()
-                verdicts = {mode.value: verdict for mode, verdict in found.items()}
-                fresh.append(replace(attempt, verdicts=verdicts))
-                _count(progress, fresh[-1])
+                _count(progress, fresh[attempt.key])
                 progress.changed(progress)
-            self.store.replace(plan.name, fresh)
-            self._attempts[plan.name] = {a.key: _slim(a) for a in fresh}
+            self.store.replace(plan.name, [fresh[key] for key in loaded])
+            self._attempts[plan.name] = {key: _slim(fresh[key]) for key in loaded}
         self.store.write_info(self.info)
+
+    def _rejudged(
+        self,
+        plan: TaskPlan,
+        loaded: Mapping[AttemptKey, Attempt],
+        problems: Mapping[str, Problem],
+        pool: VerifierPool,
+        interrupts: Interrupts,
+        fresh: Mapping[AttemptKey, Attempt],
+    ) -> Iterator[tuple[Attempt, Mapping[Mode, Verdict]]]:
+        """New verdicts of all attempts, then of the judgements of them (``fresh``: attempts with new verdicts)."""
+        judgements = [a for a in loaded.values() if PROTOCOLS[a.protocol].is_judgement(a.turn)]
+        verifier = plan.problems.spec.verifier
+        under_way = [
+            (a, pool.submit(verifier, problems[a.problem], a.text, a.finish_reason, self.modes))
+            for a in loaded.values()
+            if not PROTOCOLS[a.protocol].is_judgement(a.turn)
+        ]
+        for attempt, future in under_way:
+            with interrupts.allowed():
+                found = future.result()
+            label = next(iter(attempt.verdicts.values())).report.get("label")
+            yield attempt, {mode: labelled(verdict, label) for mode, verdict in found.items()}
+        for said in judgements:
+            response = fresh[said.key._replace(turn=said.turn - 1)]
+            yield (
+                said,
+                judgement(said.text, said.finish_reason, plan.revising.critique_form, response.verdicts),
+            )
 
     def _check_verdicts(self) -> None:
         """An interrupted rescore leaves tasks in different modes; their figures must not be mixed."""
@@ -352,18 +398,8 @@ class Run:
     def _bind(self, common: dict[str, Any], command: list[str], regrade: bool) -> dict[str, Any]:
         """``run.json`` for this call: the stored one where it agrees, else a new one."""
         old = self.store.read_info()
-        tasks = {
-            plan.name: {
-                **plan.identity(),
-                "samples": plan.samples,
-                "limit": plan.limit,
-                "system_prompt": plan.system_prompt,
-                "turns": plan.revising.turns if plan.revising.protocols else 1,
-                "source": dict(plan.problems.source),
-                "definition": definition_name(plan.problems.spec),
-            }
-            for plan in self.plans
-        }
+        identities = {plan.name: plan.identity() for plan in self.plans}
+        tasks = {plan.name: _task_info(plan, identities[plan.name]) for plan in self.plans}
         call = {"at": _now(), "command": command, "version": __version__}
         if old is None:
             info = {"schema": SCHEMA_VERSION, "created": _now(), **common, "tasks": tasks, "calls": [call]}
@@ -371,7 +407,7 @@ class Run:
             differing = [d for d in differences(old, common) if not d.startswith(_NAMES_ONLY)] + [
                 d
                 for plan in self.plans
-                for d in differences(old["tasks"].get(plan.name, {}), plan.identity(), plan.name)
+                for d in differences(old["tasks"].get(plan.name, {}), identities[plan.name], plan.name)
             ]
             if regrade:
                 free = (".think:", ".harness:", ".protocols.")
@@ -388,11 +424,11 @@ class Run:
                     f"{self.store.path} was made with another configuration: {'; '.join(differing)}. "
                     f"Choose another --output, or ask for the same{hint}",
                 )
-            for name, block in tasks.items():  # protocols of earlier calls stay
+            for name, block in tasks.items():  # protocols of earlier calls stay, as far as they were asked
                 known = old["tasks"].get(name, {})
-                if not block["protocols"]:
-                    block["turns"] = known.get("turns", 1)
-                block["protocols"] = {**block["protocols"], **known.get("protocols", {})}
+                before = known.get("protocols", {})
+                block["protocols"] = before if regrade else {**before, **block["protocols"]}
+                block["direct"] |= known.get("direct", False)
             info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
         info["environment"] = environment()
         if confinement := _confinement(self.plans):
@@ -402,10 +438,25 @@ class Run:
         return info
 
 
+def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` says of a task. Each protocol keeps how much of it was asked for when it last was."""
+    extent = {"turns": plan.revising.turns, "samples": plan.samples, "limit": plan.limit}
+    return {
+        **identity,
+        "protocols": {name: {**facts, **extent} for name, facts in identity["protocols"].items()},
+        "samples": plan.samples,
+        "limit": plan.limit,
+        "direct": plan.revising.generates_first,
+        "system_prompt": plan.system_prompt,
+        "source": dict(plan.problems.source),
+        "definition": definition_name(plan.problems.spec),
+    }
+
+
 def _slim(attempt: Attempt) -> Attempt:
     """What figures need of an attempt: neither its text nor, of reports, more than their integrity."""
     verdicts = {
-        mode: replace(v, report={key: v.report[key] for key in ("integrity",) if key in v.report})
+        mode: replace(v, report={key: v.report[key] for key in ("integrity", "label") if key in v.report})
         for mode, v in attempt.verdicts.items()
     }
     return replace(attempt, text="", verdicts=verdicts)
@@ -433,7 +484,12 @@ def disagreements(attempts: Iterable[Attempt], modes: Sequence[Mode]) -> list[di
 
 def _confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:
     """How programs are confined here, where any will run. Raises ``MissingError`` before anything is generated."""
-    code = [plan for plan in plans if plan.problems.spec.verifier == "code"]
+    code = [
+        plan
+        for plan in plans
+        if plan.problems.spec.verifier == "code"
+        or any(p.options.get("verifier") == "code" for p in plan.problems.problems)
+    ]
     if not code:
         return None
     from cipo_eval.sandbox import probe

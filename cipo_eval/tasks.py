@@ -334,8 +334,25 @@ def _problem(spec: TaskSpec, columns: Columns, row: Row, index: int, where: str)
         gold=gold,
         options=options,
         metadata=metadata,
+        attempt=_text(_first(row, columns.attempt)) or None,
+        attempt_right=_truth(_first(row, columns.attempt_right)),
     )
-    return dataclasses.replace(problem, prompt=_render(spec, as_document(problem), where))
+    return _prompted(spec, problem, where)
+
+
+def _truth(value: Any) -> bool | None:
+    """A truth value, or the first of a list of them."""
+    found = value[0] if isinstance(value, list | tuple) and value else value
+    return found if isinstance(found, bool) else None
+
+
+def _prompted(spec: TaskSpec, problem: Problem, where: str) -> Problem:
+    """With its prompts."""
+    document = as_document(problem)
+    given = _render(spec, spec.given_template, document, where) if spec.given_template else ""
+    return dataclasses.replace(
+        problem, prompt=_render(spec, spec.template, document, where), given_prompt=given
+    )
 
 
 def _gold(row: Row, columns: Sequence[str]) -> str:
@@ -382,7 +399,7 @@ def _read_items(
         item = _item(spec, read_row, row, companions, f"{where}, row {index + 1}")
         if item.coverage:
             coverage[item.coverage] += 1
-        if item.tests is None:
+        if item.tests is None and not item.answer:
             continue
         ids[item.id] += 1
         if item.repeated and ids[item.id] > 1:
@@ -412,8 +429,8 @@ def _item(spec: TaskSpec, read_row: Reader, row: Row, companions: Companions, wh
 
 
 def _from_item(spec: TaskSpec, item: Item, index: int, where: str) -> Problem:
-    gold = testsets.store(item.tests) if isinstance(item.tests, TestSet) else str(item.tests)
-    if not isinstance(item.tests, TestSet) and not testsets.exists(gold):
+    gold = testsets.store(item.tests) if isinstance(item.tests, TestSet) else item.tests or item.answer
+    if isinstance(item.tests, str) and not testsets.exists(gold):
         raise MissingError(f"{spec.name}: {where}: its tests are no longer in the cache: {fetch_hint(spec)}")
     groups = [group.name for group in item.tests.groups] if isinstance(item.tests, TestSet) else []
     parts = {"parts": groups} if len(groups) > 1 else {}
@@ -426,8 +443,10 @@ def _from_item(spec: TaskSpec, item: Item, index: int, where: str) -> Problem:
         gold=gold,
         options={**spec.options, **parts, **item.options},
         metadata={**item.shown, **item.metadata},
+        attempt=item.attempt,
+        attempt_right=item.attempt_right,
     )
-    return dataclasses.replace(problem, prompt=_render(spec, as_document(problem), where))
+    return _prompted(spec, problem, where)
 
 
 # --- lm-eval ---------------------------------------------------------------------------------------------
@@ -471,10 +490,11 @@ def _template(text: str) -> Any:
     return environment.from_string(text)
 
 
-def _render(spec: TaskSpec, document: Mapping[str, Any], where: str) -> str:
+def _render(spec: TaskSpec, template: str, document: Mapping[str, Any], where: str) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(_template(spec.template).render(**document))
+        return str(_template(template).render(**document))
     except TemplateError as error:
-        raise UsageError(f"{spec.path}: doc_to_text fails for {where}: {error}") from error
+        name = "doc_to_text" if template == spec.template else "`given`"
+        raise UsageError(f"{spec.path}: {name} fails for {where}: {error}") from error

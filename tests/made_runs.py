@@ -20,7 +20,8 @@ IDENTITY = {
 def make_run(folder: Path, rights: dict[str, list[str]], **more: Any) -> Path:
     """``rights``: by problem, of each sample its turns (``w``, ``r``): the first is ``direct``, the next ``self``."""
     (folder / "attempts").mkdir(parents=True)
-    task = {**IDENTITY, "protocols": {"self": {"templates": "t"}}, "turns": 2, **more}
+    extent = {"turns": 2, "samples": 99, "limit": None}
+    task = {**IDENTITY, "protocols": {"self": {"templates": "t", **extent}}, **more}
     info = {"schema": 1, "modes": ["fixed"], "tasks": {"arithmetic": task}}
     (folder / "run.json").write_text(json.dumps(info))
     with (folder / "attempts" / "arithmetic.jsonl").open("w") as file:

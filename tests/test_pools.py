@@ -144,8 +144,8 @@ def test_figures_of_a_pool(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", rights)
     path = run / "attempts" / "arithmetic.jsonl"
     rows = [{**json.loads(line), "protocol": "given"} for line in path.read_text().splitlines()]
-    for row in rows:  # of q there is one attempt only
-        row["sample"] = row["sample"] // 2 if row["problem"] == "q" else row["sample"]
+    for row in rows:  # an attempt of a pool is known by its text
+        row["prompt_hash"] = str(row["sample"] % 2 if row["problem"] == "p" else 0)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     attempts = [a for _, a in read_attempts(path)]
     block = revisions(
@@ -155,7 +155,6 @@ def test_figures_of_a_pool(tmp_path: Path) -> None:
         mode=Mode.FIXED,
         turns=2,
         bootstrap=10,
-        given={"p": 2, "q": 1},
     )
     assert block["chains"] == 9
     pool = block["pool"]
@@ -171,14 +170,19 @@ def results_of(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "flags", [("--protocol", "given"), ("--protocol", "self", "--attempts-from", "x.jsonl")]
+    ("flags", "message"),
+    [
+        (("--protocol", "given"), "comes with no attempts"),
+        (("--protocol", "critique"), "comes with no attempts"),
+        (("--protocol", "self", "--attempts-from", "x.jsonl"), "belongs together"),
+    ],
 )
-def test_pools_and_the_protocol_belong_together(
-    cipo: Commands, tiny_checkpoint: Path, flags: tuple[str, ...]
+def test_pools_and_protocols_belong_together(
+    cipo: Commands, tiny_checkpoint: Path, flags: tuple[str, ...], message: str
 ) -> None:
     found = cipo("run", "--model", tiny_checkpoint, "--tasks", "arithmetic", *flags)
     assert found.code == 2
-    assert "belong together" in found.err
+    assert message in found.err
 
 
 def test_published_outputs_are_a_pool(real_data: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ from hypothesis import strategies as st
 from cipo_eval import testsets
 from cipo_eval.errors import UsageError
 from cipo_eval.protocols import PROTOCOLS, Prompts, Protocol, Revising, TurnFormat, chosen, feedback, tagged
-from cipo_eval.records import Problem, State, Turn, Verdict
+from cipo_eval.records import Problem, Span, State, Turn, Verdict
 from cipo_eval.testsets import Group, Kind, Test, TestSet
+from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.pool import VerifierPool
 
 FIRST = ({"role": "system", "content": "s"}, {"role": "user", "content": "What is 6 × 7?"})
 WRONG = Verdict(correct=False, state=State.INCORRECT)
 RIGHT = Verdict(correct=True, state=State.CORRECT)
+
+
+def turn(text: str, verdict: Verdict) -> Turn:
+    return Turn(text, {"fixed": verdict})
+
+
 REVISING = [p for p in PROTOCOLS.values() if p.name != "direct"]
 
 hostile = st.lists(
@@ -33,7 +42,7 @@ hostile = st.lists(
 @given(text=hostile)
 def test_an_attempt_cannot_close_its_tags(protocol: Protocol, text: str) -> None:
     revising = Revising(protocols=(protocol,), turn_format=TurnFormat.INLINE)
-    messages, carried = revising.messages(protocol, FIRST, [Turn(text, WRONG)])
+    messages, carried = revising.messages(protocol, FIRST, [turn(text, WRONG)])
     (span,) = carried
     content = messages[span.message]["content"]
     inside = content[span.start : span.end]
@@ -50,25 +59,64 @@ def test_an_attempt_cannot_close_its_tags(protocol: Protocol, text: str) -> None
 @given(text=hostile)
 def test_a_conversation_keeps_each_attempt_in_a_message_of_its_own(protocol: Protocol, text: str) -> None:
     revising = Revising(protocols=(protocol,), turns=3)
-    messages, carried = revising.messages(protocol, FIRST, [Turn(text, WRONG), Turn("second", WRONG)])
+    messages, carried = revising.messages(protocol, FIRST, [turn(text, WRONG), turn("second", WRONG)])
     assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert messages[2]["content"] == text.strip()
     assert messages[4]["content"] == "second"
     assert [(s.message, s.start, s.end) for s in carried] == [(2, 0, len(text.strip())), (4, 0, 6)]
-    harmless, _ = revising.messages(protocol, FIRST, [Turn("x", WRONG), Turn("second", WRONG)])
+    harmless, _ = revising.messages(protocol, FIRST, [turn("x", WRONG), turn("second", WRONG)])
     assert [m for i, m in enumerate(messages) if i != 2] == [m for i, m in enumerate(harmless) if i != 2]
 
 
 def test_who_is_asked_again() -> None:
     revising = Revising(turns=3)
     for protocol in REVISING:
-        assert revising.asks(protocol, [Turn("", WRONG)])
-        assert revising.asks(protocol, [Turn("", RIGHT)]) is not protocol.only_wrong
-        assert not revising.asks(protocol, [Turn("", WRONG)] * 3)
+        assert revising.asks(protocol, [turn("", WRONG)])
+        assert revising.asks(protocol, [turn("", RIGHT)]) is not protocol.only_wrong
+        assert not revising.asks(protocol, [turn("", WRONG)] * protocol.last_turn(3))
+        assert protocol.last_turn(3) == (5 if protocol.judges else 3)
+
+
+CRITIQUE = PROTOCOLS["critique"]
+
+
+@pytest.mark.parametrize("form", Form)
+def test_judgements_and_corrections_take_turns(form: Form) -> None:
+    revising = Revising(turns=3, critique_form=form)
+    history = [turn(f"turn {number}", WRONG) for number in range(1, 5)]
+    messages, _ = revising.messages(CRITIQUE, FIRST, history)
+    texts = {name: text.strip() for name, text in Prompts().texts.items()}
+    judging = texts["critique" if form is Form.ANALYSIS else f"critique_{form.value}"]
+    asked = [message["content"] for message in messages[3::2]]
+    assert asked == [judging, texts["critique_correct"]] * 2
+    assert [message["content"] for message in messages[2::2]] == [text for text, _ in history]
+
+
+@given(attempt=hostile, critique=hostile)
+def test_neither_an_attempt_nor_a_critique_can_close_its_tags(attempt: str, critique: str) -> None:
+    revising = Revising(turn_format=TurnFormat.INLINE)
+    history = [turn(attempt, WRONG), turn(critique, RIGHT)]
+    messages, spans = revising.messages(CRITIQUE, FIRST, history)
+    content = messages[-1]["content"]
+    inside = [content[span.start : span.end] for span in spans]
+    assert inside == [attempt.strip(), critique.strip()]
+    harmless, places = revising.messages(CRITIQUE, FIRST, [turn("x", WRONG), turn("y", WRONG)])
+    around = [re.sub(r"-\d+>", ">", part) for part in outside(content, spans)]
+    assert around == outside(harmless[-1]["content"], places)
+    for text, before in zip(inside, outside(content, spans), strict=False):
+        tag = before.rstrip("\n").rpartition("<")[2].rstrip(">")
+        assert f"</{tag}" not in text.lower()
+
+
+def outside(text: str, spans: Sequence[Span]) -> list[str]:
+    """What is around some parts of a text."""
+    ends = [0, *(span.end for span in spans)]
+    starts = [*(span.start for span in spans), len(text)]
+    return [text[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
 def test_thinking_is_not_carried_unless_asked_for() -> None:
-    history = [Turn("<think>secret</think>visible", WRONG)]
+    history = [turn("<think>secret</think>visible", WRONG)]
     for form in TurnFormat:
         for keep in (False, True):
             revising = Revising(turn_format=form, keep_think=keep)
@@ -81,7 +129,7 @@ def test_templates_of_a_user(tmp_path: Path) -> None:
     (tmp_path / "self.txt").write_text("Once more, {{ '{{' }} please.")
     prompts = Prompts(tmp_path)
     revising = Revising(prompts=prompts)
-    messages, _ = revising.messages(PROTOCOLS["self"], FIRST, [Turn("a", WRONG)])
+    messages, _ = revising.messages(PROTOCOLS["self"], FIRST, [turn("a", WRONG)])
     assert messages[-1]["content"] == "Once more, {{ please."
     assert Prompts().fingerprint("self") != prompts.fingerprint("self")
     assert Prompts().fingerprint("oracle") == prompts.fingerprint("oracle")
@@ -103,10 +151,11 @@ def test_templates_that_do_not_work(name: str, text: str, message: str, tmp_path
         Prompts(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", [*(p.name for p in REVISING), "inline"])
+@pytest.mark.parametrize("name", sorted(Prompts().texts))
 def test_the_docs_have_the_exact_prompts(name: str) -> None:
     docs = Path(__file__).parent.parent / "docs"
-    page = docs / "protocols.md" if name == "inline" else docs / "protocols" / f"{name}.md"
+    pages = {"inline": "protocols.md", "inline_critique": "protocols/critique.md"}
+    page = docs / pages.get(name, f"protocols/{name.partition('_')[0]}.md")
     assert f"```text\n{Prompts().texts[name].rstrip()}\n```" in page.read_text(encoding="utf-8")
 
 
@@ -181,7 +230,7 @@ def test_nothing_private_reaches_the_model(
             for protocol in REVISING:
                 for form in TurnFormat:
                     messages, _ = Revising(turn_format=form).messages(
-                        protocol, FIRST, [Turn(attempt, verdict)]
+                        protocol, FIRST, [turn(attempt, verdict)]
                     )
                     assert str(SECRET) not in str(messages), (attempt, protocol.name)
 

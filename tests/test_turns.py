@@ -130,7 +130,8 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path) -> None:
             keys = [(problem, "direct", sample, 1), (problem, protocol, sample, 2)]
             verdicts = [{**found[key]["verdicts"]["fixed"], "seconds": 0.0} for key in keys]
             history = [
-                Turn(found[key]["text"], Verdict.from_json(v)) for key, v in zip(keys, verdicts, strict=True)
+                Turn(found[key]["text"], {"fixed": Verdict.from_json(v)})
+                for key, v in zip(keys, verdicts, strict=True)
             ]
             first = ({"role": "user", "content": problems[problem].prompt},)
             messages, _ = known.Revising(turns=3).messages(known.PROTOCOLS[protocol], first, history)

@@ -40,6 +40,14 @@ class TurnFormatFlag(StrEnum):
     INLINE = "inline"
 
 
+class CritiqueFormFlag(StrEnum):
+    """How a judgement is asked for."""
+
+    ANALYSIS = "analysis"
+    JSON = "json"
+    VERDICT = "verdict"
+
+
 class HarnessFlag(StrEnum):
     """Versions of the reference grader; they differ in a few rules (docs/math-verifier.md)."""
 
@@ -253,14 +261,28 @@ def whole_numbers(value: str | None, flag: str) -> tuple[int, ...] | None:
 # --- turns -------------------------------------------------------------------------------------------------
 
 Protocols = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--protocol",
-        help="direct, self, oracle, feedback, given: comma-separated; they share their first turn (docs/protocols.md).",
+        help="direct, self, oracle, feedback, given, critique: comma-separated; they share their first turn "
+        "(docs/protocols.md). Default: the task's, mostly direct.",
         rich_help_panel=TURNS,
     ),
 ]
-Turns = Annotated[int, typer.Option("--turns", min=2, max=100, help="The last turn.", rich_help_panel=TURNS)]
+Turns = Annotated[
+    int,
+    typer.Option(
+        "--turns", min=2, max=100, help="Attempts of a chain, the first included.", rich_help_panel=TURNS
+    ),
+]
+CritiqueForm = Annotated[
+    CritiqueFormFlag,
+    typer.Option(
+        "--critique-form",
+        help="How --protocol critique asks: analysis, then [[correct]] or [[wrong]]; json; verdict alone.",
+        rich_help_panel=TURNS,
+    ),
+]
 TurnFormat = Annotated[
     TurnFormatFlag,
     typer.Option(
@@ -277,7 +299,8 @@ AttemptsFrom = Annotated[
     Path | None,
     typer.Option(
         "--attempts-from",
-        help="For --protocol given: a pool, a run, or a file of attempts (docs/pools.md).",
+        help="For given and critique: a pool, a run, or a file of attempts (docs/pools.md). Default: those that come "
+        "with the task's data.",
         rich_help_panel=TURNS,
     ),
 ]
@@ -289,30 +312,54 @@ CarryThink = Annotated[
 ]
 
 
-def revising(
-    protocol: str,
-    turns: int,
-    form: TurnFormatFlag,
-    prompt_dir: Path | None,
-    think: bool,
-    attempts: Path | None,
-    problems: Sequence[ProblemSet],
-) -> Revising:
-    """What the flags of turns ask for. Raises ``UsageError``."""
-    from cipo_eval.pools import read_pool
-    from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFlags:
+    """The flags of turns."""
 
-    asked = chosen(names(protocol))
-    if not asked:
-        raise UsageError("--protocol names none")
-    if (attempts is not None) is all(p.own for p in asked):
-        raise UsageError("--attempts-from and --protocol given belong together")
-    return Revising(
-        protocols=tuple(p for p in asked if p.name != DIRECT),
-        direct=any(p.name == DIRECT for p in asked),
-        pool=read_pool(attempts, [p for of_task in problems for p in of_task.problems]) if attempts else None,
-        turns=turns,
-        turn_format=TurnFormat(form.value),
-        keep_think=think,
-        prompts=Prompts(prompt_dir) if prompt_dir else None,
-    )
+    protocol: str | None
+    turns: int
+    form: TurnFormatFlag
+    critique_form: CritiqueFormFlag
+    prompt_dir: Path | None
+    think: bool
+    attempts: Path | None
+
+    def revising(self, problem_sets: Sequence[ProblemSet]) -> list[Revising]:
+        """What they ask for of each task. Raises ``UsageError``."""
+        from cipo_eval.pools import own_pool, read_pool
+        from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
+        from cipo_eval.verifiers.critique import Form
+
+        if self.protocol is not None and not names(self.protocol):
+            raise UsageError("--protocol names none")
+        asked = [
+            chosen(names(self.protocol) if self.protocol else of_task.spec.protocols or (DIRECT,))
+            for of_task in problem_sets
+        ]
+        others = any(not p.own for protocols in asked for p in protocols)
+        if self.attempts is not None and not others:
+            raise UsageError("--attempts-from belongs together with --protocol given or critique")
+        prompts = Prompts(self.prompt_dir) if self.prompt_dir else None
+        every = [problem for of_task in problem_sets for problem in of_task.problems]
+        pool = read_pool(self.attempts, every) if self.attempts else None
+        found = []
+        for of_task, protocols in zip(problem_sets, asked, strict=True):
+            own = pool or own_pool(of_task.problems)
+            if own is None and any(not p.own for p in protocols):
+                raise UsageError(
+                    f"the data of {of_task.spec.name} comes with no attempts to correct: name some with "
+                    "--attempts-from (docs/pools.md)"
+                )
+            found.append(
+                Revising(
+                    protocols=tuple(p for p in protocols if p.name != DIRECT),
+                    direct=any(p.name == DIRECT for p in protocols),
+                    pool=own if any(not p.own for p in protocols) else None,
+                    turns=self.turns,
+                    turn_format=TurnFormat(self.form.value),
+                    critique_form=Form(self.critique_form.value),
+                    keep_think=self.think,
+                    prompts=prompts,
+                )
+            )
+        return found

@@ -15,6 +15,7 @@ from cipo_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from cipo_eval.plan import TaskPlan
+    from cipo_eval.protocols import Revising
 
 
 def rescore(
@@ -81,7 +82,6 @@ def _plan(
 ) -> TaskPlan:
     """The task as the run had it, with the data of now (whose fingerprint must be the same)."""
     from cipo_eval.plan import TaskPlan
-    from cipo_eval.protocols import Revising, chosen
     from cipo_eval.records import Sampling
     from cipo_eval.scope import Scope
     from cipo_eval.tasks import load_problems
@@ -100,7 +100,22 @@ def _plan(
         limit=task["limit"],
         scope=Scope.from_text(task["scope"]) if task.get("scope") else None,
         system_prompt=task["system_prompt"],
-        revising=Revising(protocols=chosen(list(task.get("protocols", {}))), turns=task.get("turns", 1)),
+        revising=_revising(task),
         think=think.value if think else task["think"],
         harness=harness.value if harness else task["harness"],
+    )
+
+
+def _revising(task: Mapping[str, Any]) -> Revising:
+    """What was asked for, as far as judging needs to know it: neither prompts nor pools."""
+    from cipo_eval.protocols import Revising, chosen
+    from cipo_eval.verifiers.critique import Form
+
+    protocols: Mapping[str, Mapping[str, Any]] = task["protocols"]
+    forms = [facts["form"] for facts in protocols.values() if "form" in facts]
+    return Revising(
+        protocols=chosen(list(protocols)),
+        direct=task["direct"],
+        turns=max((facts["turns"] for facts in protocols.values()), default=2),
+        critique_form=Form(forms[0]) if forms else Form.ANALYSIS,
     )

@@ -78,12 +78,13 @@ def run(
         str | None,
         typer.Option(help="System message before each prompt.", rich_help_panel=o.DECODING),
     ] = None,
-    protocol: o.Protocols = "direct",
+    protocol: o.Protocols = None,
     turns: o.Turns = 2,
     turn_format: o.TurnFormat = o.TurnFormatFlag.CHAT,
     prompt_dir: o.PromptDir = None,
     carry_think: o.CarryThink = False,
     attempts_from: o.AttemptsFrom = None,
+    critique_form: o.CritiqueForm = o.CritiqueFormFlag.ANALYSIS,
     engine: Annotated[
         EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
     ] = EngineName.hf,
@@ -145,9 +146,17 @@ def run(
     )
     plans = []
     found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
-    revising = o.revising(protocol, turns, turn_format, prompt_dir, carry_think, attempts_from, found)
+    flags = o.TurnFlags(
+        protocol=protocol,
+        turns=turns,
+        form=turn_format,
+        critique_form=critique_form,
+        prompt_dir=prompt_dir,
+        think=carry_think,
+        attempts=attempts_from,
+    )
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
-    for problems, scope in zip(found, window.scopes(found), strict=True):
+    for problems, scope, revising in zip(found, window.scopes(found), flags.revising(found), strict=True):
         count, sampling = decoding.resolve(preset, problems.spec.presets)
         asked = TaskPlan(problems=problems, samples=count, sampling=sampling, limit=limit, scope=scope)
         plans.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +11,11 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import Show, check_ks, generate, say
+from cipo_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from cipo_eval.protocols import Revising
-    from cipo_eval.records import Problem
+    from cipo_eval.tasks import ProblemSet
 
 
 def score(
@@ -42,11 +42,19 @@ def score(
             "--allow-unmatched", help="Leave out rows that match no problem.", rich_help_panel=o.SCOPE
         ),
     ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="given: the file corrects attempts, of --attempts-from or those that come with the task's data.",
+            rich_help_panel=o.TURNS,
+        ),
+    ] = None,
     attempts_from: Annotated[
         Path | None,
         typer.Option(
             "--attempts-from",
-            help="The file corrects these attempts: a pool, a run, or a file (docs/pools.md).",
+            help="The file corrects these attempts: a pool, a run, or a file, also itself (docs/pools.md).",
             rich_help_panel=o.TURNS,
         ),
     ] = None,
@@ -79,7 +87,7 @@ def score(
     problems = load_problems(task, data_dir=data_dir)
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
     (scope,) = window.scopes([problems])
-    revising = corrections(attempts_from, problems.problems)
+    revising = corrections(protocol, attempts_from, problems)
     turn = (revising.protocols[0].name, 2) if revising.protocols else (DIRECT, 1)
     source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched, turn=turn)
     most = source.samples if revising.pool is None else revising.pool.samples(source.samples)
@@ -120,11 +128,23 @@ def score(
     raise typer.Exit(code)
 
 
-def corrections(attempts: Path | None, problems: Sequence[Problem]) -> Revising:
-    """What the file is: first attempts, or corrections of somebody's attempts."""
-    from cipo_eval.pools import read_pool
-    from cipo_eval.protocols import Revising, chosen
+def corrections(protocol: str | None, attempts: Path | None, problems: ProblemSet) -> Revising:
+    """What the file is: first attempts, or corrections of somebody's attempts. Raises ``UsageError``."""
+    from cipo_eval.pools import own_pool, read_pool
+    from cipo_eval.protocols import DIRECT, Revising, chosen
 
-    if attempts is None:
+    if protocol not in (None, DIRECT, "given"):
+        raise UsageError(
+            f"--protocol {protocol}: a file holds first attempts (direct) or corrections (given)"
+        )
+    if protocol == DIRECT and attempts is not None:
+        raise UsageError("--attempts-from belongs together with --protocol given")
+    if protocol != "given" and attempts is None:
         return Revising()
-    return Revising(protocols=chosen(["given"]), direct=False, pool=read_pool(attempts, problems))
+    pool = read_pool(attempts, problems.problems) if attempts else own_pool(problems.problems)
+    if pool is None:
+        raise UsageError(
+            f"the data of {problems.spec.name} comes with no attempts that could have been corrected: name some "
+            "with --attempts-from (docs/pools.md)"
+        )
+    return Revising(protocols=chosen(["given"]), direct=False, pool=pool)

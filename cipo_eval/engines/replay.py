@@ -50,6 +50,7 @@ class ReplayEngine:
     """Completions of ``path`` for ``problems`` (those of one task or of several).
 
     ``turn`` is the protocol and turn of rows that do not say it: first attempts, or what followed somebody's attempts.
+    ``subjects``: of rows that hold a critique, what it is of.
 
     Rows are matched by problem id, by the question's text (white space aside), by their index in the data set, or by a
     program to repair, in that order of trust. Where several problems are equal, their rows are spread over them. Rows
@@ -65,9 +66,10 @@ class ReplayEngine:
         *,
         allow_unmatched: bool = False,
         turn: tuple[str, int] = (DIRECT, 1),
+        subjects: bool = False,
     ) -> None:
         self.path = path
-        self._turn = turn
+        self._turn, self._subjects = turn, subjects
         self.warnings: list[str] = []
         self._completions: dict[_Place, dict[int, Completion]] = defaultdict(dict)
         self._digest = hashlib.sha256()
@@ -150,7 +152,7 @@ class ReplayEngine:
             if "v" in row
             else _place(problem, *self._turn)
         ]
-        texts = _texts(row, where)
+        texts = [_subject(row, where)] if self._subjects and "critic" in row else _texts(row, where)
         first = row.get("sample")
         for i, text in enumerate(texts):
             sample = first + i if isinstance(first, int) else len(found)
@@ -242,6 +244,18 @@ def _texts(row: Mapping[str, Any], where: str) -> list[str]:
     if column is not None or program is None:
         return values
     return [_fenced(text) if _PROGRAMS[program] == "fence" else f"<code>\n{text}\n</code>" for text in values]
+
+
+def _subject(row: Mapping[str, Any], where: str) -> str:
+    """The solution that RealCritic's critique is of, as its prompt shows it."""
+    messages = row.get("message")
+    prompts = (
+        [m.get("content") for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
+    )
+    _, found, solution = str(prompts[-1] if prompts else "").partition("## Student Solution\n")
+    if not found:
+        raise UsageError(f"{where} holds a critique, and not what it is of (column message)")
+    return solution
 
 
 def _fenced(program: str) -> str:

@@ -8,13 +8,14 @@ figures and in each resample. Intervals come from resampling problems, all figur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cipo_eval.metrics.bootstrap import CONFIDENCE, FEW, RESAMPLES, ClusterBootstrap, clopper_pearson
+from cipo_eval.metrics.majority import Votes, majority_at_k
 from cipo_eval.metrics.passk import pass_at_k
 
 FloatArray = NDArray[np.float64]
@@ -59,6 +60,16 @@ class Trajectories:
         if shape[0] and (not self.asked[:, 0].all() or (self.asked[:, 1:] > self.asked[:, :-1]).any()):
             raise ValueError("each chain has its first turn, and no turn after one that it lacks")
 
+    def only(self, rows: BoolArray) -> Trajectories:
+        """Some of the chains. ``rows``: shape (chains,)."""
+        return Trajectories(
+            problem=self.problem[rows],
+            right=self.right[rows],
+            asked=self.asked[rows],
+            same=self.same[rows] if self.same is not None else None,
+            tokens=self.tokens[rows] if self.tokens is not None else None,
+        )
+
     @property
     def state(self) -> BoolArray:
         """Right or not after each turn: a turn that did not take place leaves what was there."""
@@ -68,11 +79,34 @@ class Trajectories:
         return state
 
 
-def summarise_turns(chains: Trajectories, *, bootstrap: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """First attempts of the model itself: what revising is compared with. By the index that ``Trajectories.problem``
+    has, shape (problems,)."""
+
+    attempts: NDArray[np.int64]
+    right: NDArray[np.int64]
+    among: bool = True
+    """The chains begin with them; otherwise with somebody else's."""
+    votes: Sequence[Votes] | None = None
+    """Answers of the same attempts (``metrics.majority``); None: there is no majority to ask for."""
+    tokens: float = 0.0
+    """Mean tokens of one; 0: unknown."""
+
+
+def summarise_turns(
+    chains: Trajectories,
+    *,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+    fresh: Fresh | None = None,
+) -> dict[str, Any]:
     """All figures of one protocol, as JSON values (docs/correction.md).
 
     ``by_turn`` has accuracy after each turn; ``steps`` what went from each turn to the next; ``lift`` compares revising
-    a failed attempt with another first attempt. Raises ``ValueError`` without chains.
+    a failed attempt with another first attempt; ``resampling`` has what first attempts alone would have given, with
+    ``equal_tokens`` those that cost no more than a chain. ``fresh`` None: the chains' own first turns, of which nothing
+    else is known. Raises ``ValueError`` without chains.
     """
     if not len(chains.problem):
         raise ValueError("no chains: nothing to summarise")
@@ -86,7 +120,10 @@ def summarise_turns(chains: Trajectories, *, bootstrap: int = RESAMPLES, seed: i
     sums.add("all", np.ones(len(problem)))
     for turn in range(2, last + 1):
         _add_step(sums, chains, state, turn)
-    _add_lift(sums, chains, state, problem, counts)
+    right = np.bincount(problem, weights=state[:, 0]).astype(np.int64)
+    own = Fresh(attempts=counts, right=right) if fresh is None else _at(fresh, problems)
+    _add_lift(sums, chains, state, problem, own)
+    spent = _tokens(chains, own)
     figures: dict[str, Figure] = {}
     for turn in range(1, last + 1):
         figures[f"acc@t{turn}"] = _ratio(f"right{turn}", "all")
@@ -103,8 +140,8 @@ def summarise_turns(chains: Trajectories, *, bootstrap: int = RESAMPLES, seed: i
         "change": {name: found[name] for name in figures if name.startswith("Δ")},
         "steps": steps,
         "lift": _lift(sums),
-        "resampling": _resampling(state[:, 0], problem, counts, sums),
-        "tokens": _tokens(chains),
+        "resampling": _resampling(own, sums, spent),
+        "tokens": spent,
         "intervals": {"confidence": CONFIDENCE, "resamples": bootstrap, "seed": seed},
     }
 
@@ -136,38 +173,50 @@ def pool_pass_at_k(
 
 def critique_figures(
     wrong: BoolArray,
-    judged_wrong: BoolArray,
+    says_wrong: BoolArray,
+    says_right: BoolArray,
     problem: NDArray[np.int64],
+    after: BoolArray | None = None,
     *,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Of judgements of responses: confusion counts, accuracy, precision, recall and F1 of "the response is wrong".
+    """Of judgements of responses: confusion counts, accuracy, precision, recall and F1 of "the response is wrong"
+    (CriticBench, arXiv:2402.14809), and what became of the responses.
 
-    All arrays have shape (judgements,). A judgement that cannot be read has no place here: the caller decides whether
-    it counts as "wrong" (CriticBench's reference) or not at all.
+    All arrays have shape (judgements,); problems weigh the same. One that says neither is no hit. ``after``: whether
+    the correction that followed is right; ``joined`` then has its rate for wrong responses that were ``caught`` or
+    ``missed``, and for right ones that were ``doubted`` or ``trusted``. ``always_wrong``: F1 of saying "wrong" always.
     """
-    problems, of = np.unique(problem, return_inverse=True)
-    sums = _Sums(of, np.ones(len(of)), len(problems), bootstrap, seed)
+    problems, of, number = np.unique(problem, return_inverse=True, return_counts=True)
+    sums = _Sums(of, 1.0 / number[of], len(problems), bootstrap, seed)
     cells = {
-        "tp": wrong & judged_wrong,
-        "fp": ~wrong & judged_wrong,
-        "fn": wrong & ~judged_wrong,
-        "tn": ~wrong & ~judged_wrong,
+        "tp": wrong & says_wrong,
+        "fp": ~wrong & says_wrong,
+        "fn": wrong & ~says_wrong,
+        "tn": ~wrong & ~says_wrong,
     }
-    for name, values in {**cells, "all": np.ones(len(of))}.items():
+    for name, values in {**cells, "all": np.ones(len(of)), "tn_said": ~wrong & says_right}.items():
         sums.add(name, values)
-    sums.combine("hits", {"tp": 1, "tn": 1})
+    sums.combine("hits", {"tp": 1, "tn_said": 1})
     sums.combine("judged", {"tp": 1, "fp": 1})
     sums.combine("wrong", {"tp": 1, "fn": 1})
+    sums.combine("right", {"fp": 1, "tn": 1})
     figures = {
         "accuracy": _ratio("hits", "all"),
         "precision": _ratio("tp", "judged"),
         "recall": _ratio("tp", "wrong"),
+        "specificity": _ratio("tn_said", "right"),
         "f1": Figure(lambda s: _divided(2 * s["tp"], s["judged"] + s["wrong"])),
+        "always_wrong": Figure(lambda s: _divided(2 * s["wrong"], s["wrong"] + s["all"])),
     }
-    counts = {name: int(values.sum()) for name, values in cells.items()}
-    return {"counts": counts, **sums.estimate(figures)}
+    found = {"counts": {name: int(values.sum()) for name, values in cells.items()}, **sums.estimate(figures)}
+    if after is not None:
+        groups = {"caught": "tp", "missed": "fn", "doubted": "fp", "trusted": "tn"}
+        for name, cell in groups.items():
+            sums.add(name, cells[cell] & after)
+        found["joined"] = sums.estimate({name: _ratio(name, cell) for name, cell in groups.items()})
+    return found
 
 
 class _Sums:
@@ -287,24 +336,30 @@ def _shares(parts: Mapping[str, float], total: float) -> dict[str, float] | None
     return {name: round(float(part / total), 10) for name, part in parts.items()} if total > 0 else None
 
 
+def _at(fresh: Fresh, problems: NDArray[np.int64]) -> Fresh:
+    votes = [fresh.votes[i] for i in problems] if fresh.votes is not None else None
+    return replace(fresh, attempts=fresh.attempts[problems], right=fresh.right[problems], votes=votes)
+
+
 def _add_lift(
     sums: _Sums,
     chains: Trajectories,
     state: BoolArray,
     problem: NDArray[np.int64],
-    counts: NDArray[np.int64],
+    own: Fresh,
 ) -> None:
     """Of failed attempts that were revised at problems with further attempts: revisions that are right, and the share
     of the *other* first attempts that are.
 
-    The failed attempt itself is left out: given that it failed, the others are still fair draws from the problem's
-    rate, while the rate of all of them is too low by the factor (n − 1)/n.
+    Where the failed attempt is itself among the model's first attempts, it is left out of them: given that it failed,
+    the others are still fair draws from the problem's rate, while the rate of all of them is too low by the factor
+    (n − 1)/n.
     """
     first = state[:, 0]
     revised = (chains.asked[:, 1] if chains.asked.shape[1] > 1 else np.zeros(len(first), bool)) & ~first
-    counted = revised & (counts[problem] > 1)
-    right = np.bincount(problem, weights=first)
-    fresh = right[problem] / np.maximum(counts[problem] - 1, 1)
+    others = own.attempts[problem] - own.among
+    counted = revised & (others > 0)
+    fresh = own.right[problem] / np.maximum(others, 1)
     sums.add("lift_all", counted)
     sums.add("lift_revised", counted & state[:, min(1, state.shape[1] - 1)])
     sums.add("lift_fresh", np.where(counted, fresh, 0.0))
@@ -320,23 +375,35 @@ def _lift(sums: _Sums) -> dict[str, Any]:
     )
 
 
-def _resampling(
-    first: BoolArray, problem: NDArray[np.int64], counts: NDArray[np.int64], sums: _Sums
-) -> dict[str, Any]:
-    """What further first attempts would have given: pass@2 (with a verifier that chooses), where all have two."""
-    if counts.min() < 2:
+def _resampling(own: Fresh, sums: _Sums, spent: Mapping[str, float] | None) -> dict[str, Any]:
+    """What further first attempts would have given, where all problems have enough: pass@2, and pass@k and maj@k of as
+    many as cost no more tokens than a chain (pass@k has a verifier that chooses, maj@k has not)."""
+    fewest = int(own.attempts.min())
+    if fewest < 2:
         return {}
-    right = np.bincount(problem, weights=first).astype(np.int64)
-    sums.by_problem["pass2"] = pass_at_k(counts, right, 2)
-    return sums.estimate({"pass@2": _ratio("pass2", "all")})
+    sums.by_problem["pass2"] = pass_at_k(own.attempts, own.right, 2)
+    found = sums.estimate({"pass@2": _ratio("pass2", "all")})
+    if spent is None or spent["first"] <= 0:
+        return found
+    k = min(fewest, max(1, int(spent["chain"] / spent["first"])))
+    figures = {f"pass@{k}": _ratio("pass", "all")}
+    sums.by_problem["pass"] = pass_at_k(own.attempts, own.right, k)
+    if own.votes is not None:
+        sums.by_problem["maj"] = majority_at_k(own.votes, [k]).scores[k]
+        figures[f"maj@{k}"] = _ratio("maj", "all")
+    return {
+        **found,
+        "equal_tokens": {"k": k, "tokens": round(k * spent["first"], 6), **sums.estimate(figures)},
+    }
 
 
-def _tokens(chains: Trajectories) -> dict[str, float] | None:
-    """Mean tokens of a first attempt, and of a whole chain: what to compare at."""
+def _tokens(chains: Trajectories, own: Fresh) -> dict[str, float] | None:
+    """Mean tokens of a first attempt of the model, and of all that it generated in a chain."""
     if chains.tokens is None:
         return None
     spent = np.where(chains.asked, chains.tokens, 0)
+    first = own.tokens if not own.among else float(spent[:, 0].mean())
     return {
-        "first": round(float(spent[:, 0].mean()), 6),
-        "chain": round(float(spent.sum(axis=1).mean()), 6),
+        "first": round(first, 6),
+        "chain": round(float(spent[:, (0 if own.among else 1) :].sum(axis=1).mean()), 6),
     }

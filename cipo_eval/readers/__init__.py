@@ -27,8 +27,14 @@ class Item:
     """Several rows may have this id (a data set may hold the same problem twice): the later ones get a number."""
     question: str
     """The problem itself; replayed files are matched by it, and the prompt's template shows it."""
-    tests: TestSet | str | None
-    """The tests, or the reference that ``testsets.store`` gave for them; None: no usable ones, the item is left out."""
+    tests: TestSet | str | None = None
+    """The tests, or the reference that ``testsets.store`` gave for them."""
+    answer: str = ""
+    """The gold of a problem that is not judged by tests. An item with neither is left out."""
+    attempt: str | None = None
+    """An attempt at it, to be judged or corrected."""
+    attempt_right: bool | None = None
+    """What the data says of that attempt."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """Further fields for the prompt's template, such as a program to repair. Part of the content's fingerprint."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -84,6 +84,8 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
         question=_question(statement, examples, _unix(row["constraints"])),
         tests=tests,
         shown={"buggy_code": buggy.strip("\n")},
+        attempt="<code>\n{}\n</code>".format(buggy.strip("\n")),
+        attempt_right=False,
         options={"entry_point": tests.entry_point if tests else ""},
         metadata={
             "category": category,

@@ -59,7 +59,10 @@ def test_the_table(cipo: Commands, pair: tuple[Path, Path]) -> None:
             {"sampling": {"temperature": 0.5}},
             "arithmetic.sampling.temperature: 1.0 in the first, 0.5 in the second",
         ),
-        ({"protocols": {"self": {"templates": "u"}}}, "arithmetic.self.templates: 't' in the first"),
+        (
+            {"protocols": {"self": {"templates": "u", "turns": 2}}},
+            "arithmetic.self.templates: 't' in the first",
+        ),
     ],
 )
 def test_runs_that_were_asked_different_things(

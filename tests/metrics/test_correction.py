@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval.metrics.correction import Trajectories, critique_figures, pool_pass_at_k, summarise_turns
+from cipo_eval.metrics.correction import (
+    Fresh,
+    Trajectories,
+    critique_figures,
+    pool_pass_at_k,
+    summarise_turns,
+)
 
 
 def chains(rows: list[tuple[int, str]], **more: Any) -> Trajectories:
@@ -141,15 +147,57 @@ def test_pass_at_k_of_a_pool() -> None:
         pool_pass_at_k(item, problem, right, [3])
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=50))
-def test_critique_figures_are_those_of_the_field(pairs: list[tuple[bool, bool]]) -> None:
-    wrong, judged = (np.array(column) for column in zip(*pairs, strict=True))
-    found = critique_figures(wrong, judged, np.arange(len(pairs)), bootstrap=5)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=50))
+def test_critique_figures_are_those_of_the_field(rows: list[tuple[bool, bool, bool]]) -> None:
+    wrong, judged, after = (np.array(column) for column in zip(*rows, strict=True))
+    found = critique_figures(wrong, judged, ~judged, np.arange(len(rows)), after, bootstrap=5)
     tp, fp, fn = ((wrong & judged).sum(), (~wrong & judged).sum(), (wrong & ~judged).sum())
-    assert found["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": len(pairs) - tp - fp - fn}
+    assert found["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": len(rows) - tp - fp - fn}
     assert found["accuracy"]["value"] == pytest.approx((wrong == judged).mean())
     f1 = None if tp + fp + fn == 0 else 2 * tp / (2 * tp + fp + fn)
     assert found["f1"]["value"] == (None if f1 is None else pytest.approx(f1))
+    always = critique_figures(
+        wrong, np.ones_like(wrong), ~np.ones_like(wrong), np.arange(len(rows)), bootstrap=5
+    )
+    assert found["always_wrong"]["value"] == always["f1"]["value"]
+    joined = figures(found["joined"])
+    sizes = {"caught": tp, "missed": fn, "doubted": fp, "trusted": len(rows) - tp - fp - fn}
+    corrected = sum((joined[name] or 0) * size for name, size in sizes.items())
+    assert corrected == pytest.approx(after.sum())
+    assert all((joined[name] is None) is bool(size == 0) for name, size in sizes.items())
+
+
+def test_a_judgement_that_says_nothing_is_no_hit() -> None:
+    wrong, nothing = np.array([True, False]), np.array([False, False])
+    found = critique_figures(wrong, nothing, nothing, np.arange(2), bootstrap=5)
+    assert found["counts"] == {"tp": 0, "fp": 0, "fn": 1, "tn": 1}
+    assert (found["accuracy"]["value"], found["specificity"]["value"], found["precision"]["value"]) == (
+        0,
+        0,
+        None,
+    )
+
+
+def test_attempts_of_others_are_compared_with_the_models_own() -> None:
+    """A pool's wrong attempt at each of two problems; the model's own are right once in four, and never."""
+    fresh = Fresh(
+        attempts=np.array([4, 4]),
+        right=np.array([1, 0]),
+        among=False,
+        votes=[[("a", True), ("b", False), ("b", False), ("c", False)], [("a", False)] * 4],
+        tokens=10.0,
+    )
+    pool = chains([(0, "wr"), (0, "ww"), (1, "ww")], tokens=np.array([[0, 20], [0, 30], [0, 25]]))
+    found = summarise_turns(pool, bootstrap=10, fresh=fresh)
+    assert figures(found["lift"]) == {"correction_lift": 0.125, "revised": 0.25, "fresh": 0.125}
+    assert found["tokens"] == {"first": 10, "chain": 25}
+    equal = found["resampling"]["equal_tokens"]
+    assert (equal["k"], equal["tokens"]) == (2, 20)
+    assert (equal["pass@2"]["value"], equal["maj@2"]["value"]) == (0.25, pytest.approx((1 / 2) * (1 / 2) / 2))
+    none = Fresh(attempts=np.array([0, 0]), right=np.array([0, 0]), among=False)
+    found = summarise_turns(pool, bootstrap=10, fresh=none)
+    assert figures(found["lift"]) == {"correction_lift": None, "revised": None, "fresh": None}
+    assert found["resampling"] == {}
 
 
 @pytest.mark.parametrize(

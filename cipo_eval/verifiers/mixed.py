@@ -1,0 +1,33 @@
+"""The verifier of tasks with problems of several kinds: each problem names its own in its option ``verifier``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cipo_eval.records import Extraction, Grade, Mode, Problem, Verifier
+from cipo_eval.verifiers import get_verifier
+
+
+class MixedVerifier:
+    """Passes everything on to the verifier that a problem's options name."""
+
+    name = "mixed"
+
+    def __init__(self) -> None:
+        self._known: dict[str, Verifier] = {}
+
+    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:
+        return self._of(problem.options).extract(problem, text, finish_reason, mode)
+
+    def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
+        return self._of(options).grade(gold, answer, options, mode)
+
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
+        return self._of(options).seconds(gold, options)
+
+    def _of(self, options: Mapping[str, Any]) -> Verifier:
+        name = str(options["verifier"])
+        if name not in self._known:
+            self._known[name] = get_verifier(name)
+        return self._known[name]
