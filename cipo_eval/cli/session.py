@@ -80,7 +80,7 @@ def carry_out(run: Run, pool: VerifierPool, show: Show, work: Callable[[Progress
 
         console = Console()
         render(results, console, breakdown=show.breakdown)
-        render_turns(results, console)
+        render_turns(results, console, breakdown=show.breakdown)
     for failure in failures:
         say(f"failed: {failure}")
     return EXIT_FAILURES if failures else EXIT_OK

@@ -43,6 +43,8 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = LISTED,
 ) -> None:
     """Print the attempts at a problem with their verdicts; without --problem, a line for each chain of turns."""
+    from cipo_eval.chains import attempts_of
+    from cipo_eval.protocols import PROTOCOLS
     from cipo_eval.records import State
     from cipo_eval.store import attempts_path, read_attempts, read_info
 
@@ -68,7 +70,7 @@ def show(
             if (problem is None or chain[0].problem == problem)
             and (sample is None or chain[0].sample == sample)
             and (state is None or any(a.verdicts[judged].state == state for a in chain))
-            and (step is None or step in _steps(chain, judged))
+            and (step is None or step in _steps(attempts_of(chain, PROTOCOLS[of]), judged))
         ]
     if problem is not None and problem not in known:
         raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, known)}")
@@ -108,9 +110,14 @@ def _steps(chain: Chain, mode: str) -> set[str]:
 
 
 def _line(protocol: str, chain: Chain, mode: str) -> str:
-    first = chain[0]
-    path = "→".join(_letters(chain, mode))
-    answers = " → ".join(_answer(attempt, mode) for attempt in chain)
+    from cipo_eval.chains import attempts_of
+    from cipo_eval.protocols import PROTOCOLS
+
+    first, judges = chain[0], PROTOCOLS[protocol].is_judgement
+    path = "→".join(
+        f"[{a.verdicts[mode].extracted or '?'}]" if judges(a.turn) else _letters((a,), mode) for a in chain
+    )
+    answers = " → ".join(_answer(attempt, mode) for attempt in attempts_of(chain, PROTOCOLS[protocol]))
     return f"{first.task} {printable(first.problem)} {protocol} sample {first.sample}: {path}  {answers}"
 
 
@@ -123,7 +130,9 @@ def _answer(attempt: Attempt, mode: str) -> str:
 
 
 def _in_full(protocol: str, chain: Chain, mode: str) -> str:
-    first = chain[0]
+    from cipo_eval.protocols import PROTOCOLS
+
+    first, judges = chain[0], PROTOCOLS[protocol].is_judgement
     lines = [f"═══ {first.task} {printable(first.problem)} · {protocol} · sample {first.sample} ═══"]
     for attempt in chain:
         verdict = attempt.verdicts[mode]
@@ -133,9 +142,11 @@ def _in_full(protocol: str, chain: Chain, mode: str) -> str:
         ]
         if attempt.finish_reason and attempt.finish_reason != "stop":
             says.append(f"ended by {attempt.finish_reason}")
-        lines += [f"─── turn {attempt.turn}: {', '.join(says)}", printable(attempt.text).rstrip("\n")]
+        what = " (judgement)" if judges(attempt.turn) else ""
+        lines += [f"─── turn {attempt.turn}{what}: {', '.join(says)}", printable(attempt.text).rstrip("\n")]
         if verdict.extracted is not None:
-            lines.append(f"─── answer: {printable(verdict.extracted)}")
+            name = "says that the attempt is" if what else "answer:"
+            lines.append(f"─── {name} {printable(verdict.extracted)}")
         lines += _failure(verdict.report.get("failure"))
     return "\n".join(lines) + "\n"
 

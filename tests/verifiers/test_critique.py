@@ -1,4 +1,4 @@
-"""Judgements: read as CriticBench reads them in paper mode, by what they say last in fixed mode; each labelled example."""
+"""Judgements: paper mode reads them as CriticBench does, fixed mode by what they say last; each labelled example."""
 
 from __future__ import annotations
 
