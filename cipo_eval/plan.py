@@ -33,6 +33,9 @@ class TaskPlan:
     """Programs may run where they cannot be confined."""
     revising: Revising = Revising()  # noqa: RUF009  it is frozen
     """What follows the first turn; by default nothing."""
+    available: Mapping[str, int] | None = None
+    """By problem, how many corrections of its attempts a file has: no attempt of a pool is corrected a second time that
+    the file does not. None: as often as there are samples."""
     harness: str | None = None
     """Version of the reference harness that ``paper`` mode follows; None: the verifier's choice for the task."""
 
@@ -92,12 +95,16 @@ class TaskPlan:
         """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
         more samples of the same pool only add keys."""
         items = self.revising.given(self.name, problem.id)
+        most = len(items) * self.samples
+        if self.available is not None:
+            most = max(len(items), min(most, self.available.get(problem.id, 0)))
         return [
             (AttemptKey(self.name, problem.id, protocol.name, sample * len(items) + number, 1), item)
             for protocol in self.revising.protocols
             if not protocol.own
             for sample in range(self.samples)
             for number, item in enumerate(items)
+            if sample * len(items) + number < most
         ]
 
     def wants(self, key: AttemptKey) -> bool:

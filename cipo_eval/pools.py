@@ -53,10 +53,10 @@ class Pool:
         places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
         return fingerprint([[*key, *(item.text for item in found)] for key, found in sorted(places.items())])
 
-    def samples(self, corrections: int) -> int:
-        """How often each attempt was corrected, if so many corrections are there of some problem's attempts."""
-        places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
-        return max(1, corrections // max(map(len, places.values())))
+    def samples(self, task: str, corrections: Mapping[str, int]) -> int:
+        """How often attempts were corrected at the most, if so many corrections are there by problem."""
+        each = [-(-count // len(items)) for p, count in corrections.items() if (items := self.of(task, p))]
+        return max(each, default=1)
 
     def of(self, task: str, problem: str) -> tuple[PoolItem, ...]:
         """The attempts at a problem."""

@@ -90,7 +90,8 @@ def score(
     revising = corrections(protocol, attempts_from, problems)
     turn = (revising.protocols[0].name, 2) if revising.protocols else (DIRECT, 1)
     source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched, turn=turn)
-    most = source.samples if revising.pool is None else revising.pool.samples(source.samples)
+    pool_of = revising.pool
+    most = source.samples if pool_of is None else pool_of.samples(problems.spec.name, source.counts)
     count, sampling = Decoding(samples=samples or most).resolve(None, {})
     plan = TaskPlan(
         problems=problems,
@@ -99,6 +100,7 @@ def score(
         limit=limit,
         scope=scope,
         revising=revising,
+        available=source.counts if pool_of else None,
         think=think.value,
         harness=harness and harness.value,
         allow_unsafe=allow_unsafe_code,

@@ -101,7 +101,12 @@ class ReplayEngine:
     @property
     def samples(self) -> int:
         """The largest number of completions of one problem."""
-        return max(len(found) for place, found in self._completions.items() if place[2:] == self._turn)
+        return max(self.counts.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By problem, how many completions it has of the turn that the file holds."""
+        return {place[1]: len(found) for place, found in self._completions.items() if place[2:] == self._turn}
 
     def describe(self) -> dict[str, Any]:
         return {"engine": self.name, "file": self.path.name, "fingerprint": self._digest.hexdigest()[:16]}
@@ -249,13 +254,12 @@ def _texts(row: Mapping[str, Any], where: str) -> list[str]:
 def _subject(row: Mapping[str, Any], where: str) -> str:
     """The solution that RealCritic's critique is of, as its prompt shows it."""
     messages = row.get("message")
-    prompts = (
-        [m.get("content") for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
-    )
-    _, found, solution = str(prompts[-1] if prompts else "").partition("## Student Solution\n")
-    if not found:
-        raise UsageError(f"{where} holds a critique, and not what it is of (column message)")
-    return solution
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user":
+            _, found, solution = str(message.get("content")).partition("## Student Solution\n")
+            if found:
+                return solution
+    raise UsageError(f"{where} holds a critique, and not what it is of (column message)")
 
 
 def _fenced(program: str) -> str:

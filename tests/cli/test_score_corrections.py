@@ -13,11 +13,8 @@ from commands import Commands, turns
 
 DATA = "criticbench_like/realcritic_math.jsonl"
 OUTPUTS = "model_outputs/self_correction/realcritic_o1-mini_math_{}.jsonl.gz"
-GRADED_WRONGLY = {
-    ("half", 1): {"245"},
-    ("half", 2): {"2", "245"},
-}
-"""Right answers that the reference's grader fails: it does not know ``\\ `` after a comma."""
+GRADED_WRONGLY = {"half": ({"245"}, {"2", "245"})}
+"""Right answers that the reference's grader fails, before and after: it does not know ``\\ `` after a comma."""
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -29,51 +26,87 @@ def labels(path: Path, column: str, ids: dict[str, str]) -> dict[str, bool]:
     return {ids[row["question"]]: row[column][0] for row in rows(path)}
 
 
-@pytest.mark.parametrize(
-    ("name", "attempts", "column", "mean"),
-    [("half", DATA, "previous_score", 85.8), ("self", OUTPUTS.format("cot"), "score", 91.8)],
-)
+def score(cipo: Commands, data: Path, path: Path, run: Path, *flags: Any) -> Any:
+    """``score --mode both`` and its figures."""
+    command = ("score", path, "--task", "realcritic_math", "--data-dir", data, "--mode", "both")
+    assert cipo(*command, "--quiet", "-o", run, *flags).code == 0
+    return json.loads((run / "results.json").read_text())["tasks"]["realcritic_math"]
+
+
+@pytest.mark.parametrize(("name", "mean"), [("half", 85.8), ("self", 91.8)])
 def test_labels_and_figures_of_realcritic(
-    cipo: Commands, real_data: Path, tmp_path: Path, name: str, attempts: str, column: str, mean: float
+    cipo: Commands, real_data: Path, tmp_path: Path, name: str, mean: float
 ) -> None:
-    """``half``: corrections of others' solutions, half of them right; ``self``: of its own. In paper mode every label
-    comes out, of what was corrected as of the correction."""
+    """``half``: corrections of the solutions that come with the data; ``self``: of its own, which stand in the prompts
+    of the same file. In paper mode every label comes out."""
     ids = {row["question"]: str(row["idx"]) for row in rows(real_data / DATA)}
-    path, given = real_data / OUTPUTS.format(name), real_data / attempts
-    command = (
-        "score",
-        path,
-        "--task",
-        "realcritic_math",
-        "--data-dir",
-        real_data,
-        "--attempts-from",
-        given,
-        "--quiet",
-    )
-    assert cipo(*command, "--mode", "both", "-o", tmp_path / "run").code == 0
-    found = turns(tmp_path / "run", "realcritic_math")
+    path, run = real_data / OUTPUTS.format(name), tmp_path / "run"
+    pool = ("--attempts-from", path) if name == "self" else ("--protocol", "given")
+    block = score(cipo, real_data, path, run, *pool)["protocols"]["given"]["paper"]
+    found = turns(run, "realcritic_math")
     assert len(found) == 2 * 268
-    wanted = {1: labels(given, column, ids), 2: labels(path, "score", ids)}
-    for turn, label in wanted.items():
-        verdicts = {problem: found[problem, "given", 0, turn]["verdicts"] for problem in label}
-        assert {problem: verdict["paper"]["correct"] for problem, verdict in verdicts.items()} == label
-        if (name, turn) in GRADED_WRONGLY:
-            differing = {p for p, verdict in verdicts.items() if verdict["fixed"]["correct"] != label[p]}
-            assert differing == GRADED_WRONGLY[name, turn]
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    block = results["tasks"]["realcritic_math"]["protocols"]["given"]["paper"]
+    before = {p: found[p, "given", 0, 1]["verdicts"] for p in ids.values()}
+    after = {p: found[p, "given", 0, 2]["verdicts"] for p in ids.values()}
+    label = labels(path, "score", ids)
+    assert {p: verdict["paper"]["correct"] for p, verdict in after.items()} == label
+    if name == "half":
+        labelled = labels(real_data / DATA, "previous_score", ids)
+        assert {p: verdict["paper"]["correct"] for p, verdict in before.items()} == labelled
+        assert {p: verdict["paper"]["report"]["label"] for p, verdict in before.items()} == labelled
+        for verdicts, of, wrongly in zip(
+            (before, after), (labelled, label), GRADED_WRONGLY[name], strict=True
+        ):
+            assert {p for p, verdict in verdicts.items() if verdict["fixed"]["correct"] != of[p]} == wrongly
     assert round(100 * block["by_turn"]["acc@t2"]["value"], 1) == mean
-    pairs = [(wanted[1][p], wanted[2][p]) for p in wanted[1]]
+    counts = {"half": (132, 2, 98, 36), "self": (211, 4, 35, 18)}
+    rr, rw, wr, ww = counts[name]
     matrix = block["steps"][0]["matrix"]
-    right, wrong = pairs.count((True, True)), pairs.count((False, True))
-    assert matrix["right"]["right"] == pytest.approx(right / sum(a for a, _ in pairs))
-    assert matrix["wrong"]["right"] == pytest.approx(wrong / sum(not a for a, _ in pairs))
+    assert matrix["right"] == pytest.approx({"right": rr / (rr + rw), "wrong": rw / (rr + rw)})
+    assert matrix["wrong"]["right"] == pytest.approx(wr / (wr + ww))
+
+
+def test_first_attempts_of_the_same_model(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
+    """They are others than those that it corrects in ``self``."""
+    ids = {row["question"]: str(row["idx"]) for row in rows(real_data / DATA)}
+    path = real_data / OUTPUTS.format("cot")
+    score(cipo, real_data, path, tmp_path / "run")
+    found = turns(tmp_path / "run", "realcritic_math")
+    verdicts = {p: found[p, "direct", 0, 1]["verdicts"]["paper"]["correct"] for p in ids.values()}
+    assert verdicts == labels(path, "score", ids)
+
+
+@pytest.mark.slow
+def test_debugbench_as_a_pool(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
+    """GPT-4's repairs of the programs that come with the data, by category; published verdicts are LeetCode's."""
+    path = real_data / "model_outputs" / "debugbench" / "gpt-4_debug_python3.jsonl.gz"
+    run = tmp_path / "run"
+    command = ("score", path, "--task", "debugbench", "--data-dir", real_data, "--protocol", "given")
+    found = cipo(*command, "--allow-unmatched", "--breakdown", "--limit", "250", "-o", run)
+    assert found.code == 0
+    block = json.loads((run / "results.json").read_text())["tasks"]["debugbench"]["protocols"]["given"][
+        "fixed"
+    ]
+    assert block["missing"] == 0
+    assert 250 <= block["chains"] <= 253  # a few rows are there twice
+    assert block["by_turn"]["acc@t1"]["value"] < 0.02  # they are faulty
+    assert 0.5 < block["steps"][0]["metrics"]["correction_rate"]["value"] < 0.8
+    for groups in block["breakdown"].values():
+        assert sum(group["chains"] for group in groups.values()) == block["chains"]
+    assert set(block["breakdown"]) == {"category", "level", "tests"}
+    assert "debugbench, given, by category" in found.out
 
 
 def test_what_corrects_nothing(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     path = real_data / OUTPUTS.format("half")
     command = ("score", path, "--task", "realcritic_math", "--data-dir", real_data, "--quiet")
-    found = cipo(*command, "--attempts-from", tmp_path / "none.jsonl")
+    for flags, message in (
+        (("--attempts-from", tmp_path / "none.jsonl"), "does not exist"),
+        (("--attempts-from", path, "--protocol", "direct"), "belongs together"),
+        (("--protocol", "self"), "direct) or corrections"),
+    ):
+        found = cipo(*command, *flags)
+        assert found.code == 2
+        assert message in found.err
+    found = cipo("score", path, "--task", "math500", "--data-dir", real_data, "--protocol", "given")
     assert found.code == 2
-    assert "does not exist" in found.err
+    assert "comes with no attempts" in found.err
