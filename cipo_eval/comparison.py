@@ -189,7 +189,10 @@ def _protocol_rows(
     if not protocol.only_wrong:  # else right attempts are not asked again
         figures["retention"] = ("retained", "right")
     if protocol.judges:
-        figures |= {"critique accuracy": ("hits", "all"), "critique F1": ("twice_found", "judged_and_wrong")}
+        figures |= {
+            "judgement accuracy": ("hits", "all"),
+            "judgement F1": ("twice_found", "judged_and_wrong"),
+        }
     names = list(dict.fromkeys(name for pair in figures.values() for name in pair))
     sums = [_sums(of_run, protocol, mode, turns, names) for of_run in attempts]
     problems = sorted(sums[0].keys() & sums[1].keys())
