@@ -36,12 +36,14 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
         _metric("correction\nrate %", rows, "correction_rate", rank=0),
         _metric("retention\n%", rows, "retention", rank=1),
         Column("lift\n[95 % CI]", aligned([_lift(block) for _, _, block in rows]), rank=2),
+        Column("same tokens:\npass, maj %", aligned([_same_tokens(block) for _, _, block in rows]), rank=3),
     ]
     console.print()
     print_table(console, columns, section=len(rows))
     console.print(
         Text(
-            "rates: of the step from turn 1 to 2; lift: revising a failed attempt against a fresh one",
+            "rates: of the step from turn 1 to 2; lift: revising a failed attempt against a fresh one; same tokens: "
+            "what so many first attempts (@) give that cost no more than a chain",
             style="dim",
         )
     )
@@ -136,6 +138,14 @@ def _metric(title: str, rows: list[tuple[str, str, Mapping[str, Any]]], name: st
     entries = [block["steps"][0]["metrics"][name] for _, _, block in rows]
     cells = [figure_cell(entry if entry["value"] is not None else None) for entry in entries]
     return Column(title, aligned(cells), rank=rank)
+
+
+def _same_tokens(block: Mapping[str, Any]) -> Text:
+    found = block["resampling"].get("equal_tokens")
+    if not found:
+        return Text(NONE)
+    shares = [found.get(f"{name}@{found['k']}") for name in ("pass", "maj")]
+    return Text(", ".join(f"{100 * entry['value']:.1f}" for entry in shares if entry) + f" @{found['k']}")
 
 
 def _lift(block: Mapping[str, Any]) -> Text:

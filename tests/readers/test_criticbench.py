@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Commands, turns
 
 from cipo_eval import tasks
 from cipo_eval.pools import own_pool
@@ -95,6 +96,29 @@ def test_verdicts_on_the_responses_are_the_labels(problems: tasks.ProblemSet) ->
         for problem in problems.problems:
             verdict = pool.verify("mixed", problem, problem.attempt or "", "stop", Mode.FIXED)
             assert verdict.correct is problem.attempt_right, (problem.metadata["source"], verdict)
+
+
+@pytest.mark.slow
+def test_a_run_of_it(
+    problems: tasks.ProblemSet, cipo: Commands, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Its protocol is critique, of the responses that come with it: nothing else need be said."""
+    command = ("run", "--model", tiny_checkpoint, "--tasks", "criticbench", "--data-dir", tmp_path / "data")
+    found = cipo(*command, "--max-tokens", "8", "--quiet", "-o", tmp_path / "run")
+    assert found.code == 0, found.err
+    rows = turns(tmp_path / "run", "criticbench")
+    assert {key[1:] for key in rows} == {("critique", 0, turn) for turn in (1, 2, 3)}
+    assert len(rows) == 3 * len(problems.problems)
+    for problem in problems.problems:
+        assert rows[problem.id, "critique", 0, 1]["text"] == problem.attempt
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    block = results["tasks"]["criticbench"]["protocols"]["critique"]["fixed"]
+    assert block["by_turn"]["acc@t1"]["value"] == 0.5
+    assert {name: group["chains"] for name, group in block["breakdown"]["subset"].items()} == {
+        "math": 16,
+        "code": 8,
+    }
+    assert results["sandbox"]  # its code runs
 
 
 def test_code_with_and_without_a_right_program(real_data: Path, tmp_path: Path, monkeypatch: Any) -> None:
