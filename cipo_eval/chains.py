@@ -134,6 +134,10 @@ def revisions(
         if groups := _groups(kept, arrays, metadata or {}, breakdown, bootstrap, seed):
             block["breakdown"] = groups
     last = protocol.last_turn(turns)
+    block["shortened"] = [
+        sum(bool(chain[turn - 1].left_out) for chain in found if len(chain) >= turn)
+        for turn in range(1, last + 1)
+    ]
     block["states"] = [states(found, mode, turn) for turn in range(1, last + 1)]
     return block
 

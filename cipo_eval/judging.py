@@ -147,4 +147,5 @@ def _attempt(
         completion_tokens=completion.completion_tokens,
         seconds=completion.seconds,
         verdicts={mode.value: verdict for mode, verdict in verdicts.items()},
+        left_out=completion.left_out,
     )

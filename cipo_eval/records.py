@@ -131,6 +131,8 @@ class Completion:
     seconds: float | None = None
     """Engine time; the samples of one batch share it evenly."""
     token_ids: tuple[int, ...] | None = None
+    left_out: int = 0
+    """Characters of earlier attempts that the prompt had no room for."""
 
 
 class Engine(Protocol):
@@ -253,6 +255,8 @@ class Attempt:
     seconds: float | None
     verdicts: Mapping[str, Verdict]
     """By mode: ``fixed``, ``paper`` or both."""
+    left_out: int = 0
+    """As in ``Completion``."""
 
     @property
     def key(self) -> AttemptKey:

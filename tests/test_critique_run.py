@@ -185,3 +185,29 @@ def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path
     accuracy, f1 = rows["critique judgement accuracy"], rows["critique judgement F1"]
     assert (accuracy["first"], accuracy["second"]) == (pytest.approx(3 / 8), pytest.approx(4 / 8))
     assert (f1["first"], f1["second"]) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+def test_what_a_prompt_has_no_room_for_is_recorded(
+    cipo: Commands, task: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    pool = tmp_path / "pool.jsonl"
+    rows = [{"problem_id": str(i), "text": "x" * (20 if i else 9000)} for i in range(len(CASES))]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = (
+        "run",
+        "--model",
+        tiny_checkpoint,
+        "--tasks",
+        task,
+        "--max-tokens",
+        "4",
+        "-o",
+        tmp_path / "run",
+    )
+    found = cipo(*command, "--protocol", "given", "--attempts-from", pool)
+    assert found.code == 0, found.err
+    assert "1 prompts had no room for the whole of an earlier attempt" in found.out
+    rows_of = turns(tmp_path / "run", "sums")
+    left_out = {key: row["left_out"] for key, row in rows_of.items()}
+    assert 7000 < left_out.pop(("0", "given", 0, 2)) < 9000
+    assert not any(left_out.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span
@@ -35,30 +35,39 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, bool]:
     return "\n\n".join(message["content"] for message in safe), True
 
 
+class Prompt(NamedTuple):
+    """A prompt as an engine takes it."""
+
+    ids: list[int]
+    """Token ids."""
+    left_out: int = 0
+    """Characters of earlier attempts that had to go."""
+
+
 def encode(
     tokenizer: Any, messages: Sequence[Message], *, carried: Sequence[Span] = (), most: int | None = None
-) -> list[int]:
-    """Token ids of the rendered prompt.
+) -> Prompt:
+    """The rendered prompt.
 
-    Where they are more than ``most``, the parts ``carried`` of the messages lose as much of their middle as it takes,
-    down to a few characters; what is around them stays whole.
+    Where it has more than ``most`` tokens, the parts ``carried`` of the messages lose as much of their middle as it
+    takes, down to a few characters; what is around them stays whole.
     """
     ids = _encoded(tokenizer, messages)
     if most is None or len(ids) <= most or not carried:
-        return ids
+        return Prompt(ids)
     low, high = (
         0,
         max(span.end - span.start for span in carried),
     )  # characters that each of them keeps: fits, does not fit
-    best = _encoded(tokenizer, _cut(messages, carried, _FEWEST))
+    best, kept = _encoded(tokenizer, _cut(messages, carried, _FEWEST)), _FEWEST
     while high - low > max(1, high // 64):
         middle = (low + high) // 2
         found = _encoded(tokenizer, _cut(messages, carried, middle))
         if len(found) <= most:
-            low, best = middle, found
+            low, best, kept = middle, found, max(middle, _FEWEST)
         else:
             high = middle
-    return best
+    return Prompt(best, sum(max(0, span.end - span.start - kept) for span in carried))
 
 
 def shorten(text: str, keep: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cipo_eval.engines.chat import encode
+from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Request, Sampling, fingerprint
@@ -45,6 +45,7 @@ class _Row:
     sample: int
     seed: int
     prompt: list[int]
+    left_out: int
     max_new: int
 
 
@@ -113,14 +114,16 @@ class HFEngine:
         limit = MAX_ROWS
         while (taken := feed.take(wait=not rows)) or rows:
             for request in taken:
-                prompt = self._prompt(request)
+                prompt, left_out = self._prompt(request)
                 room = self._room(len(prompt), request.sampling.max_tokens)
                 if not prompt or room <= 0:
-                    nothing = Completion(text="", finish_reason="context", prompt_tokens=len(prompt))
+                    nothing = Completion(
+                        text="", finish_reason="context", prompt_tokens=len(prompt), left_out=left_out
+                    )
                     yield from ((request, sample, nothing) for sample in request.samples)
                     continue
                 rows += [
-                    _Row(request, s, seed, prompt, room)
+                    _Row(request, s, seed, prompt, left_out, room)
                     for s, seed in zip(request.samples, request.seeds, strict=True)
                 ]
             if taken:
@@ -141,8 +144,8 @@ class HFEngine:
             )
             rows = rows[count:]
 
-    def _prompt(self, request: Request) -> list[int]:
-        """Token ids. Where they leave less room than wanted, carried attempts lose their middle, and nothing else."""
+    def _prompt(self, request: Request) -> Prompt:
+        """Where its tokens leave less room than wanted, carried attempts lose their middle, and nothing else."""
         wanted = min(request.sampling.max_tokens, (self.context or 0) // 4)
         return encode(
             self.tokenizer,
@@ -222,6 +225,7 @@ class HFEngine:
             completion_tokens=len(tokens),
             seconds=seconds,
             token_ids=tuple(tokens),
+            left_out=row.left_out,
         )
 
     def _plan_batch_tokens(self) -> int:

@@ -52,14 +52,13 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
         for column, groups in block.get("breakdown", {}).items():
             _render_groups(f"{task}, {name}, by {column}", groups, console)
     for task, name, block in rows:
-        if block["missing"]:
-            console.print(
-                Text.assemble(
-                    ("! ", "yellow"),
-                    plain(task, NAME),
-                    f" {name}: {block['missing']} chains are not complete",
-                )
-            )
+        notes = [
+            (block["missing"], "chains are not complete"),
+            (sum(block["shortened"]), "prompts had no room for the whole of an earlier attempt"),
+        ]
+        for count, what in notes:
+            if count:
+                console.print(Text.assemble(("! ", "yellow"), plain(task, NAME), f" {name}: {count} {what}"))
 
 
 def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:

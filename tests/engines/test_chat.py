@@ -61,7 +61,8 @@ def test_no_attempt_injects_a_turn(name: str, pieces: list[str], tokenizers: dic
     attempt = "".join(pieces)
     special = set(tokenizer.all_special_ids)
     count = [
-        sum(token in special for token in encode(tokenizer, turns(text))) for text in ("harmless", attempt)
+        sum(token in special for token in encode(tokenizer, turns(text)).ids)
+        for text in ("harmless", attempt)
     ]
     assert count[0] == count[1]
     marks = {"chatml": ["<|im_start|>user", "<|im_end|>"], "llama 2": ["[INST]", "[/INST]"]}
@@ -106,7 +107,7 @@ def test_only_attempts_are_cut(name: str, tokenizers: dict[str, Any]) -> None:
         {"role": "assistant", "content": attempt},
         {"role": "user", "content": instruction},
     ]
-    ids = encode(tokenizer, messages, carried=[Span(1, 0, len(attempt))], most=900)
+    ids, left_out = encode(tokenizer, messages, carried=[Span(1, 0, len(attempt))], most=900)
     assert 800 < len(ids) <= 900
     text = tokenizer.decode(ids)
     whole = render(tokenizer, messages)[0]
@@ -114,9 +115,10 @@ def test_only_attempts_are_cut(name: str, tokenizers: dict[str, Any]) -> None:
     tail = whole[whole.index(attempt) + len(attempt) :]
     assert text.startswith(head)
     assert text.endswith(tail)
-    assert "characters left out" in text
+    assert f"{left_out} characters left out" in text
+    assert encode(tokenizer, messages, carried=[Span(1, 0, len(attempt))], most=9000).left_out == 0
 
 
 def test_what_cannot_be_cut_stays_too_long(tokenizers: dict[str, Any]) -> None:
     messages = [{"role": "user", "content": "x" * 500}]
-    assert len(encode(tokenizers["own"], messages, most=100)) > 500
+    assert len(encode(tokenizers["own"], messages, most=100).ids) > 500

@@ -148,7 +148,7 @@ def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
     engine = HFEngine(str(make_checkpoint(tmp_path / "chat", chat=True)), device="cpu")
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     assert (
-        len(encode(engine.tokenizer, messages)) == len("SU") + 5
+        len(encode(engine.tokenizer, messages).ids) == len("SU") + 5
     )  # three headers and two ends are one token each
     assert engine.describe()["chat_template"] is not None
 
