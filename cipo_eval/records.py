@@ -131,6 +131,8 @@ class Completion:
     seconds: float | None = None
     """Engine time; the samples of one batch share it evenly."""
     token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    """Of the tokens, in the model's own distribution (temperature 1, no filter)."""
     left_out: int = 0
     """Characters of earlier attempts that the prompt had no room for."""
 

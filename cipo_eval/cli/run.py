@@ -98,7 +98,9 @@ def run(
     batch_tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Tokens of one batch (default: from free memory).", rich_help_panel=o.ENGINE
+            min=1,
+            help="Tokens of all samples under way (default: from free memory).",
+            rich_help_panel=o.ENGINE,
         ),
     ] = None,
     trust_remote_code: Annotated[

@@ -1,31 +1,29 @@
 """The ``hf`` engine: any Hugging Face causal LM checkpoint through ``transformers``, on the CPU or one GPU.
 
-Batches are planned by tokens (prompt plus room for the completion), longest prompts first, so that memory runs out at
-the start if ever; then the batch halves and the run goes on. Each sample draws from a random stream of its own seed, so
-it does not depend on what shares its batch (beyond floating-point effects of padding).
+Loads the checkpoint and speaks texts; tokens are the business of ``core`` (or of ``plain``, for models whose attention
+the core does not know).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request, Sampling, fingerprint
+from cipo_eval.records import Completion, Request, fingerprint
 
 if TYPE_CHECKING:
     import torch
 
+    from cipo_eval.engines.core import Ask, Sample
+
 CPU_CACHE_BYTES = 1 << 30
-"""Keys and values of one batch on a CPU."""
+"""Keys and values of all samples under way on a CPU."""
 FEWEST_BATCH_TOKENS = 16_384
-"""Planned at the least, whatever the memory says: running out of it halves the batch."""
-MAX_ROWS = 512
+"""Planned at the least, whatever the memory says: running out of it halves the number of samples under way."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -37,20 +35,8 @@ TOKENIZER_FILES = (
 """A checkpoint with none of these has no tokenizer; transformers would not say so."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One sample to generate."""
-
-    request: Request
-    sample: int
-    seed: int
-    prompt: list[int]
-    left_out: int
-    max_new: int
-
-
 class HFEngine:
-    """Generates with ``model.generate``.
+    """Generates with the model of a checkpoint.
 
     Raises ``UsageError``/``MissingError`` for a model that is not there, has no tokenizer or does not load.
     """
@@ -70,6 +56,8 @@ class HFEngine:
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
+        from cipo_eval.engines import core, plain
+
         self.model_name = model
         self.revision = revision
         self.device = torch.device(
@@ -88,6 +76,11 @@ class HFEngine:
         )
         self.context = _context_length(self.model.config)
         self.batch_tokens = batch_tokens or self._plan_batch_tokens()
+        self.core: core.Core | plain.Plain
+        if core.supported(self.model):
+            self.core = core.Core(self.model, ends=self.end_ids, tokens=self.batch_tokens)
+        else:
+            self.core = plain.Plain(self.model, ends=self.end_ids, pad=self.pad_id, tokens=self.batch_tokens)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -99,6 +92,7 @@ class HFEngine:
             "chat_template": fingerprint(self.tokenizer.chat_template)
             if self.tokenizer.chat_template
             else None,
+            "generation": "core" if type(self.core).__name__ == "Core" else "model.generate",
         }
 
     def close(self) -> None:
@@ -110,39 +104,31 @@ class HFEngine:
 
     def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
         feed = as_feed(requests)
-        rows: list[_Row] = []
-        limit = MAX_ROWS
-        while (taken := feed.take(wait=not rows)) or rows:
-            for request in taken:
-                prompt, left_out = self._prompt(request)
-                room = self._room(len(prompt), request.sampling.max_tokens)
-                if not prompt or room <= 0:
-                    nothing = Completion(
-                        text="", finish_reason="context", prompt_tokens=len(prompt), left_out=left_out
-                    )
-                    yield from ((request, sample, nothing) for sample in request.samples)
-                    continue
-                rows += [
-                    _Row(request, s, seed, prompt, left_out, room)
-                    for s, seed in zip(request.samples, request.seeds, strict=True)
-                ]
-            if taken:
-                rows.sort(key=lambda row: (repr(row.request.sampling), -row.max_new, -len(row.prompt)))
-            if not rows:
-                continue
-            count = self._batch_size(rows, limit)
-            try:
-                completions = self._generate_batch(rows[:count])
-            except RuntimeError as error:
-                if not _out_of_memory(error) or count == 1:
-                    raise _explained(error) from error
-                limit = count // 2
-                self._free_memory()
-                continue
-            yield from (
-                (row.request, row.sample, c) for row, c in zip(rows[:count], completions, strict=True)
-            )
-            rows = rows[count:]
+
+        def take(wait: bool) -> list[Ask]:
+            return [self._ask(request) for request in feed.take(wait=wait)]
+
+        try:
+            for sample in self.core.run(take):
+                request, _ = sample.ask.tag
+                yield request, request.samples[sample.number], self._completion(sample)
+        except RuntimeError as error:
+            raise _explained(error) from error
+
+    def _ask(self, request: Request) -> Ask:
+        from cipo_eval.engines.core import Ask
+
+        prompt, left_out = self._prompt(request)
+        stop = request.sampling.stop
+        return Ask(
+            prompt=prompt,
+            seeds=request.seeds,
+            sampling=request.sampling,
+            max_new=self._room(len(prompt), request.sampling.max_tokens) if prompt else 0,
+            cut=_Stops(self.tokenizer, stop) if stop else None,
+            first=request.turn > 1,
+            tag=(request, left_out),
+        )
 
     def _prompt(self, request: Request) -> Prompt:
         """Where its tokens leave less room than wanted, carried attempts lose their middle, and nothing else."""
@@ -155,77 +141,27 @@ class HFEngine:
         )
 
     def _room(self, prompt_tokens: int, max_tokens: int) -> int:
-        """New tokens that fit. Where the context is the limit: a multiple of 64, so that rows can share batches."""
-        left = self.context - prompt_tokens if self.context else max_tokens
-        if left >= max_tokens:
-            return max_tokens
-        return left // 64 * 64 if left >= 64 else left
+        """New tokens that fit."""
+        return min(max_tokens, self.context - prompt_tokens) if self.context else max_tokens
 
-    def _batch_size(self, rows: Sequence[_Row], limit: int) -> int:
-        """Rows from the front that share sampling parameters and room, within the token budget; at least one."""
-        first = rows[0]
-        width = len(first.prompt) + first.max_new
-        most = max(1, min(limit, self.batch_tokens // width))
-        count = 1
-        while (
-            count < min(most, len(rows))
-            and rows[count].request.sampling == first.request.sampling
-            and rows[count].max_new == first.max_new
-        ):
-            count += 1
-        return count
-
-    def _generate_batch(self, rows: Sequence[_Row]) -> list[Completion]:
-        import torch
-        from transformers.generation.configuration_utils import GenerationConfig
-
-        started = time.perf_counter()
-        sampling, max_new = rows[0].request.sampling, rows[0].max_new
-        width = max(len(row.prompt) for row in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):  # left padding: every prompt ends where its completion begins
-            ids[i, width - len(row.prompt) :] = torch.tensor(row.prompt)
-            mask[i, width - len(row.prompt) :] = 1
-        with torch.inference_mode():
-            output = self.model.generate(
-                ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                generation_config=GenerationConfig(  # type: ignore[no-untyped-call]  # as above
-                    max_new_tokens=max_new, do_sample=False, use_cache=True
-                ),
-                logits_processor=seeded_sampling(
-                    sampling, [row.seed for row in rows], width, max_new, self.device
-                ),
-                **(
-                    {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
-                    if sampling.stop
-                    else {}
-                ),
+    def _completion(self, sample: Sample) -> Completion:
+        _, left_out = sample.ask.tag
+        if sample.ask.max_new <= 0:
+            return Completion(
+                text="", finish_reason="context", prompt_tokens=len(sample.ask.prompt), left_out=left_out
             )
-        generated = output[:, width:].tolist()
-        seconds = (time.perf_counter() - started) / len(rows)
-        return [self._completion(row, tokens, seconds) for row, tokens in zip(rows, generated, strict=True)]
-
-    def _completion(self, row: _Row, tokens: list[int], seconds: float) -> Completion:
-        """Cuts a row of the batch at its end token or stop string."""
-        end = next((i for i, token in enumerate(tokens) if token in self.end_ids), None)
-        if end is not None:
-            tokens = tokens[: end + 1]
-        reason = "stop" if end is not None else "length"
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        cut = min((at for s in row.request.sampling.stop if (at := text.find(s)) >= 0), default=None)
-        if cut is not None:
-            text, reason = text[:cut], "stop"
-            tokens = tokens[: _tokens_covering(self.tokenizer, tokens, cut)]
+        text: str | None = sample.note  # what a stop string left
+        if text is None:
+            text = self.tokenizer.decode(sample.tokens, skip_special_tokens=True)
         return Completion(
             text=text,
-            finish_reason=reason,
-            prompt_tokens=len(row.prompt),
-            completion_tokens=len(tokens),
-            seconds=seconds,
-            token_ids=tuple(tokens),
-            left_out=row.left_out,
+            finish_reason=sample.reason,
+            prompt_tokens=len(sample.ask.prompt),
+            completion_tokens=len(sample.tokens),
+            seconds=sample.seconds,
+            token_ids=sample.tokens,
+            logprobs=sample.logprobs,
+            left_out=left_out,
         )
 
     def _plan_batch_tokens(self) -> int:
@@ -244,58 +180,26 @@ class HFEngine:
             room = int(0.6 * torch.cuda.mem_get_info(self.device)[0])
         return max(FEWEST_BATCH_TOKENS, int(room // per_token))
 
-    def _free_memory(self) -> None:
-        import gc
 
-        import torch
+class _Stops:
+    """Where a sample is to end for its stop strings."""
 
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer, self._stops = tokenizer, stops
+        # the end of a text that may hold the whole of one that has just been completed: a token has a character or
+        # more, or is a part of one (at most four)
+        self._tail = 4 * max(map(len, stops)) + 8
 
-
-def seeded_sampling(
-    sampling: Sampling, seeds: Sequence[int], width: int, max_new: int, device: torch.device
-) -> Any:
-    """Logits processors that turn greedy decoding into sampling with one random stream per row.
-
-    Temperature and top-k/top-p/min-p filters are those of transformers. The last processor draws by inversion: row i
-    at step t takes the token at which the cumulative probability passes u[i, t], the t-th number of the row's stream
-    (Philox, keyed by the row's seed), and leaves only that token possible. At temperature 0 there is none of this.
-    """
-    import numpy as np
-    import torch
-    from transformers.generation import logits_process as lp
-
-    processors = lp.LogitsProcessorList()
-    if sampling.temperature == 0:
-        return processors
-    uniforms = torch.from_numpy(
-        np.stack([np.random.Generator(np.random.Philox(key=seed)).random(max_new) for seed in seeds]),
-    ).to(device)
-
-    class Draw(lp.LogitsProcessor):
-        """Inverse-CDF sampling of one token per row from that row's stream."""
-
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            cumulative = torch.softmax(scores.float(), dim=-1).cumsum(
-                dim=-1, dtype=torch.float64
-            )  # (rows, vocab)
-            step = input_ids.shape[1] - width
-            threshold = uniforms[:, step : step + 1] * cumulative[:, -1:]
-            token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=scores.shape[-1] - 1)
-            return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
-
-    if sampling.temperature != 1:
-        processors.append(lp.TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k > 0:
-        processors.append(lp.TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        processors.append(lp.TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p > 0:
-        processors.append(lp.MinPLogitsWarper(sampling.min_p))
-    processors.append(Draw())
-    return processors
+    def __call__(self, tokens: Sequence[int]) -> tuple[int, str] | None:
+        """How many tokens stay, and the text before the first stop string; None while there is none."""
+        tail = self._tokenizer.decode(tokens[-self._tail :], skip_special_tokens=True)
+        if not any(stop in tail for stop in self._stops):
+            return None
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        cut = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
+        if cut is None:
+            return None
+        return _tokens_covering(self._tokenizer, tokens, text[:cut]), text[:cut]
 
 
 def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
@@ -374,26 +278,22 @@ def _context_length(config: Any) -> int | None:
     return int(value) if value else None
 
 
-def _tokens_covering(tokenizer: Any, tokens: list[int], characters: int) -> int:
-    """The smallest number of leading tokens whose text has at least ``characters`` characters."""
+def _tokens_covering(tokenizer: Any, tokens: Sequence[int], text: str) -> int:
+    """The smallest number of leading tokens whose text begins with this one: half a character does not."""
     low, high = 0, len(tokens)
     while low < high:
         middle = (low + high) // 2
-        if len(tokenizer.decode(tokens[:middle], skip_special_tokens=True)) >= characters:
+        if tokenizer.decode(tokens[:middle], skip_special_tokens=True).startswith(text):
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def _explained(error: RuntimeError) -> Exception:
-    if _out_of_memory(error):
+    from cipo_eval.engines.core import out_of_memory
+
+    if out_of_memory(error):
         return MissingError(
             "out of memory even with one sample at a time: lower --max-tokens or use a smaller dtype"
         )

@@ -6,12 +6,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tiny import make_checkpoint
 
 from cipo_eval.engines.chat import encode
-from cipo_eval.engines.hf import HFEngine, model_fingerprint, seeded_sampling
+from cipo_eval.engines.hf import HFEngine, _Stops, model_fingerprint
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Problem, Request, Sampling
 
@@ -65,34 +64,13 @@ def test_small_batches_give_what_one_large_batch_gives(checkpoint: Path, engine:
     assert {key: c.token_ids for key, c in whole.items()} == {key: c.token_ids for key, c in parts.items()}
 
 
-def test_out_of_memory_halves_the_batch_and_loses_nothing(
-    engine: HFEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    requests = [request(f"prompt {i}", (i,)) for i in range(8)]
-    expected = outputs(engine, *requests)
-    generate, sizes = engine.model.generate, []
-
-    def limited(ids: torch.Tensor, **arguments: object) -> torch.Tensor:
-        sizes.append(len(ids))
-        if len(ids) > 2:
-            raise torch.OutOfMemoryError("more than two rows")
-        return generate(ids, **arguments)
-
-    monkeypatch.setattr(engine.model, "generate", limited)
-    found = outputs(engine, *requests)
-    assert sizes[:3] == [8, 4, 2]
-    assert {key: c.token_ids for key, c in found.items()} == {key: c.token_ids for key, c in expected.items()}
-
-
 def test_out_of_memory_with_one_sample_is_an_error(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     def never(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("none at all")
 
-    monkeypatch.setattr(engine.model, "generate", never)
+    monkeypatch.setattr(engine.model, "forward", never)
     with pytest.raises(MissingError, match="--max-tokens"):
         outputs(engine, request("a", (1,)))
 
@@ -106,24 +84,6 @@ def test_greedy_is_transformers_own_greedy(engine: HFEngine) -> None:
     assert list(completion.token_ids or ()) == reference
 
 
-def test_draws_follow_the_models_distribution() -> None:
-    """10,000 rows with the same logits: frequencies agree with softmax within five standard errors, top-p cuts."""
-    import torch
-
-    rows, logits = 10_000, torch.tensor([2.0, 1.0, 0.0, -1.0, -8.0])
-    for top_p in (1.0, 0.9):
-        sampling = replace(SAMPLED, top_p=top_p)
-        processors = seeded_sampling(sampling, list(range(rows)), 1, 1, torch.device("cpu"))
-        chosen = processors(torch.zeros(rows, 1, dtype=torch.long), logits.repeat(rows, 1)).argmax(-1)
-        expected = torch.softmax(logits, -1).double().numpy()
-        if top_p < 1:
-            expected[3:] = 0  # 0.64 + 0.24 is below 0.9, the third makes 0.97
-            expected /= expected.sum()
-        frequency = np.bincount(chosen.numpy(), minlength=5) / rows
-        error = np.sqrt(expected * (1 - expected) / rows)
-        assert (np.abs(frequency - expected) <= 5 * error + 1e-12).all(), (top_p, frequency, expected)
-
-
 def test_stop_strings_cut_text_and_tokens(engine: HFEngine) -> None:
     free = outputs(engine, request("abc", (3,)))["abc", 3]
     stop = free.text[5:7]
@@ -134,6 +94,38 @@ def test_stop_strings_cut_text_and_tokens(engine: HFEngine) -> None:
     assert cut.completion_tokens is not None
     assert free.completion_tokens is not None
     assert cut.completion_tokens <= free.completion_tokens
+    assert cut.logprobs == free.logprobs[: cut.completion_tokens]  # type: ignore[index]
+
+
+def test_stop_strings_within_characters_of_several_bytes(engine: HFEngine) -> None:
+    """The tiny model's tokens are bytes: a stop string is complete when its last byte is there."""
+    text = "aé€𝄞 the end"
+    tokens = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(tokens) == len(text.encode())
+    for stop in ("é", "€", "𝄞", "𝄞 the", "a"):
+        cut = _Stops(engine.tokenizer, ("never", stop))
+        found = next((at, end) for at in range(1, len(tokens) + 1) if (end := cut(tokens[:at])))
+        assert found[0] == len(text[: text.index(stop) + len(stop)].encode())
+        assert found[1] == (len(text[: text.index(stop)].encode()), text[: text.index(stop)])
+
+
+def test_models_of_other_families_are_generated_with_too(tmp_path: Path, checkpoint: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": len(tokenizer), "n_positions": 256}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt2", eos_token_id=1, bos_token_id=None, initializer_range=0.3, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    other = HFEngine(str(tmp_path / "gpt2"), device="cpu")
+    assert other.describe()["generation"] == "model.generate"
+    free = outputs(other, request("abc", (3, 4)), request("a longer one", (3,)))
+    assert free["abc", 3].token_ids == outputs(other, request("abc", (3,)))["abc", 3].token_ids
+    stop = free["abc", 3].text[5:7]
+    cut = outputs(other, request("abc", (3,), replace(SAMPLED, stop=(stop,))))["abc", 3]
+    assert cut.text == free["abc", 3].text[: free["abc", 3].text.index(stop)]
 
 
 def test_the_context_limits_tokens_and_says_so(engine: HFEngine) -> None:
@@ -151,6 +143,7 @@ def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
         len(encode(engine.tokenizer, messages).ids) == len("SU") + 5
     )  # three headers and two ends are one token each
     assert engine.describe()["chat_template"] is not None
+    assert engine.describe()["generation"] == "core"
 
 
 def test_a_template_that_takes_no_system_message_is_a_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,501 @@
+"""The generation core: token ids in, samples with their log-probabilities out. Evaluation and training share it.
+
+Read it top-down: what is asked and given, the cache of slots, the prompts that are kept, the loop. Each sample that is
+under way has a slot of the cache; when it ends, the next one takes its place. A prompt goes through the model once,
+however many samples it gets; prompts that continue a kept one (the next turn of a conversation) only with what is new.
+
+A sample depends on (model, prompt, sampling, seed) and on nothing that shares its batch, except for rounding: sums of
+another shape round otherwise, which can turn a draw, or a greedy choice between equal scores.
+
+Left out on purpose: beams, penalties, CUDA graphs, paged memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import DynamicCache
+
+from cipo_eval.engines.draw import Stream, draw
+from cipo_eval.engines.slots import Slots, layers_of
+from cipo_eval.records import Sampling
+
+FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
+"""``model_type`` of models whose attention is known here, each tested against a loop without a cache."""
+MAX_ROWS = 256
+PREFILL_TOKENS = 2048
+"""Tokens of prompts, padding included, that go through the model at once."""
+STEP = 64
+"""Lengths of cache and attention are multiples of it."""
+FEWEST_SHARED = 16
+"""Tokens that a prompt must share with a kept one at the least for that one to be used."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Ask:
+    """A prompt, and the samples that are wanted of it."""
+
+    prompt: Sequence[int]
+    """Token ids, at least one."""
+    seeds: Sequence[int]
+    """One per sample."""
+    sampling: Sampling
+    """Of its fields the decoding ones; ``stop`` is the caller's (``cut``)."""
+    max_new: int
+    """Most new tokens; below 1: its samples are empty ones that ended by ``length``."""
+    cut: Callable[[Sequence[int]], tuple[int, Any] | None] | None = None
+    """Called with a sample's tokens after each one: where it is to end, how many of them stay, and the caller's note on
+    that; None: it goes on."""
+    first: bool = False
+    """Before others that wait: it follows from what was done, and its beginning may still be there."""
+    tag: Any = None
+    """The caller's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A finished sample."""
+
+    ask: Ask
+    number: int
+    """Position of its seed in ``ask.seeds``."""
+    tokens: tuple[int, ...]
+    """The end token included."""
+    logprobs: tuple[float, ...]
+    """Natural logarithms of the tokens' probabilities in the model's own distribution (temperature 1, no filter)."""
+    reason: str
+    """``stop`` or ``length``."""
+    seconds: float
+    """Of the time that the model took; what ran together shares it evenly."""
+    note: Any = None
+    """Of ``ask.cut``."""
+
+
+@dataclass(slots=True, eq=False)
+class _Prefix:
+    """Tokens whose keys and values are kept in a slot of the bench."""
+
+    tokens: list[int]
+    logits: torch.Tensor | None = None
+    """After the last token, shape (vocab,)."""
+    pinned: int = 0
+    """Asks that still have samples to begin from it."""
+    seconds: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    ask: Ask
+    numbers: list[int]
+    """Samples that have not begun."""
+    slot: int | None = None
+    """Of the bench, once its prompt went through the model."""
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A sample under way. Row i is in slot i."""
+
+    ask: Ask
+    number: int
+    stream: Stream
+    length: int
+    """Tokens in the slot."""
+    seconds: float
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class Core:
+    """Generates with a decoder-only Hugging Face model. One call of ``run`` at a time."""
+
+    def __init__(self, model: Any, *, ends: Iterable[int], tokens: int, rows: int = MAX_ROWS) -> None:
+        """``ends``: ids of end tokens. ``tokens``: of all slots together, so their number depends on the longest
+        sample that is asked for. Raises ``ValueError`` for a model of another family."""
+        if not supported(model):
+            raise ValueError(f"attention of {model.config.model_type} models is not known here")
+        self.model, self._ends = model, frozenset(ends)
+        self._tokens, self._most_rows = tokens, rows
+        parameters = inspect.signature(model.forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        config = model.config.get_text_config()
+        types = set(getattr(config, "layer_types", None) or ())
+        slides = not types or "sliding_attention" in types
+        self._window = getattr(config, "sliding_window", None) if slides else None
+        self._types = types if len(types) > 1 else set()
+        self._slots: Slots | None = None
+        self._rows: list[_Row] = []
+        self._bench: dict[int, _Prefix] = {}
+        """By slot, the one that was used last at the end."""
+        self._queue: list[_Waiting] = []
+        self.width = 0
+        """Samples that can be under way at once."""
+        self.prefilled = 0
+        """Tokens of prompts that went through the model, padding included."""
+
+    def update_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
+        self.model.load_state_dict(state)
+        self._forget()
+
+    @torch.inference_mode()
+    def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
+        """Samples as they finish. ``take(wait)`` gives what has come since the last call, with ``wait`` not before
+        there is something, and nothing at the end.
+
+        Raises ``torch.OutOfMemoryError`` where not even one sample fits.
+        """
+        self._forget()
+        while True:
+            new = list(take(not self._queue and not self._rows))
+            if not new and not self._queue and not self._rows:
+                return
+            yield from (empty for ask in new if ask.max_new <= 0 for empty in _empty(ask))
+            # the longest begin first, so that not one of them is left alone at the end
+            waiting = [_Waiting(a, list(range(len(a.seeds)))) for a in sorted(new, key=lambda a: -a.max_new)]
+            self._queue[:0] = [w for w in waiting if w.ask.first and w.ask.max_new > 0]
+            self._queue += [w for w in waiting if not w.ask.first and w.ask.max_new > 0]
+            try:
+                yield from self._admit()
+                if self._rows:
+                    yield from self._step()
+            except RuntimeError as error:
+                self._retreat(error)
+
+    # --- the queue -------------------------------------------------------------------------------------------
+
+    def _admit(self) -> Iterator[Sample]:
+        """Begins samples while there is room."""
+        while self._queue and self._fits(self._queue[0].ask) and len(self._rows) < self.width:
+            waiting = self._queue[0]
+            if waiting.slot is None:
+                self._prefill()
+            if waiting.slot is None:
+                return  # no place for its prompt before samples of others have begun
+            prefix = self._bench[waiting.slot]
+            yield from self._begin(waiting, prefix, waiting.slot)
+            if not waiting.numbers:
+                prefix.pinned -= 1
+                self._queue.pop(0)
+
+    def _begin(self, waiting: _Waiting, prefix: _Prefix, slot: int) -> Iterator[Sample]:
+        """The first tokens of as many samples as there is room for; those that go on get slots."""
+        assert prefix.logits is not None and self._slots is not None  # noqa: PT018  for the type checker
+        ask, length, at = waiting.ask, len(prefix.tokens), len(self._rows)
+        numbers = waiting.numbers[: self.width - at]
+        share = prefix.seconds / len(ask.seeds)
+        rows = [_Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
+        ended = self._extend(rows, prefix.logits.expand(len(rows), -1))
+        going = [row for row in rows if id(row) not in ended]
+        self._slots.copy(slot, range(at, at + len(going)), length)
+        self._rows += going
+        del waiting.numbers[: len(rows)]
+        yield from ended.values()
+
+    def _fits(self, ask: Ask) -> bool:
+        """Whether slots are long enough for it; makes them longer, if those under way still have theirs then."""
+        needed = len(ask.prompt) + ask.max_new
+        if self._slots is not None and needed <= self._slots.length:
+            return True
+        longest = max(len(w.ask.prompt) + w.ask.max_new for w in self._queue)
+        if self._slots is not None and self._rows:  # turns grow: room for the next one as well
+            longest = max(longest, self._slots.length * 3 // 2)
+        lengths = [-(-length // STEP) * STEP for length in (longest, needed)]
+        length = next((at for at in lengths if self._width_at(at) >= len(self._rows)), None)
+        if length is None:
+            return False
+        self._resize(length)
+        return True
+
+    def _width_at(self, length: int) -> int:
+        return max(1, min(self._most_rows, int(self._tokens / length / 1.25)))  # with the bench
+
+    def _resize(self, length: int) -> None:
+        """Slots of this length, as many as there are tokens for. What is kept of prompts stays as far as it fits."""
+        self.width = self._width_at(length)
+        if self._slots is None:
+            probe = DynamicCache()
+            self._forward(torch.zeros(1, 1, dtype=torch.long, device=self.model.device), probe)
+            self._slots = Slots(layers_of(probe), self.width + self._benches, length)
+            return
+        pinned = [slot for slot, prefix in self._bench.items() if prefix.pinned]
+        others = [slot for slot, prefix in self._bench.items() if not prefix.pinned]
+        benches = max(self._benches, len(pinned))
+        kept = [*others, *pinned][-benches:]
+        places = {slot: self.width + i for i, slot in enumerate(kept)}
+        self._slots.resize({**{i: i for i in range(len(self._rows))}, **places}, self.width + benches, length)
+        self._bench = {places[slot]: self._bench[slot] for slot in kept}
+        for waiting in self._queue:
+            waiting.slot = places.get(waiting.slot) if waiting.slot is not None else None
+
+    @property
+    def _benches(self) -> int:
+        return max(8, self.width // 4)
+
+    def _retreat(self, error: RuntimeError) -> None:
+        """Out of memory: everything under way begins anew with half as many slots; seeds make it what it was."""
+        if not out_of_memory(error) or self.width <= 1:
+            raise error
+        self._most_rows = self.width // 2
+        again: dict[int, _Waiting] = {}
+        for row in self._rows:
+            again.setdefault(id(row.ask), _Waiting(row.ask, [])).numbers.append(row.number)
+        self._queue[:0] = again.values()
+        for waiting in self._queue:
+            waiting.slot = None
+        self._slots, self._rows = None, []
+        self._bench.clear()
+        release(self.model.device)
+
+    # --- prompts ---------------------------------------------------------------------------------------------
+
+    def _prefill(self) -> None:
+        """The prompts of the first that wait, as many as there is room for; what is kept already is not run again."""
+        fresh: list[_Waiting] = []
+        wanted, longest = 0, 0
+        for waiting in self._queue:
+            if wanted >= self.width - len(self._rows) or not self._fits_now(waiting.ask):
+                break
+            wanted += len(waiting.numbers)
+            if waiting.slot is not None:
+                continue
+            prompt = list(waiting.ask.prompt)
+            slot, shared = self._nearest(prompt)
+            if shared >= FEWEST_SHARED:
+                if not self._continue(waiting, prompt, slot, shared):
+                    break
+                continue
+            longest = max(longest, len(prompt))
+            if fresh and longest * (len(fresh) + 1) > PREFILL_TOKENS:
+                break
+            place = self._place()
+            if place is None:
+                break
+            self._bench[place] = _Prefix(prompt, pinned=1)
+            waiting.slot = place
+            fresh.append(waiting)
+        if fresh:
+            self._run_prompts([self._bench[w.slot] for w in fresh if w.slot is not None], fresh)
+
+    def _fits_now(self, ask: Ask) -> bool:
+        return self._slots is not None and len(ask.prompt) + ask.max_new <= self._slots.length
+
+    def _run_prompts(self, prefixes: Sequence[_Prefix], waiting: Sequence[_Waiting]) -> None:
+        """Prompts side by side, filled up on the right: no token sees what comes after it."""
+        assert self._slots is not None
+        started = time.perf_counter()
+        lengths = [len(prefix.tokens) for prefix in prefixes]
+        ids = torch.zeros(len(prefixes), max(lengths), dtype=torch.long)
+        for i, prefix in enumerate(prefixes):
+            ids[i, : lengths[i]] = torch.tensor(prefix.tokens)
+        cache = DynamicCache()
+        ends = sorted({length - 1 for length in lengths})
+        logits = self._forward(ids.to(self.model.device), cache, keep=ends)
+        layers = layers_of(cache)
+        for i, (prefix, w) in enumerate(zip(prefixes, waiting, strict=True)):
+            prefix.logits = logits[i, ends.index(lengths[i] - 1)].float()
+            assert w.slot is not None
+            self._slots.put(w.slot, ((k[i], v[i]) for k, v in layers), lengths[i])
+        for prefix in prefixes:
+            prefix.seconds = (time.perf_counter() - started) / len(prefixes)
+
+    def _continue(self, waiting: _Waiting, prompt: list[int], slot: int, shared: int) -> bool:
+        """A prompt from a kept one on. False where there is no place to keep it."""
+        assert self._slots is not None
+        started, known = time.perf_counter(), self._bench[slot]
+        if shared == len(prompt) == len(known.tokens) and known.logits is not None:
+            known.pinned += 1
+            waiting.slot = slot
+            return True
+        known.pinned += 1  # it must not be the one that makes room
+        place = self._place()
+        known.pinned -= 1
+        if place is None:
+            return False
+        shared = min(shared, len(prompt) - 1)  # the last token goes through the model: its logits are needed
+        cache = self._slots.view(slot, shared)
+        rest = torch.tensor([prompt[shared:]], device=self.model.device)
+        logits = self._forward(rest, cache, keep=[len(prompt) - shared - 1], past=shared)
+        self._slots.put(place, ((k[0], v[0]) for k, v in layers_of(cache)), len(prompt))
+        seconds = time.perf_counter() - started
+        self._bench[place] = _Prefix(prompt, logits[0, -1].float(), pinned=1, seconds=seconds)
+        waiting.slot = place
+        return True
+
+    def _nearest(self, prompt: list[int]) -> tuple[int, int]:
+        """The kept slot that shares most tokens with a prompt, from the beginning on, and how many."""
+        best, most = -1, 0
+        for slot, prefix in self._bench.items():
+            shared = _shared(prefix.tokens, prompt)
+            if shared > most:
+                best, most = slot, shared
+        if best >= 0:
+            self._bench[best] = self._bench.pop(best)  # used last
+        return best, most
+
+    def _place(self) -> int | None:
+        """A slot of the bench: an empty one, or that of the prefix that was not used for the longest time."""
+        for slot in range(self.width, self.width + self._benches):
+            if slot not in self._bench:
+                return slot
+        oldest = next((slot for slot, prefix in self._bench.items() if not prefix.pinned), None)
+        if oldest is not None:
+            del self._bench[oldest]
+        return oldest
+
+    def _park(self, at: int, row: _Row) -> None:
+        """Keeps what a sample's slot holds, for a prompt that goes on from it."""
+        place = self._place()
+        if place is not None and self._slots is not None:
+            self._slots.copy(at, [place], row.length)
+            self._bench[place] = _Prefix([*row.ask.prompt, *row.tokens][: row.length])
+
+    # --- steps -----------------------------------------------------------------------------------------------
+
+    def _step(self) -> Iterator[Sample]:
+        """One more token for every row; those that end make room."""
+        assert self._slots is not None
+        started, device = time.perf_counter(), self.model.device
+        last = torch.tensor([[row.tokens[-1]] for row in self._rows], device=device)
+        places = torch.tensor([row.length for row in self._rows], device=device)
+        reach = min(self._slots.length, -(-(max(row.length for row in self._rows) + 1) // STEP) * STEP)
+        logits = self._forward(
+            last, self._slots.at(places, reach), mask=self._mask(places, reach), past=places
+        )
+        ended = self._extend(self._rows, logits[:, -1])
+        share = (time.perf_counter() - started) / len(self._rows)
+        for row in self._rows:
+            row.length += 1
+            row.seconds += share
+        for at in range(len(self._rows) - 1, -1, -1):
+            row = self._rows[at]
+            if id(row) in ended:
+                self._park(at, row)
+                tail = self._rows.pop()
+                if at < len(self._rows):  # the last row moves into the hole
+                    self._slots.copy(len(self._rows), [at], tail.length)
+                    self._rows[at] = tail
+        yield from ended.values()
+
+    def _mask(self, places: torch.Tensor, reach: int) -> Any:
+        """What each row's new token sees: shape (rows, 1, 1, reach), by kind of layer where there are several."""
+        kept = torch.arange(reach, device=places.device)
+        seen = (kept <= places[:, None])[:, None, None]
+        near = seen
+        if self._window is not None:
+            near = seen & (kept > places[:, None] - self._window)[:, None, None]
+        if self.model.config._attn_implementation == "eager":  # it adds what others choose by
+            low = torch.finfo(self.model.dtype).min
+            seen, near = (
+                torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill(~mask, low)
+                for mask in (seen, near)
+            )
+        if self._types:
+            return {name: near if name == "sliding_attention" else seen for name in self._types}
+        return near
+
+    def _extend(self, rows: Sequence[_Row], logits: torch.Tensor) -> dict[int, Sample]:
+        """Draws a token for each row; ``logits``: shape (rows, vocab). Gives the samples that end, by the row's id."""
+        tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows))
+        for sampling in dict.fromkeys(row.ask.sampling for row in rows):
+            at = [i for i, row in enumerate(rows) if row.ask.sampling == sampling]
+            part = logits if len(at) == len(rows) else logits[at]
+            numbers = [rows[i].stream.next() for i in at] if sampling.temperature else []
+            drawn, said = draw(part, sampling, numbers)
+            tokens[at], logprobs[at] = drawn.cpu().numpy(), said.cpu().numpy()
+        ended = {}
+        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+            if sample := self._ended(row):
+                ended[id(row)] = sample
+        return ended
+
+    def _ended(self, row: _Row) -> Sample | None:
+        ask, kept, reason, note = row.ask, len(row.tokens), "", None
+        if row.tokens[-1] in self._ends:
+            reason = "stop"
+        elif kept == ask.max_new:
+            reason = "length"
+        if ask.cut is not None and (cut := ask.cut(row.tokens)) is not None:
+            (kept, note), reason = cut, "stop"
+        if not reason:
+            return None
+        return Sample(
+            ask=ask,
+            number=row.number,
+            tokens=tuple(row.tokens[:kept]),
+            logprobs=tuple(row.logprobs[:kept]),
+            reason=reason,
+            seconds=row.seconds,
+            note=note,
+        )
+
+    def _forward(
+        self,
+        ids: torch.Tensor,
+        cache: Any,
+        *,
+        keep: Sequence[int] | None = None,
+        mask: Any = None,
+        past: int | torch.Tensor = 0,
+    ) -> torch.Tensor:
+        """Logits after the last token, or after those at ``keep``; shape (rows, 1 or len(keep), vocab)."""
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        positions = steps + (past[:, None] if isinstance(past, torch.Tensor) else past)
+        if mask is None:
+            self.prefilled += ids.numel()
+        found: torch.Tensor = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions.expand(ids.shape[0], -1),
+            use_cache=True,
+            logits_to_keep=1 if keep is None else torch.tensor(keep, device=ids.device),
+            **{self._cache_name: cache},
+        ).logits
+        return found
+
+    def _forget(self) -> None:
+        self._rows, self._queue = [], []
+        self._bench.clear()
+
+
+def _empty(ask: Ask) -> Iterator[Sample]:
+    for number in range(len(ask.seeds)):
+        yield Sample(ask=ask, number=number, tokens=(), logprobs=(), reason="length", seconds=0.0)
+
+
+def supported(model: Any) -> bool:
+    """Whether the core knows a model's attention."""
+    return model.config.model_type in FAMILIES
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is what a device, or the system, says when there is no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Gives memory back that nothing refers to."""
+    import gc
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences share from the beginning on."""
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle)
+    return low

@@ -1,0 +1,162 @@
+"""Generation with ``model.generate``, for models whose attention ``core`` does not know.
+
+Batches are planned by tokens (prompt plus room for the completion), the longest first, so that memory runs out at the
+start if ever; then the batch halves and the run goes on. Tokens are drawn as in ``core``, from the same streams.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers.generation.configuration_utils import GenerationConfig
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from cipo_eval.engines.core import MAX_ROWS, Ask, Sample, out_of_memory, release
+from cipo_eval.engines.draw import Stream, draw
+
+_Place = tuple[Ask, int]
+"""One sample: an ask and the position of its seed."""
+
+
+class Plain:
+    """What ``Core`` is for the others: the same calls, without slots that are filled again."""
+
+    def __init__(self, model: Any, *, ends: Iterable[int], pad: int, tokens: int) -> None:
+        self.model, self._ends, self._pad, self._tokens = model, frozenset(ends), pad, tokens
+
+    def update_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
+        self.model.load_state_dict(state)
+
+    def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
+        """As ``Core.run``."""
+        waiting: list[_Place] = []
+        limit = MAX_ROWS
+        while True:
+            new = list(take(not waiting))
+            if not new and not waiting:
+                return
+            for ask in new:
+                if ask.max_new <= 0:
+                    yield from (_sample(ask, n, [], [], "length", 0.0) for n in range(len(ask.seeds)))
+                else:
+                    waiting += [(ask, number) for number in range(len(ask.seeds))]
+            waiting.sort(
+                key=lambda place: (repr(place[0].sampling), -place[0].max_new, -len(place[0].prompt))
+            )
+            count = self._batch_size(waiting, limit)
+            try:
+                done = self._batch(waiting[:count]) if count else []
+            except RuntimeError as error:
+                if not out_of_memory(error) or count == 1:
+                    raise
+                limit = count // 2
+                release(self.model.device)
+                continue
+            yield from done
+            waiting = waiting[count:]
+
+    def _batch_size(self, waiting: Sequence[_Place], limit: int) -> int:
+        """Samples from the front that share sampling parameters and room, within the token budget; at least one."""
+        if not waiting:
+            return 0
+        first = waiting[0][0]
+        most = max(1, min(limit, self._tokens // (len(first.prompt) + first.max_new)))
+        count = 1
+        while (
+            count < min(most, len(waiting))
+            and waiting[count][0].sampling == first.sampling
+            and waiting[count][0].max_new == first.max_new
+        ):
+            count += 1
+        return count
+
+    @torch.inference_mode()
+    def _batch(self, places: Sequence[_Place]) -> list[Sample]:
+        started = time.perf_counter()
+        width = max(len(ask.prompt) for ask, _ in places)
+        ids = torch.full((len(places), width), self._pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, (ask, _) in enumerate(places):  # left padding: every prompt ends where its completion begins
+            ids[i, width - len(ask.prompt) :] = torch.tensor(ask.prompt)
+            mask[i, width - len(ask.prompt) :] = 1
+        drawing = _Draw(places)
+        output = self.model.generate(
+            ids.to(self.model.device),
+            attention_mask=mask.to(self.model.device),
+            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+                max_new_tokens=places[0][0].max_new, do_sample=False, use_cache=True
+            ),
+            logits_processor=LogitsProcessorList([drawing]),
+            stopping_criteria=StoppingCriteriaList([_Cut(places, width)]),
+        )
+        logprobs = torch.stack(drawing.logprobs, dim=1).tolist()
+        seconds = (time.perf_counter() - started) / len(places)
+        return [
+            self._finished(*place, tokens, said, seconds)
+            for place, tokens, said in zip(places, output[:, width:].tolist(), logprobs, strict=True)
+        ]
+
+    def _finished(
+        self, ask: Ask, number: int, tokens: list[int], logprobs: list[float], seconds: float
+    ) -> Sample:
+        """Cuts a row of the batch at its end token, or where the caller says so."""
+        for kept, token in enumerate(tokens, start=1):
+            if ask.cut and (cut := ask.cut(tokens[:kept])) is not None:
+                return _sample(ask, number, tokens[: cut[0]], logprobs[: cut[0]], "stop", seconds, cut[1])
+            if token in self._ends:
+                return _sample(ask, number, tokens[:kept], logprobs[:kept], "stop", seconds)
+        return _sample(ask, number, tokens, logprobs, "length", seconds)
+
+
+def _sample(
+    ask: Ask,
+    number: int,
+    tokens: Sequence[int],
+    logprobs: Sequence[float],
+    reason: str,
+    seconds: float,
+    note: Any = None,
+) -> Sample:
+    return Sample(
+        ask=ask,
+        number=number,
+        tokens=tuple(tokens),
+        logprobs=tuple(logprobs),
+        reason=reason,
+        seconds=seconds,
+        note=note,
+    )
+
+
+class _Draw(LogitsProcessor):
+    """Turns greedy decoding into drawing, a random stream for each row, and keeps log-probabilities."""
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self._sampling = places[0][0].sampling
+        self._streams = [Stream(ask.seeds[number]) for ask, number in places]
+        self.logprobs: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        numbers = [stream.next() for stream in self._streams] if self._sampling.temperature else []
+        tokens, logprobs = draw(scores, self._sampling, numbers)
+        self.logprobs.append(logprobs)
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+
+class _Cut(StoppingCriteria):
+    """Ends rows where the caller says so."""
+
+    def __init__(self, places: Sequence[_Place], width: int) -> None:
+        self._cuts, self._width = [ask.cut for ask, _ in places], width
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
+        ended = [
+            cut is not None and cut(row) is not None
+            for cut, row in zip(self._cuts, input_ids[:, self._width :].tolist(), strict=True)
+        ]
+        return torch.tensor(ended, device=input_ids.device)

@@ -1,0 +1,77 @@
+"""The cache of the generation core: keys and values of many samples, each in a slot of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicCache
+
+
+class Slots(Cache):
+    """Keys and values of all layers, shape (slots, heads, length, head size) each. In a decoding step every row adds
+    one token at a place of its own."""
+
+    def __init__(self, shapes: Sequence[tuple[torch.Tensor, torch.Tensor]], slots: int, length: int) -> None:
+        """``shapes``: per layer, keys and values of any batch: sizes, type and device are taken from them."""
+        self.layers: list[Any] = []  # none of transformers' own
+        self.length = length
+        self.keys = [k.new_zeros(slots, k.shape[1], length, k.shape[3]) for k, _ in shapes]
+        self.values = [v.new_zeros(slots, v.shape[1], length, v.shape[3]) for _, v in shapes]
+        self._rows = torch.arange(slots, device=self.keys[0].device)
+        self._places = self._rows
+        self._reach = length
+
+    def resize(self, places: Mapping[int, int], slots: int, length: int) -> None:
+        """Another number of slots of another length; ``places``: which of the old ones become which of the new ones. A
+        layer after another, so that little more memory is taken than before and after."""
+        device, kept = self._rows.device, min(length, self.length)
+        old, new = (
+            torch.tensor(list(side), dtype=torch.long, device=device) for side in (places, places.values())
+        )
+        for parts in (self.keys, self.values):
+            for i, part in enumerate(parts):
+                parts[i] = part.new_zeros(slots, part.shape[1], length, part.shape[3])
+                parts[i][new, :, :kept] = part[old, :, :kept]
+                del part
+        self.length, self._rows = length, torch.arange(slots, device=device)
+
+    def at(self, places: torch.Tensor, reach: int) -> Slots:
+        """For a step: where each row's token goes, shape (rows,), and how far rows reach at the most."""
+        self._places, self._reach = places, reach
+        return self
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = len(self._places)
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[self._rows[:rows], :, self._places] = key_states[:, :, 0]
+        values[self._rows[:rows], :, self._places] = value_states[:, :, 0]
+        return keys[:rows, :, : self._reach], values[:rows, :, : self._reach]
+
+    def put(self, slot: int, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
+        """Keys and values of a prompt, shape (heads, ≥ length, head size) each."""
+        for keys, values, (k, v) in zip(self.keys, self.values, layers, strict=True):
+            keys[slot, :, :length] = k[:, :length]
+            values[slot, :, :length] = v[:, :length]
+
+    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
+        """The beginning of one slot into others."""
+        place = torch.tensor(targets, dtype=torch.long, device=self._rows.device)
+        for part in (*self.keys, *self.values):
+            part[place, :, :length] = part[source, :, :length]
+
+    def view(self, slot: int, length: int) -> DynamicCache:
+        """A copy of a slot's beginning, to go on from."""
+        found = DynamicCache()
+        for layer, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
+            found.update(k[slot : slot + 1, :, :length], v[slot : slot + 1, :, :length], layer)
+        return found
+
+
+def layers_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values by layer, shape (batch, heads, length, head size) each."""
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
