@@ -26,7 +26,8 @@ class Feed:
         self._waiting: list[Request] = []
         self.open = 0
         """Samples that are not done."""
-        self._follow = follow
+        self.follow = follow
+        """Whether requests may follow from what is done."""
         self.add(requests)
 
     def add(self, requests: Iterable[Request]) -> None:
@@ -51,13 +52,13 @@ class Feed:
         """Nothing more is wanted, whatever is under way."""
         with self._changed:
             self._waiting.clear()
-            self.open, self._follow = 0, False
+            self.open, self.follow = 0, False
             self._changed.notify_all()
 
     def take(self, *, wait: bool) -> list[Request]:
         """All requests that came since the last call. With ``wait`` not before there are some, and none at the end."""
         with self._changed:
-            while wait and not self._waiting and self._follow and self.open > 0:
+            while wait and not self._waiting and self.follow and self.open > 0:
                 self._changed.wait(_LOOK_SECONDS)
             found, self._waiting = self._waiting, []
             return found

@@ -176,7 +176,8 @@ class Run:
         """
         interrupts = interrupts or Interrupts()
         self._check_verdicts()
-        feed = Feed(request for plan in self.plans for request in self.missing(plan))
+        follow = any(plan.revising.protocols for plan in self.plans)
+        feed = Feed((request for plan in self.plans for request in self.missing(plan)), follow=follow)
         given = [pair for plan in self.plans for pair in self.given(plan)]
         feed.expect(len(given))
         for plan in self.plans:

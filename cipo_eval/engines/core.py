@@ -52,6 +52,8 @@ class Ask:
     cut: Callable[[Sequence[int]], tuple[int, Any] | None] | None = None
     """Called with a sample's tokens after each one: where it is to end, how many of them stay, and the caller's note on
     that; None: it goes on."""
+    keep: bool = False
+    """A prompt may follow that goes on from what was said."""
     first: bool = False
     """Before others that wait: it follows from what was done, and its beginning may still be there."""
     tag: Any = None
@@ -83,7 +85,9 @@ class _Prefix:
 
     tokens: list[int]
     logits: torch.Tensor | None = None
-    """After the last token, shape (vocab,)."""
+    """After the last token, shape (vocab,); None: it was no prompt."""
+    ready: bool = True
+    """The slot holds them; False: it is about to."""
     pinned: int = 0
     """Asks that still have samples to begin from it."""
     seconds: float = 0.0
@@ -277,7 +281,7 @@ class Core:
             place = self._place()
             if place is None:
                 break
-            self._bench[place] = _Prefix(prompt, pinned=1)
+            self._bench[place] = _Prefix(prompt, ready=False, pinned=1)
             waiting.slot = place
             fresh.append(waiting)
         if fresh:
@@ -303,6 +307,7 @@ class Core:
             assert w.slot is not None
             self._slots.put(w.slot, ((k[i], v[i]) for k, v in layers), lengths[i])
         for prefix in prefixes:
+            prefix.ready = True
             prefix.seconds = (time.perf_counter() - started) / len(prefixes)
 
     def _continue(self, waiting: _Waiting, prompt: list[int], slot: int, shared: int) -> bool:
@@ -332,7 +337,7 @@ class Core:
         """The kept slot that shares most tokens with a prompt, from the beginning on, and how many."""
         best, most = -1, 0
         for slot, prefix in self._bench.items():
-            shared = _shared(prefix.tokens, prompt)
+            shared = _shared(prefix.tokens, prompt) if prefix.ready else 0
             if shared > most:
                 best, most = slot, shared
         if best >= 0:
@@ -376,7 +381,8 @@ class Core:
         for at in range(len(self._rows) - 1, -1, -1):
             row = self._rows[at]
             if id(row) in ended:
-                self._park(at, row)
+                if row.ask.keep:
+                    self._park(at, row)
                 tail = self._rows.pop()
                 if at < len(self._rows):  # the last row moves into the hole
                     self._slots.copy(len(self._rows), [at], tail.length)

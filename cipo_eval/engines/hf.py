@@ -106,7 +106,7 @@ class HFEngine:
         feed = as_feed(requests)
 
         def take(wait: bool) -> list[Ask]:
-            return [self._ask(request) for request in feed.take(wait=wait)]
+            return [self._ask(request, keep=feed.follow) for request in feed.take(wait=wait)]
 
         try:
             for sample in self.core.run(take):
@@ -115,7 +115,7 @@ class HFEngine:
         except RuntimeError as error:
             raise _explained(error) from error
 
-    def _ask(self, request: Request) -> Ask:
+    def _ask(self, request: Request, *, keep: bool = False) -> Ask:
         from cipo_eval.engines.core import Ask
 
         prompt, left_out = self._prompt(request)
@@ -126,6 +126,7 @@ class HFEngine:
             sampling=request.sampling,
             max_new=self._room(len(prompt), request.sampling.max_tokens) if prompt else 0,
             cut=_Stops(self.tokenizer, stop) if stop else None,
+            keep=keep,
             first=request.turn > 1,
             tag=(request, left_out),
         )

@@ -45,14 +45,14 @@ def test_figures_are_withdrawn_while_attempts_change(
     cipo: Commands, tiny_checkpoint: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Extended and interrupted: the old figures no longer describe what is on disk."""
-    from cipo_eval.engines.hf import HFEngine
+    from cipo_eval.engines.core import Core
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     run = ("run", "--model", tiny_checkpoint, *SHORT, "--samples", "4", "-o", base)
     with monkeypatch.context() as patch:
-        patch.setattr(HFEngine, "_generate_batch", interrupted)
+        patch.setattr(Core, "_step", interrupted)
         assert cipo(*run).code == 130
     assert not (base / "results.json").exists()
     assert cipo(*run).code == 0

@@ -195,7 +195,7 @@ def test_a_conversation_keeps_its_prefix(model: Any) -> None:
     """The next turn comes while others are under way; of its prompt only what is new goes through the model."""
     core = Core(model, ends=[], tokens=100_000, rows=4)
     first, other, said = prompts(40, 40, 7)
-    asks = [Ask(prompt=p, seeds=[1, 2], sampling=SAMPLED, max_new=20) for p in (first, other)]
+    asks = [Ask(prompt=p, seeds=[1, 2], sampling=SAMPLED, max_new=20, keep=True) for p in (first, other)]
     waiting, found = [asks], {}
 
     def follow(sample: Sample) -> Ask:
@@ -214,6 +214,17 @@ def test_a_conversation_keeps_its_prefix(model: Any) -> None:
         alone = run(Core(model, ends=[], tokens=100_000, rows=1), [replace(sample.ask, prompt=list(prompt))])
         assert alone[0, 0].tokens == sample.tokens
         assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-5)
+
+
+def test_prompts_that_begin_alike(model: Any) -> None:
+    """As under a system prompt: the first ones go through the model side by side, later ones from what they share."""
+    head, *tails = prompts(30, *range(1, 13))
+    core = Core(model, ends=[END], tokens=100_000, rows=4)
+    asks = [Ask(prompt=[*head, *tail], seeds=[1, 2], sampling=GREEDY, max_new=6) for tail in tails]
+    for sample in run(core, asks).values():
+        assert list(sample.tokens) == without_cache(model, sample.ask.prompt, 6)
+        assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-5)
+    assert core.prefilled < sum(len(ask.prompt) for ask in asks) / 2
 
 
 def test_longer_samples_get_longer_slots(model: Any) -> None:

@@ -4,7 +4,7 @@ Times what ``run`` and ``score`` do when the last verdict is in: the figures of 
 stored attempts on; and the statistics of comparing two such runs. Verdicts are made up. The last line is one JSON
 object.
 
-    python benchmarks/statistics.py
+    python benchmarks/figures.py
 """
 
 from __future__ import annotations
