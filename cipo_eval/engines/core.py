@@ -23,7 +23,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from cipo_eval.engines.draw import Stream, draw
-from cipo_eval.engines.slots import Slots, layers_of
+from cipo_eval.engines.slots import PACKED, Slots, layers_of
 from cipo_eval.records import Sampling
 
 FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
@@ -455,16 +455,22 @@ class Core:
         """Logits after the last token, or after those at ``keep``; shape (rows, 1 or len(keep), vocab)."""
         steps = torch.arange(ids.shape[1], device=ids.device)
         positions = steps + (past[:, None] if isinstance(past, torch.Tensor) else past)
+        config, usual = self.model.config, self.model.config._attn_implementation
         if mask is None:
             self.prefilled += ids.numel()
-        found: torch.Tensor = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions.expand(ids.shape[0], -1),
-            use_cache=True,
-            logits_to_keep=1 if keep is None else torch.tensor(keep, device=ids.device),
-            **{self._cache_name: cache},
-        ).logits
+        elif usual == "sdpa":
+            config._attn_implementation = PACKED
+        try:
+            found: torch.Tensor = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions.expand(ids.shape[0], -1),
+                use_cache=True,
+                logits_to_keep=1 if keep is None else torch.tensor(keep, device=ids.device),
+                **{self._cache_name: cache},
+            ).logits
+        finally:
+            config._attn_implementation = usual
         return found
 
     def _forget(self) -> None:

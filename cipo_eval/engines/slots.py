@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicCache
 
 
@@ -75,3 +76,26 @@ def layers_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Keys and values by layer, shape (batch, heads, length, head size) each."""
     layers: list[Any] = cache.layers
     return [(layer.keys, layer.values) for layer in layers]
+
+
+def packed_attention(
+    _module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_more: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA for one new token per row, shape (rows, heads, 1, head size): the heads that share keys go as several tokens
+    of one head, so that keys and values are not repeated for them (transformers before 5.20 does repeat them)."""
+    rows, heads, _, size = query.shape
+    packed = query.reshape(rows, key.shape[1], -1, size)
+    found = torch.nn.functional.scaled_dot_product_attention(
+        packed, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return found.reshape(rows, heads, 1, size).transpose(1, 2), None
+
+
+PACKED = "cipo_packed"
+AttentionInterface.register(PACKED, packed_attention)
