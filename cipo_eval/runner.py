@@ -171,8 +171,8 @@ class Run:
     ) -> None:
         """Generates and judges what is missing.
 
-        Ctrl-C stops generating, waits for the verdicts under way and re-raises; a second one does not wait. Either way
-        every attempt with a verdict is on disk.
+        Ctrl-C, or an engine that fails, stops generating; the verdicts under way are waited for, then it is raised
+        again. A second Ctrl-C does not wait. Either way every attempt with a verdict is on disk.
         """
         interrupts = interrupts or Interrupts()
         self._check_verdicts()
@@ -204,8 +204,12 @@ class Run:
                 judging.submit(*found)
             with interrupts.allowed():
                 judging.wait()
-        except KeyboardInterrupt:
-            progress.stopping(judging.open)
+        except (
+            KeyboardInterrupt,
+            Exception,
+        ) as error:  # an engine that fails must not take finished samples with it
+            if isinstance(error, KeyboardInterrupt):
+                progress.stopping(judging.open)
             with interrupts.allowed():
                 judging.wait()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Commands, attempts, results
@@ -57,6 +58,34 @@ def test_figures_are_withdrawn_while_attempts_change(
     assert not (base / "results.json").exists()
     assert cipo(*run).code == 0
     assert results(base)["tasks"]["arithmetic"]["fixed"]["attempts"] == 24
+
+
+def test_an_engine_that_fails_takes_no_finished_samples_with_it(
+    cipo: Commands, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+    from itertools import islice
+
+    from cipo_eval.engines.hf import HFEngine
+    from cipo_eval.errors import CipoError
+
+    generate = HFEngine.generate
+
+    def failing(self: HFEngine, requests: Any) -> Any:
+        for request, sample, completion in islice(generate(self, requests), 5):
+            yield request, sample, replace(completion, text="\\boxed{3}")  # a worker has to look at it
+        raise CipoError("the server is gone")
+
+    run = ("run", "--model", tiny_checkpoint, *SHORT, "--samples", "2", "-o", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(HFEngine, "generate", failing)
+        found = cipo(*run)
+    assert found.code == 1
+    assert "the server is gone" in found.err
+    kept = attempts(tmp_path / "run", "arithmetic")
+    assert len(kept) == 5
+    assert cipo(*run).code == 0
+    assert kept.items() <= attempts(tmp_path / "run", "arithmetic").items()
 
 
 def test_fewer_samples_use_the_first_ones_and_delete_nothing(
