@@ -5,12 +5,12 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cipo_eval.cli import engine as e
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import Show, check_ks, generate, say
 from cipo_eval.errors import UsageError
@@ -19,18 +19,13 @@ if TYPE_CHECKING:
     from cipo_eval.plan import TaskPlan
 
 
-class EngineName(StrEnum):
-    """Engines that can be asked for by name."""
-
-    hf = "hf"
-    replay = "replay"
-
-
 def run(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="Checkpoint folder or hub id; for --engine replay: a file or run."
+            "--model",
+            "-m",
+            help="Checkpoint folder or hub id; --engine openai: the server's name for it; replay: a file or run.",
         ),
     ],
     tasks: Annotated[
@@ -86,8 +81,8 @@ def run(
     attempts_from: o.AttemptsFrom = None,
     critique_form: o.CritiqueForm = o.CritiqueFormFlag.ANALYSIS,
     engine: Annotated[
-        EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
-    ] = EngineName.hf,
+        e.EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
+    ] = e.EngineName.hf,
     revision: Annotated[
         str | None, typer.Option(help="Revision of a hub model.", rich_help_panel=o.ENGINE)
     ] = None,
@@ -107,6 +102,13 @@ def run(
         bool,
         typer.Option("--trust-remote-code", help="Run code that a model ships.", rich_help_panel=o.ENGINE),
     ] = False,
+    base_url: e.BaseUrl = None,
+    endpoint: e.EndpointFlag = e.Endpoint.chat,
+    api_key_env: e.KeyVariable = "OPENAI_API_KEY",
+    concurrency: e.Concurrency = 32,
+    request_timeout: e.RequestTimeout = 600.0,
+    retries: e.Retries = 8,
+    enable_thinking: e.Thinking = None,
     mode: o.Mode = o.ModeFlag.fixed,
     think: o.ThinkFlag = o.Think.STRIP,
     harness: o.Harness = None,
@@ -131,7 +133,6 @@ def run(
     """Generate and judge attempts; an existing run directory is resumed and only added to."""
     from cipo_eval.config import MODES, Decoding
     from cipo_eval.plan import TaskPlan
-    from cipo_eval.records import Engine
     from cipo_eval.runner import Run, command_line
     from cipo_eval.store import RunStore
     from cipo_eval.tasks import load_problems
@@ -184,22 +185,23 @@ def run(
         return
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
+    engines = e.EngineFlags(
+        model=model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        base_url=base_url,
+        endpoint=endpoint,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        request_timeout=request_timeout,
+        retries=retries,
+        enable_thinking=enable_thinking,
+    )
     with RunStore(folder) as store:
-        if engine is EngineName.hf:
-            from cipo_eval.engines.hf import HFEngine
-
-            source: Engine = HFEngine(
-                model,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                batch_tokens=batch_tokens,
-                trust_remote_code=trust_remote_code,
-            )
-        else:
-            from cipo_eval.engines.replay import ReplayEngine
-
-            source = ReplayEngine(Path(model), [p for plan in plans for p in plan.all_problems])
+        source = engines.make(engine, [p for plan in plans for p in plan.all_problems])
         job = Run(
             store,
             plans,

@@ -79,6 +79,16 @@ def shorten(text: str, keep: int) -> str:
     return text[:head] + CUT.format(len(text) - keep) + text[len(text) - (keep - head) :]
 
 
+def shortened(
+    messages: Sequence[Message], carried: Sequence[Span], keep: int | None
+) -> tuple[list[dict[str, str]], int]:
+    """The messages with ``keep`` characters of each carried attempt (None: all), and how many characters went."""
+    if keep is None:
+        return [dict(message) for message in messages], 0
+    kept = max(keep, _FEWEST)
+    return _cut(messages, carried, kept), sum(max(0, span.end - span.start - kept) for span in carried)
+
+
 def neutral(tokenizer: Any, content: str) -> str:
     """Content in which nothing is a special token or a mark of the chat template: a space breaks them up."""
     pattern = _marks(tokenizer)

@@ -1,0 +1,73 @@
+"""Samples as coroutines on an event loop of their own: what engines share that wait for somebody else's work.
+
+The caller's thread takes requests from the feed, keeps a bounded number of samples under way, and hands each one out
+the moment it is finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from cipo_eval.feed import Feed
+from cipo_eval.records import Completion, Request
+
+_LOOK_SECONDS = 0.05
+"""Between two looks at the feed while samples are under way."""
+
+One = Callable[[Request, int], Coroutine[Any, Any, Completion]]
+"""One sample of a request, given its seed."""
+
+
+class Pump:
+    """An event loop in a thread, with at most ``most`` samples under way on it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="pump", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a coroutine that the loop runs; raises what it raises."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def run(self, feed: Feed, one: One) -> Iterator[tuple[Request, int, Completion]]:
+        """Samples as they finish, in any order; the first error of one ends them all."""
+        waiting: deque[tuple[Request, int, int]] = deque()
+        finished: queue.SimpleQueue[tuple[Future[Completion], Request, int]] = queue.SimpleQueue()
+        under_way: set[Future[Completion]] = set()
+        try:
+            while True:
+                for request in feed.take(wait=not waiting and not under_way):
+                    new = [(request, s, seed) for s, seed in zip(request.samples, request.seeds, strict=True)]
+                    # later turns first: a server still has their beginning in its cache
+                    (waiting.extendleft if request.turn > 1 else waiting.extend)(new)
+                if not waiting and not under_way:
+                    return
+                while waiting and len(under_way) < self.most:
+                    request, sample, seed = waiting.popleft()
+                    future = asyncio.run_coroutine_threadsafe(one(request, seed), self.loop)
+                    under_way.add(future)
+                    future.add_done_callback(lambda done, r=request, s=sample: finished.put((done, r, s)))  # type: ignore[misc]
+                try:
+                    future, request, sample = finished.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                under_way.discard(future)
+                yield request, sample, future.result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def close(self) -> None:
+        """Stops the loop; safe to call twice."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+            self.loop.close()

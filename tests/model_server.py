@@ -1,0 +1,140 @@
+"""A loopback server of OpenAI's protocol around a real tiny model, which can also misbehave."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from cipo_eval.records import Problem, Request, Sampling
+
+Fault = Callable[["Handler"], None]
+
+
+class ModelServer:
+    """``with ModelServer(engine) as server``: each request first meets the next of ``faults``, if there is one."""
+
+    def __init__(self, engine: Any, *, key: str | None = None, context: int | None = None) -> None:
+        self.engine, self.key, self.context = engine, key, context
+        self.faults: list[Fault] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        self.model_lock = threading.Lock()
+        server = self
+
+        class Bound(Handler):
+            owner = server
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def __enter__(self) -> ModelServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    owner: ModelServer
+
+    def log_message(self, *_: Any) -> None:
+        """Tests are silent."""
+
+    def send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if self._allowed():
+            self.send(200, {"data": [{"id": "tiny", "owned_by": "vllm"}]})
+
+    def do_POST(self) -> None:
+        owner = self.owner
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._allowed():
+            return
+        with owner.lock:
+            owner.bodies.append(body)
+            fault = owner.faults.pop(0) if owner.faults else None
+            owner.at_once += 1
+            owner.most_at_once = max(owner.most_at_once, owner.at_once)
+        try:
+            if fault:
+                fault(self)
+            else:
+                self._complete(body)
+        finally:
+            with owner.lock:
+                owner.at_once -= 1
+
+    def _allowed(self) -> bool:
+        key = self.owner.key
+        if key is None or self.headers.get("Authorization") == f"Bearer {key}":
+            return True
+        self.send(401, {"error": f"bad key: {self.headers.get('Authorization')}"})
+        return False
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        chat = "messages" in body
+        messages = body["messages"] if chat else [{"role": "user", "content": body["prompt"]}]
+        length = sum(len(m["content"]) for m in messages)
+        if self.owner.context and length + body["max_tokens"] > self.owner.context:
+            self.send(400, {"error": {"message": f"maximum context length is {self.owner.context} tokens"}})
+            return
+        sampling = Sampling(
+            temperature=body["temperature"],
+            top_p=body["top_p"],
+            top_k=0,
+            min_p=0.0,
+            max_tokens=body["max_tokens"],
+        )
+        problem = Problem(task="t", id="", index=0, question="", prompt="", gold="")
+        request = Request(
+            problem=problem,
+            messages=tuple(messages),
+            samples=(0,),
+            seeds=(body["seed"],),
+            sampling=replace(sampling, stop=tuple(body.get("stop", ()))),
+        )
+        with self.owner.model_lock:
+            [(_, _, found)] = list(self.owner.engine.generate([request]))
+        text = {"message": {"role": "assistant", "content": found.text}} if chat else {"text": found.text}
+        usage = {"prompt_tokens": found.prompt_tokens, "completion_tokens": found.completion_tokens}
+        self.send(200, {"choices": [{**text, "finish_reason": found.finish_reason}], "usage": usage})
+
+
+def status(code: int, headers: dict[str, str] | None = None) -> Fault:
+    return lambda handler: handler.send(code, {"error": "not now"}, headers)
+
+
+def reply(body: bytes) -> Fault:
+    return lambda handler: handler.send(200, body)
+
+
+def drop(handler: Handler) -> None:
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def hang(handler: Handler) -> None:
+    time.sleep(1.5)
+    handler.send(200, {})
