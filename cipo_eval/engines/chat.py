@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cipo_eval.errors import UsageError
@@ -20,18 +21,23 @@ CUT = "\n[… {} characters left out …]\n"
 _FEWEST = 64
 """Characters of a carried attempt that stay at the least."""
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
 Message = Mapping[str, str]
 
 
-def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, bool]:
+def render(
+    tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any] = _NONE
+) -> tuple[str, bool]:
     """The prompt text, and whether the tokenizer must still add its special tokens.
 
-    With a chat template: the template's text up to the assistant's header (the template writes the special tokens). A
-    base model without one gets the contents, separated by blank lines.
+    With a chat template: the template's text up to the assistant's header (the template writes the special tokens), its
+    own variables set to ``options`` (``enable_thinking``). A base model without one gets the contents, separated by
+    blank lines.
     """
     safe = [{**message, "content": neutral(tokenizer, message["content"])} for message in messages]
     if tokenizer.chat_template:
-        return _templated(tokenizer, safe), False
+        return _templated(tokenizer, safe, options), False
     return "\n\n".join(message["content"] for message in safe), True
 
 
@@ -42,32 +48,37 @@ class Prompt(NamedTuple):
     """Token ids."""
     left_out: int = 0
     """Characters of earlier attempts that had to go."""
+    text: str = ""
+    """What the tokens stand for."""
 
 
 def encode(
-    tokenizer: Any, messages: Sequence[Message], *, carried: Sequence[Span] = (), most: int | None = None
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    carried: Sequence[Span] = (),
+    most: int | None = None,
+    options: Mapping[str, Any] = _NONE,
 ) -> Prompt:
     """The rendered prompt.
 
     Where it has more than ``most`` tokens, the parts ``carried`` of the messages lose as much of their middle as it
     takes, down to a few characters; what is around them stays whole.
     """
-    ids = _encoded(tokenizer, messages)
-    if most is None or len(ids) <= most or not carried:
-        return Prompt(ids)
-    low, high = (
-        0,
-        max(span.end - span.start for span in carried),
-    )  # characters that each of them keeps: fits, does not fit
-    best, kept = _encoded(tokenizer, _cut(messages, carried, _FEWEST)), _FEWEST
+    whole = _encoded(tokenizer, messages, options)
+    if most is None or len(whole.ids) <= most or not carried:
+        return whole
+    # characters that each of them keeps: so many fit, so many do not
+    low, high = 0, max(span.end - span.start for span in carried)
+    best, kept = _encoded(tokenizer, _cut(messages, carried, _FEWEST), options), _FEWEST
     while high - low > max(1, high // 64):
         middle = (low + high) // 2
-        found = _encoded(tokenizer, _cut(messages, carried, middle))
-        if len(found) <= most:
+        found = _encoded(tokenizer, _cut(messages, carried, middle), options)
+        if len(found.ids) <= most:
             low, best, kept = middle, found, max(middle, _FEWEST)
         else:
             high = middle
-    return Prompt(best, sum(max(0, span.end - span.start - kept) for span in carried))
+    return best._replace(left_out=sum(max(0, span.end - span.start - kept) for span in carried))
 
 
 def shorten(text: str, keep: int) -> str:
@@ -97,9 +108,9 @@ def neutral(tokenizer: Any, content: str) -> str:
     return content
 
 
-def _encoded(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    text, special = render(tokenizer, messages)
-    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+def _encoded(tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any]) -> Prompt:
+    text, special = render(tokenizer, messages, options)
+    return Prompt(list(tokenizer(text, add_special_tokens=special)["input_ids"]), text=text)
 
 
 def _cut(messages: Sequence[Message], carried: Sequence[Span], keep: int) -> list[dict[str, str]]:
@@ -110,11 +121,13 @@ def _cut(messages: Sequence[Message], carried: Sequence[Span], keep: int) -> lis
     return cut
 
 
-def _templated(tokenizer: Any, messages: Sequence[Message]) -> str:
+def _templated(tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any] = _NONE) -> str:
     from jinja2 import TemplateError
 
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, **options
+        )
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise UsageError(

@@ -6,33 +6,41 @@ the core does not know).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cipo_eval.engines.chat import Prompt, encode
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.engines.chat import Prompt
+from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.texts import Texts, Thinking, no_room
+from cipo_eval.errors import MissingError
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request, fingerprint
+from cipo_eval.records import Completion, Request, derive_seed
 
 if TYPE_CHECKING:
-    import torch
-
     from cipo_eval.engines.core import Ask, Sample
 
 CPU_CACHE_BYTES = 1 << 30
 """Keys and values of all samples under way on a CPU."""
 FEWEST_BATCH_TOKENS = 16_384
 """Planned at the least, whatever the memory says: running out of it halves the number of samples under way."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-)
-"""A checkpoint with none of these has no tokenizer; transformers would not say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What an ask of the core belongs to."""
+
+    request: Request
+    prompt: Prompt
+    room: int
+    """New tokens of the whole sample."""
+    number: int | None = None
+    """Of the sample that it goes on with, after its thoughts; None: the beginning of all samples."""
+    said: tuple[int, ...] = ()
+    """Tokens of that sample so far."""
+    drawn: tuple[float, ...] | None = ()
+    """Their log-probabilities; None: not all of them are the model's own."""
+    seconds: float = 0.0
 
 
 class HFEngine:
@@ -52,29 +60,29 @@ class HFEngine:
         dtype: str = "auto",
         batch_tokens: int | None = None,
         trust_remote_code: bool = False,
+        thinking: Thinking = Thinking(),  # noqa: B008  frozen
     ) -> None:
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
         from cipo_eval.engines import core, plain
 
-        self.model_name = model
-        self.revision = revision
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         )
-        self.tokenizer, self.model = _load(model, revision, dtype, self.device, trust_remote_code)
-        ends = self.model.generation_config.eos_token_id
-        ends = [ends] if isinstance(ends, int) else ends or []
-        # Both: fine-tuned chat models often name their end-of-turn token in the tokenizer only.
-        self.end_ids = frozenset({*ends, self.tokenizer.eos_token_id} - {None})
+        self.checkpoint = Checkpoint(model, revision, trust_remote_code)
+        self.tokenizer = self.checkpoint.tokenizer
+        self.texts = Texts(self.tokenizer, context=self.checkpoint.context, thinking=thinking)
+        # CPUs emulate bfloat16, slower and less exact
+        chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else dtype
+        self.model = self.checkpoint.load(chosen).to(self.device).eval()
+        self.end_ids = self.checkpoint.ends
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (min(self.end_ids) if self.end_ids else 0)
         # A checkpoint's own sampling defaults (temperature, repetition penalty …) would be merged into ours silently.
         self.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             eos_token_id=sorted(self.end_ids) or None, pad_token_id=self.pad_id
         )
-        self.context = _context_length(self.model.config)
         self.batch_tokens = batch_tokens or self._plan_batch_tokens()
         self.core: core.Core | plain.Plain
         if core.supported(self.model):
@@ -85,13 +93,9 @@ class HFEngine:
     def describe(self) -> dict[str, Any]:
         return {
             "engine": self.name,
-            "model": self.model_name,
-            "revision": getattr(self.model.config, "_commit_hash", None) or self.revision,
-            "fingerprint": model_fingerprint(self.model_name, self.model.config.to_dict()),
+            **self.checkpoint.describe(),
+            **self.texts.describe(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "chat_template": fingerprint(self.tokenizer.chat_template)
-            if self.tokenizer.chat_template
-            else None,
             "generation": "core" if type(self.core).__name__ == "Core" else "model.generate",
         }
 
@@ -104,65 +108,86 @@ class HFEngine:
 
     def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
         feed = as_feed(requests)
+        again: list[Ask] = []
 
         def take(wait: bool) -> list[Ask]:
-            return [self._ask(request, keep=feed.follow) for request in feed.take(wait=wait)]
+            found = again[:]
+            again.clear()
+            return found + [
+                self._ask(request, keep=feed.follow) for request in feed.take(wait=wait and not found)
+            ]
 
         try:
             for sample in self.core.run(take):
-                request, _ = sample.ask.tag
-                yield request, request.samples[sample.number], self._completion(sample)
+                part: _Part = sample.ask.tag
+                if following := self._following(sample, part):
+                    again.append(following)
+                    continue
+                at = sample.number if part.number is None else part.number
+                yield part.request, part.request.samples[at], self._completion(sample, part)
         except RuntimeError as error:
             raise _explained(error) from error
 
     def _ask(self, request: Request, *, keep: bool = False) -> Ask:
         from cipo_eval.engines.core import Ask
 
-        prompt, left_out = self._prompt(request)
-        stop = request.sampling.stop
+        prompt = self.texts.prompt(request)
+        room = self.texts.room(prompt, request.sampling.max_tokens)
+        thoughts = self.texts.thoughts(room)
         return Ask(
-            prompt=prompt,
+            prompt=prompt.ids,
             seeds=request.seeds,
             sampling=request.sampling,
-            max_new=self._room(len(prompt), request.sampling.max_tokens) if prompt else 0,
-            cut=_Stops(self.tokenizer, stop) if stop else None,
-            keep=keep,
+            max_new=thoughts,
+            cut=self.texts.cut(request.sampling.stop),
+            keep=keep or thoughts < room,
             first=request.turn > 1,
-            tag=(request, left_out),
+            tag=_Part(request, prompt, room),
         )
 
-    def _prompt(self, request: Request) -> Prompt:
-        """Where its tokens leave less room than wanted, carried attempts lose their middle, and nothing else."""
-        wanted = min(request.sampling.max_tokens, (self.context or 0) // 4)
-        return encode(
-            self.tokenizer,
-            request.messages,
-            carried=request.carried,
-            most=self.context - wanted if self.context else None,
+    def _following(self, sample: Sample, part: _Part) -> Ask | None:
+        """What a sample goes on with whose budget of thoughts is used up, and that has not ended: its answer."""
+        from cipo_eval.engines.core import Ask
+
+        if part.number is not None or sample.reason != "length" or len(sample.tokens) >= part.room:
+            return None
+        closing = self.texts.closing(part.prompt, sample.tokens)
+        said = (*sample.tokens, *closing)[: part.room]
+        request, stops = part.request, self.texts.cut(part.request.sampling.stop)
+
+        def cut(tokens: Sequence[int]) -> tuple[int, str] | None:
+            found = stops((*said, *tokens)) if stops else None
+            return None if found is None else (max(0, found[0] - len(said)), found[1])
+
+        return Ask(
+            prompt=[*part.prompt.ids, *said],
+            seeds=(derive_seed(request.seeds[sample.number], "after thoughts"),),
+            sampling=request.sampling,
+            max_new=part.room - len(said),
+            cut=cut if stops else None,
+            keep=sample.ask.keep,
+            first=True,
+            tag=_Part(
+                request,
+                part.prompt,
+                part.room,
+                sample.number,
+                said,
+                None if closing else sample.logprobs,
+                sample.seconds,
+            ),
         )
 
-    def _room(self, prompt_tokens: int, max_tokens: int) -> int:
-        """New tokens that fit."""
-        return min(max_tokens, self.context - prompt_tokens) if self.context else max_tokens
-
-    def _completion(self, sample: Sample) -> Completion:
-        _, left_out = sample.ask.tag
-        if sample.ask.max_new <= 0:
-            return Completion(
-                text="", finish_reason="context", prompt_tokens=len(sample.ask.prompt), left_out=left_out
-            )
-        text: str | None = sample.note  # what a stop string left
-        if text is None:
-            text = self.tokenizer.decode(sample.tokens, skip_special_tokens=True)
-        return Completion(
-            text=text,
-            finish_reason=sample.reason,
-            prompt_tokens=len(sample.ask.prompt),
-            completion_tokens=len(sample.tokens),
-            seconds=sample.seconds,
-            token_ids=sample.tokens,
-            logprobs=sample.logprobs,
-            left_out=left_out,
+    def _completion(self, sample: Sample, part: _Part) -> Completion:
+        if part.room <= 0:
+            return no_room(part.prompt)
+        return self.texts.completion(
+            part.prompt,
+            (*part.said, *sample.tokens),
+            sample.reason,
+            text=sample.note,  # what a stop string left
+            logprobs=None if part.drawn is None else (*part.drawn, *sample.logprobs),
+            seconds=part.seconds + sample.seconds,
         )
 
     def _plan_batch_tokens(self) -> int:
@@ -180,115 +205,6 @@ class HFEngine:
         if self.device.type == "cuda":
             room = int(0.6 * torch.cuda.mem_get_info(self.device)[0])
         return max(FEWEST_BATCH_TOKENS, int(room // per_token))
-
-
-class _Stops:
-    """Where a sample is to end for its stop strings."""
-
-    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
-        self._tokenizer, self._stops = tokenizer, stops
-        # the end of a text that may hold the whole of one that has just been completed: a token has a character or
-        # more, or is a part of one (at most four)
-        self._tail = 4 * max(map(len, stops)) + 8
-
-    def __call__(self, tokens: Sequence[int]) -> tuple[int, str] | None:
-        """How many tokens stay, and the text before the first stop string; None while there is none."""
-        tail = self._tokenizer.decode(tokens[-self._tail :], skip_special_tokens=True)
-        if not any(stop in tail for stop in self._stops):
-            return None
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        cut = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
-        if cut is None:
-            return None
-        return _tokens_covering(self._tokenizer, tokens, text[:cut]), text[:cut]
-
-
-def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
-    """Identity of a checkpoint: of a local folder every file's size and content (of large ones 32 samples).
-
-    Whole hashes of large checkpoints take minutes; training changes nearly every block, so samples tell two apart.
-    """
-    import hashlib
-
-    files: dict[str, Any] = {}
-    folder = Path(model)
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if (
-                path.suffix not in {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}
-                or not path.is_file()
-            ):
-                continue
-            size, digest = path.stat().st_size, hashlib.sha256()
-            with path.open("rb") as file:
-                if size <= 32 << 20:
-                    digest.update(file.read())
-                else:
-                    for i in range(32):
-                        file.seek(i * (size - (64 << 10)) // 31)
-                        digest.update(file.read(64 << 10))
-            files[path.name] = [size, digest.hexdigest()]
-        return fingerprint(files)
-    return fingerprint({"model": model, "config": {k: str(v) for k, v in config.items()}})
-
-
-def _load(
-    model: str, revision: str | None, dtype: str, device: torch.device, trust_remote_code: bool
-) -> tuple[Any, Any]:
-    """Tokenizer and model, or an error that says what is wrong with the checkpoint."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
-    folder = Path(model)
-    local = folder.is_dir()
-    if not local and (folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-        raise UsageError(f"model folder {model} does not exist")
-    if local and not (folder / "config.json").is_file():
-        raise UsageError(f"{model} is not a Hugging Face checkpoint: it has no config.json")
-    if local and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UsageError(f"{model} has no tokenizer: save it there with tokenizer.save_pretrained({model!r})")
-    common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, **common)
-    except Exception as error:
-        raise _load_error(model, local, "tokenizer", error) from error
-    chosen: Any = dtype
-    if dtype == "auto" and device.type == "cpu":
-        chosen = torch.float32  # CPUs emulate bfloat16, slower and less exact
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=chosen, **common)
-    except Exception as error:
-        raise _load_error(model, local, "model", error) from error
-    return tokenizer, loaded.to(device).eval()
-
-
-def _load_error(model: str, local: bool, part: str, error: Exception) -> Exception:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-    if local:
-        return UsageError(f"the {part} of {model} does not load ({type(error).__name__}: {first})")
-    return MissingError(
-        f"the {part} of {model!r} is neither a local folder nor obtainable from the hub "
-        f"({type(error).__name__}: {first})",
-    )
-
-
-def _context_length(config: Any) -> int | None:
-    value = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(value) if value else None
-
-
-def _tokens_covering(tokenizer: Any, tokens: Sequence[int], text: str) -> int:
-    """The smallest number of leading tokens whose text begins with this one: half a character does not."""
-    low, high = 0, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        if tokenizer.decode(tokens[:middle], skip_special_tokens=True).startswith(text):
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def _explained(error: RuntimeError) -> Exception:

@@ -1,0 +1,152 @@
+"""Between texts and tokens: what engines share that hold a checkpoint's tokenizer.
+
+Requests become prompts that fit, tokens become completions; stop strings, and thoughts that may only be so long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cipo_eval.engines.chat import Prompt, encode
+from cipo_eval.errors import UsageError
+from cipo_eval.records import Completion, Request, fingerprint
+
+_OPEN, _CLOSE = "<think>", "</think>"
+_CLOSING = "\n</think>\n\n"
+"""What is put into the model's mouth where its thoughts are too long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """What is asked of models that think before they answer."""
+
+    enabled: bool | None = None
+    """``enable_thinking`` of the chat template; None: the template's default."""
+    budget: int | None = None
+    """Tokens after which thoughts are ended; None: no limit of their own."""
+
+
+class Texts:
+    """Speaks for one tokenizer. Raises ``UsageError`` where its chat template does not know what is asked."""
+
+    def __init__(self, tokenizer: Any, *, context: int | None, thinking: Thinking = Thinking()) -> None:  # noqa: B008  frozen
+        self.tokenizer, self.context, self.thinking = tokenizer, context, thinking
+        self._options: dict[str, Any] = {}
+        if thinking.enabled is not None:
+            if "enable_thinking" not in str(tokenizer.chat_template or ""):
+                raise UsageError(
+                    "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
+                )
+            self._options["enable_thinking"] = thinking.enabled
+
+    def describe(self) -> dict[str, Any]:
+        """What of an engine's identity is the business of texts."""
+        template = self.tokenizer.chat_template
+        found: dict[str, Any] = {"chat_template": fingerprint(template) if template else None}
+        if self.thinking.enabled is not None:
+            found["enable_thinking"] = self.thinking.enabled
+        if self.thinking.budget is not None:
+            found["thinking_budget"] = self.thinking.budget
+        return found
+
+    def prompt(self, request: Request) -> Prompt:
+        """Where its tokens leave less room than wanted, carried attempts lose their middle, and nothing else."""
+        wanted = min(request.sampling.max_tokens, (self.context or 0) // 4)
+        return encode(
+            self.tokenizer,
+            request.messages,
+            carried=request.carried,
+            most=self.context - wanted if self.context else None,
+            options=self._options,
+        )
+
+    def room(self, prompt: Prompt, max_tokens: int) -> int:
+        """New tokens that fit; 0 where there is no prompt to go on from."""
+        if not prompt.ids:
+            return 0
+        return max(0, min(max_tokens, self.context - len(prompt.ids))) if self.context else max_tokens
+
+    def thoughts(self, room: int) -> int:
+        """New tokens before thoughts must be looked at: all that there is room for, without a budget."""
+        return room if self.thinking.budget is None else min(room, self.thinking.budget)
+
+    def closing(self, prompt: Prompt, tokens: Sequence[int]) -> list[int]:
+        """What ends the thoughts that have begun, in the prompt or in what was said, and have no end; else nothing."""
+        said = self.tokenizer.decode(tokens)
+        begun = prompt.text.rstrip().endswith(_OPEN) or said.lstrip().startswith(_OPEN)
+        return list(self._closing_ids) if begun and _CLOSE not in said else []
+
+    @cached_property
+    def _closing_ids(self) -> list[int]:
+        return list(self.tokenizer(_CLOSING, add_special_tokens=False)["input_ids"])
+
+    def cut(self, stop: Sequence[str]) -> Stops | None:
+        """Where samples end for their stop strings."""
+        return Stops(self.tokenizer, stop) if stop else None
+
+    def completion(
+        self,
+        prompt: Prompt,
+        tokens: Sequence[int],
+        reason: str,
+        *,
+        text: str | None = None,
+        logprobs: Sequence[float] | None = None,
+        seconds: float | None = None,
+    ) -> Completion:
+        """``text``: what a stop string left of it."""
+        return Completion(
+            text=self.tokenizer.decode(tokens, skip_special_tokens=True) if text is None else text,
+            finish_reason=reason,
+            prompt_tokens=len(prompt.ids),
+            completion_tokens=len(tokens),
+            seconds=seconds,
+            token_ids=tuple(tokens),
+            logprobs=None if logprobs is None else tuple(logprobs),
+            left_out=prompt.left_out,
+        )
+
+
+def no_room(prompt: Prompt) -> Completion:
+    """Of a prompt after which nothing fits."""
+    return Completion(
+        text="", finish_reason="context", prompt_tokens=len(prompt.ids), left_out=prompt.left_out
+    )
+
+
+class Stops:
+    """Where a sample is to end for its stop strings."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer, self._stops = tokenizer, stops
+        # the end of a text that may hold the whole of one that has just been completed: a token has a character or
+        # more, or is a part of one (at most four)
+        self._tail = 4 * max(map(len, stops)) + 8
+
+    def __call__(self, tokens: Sequence[int]) -> tuple[int, str] | None:
+        """How many tokens stay, and the text before the first stop string; None while there is none."""
+        tail = self._tokenizer.decode(tokens[-self._tail :], skip_special_tokens=True)
+        return self.first(tokens) if any(stop in tail for stop in self._stops) else None
+
+    def first(self, tokens: Sequence[int]) -> tuple[int, str] | None:
+        """As a call, with stop strings anywhere in the tokens."""
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        cut = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
+        if cut is None:
+            return None
+        return _tokens_covering(self._tokenizer, tokens, text[:cut]), text[:cut]
+
+
+def _tokens_covering(tokenizer: Any, tokens: Sequence[int], text: str) -> int:
+    """The smallest number of leading tokens whose text begins with this one: half a character does not."""
+    low, high = 0, len(tokens)
+    while low < high:
+        middle = (low + high) // 2
+        if tokenizer.decode(tokens[:middle], skip_special_tokens=True).startswith(text):
+            high = middle
+        else:
+            low = middle + 1
+    return low
