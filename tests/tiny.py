@@ -10,8 +10,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_checkpoint(path: Path, *, chat: bool = False, context: int = 2048, seed: int = 0) -> Path:
-    """A random Llama of about 20,000 parameters with a byte-level tokenizer."""
+def make_checkpoint(
+    path: Path, *, chat: bool = False, context: int = 2048, seed: int = 0, wide: bool = False
+) -> Path:
+    """A random Llama of about 20,000 parameters (``wide``: with heads that vLLM knows, 300,000) with a byte-level
+    tokenizer."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -33,8 +36,8 @@ def make_checkpoint(path: Path, *, chat: bool = False, context: int = 2048, seed
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=128 if wide else 32,
+        intermediate_size=256 if wide else 64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -42,7 +45,7 @@ def make_checkpoint(path: Path, *, chat: bool = False, context: int = 2048, seed
         eos_token_id=1,
         pad_token_id=0,
         bos_token_id=None,
-        initializer_range=0.3,  # confident enough that greedy and sampled outputs differ
+        initializer_range=0.15 if wide else 0.3,  # confident enough that greedy and sampled outputs differ
     )
     model = LlamaForCausalLM(config)
     path.mkdir(parents=True, exist_ok=True)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cipo_eval.cli.options import ENGINE
-from cipo_eval.errors import UsageError
+from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.engines.texts import Thinking
     from cipo_eval.records import Engine, Problem
 
-
-class EngineName(StrEnum):
-    """Engines that can be asked for by name."""
-
-    hf = "hf"
-    openai = "openai"
-    replay = "replay"
+NAMES = ("hf", "vllm", "openai", "lm-eval", "replay")
+"""Engines that can be asked for; of ``lm-eval`` with the name of one of its model classes: ``lm-eval:NAME``."""
 
 
 class Endpoint(StrEnum):
@@ -32,94 +28,227 @@ class Endpoint(StrEnum):
     completions = "completions"
 
 
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Where completions come from: hf, vllm, openai, lm-eval:NAME, replay.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Revision of a hub model.", rich_help_panel=ENGINE)]
+Device = Annotated[str, typer.Option(help="hf: auto, cpu, cuda, cuda:1 …", rich_help_panel=ENGINE)]
+Dtype = Annotated[
+    str, typer.Option(help="hf, vllm: auto, bfloat16, float16, float32.", rich_help_panel=ENGINE)
+]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="hf: tokens of all samples under way (default: from free memory).",
+        rich_help_panel=ENGINE,
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="hf, vllm: run code that a model ships.", rich_help_panel=ENGINE
+    ),
+]
+MaxModelLen = Annotated[
+    int | None,
+    typer.Option(
+        "--max-model-len",
+        min=2,
+        help="hf, vllm: most tokens of prompt and completion (default: the checkpoint's).",
+        rich_help_panel=ENGINE,
+    ),
+]
+Parallel = Annotated[
+    int,
+    typer.Option("--tensor-parallel", min=1, help="vllm: GPUs that share one model.", rich_help_panel=ENGINE),
+]
+Replicas = Annotated[
+    int,
+    typer.Option("--data-parallel", min=1, help="vllm: copies of the model.", rich_help_panel=ENGINE),
+]
+ModelArgs = Annotated[
+    str | None,
+    typer.Option(
+        "--model-args",
+        help="lm-eval:NAME: its model's arguments; vllm: further ones of vLLM's. KEY=VALUE,…",
+        rich_help_panel=ENGINE,
+    ),
+]
 BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
-        help="--engine openai: the server's address, such as http://127.0.0.1:8000/v1.",
+        help="openai: the server's address, such as http://127.0.0.1:8000/v1.",
         rich_help_panel=ENGINE,
     ),
 ]
 EndpointFlag = Annotated[
     Endpoint,
-    typer.Option(
-        "--endpoint", help="--engine openai: chat, or completions for base models.", rich_help_panel=ENGINE
-    ),
+    typer.Option("--endpoint", help="openai: chat, or completions for base models.", rich_help_panel=ENGINE),
 ]
 KeyVariable = Annotated[
     str,
     typer.Option(
         "--api-key-env",
-        help="--engine openai: environment variable with the key; the key itself is never stored.",
+        help="openai: environment variable with the key; the key itself is never stored.",
         rich_help_panel=ENGINE,
     ),
 ]
 Concurrency = Annotated[
-    int,
-    typer.Option("--concurrency", min=1, help="--engine openai: requests under way.", rich_help_panel=ENGINE),
+    int, typer.Option("--concurrency", min=1, help="openai: requests under way.", rich_help_panel=ENGINE)
 ]
 RequestTimeout = Annotated[
     float,
-    typer.Option(
-        "--request-timeout", min=0.1, help="--engine openai: seconds per request.", rich_help_panel=ENGINE
-    ),
+    typer.Option("--request-timeout", min=0.1, help="openai: seconds per request.", rich_help_panel=ENGINE),
 ]
 Retries = Annotated[
-    int,
-    typer.Option(
-        "--retries", min=0, help="--engine openai: further tries of a request.", rich_help_panel=ENGINE
-    ),
+    int, typer.Option("--retries", min=0, help="openai: further tries of a request.", rich_help_panel=ENGINE)
 ]
-Thinking = Annotated[
+EnableThinking = Annotated[
     bool | None,
     typer.Option(
         "--enable-thinking/--no-enable-thinking",
-        help="--engine openai: enable_thinking of the chat template (default: the template's).",
+        help="hf, vllm, openai: enable_thinking of the chat template (default: the template's).",
+        rich_help_panel=ENGINE,
+    ),
+]
+ThinkingBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--thinking-budget",
+        min=1,
+        help="hf, vllm: tokens after which <think> is closed for the model.",
         rich_help_panel=ENGINE,
     ),
 ]
 
+_OWNERS = {
+    "revision": "hf vllm",
+    "device": "hf",
+    "dtype": "hf vllm",
+    "batch_tokens": "hf",
+    "trust_remote_code": "hf vllm",
+    "max_model_len": "hf vllm",
+    "tensor_parallel": "vllm",
+    "data_parallel": "vllm",
+    "model_args": "lm-eval vllm",
+    "base_url": "openai",
+    "endpoint": "openai",
+    "api_key_env": "openai",
+    "concurrency": "openai",
+    "request_timeout": "openai",
+    "retries": "openai",
+    "enable_thinking": "hf vllm openai",
+    "thinking_budget": "hf vllm",
+}
+"""Engines that a flag is for: given with another one it would have no effect."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFlags:
-    """The flags of engines, each named as on the command line."""
+    """The flags of engines with their defaults, each named as on the command line."""
 
-    model: str
-    revision: str | None
-    device: str
-    dtype: str
-    batch_tokens: int | None
-    trust_remote_code: bool
-    base_url: str | None
-    endpoint: Endpoint
-    api_key_env: str
-    concurrency: int
-    request_timeout: float
-    retries: int
-    enable_thinking: bool | None
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_tokens: int | None = None
+    trust_remote_code: bool = False
+    max_model_len: int | None = None
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    model_args: str | None = None
+    base_url: str | None = None
+    endpoint: Endpoint = Endpoint.chat
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 32
+    request_timeout: float = 600.0
+    retries: int = 8
+    enable_thinking: bool | None = None
+    thinking_budget: int | None = None
 
-    def make(self, name: EngineName, problems: Sequence[Problem]) -> Engine:
+    def check(self, engine: str) -> None:
+        """Raises ``UsageError`` for an unknown engine, and for flags that it does not have."""
+        name, _, kind = engine.partition(":")
+        if name not in NAMES:
+            raise UsageError(f"unknown --engine {engine}: {nearest(name, NAMES)}")
+        if bool(kind) != (name == "lm-eval"):
+            raise UsageError(
+                f"--engine {engine}: write lm-eval:NAME with the name of one of lm-eval's model classes, "
+                "and other engines by their names alone"
+            )
+        foreign = [
+            f"--{f.name.replace('_', '-')} (of {', '.join(_OWNERS[f.name].split())})"
+            for f in fields(self)
+            if getattr(self, f.name) != f.default and name not in _OWNERS[f.name].split()
+        ]
+        if foreign:
+            raise UsageError(f"--engine {engine} has no {', '.join(foreign)}")
+
+    def make(self, engine: str, model: str, problems: Sequence[Problem]) -> Engine:
         """The engine; ``problems``: what a replayed file is matched with. Raises ``UsageError``, ``MissingError``."""
-        if name is EngineName.openai:
-            return self._openai()
-        if self.base_url is not None or self.enable_thinking is not None:
-            raise UsageError("--base-url and --enable-thinking belong together with --engine openai")
-        if name is EngineName.replay:
+        self.check(engine)
+        name, _, kind = engine.partition(":")
+        if name == "openai":
+            return self._openai(model)
+        if name == "replay":
             from cipo_eval.engines.replay import ReplayEngine
 
-            return ReplayEngine(Path(self.model), problems)
+            return ReplayEngine(Path(model), problems)
+        if name == "lm-eval":
+            from cipo_eval.engines.lm_eval import LMEvalEngine
+
+            return LMEvalEngine(kind, model, self._model_args())
+        if name == "vllm":
+            return self._vllm(model)
         from cipo_eval.engines.hf import HFEngine
 
         return HFEngine(
-            self.model,
+            model,
             revision=self.revision,
             device=self.device,
             dtype=self.dtype,
             batch_tokens=self.batch_tokens,
             trust_remote_code=self.trust_remote_code,
+            max_model_len=self.max_model_len,
+            thinking=self._thinking(),
         )
 
-    def _openai(self) -> Engine:
+    def _thinking(self) -> Thinking:
+        from cipo_eval.engines.texts import Thinking
+
+        return Thinking(enabled=self.enable_thinking, budget=self.thinking_budget)
+
+    def _model_args(self) -> dict[str, Any]:
+        from lm_eval.utils import simple_parse_args_string
+
+        parts = [part for part in (self.model_args or "").split(",") if part]
+        if wrong := [part for part in parts if not part.partition("=")[1]]:
+            raise UsageError(f"--model-args {', '.join(wrong)}: write KEY=VALUE,KEY=VALUE")
+        return dict(simple_parse_args_string(self.model_args))
+
+    def _vllm(self, model: str) -> Engine:
+        from cipo_eval.engines.vllm import VLLMEngine
+
+        sizes = {"tensor_parallel_size": self.tensor_parallel, "data_parallel_size": self.data_parallel}
+        given: dict[str, Any] = {name: size for name, size in sizes.items() if size > 1}
+        if self.max_model_len is not None:
+            given["max_model_len"] = self.max_model_len
+        return VLLMEngine(
+            model,
+            revision=self.revision,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+            thinking=self._thinking(),
+            arguments={**given, **self._model_args()},
+        )
+
+    def _openai(self, model: str) -> Engine:
         from cipo_eval.engines.openai import OpenAIEngine, Server
 
         if self.base_url is None:
@@ -135,4 +264,4 @@ class EngineFlags:
             retries=self.retries,
             thinking=self.enable_thinking,
         )
-        return OpenAIEngine(self.model, server)
+        return OpenAIEngine(model, server)

@@ -25,7 +25,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="Checkpoint folder or hub id; --engine openai: the server's name for it; replay: a file or run.",
+            help="Checkpoint or LoRA adapter, folder or hub id; openai: the server's name; replay: a file or run.",
         ),
     ],
     tasks: Annotated[
@@ -80,35 +80,24 @@ def run(
     carry_think: o.CarryThink = False,
     attempts_from: o.AttemptsFrom = None,
     critique_form: o.CritiqueForm = o.CritiqueFormFlag.ANALYSIS,
-    engine: Annotated[
-        e.EngineName, typer.Option(help="Where completions come from.", rich_help_panel=o.ENGINE)
-    ] = e.EngineName.hf,
-    revision: Annotated[
-        str | None, typer.Option(help="Revision of a hub model.", rich_help_panel=o.ENGINE)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=o.ENGINE)] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, bfloat16, float16, float32.", rich_help_panel=o.ENGINE)
-    ] = "auto",
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Tokens of all samples under way (default: from free memory).",
-            rich_help_panel=o.ENGINE,
-        ),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code that a model ships.", rich_help_panel=o.ENGINE),
-    ] = False,
+    engine: e.EngineName = "hf",
+    revision: e.Revision = None,
+    device: e.Device = "auto",
+    dtype: e.Dtype = "auto",
+    batch_tokens: e.BatchTokens = None,
+    trust_remote_code: e.TrustRemoteCode = False,
+    max_model_len: e.MaxModelLen = None,
+    tensor_parallel: e.Parallel = 1,
+    data_parallel: e.Replicas = 1,
+    model_args: e.ModelArgs = None,
     base_url: e.BaseUrl = None,
     endpoint: e.EndpointFlag = e.Endpoint.chat,
     api_key_env: e.KeyVariable = "OPENAI_API_KEY",
     concurrency: e.Concurrency = 32,
     request_timeout: e.RequestTimeout = 600.0,
     retries: e.Retries = 8,
-    enable_thinking: e.Thinking = None,
+    enable_thinking: e.EnableThinking = None,
+    thinking_budget: e.ThinkingBudget = None,
     mode: o.Mode = o.ModeFlag.fixed,
     think: o.ThinkFlag = o.Think.STRIP,
     harness: o.Harness = None,
@@ -138,6 +127,26 @@ def run(
     from cipo_eval.tasks import load_problems
     from cipo_eval.verifiers.pool import VerifierPool
 
+    flags_of_engine = e.EngineFlags(
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        max_model_len=max_model_len,
+        tensor_parallel=tensor_parallel,
+        data_parallel=data_parallel,
+        model_args=model_args,
+        base_url=base_url,
+        endpoint=endpoint,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        request_timeout=request_timeout,
+        retries=retries,
+        enable_thinking=enable_thinking,
+        thinking_budget=thinking_budget,
+    )
+    flags_of_engine.check(engine)
     decoding = Decoding(
         samples=samples,
         temperature=temperature,
@@ -185,23 +194,8 @@ def run(
         return
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
-    engines = e.EngineFlags(
-        model=model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        base_url=base_url,
-        endpoint=endpoint,
-        api_key_env=api_key_env,
-        concurrency=concurrency,
-        request_timeout=request_timeout,
-        retries=retries,
-        enable_thinking=enable_thinking,
-    )
     with RunStore(folder) as store:
-        source = engines.make(engine, [p for plan in plans for p in plan.all_problems])
+        source = flags_of_engine.make(engine, model, [p for plan in plans for p in plan.all_problems])
         job = Run(
             store,
             plans,

@@ -18,6 +18,8 @@ from cipo_eval.records import Span
 
 CUT = "\n[… {} characters left out …]\n"
 """Stands for the middle of a carried attempt that was too long."""
+_MARKS = re.compile(r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>|</?s>|\[/?INST\]")
+"""What a model behind a server may read as a token of its own, where no tokenizer here knows which those are."""
 _FEWEST = 64
 """Characters of a carried attempt that stay at the least."""
 
@@ -106,6 +108,13 @@ def neutral(tokenizer: Any, content: str) -> str:
     while pattern and pattern.search(content):  # again: two that overlap
         content = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
     return content
+
+
+def harmless(text: str) -> str:
+    """As ``neutral``, as far as it goes without a tokenizer: the usual marks."""
+    while _MARKS.search(text):
+        text = _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return text
 
 
 def _encoded(tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any]) -> Prompt:

@@ -129,9 +129,9 @@ class Checkpoint:
         from transformers.generation.configuration_utils import GenerationConfig
 
         try:
-            return GenerationConfig.from_pretrained(self.base, revision=self._common["revision"])  # type: ignore[no-untyped-call]
+            return GenerationConfig.from_pretrained(self.base, revision=self._common["revision"])
         except OSError:  # there is none
-            return GenerationConfig.from_model_config(self.config)  # type: ignore[no-untyped-call]
+            return GenerationConfig.from_model_config(self.config)
         except Exception as error:
             raise _load_error(self.base, "generation_config.json", error) from error
 
@@ -222,9 +222,7 @@ def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
 
 def _check_place(model: str) -> None:
     folder = Path(model)
-    if not folder.is_dir() and (
-        folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
-    ):
+    if not folder.is_dir() and (folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
         raise UsageError(f"model folder {model} does not exist")
 
 

@@ -60,6 +60,7 @@ class HFEngine:
         dtype: str = "auto",
         batch_tokens: int | None = None,
         trust_remote_code: bool = False,
+        max_model_len: int | None = None,
         thinking: Thinking = Thinking(),  # noqa: B008  frozen
     ) -> None:
         import torch
@@ -72,7 +73,8 @@ class HFEngine:
         )
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
         self.tokenizer = self.checkpoint.tokenizer
-        self.texts = Texts(self.tokenizer, context=self.checkpoint.context, thinking=thinking)
+        lengths = [n for n in (self.checkpoint.context, max_model_len) if n]
+        self.texts = Texts(self.tokenizer, context=min(lengths, default=None), thinking=thinking)
         # CPUs emulate bfloat16, slower and less exact
         chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else dtype
         self.model = self.checkpoint.load(chosen).to(self.device).eval()
@@ -95,6 +97,7 @@ class HFEngine:
             "engine": self.name,
             **self.checkpoint.describe(),
             **self.texts.describe(),
+            "max_model_len": self.texts.context,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "generation": "core" if type(self.core).__name__ == "Core" else "model.generate",
         }

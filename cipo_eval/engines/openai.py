@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from cipo_eval.engines.chat import shortened
+from cipo_eval.engines.chat import harmless, shortened
 from cipo_eval.engines.pump import Pump
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
@@ -40,8 +40,6 @@ _TOO_LONG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _REASONS = {"stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length"}
-_MARKS = re.compile(r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>|</?s>|\[/?INST\]")
-"""What servers may read as a token of its own in a text, where no tokenizer here knows them."""
 _DEFAULTS = {
     "vllm": {"repetition_penalty": 1.0},
     "sglang": {"repetition_penalty": 1.0},
@@ -161,7 +159,7 @@ class OpenAIEngine:
         """Path and body of a request for one sample of at most ``most`` tokens."""
         sampling = request.sampling
         carrying = {span.message for span in request.carried}
-        texts = [_harmless(m["content"]) if i in carrying else m["content"] for i, m in enumerate(messages)]
+        texts = [harmless(m["content"]) if i in carrying else m["content"] for i, m in enumerate(messages)]
         body: dict[str, Any] = {
             "model": self.model_name,
             self._limit_name: most,
@@ -344,12 +342,6 @@ def _seconds(value: str | None) -> float | None:
         )
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _harmless(text: str) -> str:
-    while _MARKS.search(text):
-        text = _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-    return text
 
 
 def _without(body: Mapping[str, Any]) -> dict[str, Any]:

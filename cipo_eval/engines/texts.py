@@ -32,7 +32,7 @@ class Thinking:
 class Texts:
     """Speaks for one tokenizer. Raises ``UsageError`` where its chat template does not know what is asked."""
 
-    def __init__(self, tokenizer: Any, *, context: int | None, thinking: Thinking = Thinking()) -> None:  # noqa: B008  frozen
+    def __init__(self, tokenizer: Any, *, context: int | None, thinking: Thinking = Thinking()) -> None:
         self.tokenizer, self.context, self.thinking = tokenizer, context, thinking
         self._options: dict[str, Any] = {}
         if thinking.enabled is not None:

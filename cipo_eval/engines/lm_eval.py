@@ -1,0 +1,182 @@
+"""The ``lm-eval:NAME`` engine: any model class of lm-evaluation-harness, for what no other engine here runs.
+
+A bridge, as slow or fast as the class behind it. It takes what is there, hands over chunk by chunk what comes back,
+and then takes what followed: one turn after another. n samples of a prompt are n requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.engines.chat import harmless
+from cipo_eval.engines.checkpoint import model_fingerprint
+from cipo_eval.engines.texts import Texts, no_room
+from cipo_eval.errors import MissingError, UsageError, nearest
+from cipo_eval.feed import Feed, as_feed
+from cipo_eval.records import Completion, Request, derive_seed
+
+CHUNK = 256
+"""Samples of one call of the model: what is lost at most where it breaks off."""
+_SECRET = re.compile(r"key|secret|password|auth|header|^token$", re.IGNORECASE)
+_OWN_SEEDS = frozenset({"vllm", "sglang"})
+"""Classes that take a seed with each request, besides those of servers."""
+
+_Place = tuple[Request, int, int]
+"""Request, sample index, seed."""
+
+
+class LMEvalEngine:
+    """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off."""
+
+    def __init__(self, kind: str, model: str, arguments: Mapping[str, Any]) -> None:
+        """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``."""
+        from importlib import metadata
+
+        from lm_eval.api.registry import get_model
+        from lm_eval.models import MODEL_MAPPING
+        from lm_eval.models.api_models import TemplateAPI
+
+        self.name = f"lm-eval:{kind}"
+        self.kind, self.model_name, self.arguments = kind, model, dict(arguments)
+        self._version = metadata.version("lm_eval")
+        secret = sorted(name for name in arguments if _SECRET.search(name))
+        if secret:
+            raise UsageError(
+                f"--model-args {', '.join(secret)}: the command is stored with the run; "
+                "give keys in the environment, as lm-eval's documentation of the class says"
+            )
+        try:
+            cls = get_model(kind)
+        except ValueError as error:
+            raise UsageError(f"lm-eval has no model class {kind}: {nearest(kind, MODEL_MAPPING)}") from error
+        except ImportError as error:
+            raise MissingError(f"lm-eval's {kind} needs a package that is not here: {error}") from error
+        try:
+            self.lm: Any = cls.create_from_arg_obj({"pretrained": model, **arguments})
+        except TypeError as error:
+            raise UsageError(f"lm-eval's {kind} does not take these --model-args: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise MissingError(f"lm-eval's {kind} does not start: {_said(error)}") from error
+        tokenizer = getattr(self.lm, "tokenizer", None)
+        self._seeds_each = isinstance(self.lm, TemplateAPI) or kind in _OWN_SEEDS
+        self.texts: Texts | None = None
+        if hasattr(tokenizer, "apply_chat_template"):
+            context = getattr(self.lm, "max_length", None)
+            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None)
+
+    def describe(self) -> dict[str, Any]:
+        folder = Path(self.model_name)
+        return {
+            "engine": self.name,
+            "model": self.model_name,
+            "fingerprint": model_fingerprint(self.model_name, {}) if folder.is_dir() else None,
+            "arguments": {name: str(value) for name, value in sorted(self.arguments.items())},
+            "seeds": "by sample" if self._seeds_each else "by call",
+            "lm_eval": self._version,
+            **(self.texts.describe() if self.texts else {}),
+        }
+
+    def close(self) -> None:
+        self.lm = None
+
+    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        feed = as_feed(requests)
+        while taken := feed.take(wait=True):
+            places: list[_Place] = [
+                (request, sample, seed)
+                for request in taken
+                for sample, seed in zip(request.samples, request.seeds, strict=True)
+            ]
+            for at in range(0, len(places), CHUNK):
+                yield from self._chunk(places[at : at + CHUNK])
+
+    def _chunk(self, places: Sequence[_Place]) -> Iterator[tuple[Request, int, Completion]]:
+        from lm_eval.api.instance import Instance
+
+        asked: list[tuple[_Place, Any]] = []
+        instances: list[Instance] = []
+        for request, sample, seed in places:
+            context, room, empty = self._prompt(request)
+            if room <= 0:
+                yield request, sample, empty
+                continue
+            asked.append(((request, sample, seed), empty))
+            instances.append(
+                Instance(
+                    request_type="generate_until",
+                    doc={},
+                    arguments=(context, self._settings(request, room, seed)),
+                    idx=len(instances),
+                    metadata=(request.problem.task, request.problem.index, 1),
+                )
+            )
+        if not instances:
+            return
+        if not self._seeds_each:
+            from transformers import set_seed
+
+            set_seed(derive_seed("lm-eval", *(seed for (_, _, seed), _ in asked)) % 2**32)
+        try:
+            found = self.lm.generate_until(instances, disable_tqdm=True)
+        except (Exception, SystemExit) as error:
+            raise MissingError(
+                f"lm-eval's {self.kind} broke off ({_said(error)}); what is judged is kept"
+            ) from error
+        for ((request, sample, _), empty), text in zip(asked, found, strict=True):
+            yield (
+                request,
+                sample,
+                Completion(
+                    text=str(text or ""),
+                    finish_reason=None,  # its classes do not say
+                    prompt_tokens=empty.prompt_tokens,
+                    left_out=empty.left_out,
+                ),
+            )
+
+    def _prompt(self, request: Request) -> tuple[Any, int, Completion]:
+        """What the class is given, the room for new tokens, and what is known before anything is said."""
+        most = request.sampling.max_tokens
+        if self.texts is not None:
+            prompt = self.texts.prompt(request)
+            return prompt.text, self.texts.room(prompt, most), no_room(prompt)
+        carrying = {span.message for span in request.carried}
+        said = [
+            {**m, "content": harmless(m["content"]) if i in carrying else m["content"]}
+            for i, m in enumerate(request.messages)
+        ]
+        unknown = Completion(text="", finish_reason="context")
+        if "chat" in self.kind:
+            return self.lm.apply_chat_template(said), most, unknown
+        return "\n\n".join(m["content"] for m in said), most, unknown
+
+    def _settings(self, request: Request, room: int, seed: int) -> dict[str, Any]:
+        """Generation arguments, as a task of lm-eval would give them."""
+        sampling = request.sampling
+        found: dict[str, Any] = {
+            "until": list(sampling.stop),
+            "max_gen_toks": room,
+            "do_sample": sampling.temperature > 0,
+            "temperature": sampling.temperature,
+        }
+        local = hasattr(getattr(self.lm, "model", None), "generation_config")
+        if local:  # else the checkpoint's recommendation is mixed in
+            found["repetition_penalty"] = 1.0
+        if self._seeds_each:
+            found["seed"] = seed % 2**31
+        if sampling.temperature == 0:
+            return found
+        found["top_p"] = sampling.top_p
+        if local or sampling.top_k:  # transformers' default is 50, servers may not know it
+            found["top_k"] = sampling.top_k
+        if sampling.min_p:
+            found["min_p"] = sampling.min_p
+        return found
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

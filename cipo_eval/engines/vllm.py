@@ -1,0 +1,263 @@
+"""The ``vllm`` engine: a checkpoint through vLLM, on one or several GPUs (or its CPU build).
+
+vLLM batches, caches prompts and spreads a model over devices; this module gives it tokens and takes tokens back, so
+that texts, end tokens and stop strings are those of the ``hf`` engine. Every sample is a request of its own with its
+own seed, as vLLM's ``n`` would make them, only that a resumed or extended run gets the same ones; the prefix cache
+computes their prompt once.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.pump import Pump
+from cipo_eval.engines.texts import Texts, Thinking, no_room
+from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.feed import Feed, as_feed
+from cipo_eval.records import Completion, Request, derive_seed
+
+if TYPE_CHECKING:
+    import torch
+
+    from cipo_eval.engines.chat import Prompt
+
+UNDER_WAY = 2048
+"""Samples that vLLM is given at once; how many of them run together is its business."""
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM makes room for."""
+
+
+class VLLMEngine:
+    """Raises ``UsageError``/``MissingError`` for a model that does not load, or where vLLM is missing or fails."""
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        thinking: Thinking = Thinking(),  # noqa: B008  frozen
+        logprobs: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``logprobs``: also those of the tokens, which the trainer wants. ``arguments``: further ones of vLLM's
+        ``AsyncEngineArgs`` (``tensor_parallel_size``, ``max_model_len`` …)."""
+        checkpoint = Checkpoint(model, revision, trust_remote_code)
+        texts = Texts(checkpoint.tokenizer, context=checkpoint.context, thinking=thinking)
+        vllm = _imported()
+        self.checkpoint, self.texts, self._logprobs = checkpoint, texts, logprobs
+        self.dtype = dtype
+        self._vllm = vllm
+        self._ends = sorted(checkpoint.ends)
+        self._lora: Any = None
+        self._count = 0
+        self._closed = False
+        self._pump = Pump(UNDER_WAY)
+        try:
+            self._engine = self._pump.call(self._start(self._arguments(dtype, arguments or {})))
+        except TypeError as error:
+            self._pump.close()
+            raise UsageError(f"--model-args: {error}") from error
+        except Exception as error:
+            self._pump.close()
+            raise MissingError(f"vLLM does not start: {_said(error)}") from error
+        texts.context = self._engine.model_config.max_model_len
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": self.name,
+            **self.checkpoint.describe(),
+            **self.texts.describe(),
+            "dtype": str(self._engine.model_config.dtype).removeprefix("torch."),
+            "max_model_len": self.texts.context,
+            "vllm": self._vllm.__version__,
+        }
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._pump.call(self._stop())
+            self._pump.close()
+
+    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        return self._pump.run(as_feed(requests), self._complete)
+
+    def update_weights(self, state: Mapping[str, torch.Tensor]) -> None:
+        """New values for the model's parameters, in place, under the names that its checkpoint has. Not while samples
+        are under way. Raises ``RuntimeError`` for names or shapes that vLLM does not know.
+
+        Through a file (in memory where the system has such a place): vLLM's workers are other processes.
+        """
+        from safetensors.torch import save_file
+
+        shared = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(
+            prefix="cipo-eval-", dir=shared if os.access(shared, os.W_OK) else None
+        ) as folder:
+            seen: set[int] = set()  # tied parameters are the same memory, which is written once
+            tensors = {}
+            for name, tensor in state.items():
+                if tensor.data_ptr() not in seen:
+                    seen.add(tensor.data_ptr())
+                    tensors[name] = tensor.detach().contiguous().cpu()
+            save_file(tensors, str(Path(folder) / "model.safetensors"))
+            try:
+                self._pump.call(self._reload(folder))
+            except Exception as error:
+                raise RuntimeError(f"vLLM does not take the new weights: {_said(error)}") from error
+
+    # --- on the loop -----------------------------------------------------------------------------------------
+
+    async def _start(self, arguments: Any) -> Any:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        return AsyncLLM.from_engine_args(arguments)
+
+    async def _stop(self) -> None:
+        self._engine.shutdown()
+        self._engine = None  # its own finaliser fails where the interpreter ends
+
+    async def _reload(self, folder: str) -> None:
+        await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        await self._engine.reset_prefix_cache()
+
+    async def _complete(self, request: Request, seed: int) -> Completion:
+        """One sample."""
+        started = time.perf_counter()
+        prompt = self.texts.prompt(request)
+        room = self.texts.room(prompt, request.sampling.max_tokens)
+        if not room:
+            return no_room(prompt)
+        stops = self.texts.cut(request.sampling.stop)
+        thoughts = self.texts.thoughts(room)
+        tokens, reason, logprobs = await self._ask(request, prompt.ids, thoughts, seed)
+        if reason == "length" and len(tokens) < room:
+            tokens, reason, logprobs = await self._answer(request, prompt, tokens, logprobs, room, seed)
+        text = None
+        if stops and (cut := stops.first(tokens)):
+            kept, text = cut
+            tokens, reason, logprobs = tokens[:kept], "stop", logprobs and logprobs[:kept]
+        return self.texts.completion(
+            prompt, tokens, reason, text=text, logprobs=logprobs, seconds=time.perf_counter() - started
+        )
+
+    async def _answer(
+        self,
+        request: Request,
+        prompt: Prompt,
+        tokens: list[int],
+        logprobs: list[float] | None,
+        room: int,
+        seed: int,
+    ) -> tuple[list[int], str, list[float] | None]:
+        """What follows thoughts whose budget is used up."""
+        closing = self.texts.closing(prompt, tokens)
+        said = [*tokens, *closing][:room]
+        if len(said) == room:
+            return said, "length", None if closing else logprobs
+        more, reason, drawn = await self._ask(
+            request, [*prompt.ids, *said], room - len(said), derive_seed(seed, "after thoughts")
+        )
+        both = None if closing or logprobs is None or drawn is None else [*logprobs, *drawn]
+        return [*said, *more], reason, both
+
+    async def _ask(
+        self, request: Request, ids: Sequence[int], most: int, seed: int
+    ) -> tuple[list[int], str, list[float] | None]:
+        """Tokens, the reason that they end, and their log-probabilities if they are wanted."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        sampling = request.sampling
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            seed=seed,
+            max_tokens=most,
+            stop=list(sampling.stop) or None,
+            stop_token_ids=self._ends,
+            detokenize=bool(sampling.stop),
+            logprobs=0 if self._logprobs else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._count += 1
+        found: Any = None
+        try:
+            async for output in self._engine.generate(
+                {"prompt_token_ids": list(ids)}, params, str(self._count), lora_request=self._lora
+            ):
+                found = output.outputs[0]
+        except ValueError as error:
+            raise UsageError(f"vLLM refuses the request: {_said(error)}") from error
+        except Exception as error:
+            raise MissingError(
+                f"vLLM broke off ({_said(error)}); what is judged is kept, and the same command goes on from there"
+            ) from error
+        tokens = list(found.token_ids)
+        said = None
+        if found.logprobs is not None:
+            said = [step[token].logprob for step, token in zip(found.logprobs, tokens, strict=True)]
+        return tokens, "length" if found.finish_reason == "length" else "stop", said
+
+    # --- starting --------------------------------------------------------------------------------------------
+
+    def _arguments(self, dtype: str, arguments: Mapping[str, Any]) -> Any:
+        """vLLM's arguments; raises ``TypeError`` for one that it does not have."""
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+
+        checkpoint = self.checkpoint
+        given: dict[str, Any] = {
+            "model": checkpoint.base,
+            "tokenizer": checkpoint.tokenizer.name_or_path,
+            "revision": checkpoint.revision if checkpoint.adapter is None else None,
+            "dtype": dtype,
+            "trust_remote_code": checkpoint.trust_remote_code,
+            "enable_prefix_caching": True,
+            "generation_config": "vllm",  # else what the checkpoint recommends is mixed into what was asked for
+            "disable_log_stats": True,
+        }
+        if current_platform.is_cpu():
+            if dtype == "auto":
+                given["dtype"] = "float32"  # as the hf engine
+            # samples with seeds fail in its CPU build where a prompt is read in parts
+            most = arguments.get("max_model_len") or checkpoint.context or 2048
+            given |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(most, 2048)}
+        if checkpoint.adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            rank = int(checkpoint.adapter_facts.get("r") or 16)
+            given |= {
+                "enable_lora": True,
+                "max_lora_rank": next((r for r in _RANKS if r >= rank), rank),
+            }
+            self._lora = LoRARequest("adapter", 1, checkpoint.adapter)
+        return AsyncEngineArgs(**{**given, **arguments})
+
+
+def _imported() -> Any:
+    """vLLM, with its log where ours is: standard output belongs to results."""
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    try:
+        import vllm
+    except ImportError as error:
+        raise MissingError(f"vLLM is not here ({error}): pip install 'cipo-eval[vllm]'") from error
+    return vllm
+
+
+def _said(error: BaseException) -> str:
+    """One line of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
