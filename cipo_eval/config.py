@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import UsageError, nearest
@@ -41,6 +41,14 @@ class Decoding:
     min_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] | None = None
+
+    def recommended(self, said: Mapping[str, Any]) -> Decoding:
+        """With a checkpoint's recommendation (``Checkpoint.recommended``) for what is None."""
+        values = {name: said[name] for name in ("temperature", "top_p", "top_k", "min_p") if name in said}
+        if not said.get("do_sample"):
+            values = {"temperature": 0.0}
+        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(self, **{**values, **given})
 
     def resolve(self, preset: str | None, presets: Mapping[str, Preset]) -> tuple[int, Sampling]:
         """Samples per problem and sampling parameters for one task, whose presets are ``presets``.

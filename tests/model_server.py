@@ -119,7 +119,9 @@ class Handler(BaseHTTPRequestHandler):
             [(_, _, found)] = list(self.owner.engine.generate([request]))
         text = {"message": {"role": "assistant", "content": found.text}} if chat else {"text": found.text}
         usage = {"prompt_tokens": found.prompt_tokens, "completion_tokens": found.completion_tokens}
-        self.send(200, {"choices": [{**text, "finish_reason": found.finish_reason}], "usage": usage})
+        self.send(
+            200, {"choices": [{"index": 0, **text, "finish_reason": found.finish_reason}], "usage": usage}
+        )
 
 
 def status(code: int, headers: dict[str, str] | None = None) -> Fault:

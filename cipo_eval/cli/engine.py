@@ -190,6 +190,17 @@ class EngineFlags:
         if foreign:
             raise UsageError(f"--engine {engine} has no {', '.join(foreign)}")
 
+    def recommended(self, engine: str, model: str) -> dict[str, Any]:
+        """Sampling that a checkpoint recommends. Raises ``UsageError`` where there is no such thing."""
+        from cipo_eval.engines.checkpoint import Checkpoint
+
+        if engine not in ("hf", "vllm"):
+            raise UsageError(f"--preset checkpoint needs a checkpoint: --engine {engine} has none here")
+        found = Checkpoint(model, self.revision, self.trust_remote_code).recommended
+        if not found:
+            raise UsageError(f"--preset checkpoint: {model} recommends no sampling (generation_config.json)")
+        return found
+
     def make(self, engine: str, model: str, problems: Sequence[Problem]) -> Engine:
         """The engine; ``problems``: what a replayed file is matched with. Raises ``UsageError``, ``MissingError``."""
         self.check(engine)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cipo_eval.plan import TaskPlan
 
 
+FROM_CHECKPOINT = "checkpoint"
+"""The preset that is the model's own."""
+
+
 def run(
     model: Annotated[
         str,
@@ -49,7 +53,9 @@ def run(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", help="greedy, paper or avg64: decoding per task.", rich_help_panel=o.DECODING
+            "--preset",
+            help="greedy, paper or avg64: decoding per task; checkpoint: what the model recommends.",
+            rich_help_panel=o.DECODING,
         ),
     ] = None,
     temperature: Annotated[
@@ -156,6 +162,11 @@ def run(
         max_tokens=max_tokens,
         stop=tuple(stop) if stop else None,
     )
+    if preset == FROM_CHECKPOINT:
+        said = flags_of_engine.recommended(engine, model)
+        decoding, preset = decoding.recommended(said), None
+        if said.get("repetition_penalty", 1.0) != 1.0:
+            say(f"--preset checkpoint: its repetition_penalty {said['repetition_penalty']} is not applied")
     plans = []
     found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
     flags = o.TurnFlags(

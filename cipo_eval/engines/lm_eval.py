@@ -125,12 +125,14 @@ class LMEvalEngine:
             raise MissingError(
                 f"lm-eval's {self.kind} broke off ({_said(error)}); what is judged is kept"
             ) from error
+        if None in found:
+            raise MissingError(f"lm-eval's {self.kind} gave no text for a request; what is judged is kept")
         for ((request, sample, _), empty), text in zip(asked, found, strict=True):
             yield (
                 request,
                 sample,
                 Completion(
-                    text=str(text or ""),
+                    text=str(text),
                     finish_reason=None,  # its classes do not say
                     prompt_tokens=empty.prompt_tokens,
                     left_out=empty.left_out,

@@ -174,30 +174,31 @@ class VLLMEngine:
         self, request: Request, ids: Sequence[int], most: int, seed: int
     ) -> tuple[list[int], str, list[float] | None]:
         """Tokens, the reason that they end, and their log-probabilities if they are wanted."""
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         sampling = request.sampling
-        params = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            seed=seed,
-            max_tokens=most,
-            stop=list(sampling.stop) or None,
-            stop_token_ids=self._ends,
-            detokenize=bool(sampling.stop),
-            logprobs=0 if self._logprobs else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         self._count += 1
         found: Any = None
         try:
+            params = SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                seed=seed,
+                max_tokens=most,
+                stop=list(sampling.stop) or None,
+                stop_token_ids=self._ends,
+                detokenize=bool(sampling.stop),
+                logprobs=0 if self._logprobs else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
             async for output in self._engine.generate(
                 {"prompt_token_ids": list(ids)}, params, str(self._count), lora_request=self._lora
             ):
                 found = output.outputs[0]
-        except ValueError as error:
+        except (ValueError, VLLMClientError) as error:
             raise UsageError(f"vLLM refuses the request: {_said(error)}") from error
         except Exception as error:
             raise MissingError(

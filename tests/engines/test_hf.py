@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asking import GREEDY, SAMPLED
+from asking import request as asked
 from tiny import make_checkpoint
 
 from cipo_eval.engines.chat import encode
@@ -14,10 +16,7 @@ from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.texts import Stops
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Problem, Request, Sampling
-
-SAMPLED = Sampling(temperature=1.0, top_p=0.95, top_k=0, min_p=0.0, max_tokens=24)
-GREEDY = replace(SAMPLED, temperature=0.0)
+from cipo_eval.records import Completion, Request, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +30,7 @@ def engine(checkpoint: Path) -> HFEngine:
 
 
 def request(text: str, seeds: tuple[int, ...], sampling: Sampling = SAMPLED) -> Request:
-    problem = Problem(task="t", id=text, index=0, question=text, prompt=text, gold="1")
-    return Request(
-        problem=problem,
-        messages=({"role": "user", "content": text},),
-        samples=tuple(range(len(seeds))),
-        seeds=seeds,
-        sampling=sampling,
-    )
+    return asked(text, seeds, sampling)
 
 
 def outputs(engine: HFEngine, *requests: Request) -> dict[tuple[str, int], Completion]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import request as asked
 from commands import Commands, turns
 from model_server import ModelServer, drop, hang, reply, status
 
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.openai import OpenAIEngine, Server
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Problem, Request, Sampling, Span
+from cipo_eval.records import Completion, Request, Sampling, Span
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=8)
 
@@ -34,13 +35,7 @@ def server(model: HFEngine) -> Iterator[ModelServer]:
 def request(
     text: str = "What is 2+2?", seeds: tuple[int, ...] = (1,), sampling: Sampling = GREEDY
 ) -> Request:
-    return Request(
-        problem=Problem(task="t", id=text, index=0, question=text, prompt=text, gold="1"),
-        messages=({"role": "user", "content": text},),
-        samples=tuple(range(len(seeds))),
-        seeds=seeds,
-        sampling=sampling,
-    )
+    return asked(text, seeds, sampling)
 
 
 def outputs(where: ModelServer, *requests: Request, **options: Any) -> dict[tuple[str, int], Completion]:
