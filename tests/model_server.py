@@ -18,8 +18,10 @@ Fault = Callable[["Handler"], None]
 class ModelServer:
     """``with ModelServer(engine) as server``: each request first meets the next of ``faults``, if there is one."""
 
-    def __init__(self, engine: Any, *, key: str | None = None, context: int | None = None) -> None:
-        self.engine, self.key, self.context = engine, key, context
+    def __init__(
+        self, engine: Any, *, key: str | None = None, context: int | None = None, name: str = "tiny"
+    ) -> None:
+        self.engine, self.key, self.context, self.name = engine, key, context, name
         self.faults: list[Fault] = []
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
@@ -65,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self._allowed():
-            self.send(200, {"data": [{"id": "tiny", "owned_by": "vllm"}]})
+            self.send(200, {"data": [{"id": self.owner.name, "owned_by": "vllm"}]})
 
     def do_POST(self) -> None:
         owner = self.owner

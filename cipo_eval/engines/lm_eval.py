@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cipo_eval.engines.chat import harmless
@@ -68,11 +67,10 @@ class LMEvalEngine:
             self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None)
 
     def describe(self) -> dict[str, Any]:
-        folder = Path(self.model_name)
         return {
             "engine": self.name,
             "model": self.model_name,
-            "fingerprint": model_fingerprint(self.model_name, {}) if folder.is_dir() else None,
+            "fingerprint": model_fingerprint(self.model_name, {}),
             "arguments": {name: str(value) for name, value in sorted(self.arguments.items())},
             "seeds": "by sample" if self._seeds_each else "by call",
             "lm_eval": self._version,

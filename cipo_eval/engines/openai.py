@@ -26,7 +26,7 @@ from cipo_eval.engines.chat import harmless, shortened
 from cipo_eval.engines.pump import Pump
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request
+from cipo_eval.records import Completion, Request, fingerprint
 
 MOST_BYTES = 64 << 20
 """Of one reply."""
@@ -112,6 +112,7 @@ class OpenAIEngine:
         found: dict[str, Any] = {
             "engine": self.name,
             "model": self.model_name,
+            "fingerprint": fingerprint({"served as": self.model_name}),
             "server": self.server.url.rstrip("/"),
             "endpoint": self.server.endpoint,
         }

@@ -179,3 +179,23 @@ def test_run_gives_what_hf_gives(
         k: (a["text"], a["prompt_hash"]) for k, a in theirs.items()
     }
     assert "sesame" not in (tmp_path / "served" / "run.json").read_text()
+
+
+def test_a_run_follows_its_model_to_another_address_but_not_to_another_model(
+    cipo: Commands, model: HFEngine, tmp_path: Path
+) -> None:
+    flags = ("run", "--engine", "openai", "--tasks", "arithmetic", "--max-tokens", "4", "--quiet")
+
+    def asked(server: ModelServer, name: str, limit: int) -> Any:
+        where = ("--model", name, "--base-url", server.url, "--limit", str(limit), "-o", tmp_path / "run")
+        return cipo(*flags, *where)
+
+    with ModelServer(model) as one:
+        assert asked(one, "tiny", 1).code == 0
+    with ModelServer(model, name="other") as two:
+        refused = asked(two, "other", 2)
+        assert (refused.code, len(two.bodies)) == (2, 0)
+        assert "engine.fingerprint" in refused.err
+    with ModelServer(model) as three:
+        assert asked(three, "tiny", 2).code == 0
+        assert len(three.bodies) == 1
