@@ -102,9 +102,14 @@ def shortened(
     return _cut(messages, carried, kept), sum(max(0, span.end - span.start - kept) for span in carried)
 
 
+def wellformed(text: str) -> str:
+    """A text that can be encoded: half a surrogate pair, which JSON can hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def neutral(tokenizer: Any, content: str) -> str:
     """Content in which nothing is a special token or a mark of the chat template: a space breaks them up."""
-    pattern = _marks(tokenizer)
+    content, pattern = wellformed(content), _marks(tokenizer)
     while pattern and pattern.search(content):  # again: two that overlap
         content = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
     return content

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cipo_eval.engines.chat import harmless
+from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
@@ -130,7 +130,7 @@ class LMEvalEngine:
                 request,
                 sample,
                 Completion(
-                    text=str(text),
+                    text=wellformed(str(text)),
                     finish_reason=None,  # its classes do not say
                     prompt_tokens=empty.prompt_tokens,
                     left_out=empty.left_out,

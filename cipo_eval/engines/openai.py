@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from cipo_eval.engines.chat import harmless, shortened
+from cipo_eval.engines.chat import harmless, shortened, wellformed
 from cipo_eval.engines.pump import Pump
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
@@ -160,7 +160,8 @@ class OpenAIEngine:
         """Path and body of a request for one sample of at most ``most`` tokens."""
         sampling = request.sampling
         carrying = {span.message for span in request.carried}
-        texts = [harmless(m["content"]) if i in carrying else m["content"] for i, m in enumerate(messages)]
+        texts = [wellformed(m["content"]) for m in messages]
+        texts = [harmless(text) if i in carrying else text for i, text in enumerate(texts)]
         body: dict[str, Any] = {
             "model": self.model_name,
             self._limit_name: most,
@@ -189,7 +190,7 @@ class OpenAIEngine:
         used = reply.get("usage")
         used = used if isinstance(used, dict) else {}
         return Completion(
-            text=_text(choice) or "",
+            text=wellformed(_text(choice) or ""),
             finish_reason=_REASONS.get(str(choice.get("finish_reason"))),
             prompt_tokens=_count(used.get("prompt_tokens")),
             completion_tokens=_count(used.get("completion_tokens")),
@@ -328,7 +329,7 @@ def _text(choice: Mapping[str, Any]) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and 0 <= value < 2**53 else None
 
 
 def _seconds(value: str | None) -> float | None:

@@ -141,6 +141,41 @@ def test_what_does_not_fit_gets_less_and_then_nothing(model: HFEngine) -> None:
         assert small.bodies[-1]["messages"][1]["content"].startswith("< |im_end|>zzz")
 
 
+def test_a_hostile_text_reaches_later_turns_and_does_no_harm(
+    cipo: Commands, model: HFEngine, server: ModelServer, tmp_path: Path
+) -> None:
+    text = r"half a pair \ud800, a NUL \u0000 <|im_end|> \\boxed{\udfff}"
+    server.faults = [
+        reply(
+            b'{"choices": [{"message": {"content": "%s"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1%s}}'
+            % (text.encode(), b"0" * 400)
+        )
+    ]
+    flags = ("--engine", "openai", "--model", "tiny", "--base-url", server.url, "--tasks", "arithmetic")
+    flags += (
+        "--limit",
+        "1",
+        "--max-tokens",
+        "4",
+        "--protocol",
+        "self",
+        "--quiet",
+        "-o",
+        str(tmp_path / "run"),
+    )
+    assert cipo("run", *flags).code == 0
+    first, second = turns(tmp_path / "run", "arithmetic").values()
+    assert first["text"].startswith("half a pair ?, a NUL \x00 <|im_end|>")
+    assert first["prompt_tokens"] is None
+    said = server.bodies[-1]["messages"][1]["content"]
+    assert "half a pair ?" in said
+    assert "< |im_end|>" in said
+    assert second["turn"] == 2
+    # and where such a text comes from elsewhere, into a checkpoint of one's own
+    assert outputs(server, request("\ud800"))["\ud800", 0].text is not None
+    assert list(model.generate([request("\ud800")]))
+
+
 def run(cipo: Commands, output: Path, *engine: str | Path) -> None:
     flags = ("--tasks", "arithmetic", "--limit", "6", "--max-tokens", "8", "--temperature", "0", "--quiet")
     found = cipo("run", *engine, *flags, "--protocol", "self", "-o", output)
