@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 NAMES = ("hf", "vllm", "openai", "lm-eval", "replay")
 """Engines that can be asked for; of ``lm-eval`` with the name of one of its model classes: ``lm-eval:NAME``."""
+
+_SECRET = re.compile(r"key|secret|password|auth|header|^(hf_)?token$", re.IGNORECASE)
+"""Names of arguments that look like keys."""
 
 
 class Endpoint(StrEnum):
@@ -241,7 +245,12 @@ class EngineFlags:
         parts = [part for part in (self.model_args or "").split(",") if part]
         if wrong := [part for part in parts if not part.partition("=")[1]]:
             raise UsageError(f"--model-args {', '.join(wrong)}: write KEY=VALUE,KEY=VALUE")
-        return dict(simple_parse_args_string(self.model_args))
+        found = dict(simple_parse_args_string(self.model_args))
+        if secret := sorted(name for name in found if _SECRET.search(name)):
+            raise UsageError(
+                f"--model-args {', '.join(secret)}: the command is stored with the run; keys go into the environment"
+            )
+        return found
 
     def _vllm(self, model: str) -> Engine:
         from cipo_eval.engines.vllm import VLLMEngine

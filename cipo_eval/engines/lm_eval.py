@@ -6,7 +6,6 @@ and then takes what followed: one turn after another. n samples of a prompt are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from cipo_eval.records import Completion, Request, derive_seed
 
 CHUNK = 256
 """Samples of one call of the model: what is lost at most where it breaks off."""
-_SECRET = re.compile(r"key|secret|password|auth|header|^token$", re.IGNORECASE)
 _OWN_SEEDS = frozenset({"vllm", "sglang"})
 """Classes that take a seed with each request, besides those of servers."""
 
@@ -41,12 +39,6 @@ class LMEvalEngine:
         self.name = f"lm-eval:{kind}"
         self.kind, self.model_name, self.arguments = kind, model, dict(arguments)
         self._version = metadata.version("lm_eval")
-        secret = sorted(name for name in arguments if _SECRET.search(name))
-        if secret:
-            raise UsageError(
-                f"--model-args {', '.join(secret)}: the command is stored with the run; "
-                "give keys in the environment, as lm-eval's documentation of the class says"
-            )
         try:
             cls = get_model(kind)
         except ValueError as error:

@@ -32,6 +32,18 @@ UNDER_WAY = 2048
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM makes room for."""
 
+_SPEED_ONLY = frozenset(
+    {
+        "tensor_parallel_size",
+        "data_parallel_size",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "enforce_eager",
+        "max_model_len",
+    }
+)
+"""Arguments that may differ where a run goes on, or that are recorded elsewhere; others (quantization) may not."""
+
 
 class VLLMEngine:
     """Raises ``UsageError``/``MissingError`` for a model that does not load, or where vLLM is missing or fails."""
@@ -55,18 +67,19 @@ class VLLMEngine:
         texts = Texts(checkpoint.tokenizer, context=checkpoint.context, thinking=thinking)
         vllm = _imported()
         self.checkpoint, self.texts, self._logprobs = checkpoint, texts, logprobs
-        self.dtype = dtype
         self._vllm = vllm
         self._ends = sorted(checkpoint.ends)
         self._lora: Any = None
         self._count = 0
         self._closed = False
+        self._given = dict(arguments or {})
+        try:
+            chosen = self._arguments(dtype, self._given)
+        except TypeError as error:
+            raise UsageError(f"--model-args: {error}") from error
         self._pump = Pump(UNDER_WAY)
         try:
-            self._engine = self._pump.call(self._start(self._arguments(dtype, arguments or {})))
-        except TypeError as error:
-            self._pump.close()
-            raise UsageError(f"--model-args: {error}") from error
+            self._engine = self._pump.call(self._start(chosen))
         except Exception as error:
             self._pump.close()
             raise MissingError(f"vLLM does not start: {_said(error)}") from error
@@ -79,6 +92,7 @@ class VLLMEngine:
             **self.texts.describe(),
             "dtype": str(self._engine.model_config.dtype).removeprefix("torch."),
             "max_model_len": self.texts.context,
+            "arguments": {n: str(v) for n, v in sorted(self._given.items()) if n not in _SPEED_ONLY},
             "vllm": self._vllm.__version__,
         }
 

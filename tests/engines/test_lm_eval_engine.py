@@ -97,10 +97,19 @@ def test_clear_errors(checkpoint: Path, tmp_path: Path) -> None:
         LMEvalEngine("hf", str(checkpoint), {"nonsense": 1})
     with pytest.raises(MissingError, match="does not start"):
         LMEvalEngine("hf", str(tmp_path / "nowhere"), CPU)
-    for name in ("api_key", "token", "auth_token", "header"):
-        with pytest.raises(UsageError, match="stored with the run") as refused:
-            LMEvalEngine("hf", str(checkpoint), {name: "sesame"})
-        assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["api_key", "token", "hf_token", "auth_token", "header"])
+@pytest.mark.parametrize("engine", ["lm-eval:hf", "vllm"])
+def test_keys_are_not_stored(
+    cipo: Commands, checkpoint: Path, tmp_path: Path, engine: str, name: str
+) -> None:
+    flags = ("--model", checkpoint, "--tasks", "arithmetic", "--engine", engine)
+    found = cipo("run", *flags, "--model-args", f"{name}=sesame", "-o", tmp_path / "run")
+    assert found.code == 2
+    assert "stored with the run" in found.err
+    assert "sesame" not in found.err
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize(

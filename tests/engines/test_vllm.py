@@ -109,6 +109,13 @@ def test_a_closed_generation_frees_the_engine(engine: VLLMEngine) -> None:
     assert outputs(engine, request("abc"))["abc", 0].text
 
 
+def test_arguments_that_change_texts_are_part_of_the_identity(engine: VLLMEngine) -> None:
+    assert engine.describe()["arguments"] == {}
+    engine._given["quantization"] = "fp8"
+    assert engine.describe()["arguments"] == {"quantization": "fp8"}
+    del engine._given["quantization"]
+
+
 def test_clear_errors(checkpoint: Path, engine: VLLMEngine) -> None:
     with pytest.raises(UsageError, match="nonsense"):
         VLLMEngine(str(checkpoint), arguments={"nonsense": 1})

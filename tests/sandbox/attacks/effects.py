@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from . import attack
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -51,7 +53,7 @@ for _name, _path in {
     "dev": "/dev/cipo-attack",
     "run": "/run/cipo-attack",
     "root": "/cipo-attack",
-    "home": "/root/cipo-attack",
+    "home": str(Path.home() / "cipo-attack"),
     "proc": "/proc/self/comm",
     "oom": "/proc/self/oom_score_adj",
 }.items():
