@@ -44,7 +44,7 @@ class RunStore:
         self._synced = time.monotonic()
         if path.is_dir() and not (path / "run.json").exists() and {p.name for p in path.iterdir()} - _EARLY:
             raise UsageError(f"{path} is not empty and not a run directory: choose another --output")
-        with _Writing(path):
+        with Writing(path):
             (path / "attempts").mkdir(parents=True, exist_ok=True)
             self._filelock = FileLock(path / "run.lock", timeout=0)
             try:
@@ -99,7 +99,7 @@ class RunStore:
     def append(self, attempt: Attempt) -> None:
         """Adds one line in one system call: it is there whole or not at all, whatever happens to this process."""
         data = (json.dumps(attempt.to_json()) + "\n").encode("ascii")
-        with self._lock, _Writing(self.path):
+        with self._lock, Writing(self.path):
             fd = self._open(attempt.task)
             before = os.fstat(fd).st_size
             written = os.write(fd, data)
@@ -122,7 +122,7 @@ class RunStore:
             attempts.setdefault(attempt.key, attempt)
         torn = path.stat().st_size - whole
         if torn:
-            with _Writing(self.path):
+            with Writing(self.path):
                 os.truncate(path, whole)
             self.warnings.append(
                 f"{path.name}: dropped a torn last line of {torn} bytes (an earlier process was killed)"
@@ -133,7 +133,7 @@ class RunStore:
         """Rewrites a task's attempts as a whole (rescoring): the old file stays until the new one is complete."""
         path = attempts_path(self.path, task)
         temporary = path.with_suffix(".new")
-        with _Writing(self.path):
+        with Writing(self.path):
             try:
                 with temporary.open("w", encoding="ascii") as file:
                     file.writelines(json.dumps(attempt.to_json()) + "\n" for attempt in attempts)
@@ -157,7 +157,7 @@ class RunStore:
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         temporary = self.path / f".{name}.new"
-        with _Writing(self.path):
+        with Writing(self.path):
             try:
                 with temporary.open("w", encoding="utf-8") as file:
                     json.dump(value, file, indent=1, ensure_ascii=True)
@@ -206,7 +206,7 @@ def read_attempts(path: Path) -> Iterator[tuple[bytes, Attempt]]:
             yield line, attempt
 
 
-class _Writing:
+class Writing:
     """Turns what the operating system says about a failed write into an error that says what to do."""
 
     def __init__(self, path: Path) -> None:

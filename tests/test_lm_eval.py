@@ -86,7 +86,7 @@ def test_real_outputs_get_the_same_verdicts(
     """Outputs of a real model with right and wrong answers of every form, judged by both harnesses."""
     path = real_data / "model_outputs" / "math" / f"Qwen2.5-14B-Instruct__{name}.jsonl.gz"
     run = tmp_path / "run"
-    flags = ("--mode", mode, "--data-dir", real_data, "--quiet", "--verifier-timeout", "240")
+    flags = ("--mode", mode, "--data-dir", real_data, "--quiet", "--verifier-timeout", "900")
     outcome = cipo("score", path, "--task", task, *flags, "-o", run)
     assert outcome.code == 0, outcome.err
     ours = {problem: row["verdicts"][mode]["correct"] for (problem, _), row in attempts(run, task).items()}

@@ -148,6 +148,12 @@ class Core:
         self.model.load_state_dict(state)
         self._forget()
 
+    def release(self) -> None:
+        """Gives the cache's memory back."""
+        self._forget()
+        self._slots = None
+        release(self.model.device)
+
     @torch.inference_mode()
     def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
         """Samples as they finish. ``take(wait)`` gives what has come since the last call, with ``wait`` not before

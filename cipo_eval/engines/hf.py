@@ -62,12 +62,16 @@ class HFEngine:
         trust_remote_code: bool = False,
         max_model_len: int | None = None,
         thinking: Thinking = Thinking(),  # noqa: B008  frozen
+        loaded: Any = None,
     ) -> None:
+        """``loaded``: the model itself, where somebody has it already (the trainer); it stays where it is."""
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
         from cipo_eval.engines import core, plain
 
+        if loaded is not None:
+            device = str(loaded.device)
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         )
@@ -77,7 +81,7 @@ class HFEngine:
         self.texts = Texts(self.tokenizer, context=min(lengths, default=None), thinking=thinking)
         # CPUs emulate bfloat16, slower and less exact
         chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else dtype
-        self.model = self.checkpoint.load(chosen).to(self.device).eval()
+        self.model = self.checkpoint.load(chosen).to(self.device).eval() if loaded is None else loaded
         self.end_ids = self.checkpoint.ends
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (min(self.end_ids) if self.end_ids else 0)
@@ -101,6 +105,10 @@ class HFEngine:
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "generation": "core" if type(self.core).__name__ == "Core" else "model.generate",
         }
+
+    def release(self) -> None:
+        """Gives the memory of the cache back; the next requests take it again."""
+        self.core.release()
 
     def close(self) -> None:
         import torch

@@ -32,6 +32,9 @@ class Plain:
         """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
         self.model.load_state_dict(state)
 
+    def release(self) -> None:
+        """It keeps nothing."""
+
     def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
         """As ``Core.run``."""
         waiting: list[_Place] = []

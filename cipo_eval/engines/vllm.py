@@ -129,6 +129,14 @@ class VLLMEngine:
             except Exception as error:
                 raise RuntimeError(f"vLLM does not take the new weights: {_said(error)}") from error
 
+    def sleep(self) -> None:
+        """Gives the cache's memory back and moves the weights to the host (argument ``enable_sleep_mode``)."""
+        self._pump.call(self._engine.sleep(level=1))
+
+    def wake(self) -> None:
+        """Undoes ``sleep``."""
+        self._pump.call(self._engine.wake_up())
+
     # --- on the loop -----------------------------------------------------------------------------------------
 
     async def _start(self, arguments: Any) -> Any:

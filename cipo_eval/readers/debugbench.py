@@ -33,9 +33,9 @@ from cipo_eval.readers.leetcode import (
     Signature,
     UnfitError,
     encode_as,
+    method_test,
     parse_example,
     parse_input,
-    parse_output,
     parse_prefix,
     plain_as,
     signature,
@@ -158,11 +158,11 @@ def _of_method(examples: Sequence[Example], declared: Signature, extra: Row | No
     method = f"Solution().{declared.method}"
     # a method that returns how many first elements count is judged by those elements
     target = f"(lambda values: values[:{method}(values)])" if prefix else method
-    tests = [_test(example, declared, prefix=prefix, public=True) for example in examples]
+    tests = [method_test(example, declared, prefix=prefix, public=True) for example in examples]
     for case in (extra["input_output"] or ()) if extra and not prefix else ():
         try:
             names, values = parse_input(case["input"])
-            tests.append(_test(Example(names=names, values=values, output=case["output"]), declared))
+            tests.append(method_test(Example(names=names, values=values, output=case["output"]), declared))
         except (UnfitError, CodecError):
             continue  # generated inputs are not all well formed; the statement's are
     distinct: dict[str, Test] = {}
@@ -235,25 +235,6 @@ def _make_inputs(
         except (UnfitError, CodecError):
             continue
     return found
-
-
-def _test(example: Example, declared: Signature, *, prefix: bool = False, public: bool = False) -> Test:
-    if len(example.values) != len(declared.names):
-        raise UnfitError("no method takes these arguments")
-    values = example.values
-    if set(example.names) == set(declared.names):
-        by_name = dict(zip(example.names, values, strict=True))
-        values = tuple(by_name[name] for name in declared.names)
-    args = [encode_as(value, kind) for value, kind in zip(values, declared.kinds, strict=True)]
-    if prefix:
-        first = parse_prefix(example.output)
-        if first is None:
-            raise UnfitError("its examples cannot be read")
-        return Test(args=args, expected=encode(first), public=public)
-    in_place = declared.result == "none"
-    kind = declared.kinds[0] if in_place else declared.result
-    expected = encode_as(parse_output(example.output, kind), kind)
-    return Test(args=args, expected=expected, after=0 if in_place else None, public=public)
 
 
 def _question(statement: str, examples: Sequence[str], constraints: str) -> str:

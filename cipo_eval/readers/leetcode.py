@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cipo_eval.sandbox.codec import decode, encode
+from cipo_eval.testsets import Test
 
 _STARS = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
@@ -257,6 +258,27 @@ def parse_prefix(output: str) -> list[Any] | None:
     if len(values) != int(match[1]):
         raise UnfitError(_UNREADABLE)
     return values
+
+
+def method_test(example: Example, declared: Signature, *, prefix: bool = False, public: bool = False) -> Test:
+    """The test that an example is of a method. ``prefix``: of the first elements of an argument that its result counts.
+    Raises ``UnfitError``, ``CodecError``."""
+    if len(example.values) != len(declared.names):
+        raise UnfitError("no method takes these arguments")
+    values = example.values
+    if set(example.names) == set(declared.names):
+        by_name = dict(zip(example.names, values, strict=True))
+        values = tuple(by_name[name] for name in declared.names)
+    args = [encode_as(value, kind) for value, kind in zip(values, declared.kinds, strict=True)]
+    if prefix:
+        first = parse_prefix(example.output)
+        if first is None:
+            raise UnfitError("its examples cannot be read")
+        return Test(args=args, expected=encode(first), public=public)
+    in_place = declared.result == "none"
+    kind = declared.kinds[0] if in_place else declared.result
+    expected = encode_as(parse_output(example.output, kind), kind)
+    return Test(args=args, expected=expected, after=0 if in_place else None, public=public)
 
 
 def _calls(given: str, output: str) -> Calls:

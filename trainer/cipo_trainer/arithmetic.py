@@ -25,7 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cipo_eval.records import derive_seed
+from cipo_eval.protocols import tagged
+from cipo_eval.records import Problem, derive_seed
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -176,6 +177,58 @@ def stream_pairs(*, seed: int, exclude: Collection[str] = frozenset()) -> Iterat
         while problem in exclude:
             problem, answer, steps = _draw(kind, rng)
         yield problem, f"{' '.join(steps)} \\boxed{{{answer}}}"
+
+
+def problem_at(position: int, *, seed: int, exclude: Collection[str] = frozenset()) -> Problem:
+    """The problem for reinforcement learning at a position of an endless stream."""
+    text, answer, _ = _draw_at("problem", position, seed, exclude)
+    return Problem(
+        task="arithmetic",
+        id=f"{text}{position}",
+        index=position,
+        question=text,
+        prompt=text,
+        gold=str(answer),
+        options={"kind": "integer"},
+    )
+
+
+def pair_at(
+    position: int, *, seed: int, exclude: Collection[str] = frozenset(), corrections: float = 0.0
+) -> Pair:
+    """The row for supervised training at a position: a problem with its working.
+
+    ``corrections``: share of rows whose prompt also shows an attempt, two of three times with a slip in one step, and
+    asks to go through it (the ``self`` protocol, inline, with the short templates of ``trainer/configs/prompts``).
+    """
+    text, answer, steps = _draw_at("pair", position, seed, exclude)
+    working = [*steps]
+    whole = f"{' '.join(working)} \\boxed{{{answer}}}"
+    rng = random.Random(derive_seed("arithmetic", "correction", seed, position))
+    if rng.random() >= corrections:
+        return text, whole
+    return (
+        f"{text}\n{tagged('attempt', _slipped(working, answer, rng) if rng.random() < 2 / 3 else whole)}\nAgain:",
+        whole,
+    )
+
+
+def _draw_at(what: str, position: int, seed: int, exclude: Collection[str]) -> tuple[str, int, Iterator[str]]:
+    rng = random.Random(derive_seed("arithmetic", what, seed, position))
+    (kind,) = rng.choices(KINDS, [kind.weight for kind in KINDS])
+    found = _draw(kind, rng)
+    while found[0] in exclude:
+        found = _draw(kind, rng)
+    return found
+
+
+def _slipped(steps: list[str], answer: int, rng: random.Random) -> str:
+    """A working in which one step's result is off by one, and the answer with it."""
+    at = rng.randrange(len(steps))
+    off = rng.choice((-1, 1)) if answer >= 10**at else 1
+    left, _, result = steps[at].partition("=")
+    wrong = [*steps[:at], f"{left}={abs(int(result) + off)}", *steps[at + 1 :]]
+    return f"{' '.join(wrong)} \\boxed{{{answer + off * 10**at}}}"
 
 
 def sample_pairs(n: int, *, seed: int, exclude: Collection[str] = frozenset()) -> list[Pair]:

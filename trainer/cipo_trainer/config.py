@@ -1,0 +1,448 @@
+"""What a training run is asked to do: typed, documented, and checked before anything is loaded.
+
+A configuration is a YAML file, with ``include:`` for another one that it starts from, and ``key=value`` on the command
+line over it. ``algorithm`` names defaults of the sections ``advantage``, ``loss`` and ``correction`` (``algorithms``);
+what is written out wins over them. The docstring below a field is its documentation, also for ``--print-config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cipo_eval.errors import UsageError, nearest
+from cipo_trainer.algorithms import ALGORITHMS
+
+
+def config_dir() -> Path:
+    """The presets: in the checkout, or shipped in the package."""
+    checkout = Path(__file__).resolve().parent.parent / "configs"
+    return checkout if checkout.is_dir() else Path(str(resources.files("cipo_trainer"))) / "configs_data"
+
+
+def _beside(path: Path | None) -> Path | None:
+    """A folder that is not here may be one of the presets'."""
+    if path is not None and not path.is_dir() and (config_dir() / path).is_dir():
+        return config_dir() / path
+    return path
+
+
+Beside = Annotated[Path | None, AfterValidator(_beside)]
+
+
+class Section(BaseModel):
+    """Frozen, without unknown keys, documented by docstrings."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Data(Section):
+    """Where problems, or rows for sft, come from: exactly one of task, path and generator."""
+
+    task: str | None = None
+    """Problems of a task: one of `cipo-eval tasks`, a definition's YAML file, or one of ``trainer/configs/data``."""
+    path: Path | None = None
+    """Problems, or rows for sft, of a JSON Lines file (``.gz`` too) or Parquet file."""
+    generator: Literal["arithmetic"] | None = None
+    """Problems, or rows for sft, that are made as they are needed."""
+    question: list[str] = ["question", "problem", "prompt"]
+    """path: columns that may hold the problem; the first that a row has counts."""
+    answer: list[str] = ["answer", "gold", "boxed:solution"]
+    """path: columns that may hold the right answer; ``boxed:NAME``: the last \\boxed in that column."""
+    completion: list[str] = ["completion", "response", "solution"]
+    """path, sft: columns that may hold what is to be learned."""
+    prompt: str = "{{ question }}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+    """path: template of the prompt (Jinja2)."""
+    dir: Path | None = None
+    """Folder of data for ``task``, as --data-dir of `cipo-eval run`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only so many problems, the first ones."""
+    where: dict[str, str | int | list[str | int]] = {}
+    """Only problems whose columns have these values (``level: [Level 3, Level 4]``)."""
+    corrections: float = Field(default=0.0, ge=0, le=1)
+    """generator, sft: share of rows that are corrections of an attempt with a slip, or of a right one."""
+
+
+class Rollout(Section):
+    """How attempts are drawn from the policy."""
+
+    problems: int = Field(default=32, ge=1)
+    """Problems of one step (B)."""
+    samples: int = Field(default=8, ge=1)
+    """Attempts at each (G)."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Most new tokens of an attempt, and of a correction."""
+    engine: Literal["hf", "vllm"] = "hf"
+    """What generates. vllm holds its own copy of the weights on the same device, reloaded in place each step."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """hf: tokens of all samples under way; by default from the memory that is free."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Longest prompt with completion; by default what the model takes."""
+    engine_args: dict[str, Any] = {}
+    """vllm: arguments of its AsyncEngineArgs, such as gpu_memory_utilization."""
+    sleep: bool = True
+    """vllm on a GPU: gives its memory back while the model trains."""
+    dynamic: int = Field(default=0, ge=0)
+    """Dynamic sampling (DAPO): so many further batches are drawn for problems whose group has variance."""
+
+
+class Overlong(Section):
+    """DAPO's soft punishment of long attempts."""
+
+    buffer: int = Field(default=0, ge=0)
+    """Tokens before the limit within which the penalty grows (DAPO's soft punishment); 0: off."""
+    penalty: float = Field(default=1.0, ge=0)
+    """At the limit."""
+
+
+class Reward(Section):
+    """What is added to a verdict's 0 or 1, and how verdicts are made."""
+
+    format: float = 0.0
+    """Added where a final answer was found, right or wrong."""
+    truncated: float = 0.0
+    """Added where the token limit ended the attempt."""
+    overlong: Overlong = Overlong()
+    """Penalty on attempts close to the limit."""
+    workers: int | None = Field(default=None, ge=1)
+    """Verifier processes."""
+    timeout: float = Field(default=10.0, gt=0)
+    """Seconds after which a verdict is given up: reward 0."""
+    allow_unsafe_code: bool = False
+    """Programs may run where they cannot be confined."""
+
+
+class Advantage(Section):
+    """From rewards to advantages."""
+
+    baseline: Literal["mean", "leave_one_out", "none"] = "mean"
+    """What is taken off a reward: its group's mean, the mean of the others, or nothing."""
+    scale: Literal["group_std", "batch_std", "none"] = "group_std"
+    """What it is divided by: the sample standard deviation (n - 1) of its group, of the stream, or nothing."""
+
+
+class Loss(Section):
+    """The policy's loss."""
+
+    kind: Literal["clip", "cispo", "reinforce"] = "clip"
+    """Clipped ratio (PPO), clipped importance weight on log-probabilities (CISPO), or log-probabilities."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Level of the ratio; sequence: GSPO's geometric mean over the tokens."""
+    clip_low: float = Field(default=0.2, ge=0)
+    """Ratios below 1 - clip_low are clipped; 1 or more: they are not."""
+    clip_high: float = Field(default=0.2, ge=0)
+    """Ratios above 1 + clip_high are clipped."""
+    aggregate: Literal["sequence_mean", "token_mean", "constant"] = "sequence_mean"
+    """Mean over sequences of their tokens' mean, mean over tokens, or sum over tokens by constant and sequences."""
+    constant: float | None = Field(default=None, gt=0)
+    """What ``aggregate: constant`` divides by; by default rollout.max_tokens (Dr. GRPO)."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence from the reference, the model at the start."""
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    """Its estimator (Schulman)."""
+    importance_cap: float | None = Field(default=None, gt=0)
+    """Truncated importance weights of the training over the sampling probability, at most this; by default off."""
+
+
+class Correction(Section):
+    """CIPO's second stream: corrections of the step's own attempts."""
+
+    enabled: bool = True
+    """False: no second stream."""
+    fraction: float = Field(default=1.0, ge=0)
+    """φ: anchors per problem of the step."""
+    samples: int | None = Field(default=None, ge=1)
+    """Corrections of each anchor; by default rollout.samples."""
+    weight: float | Literal["auto"] = 1.0
+    """λ, the stream's weight in the objective; auto: its share of the step's groups. (Named lambda in the paper.)"""
+    band: tuple[float, float] = (3 / 8, 6 / 8)
+    """Problems whose sampled accuracy lies in it give anchors first."""
+    per_problem: int = Field(default=1, ge=1)
+    """Right, and wrong, anchors that a problem gives before others get their turn."""
+    truncated: bool = False
+    """Attempts that the token limit ended may be anchors."""
+    rho: float = Field(default=0.3, ge=0, le=1)
+    """ρ at the start: share of right anchors."""
+    controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
+    """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
+    retention_target: float = Field(default=0.8, ge=0, le=1)
+    """τ."""
+    relative_target: bool = False
+    """τ is that share of the way from the first step's retention to 1."""
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Weight of the past in the retention that the controller sees; damped: at least 0.8."""
+    rho_range: tuple[float, float] = (0.2, 0.8)
+    """Between which ρ stays."""
+    risk: float = Field(default=1.0, ge=0)
+    """λ_risk: what a right anchor that comes out wrong costs beside its reward."""
+    risk_stage: Literal["reward", "advantage"] = "advantage"
+    """Whether that is taken off the reward or the advantage. Off z-scored rewards it has no effect at all."""
+    scale: Literal["group_std", "batch_std", "none"] | None = None
+    """Scale of the stream's advantages; by default advantage.scale."""
+    protocol: Literal["self", "oracle", "feedback"] = "self"
+    """What the model is told: nothing; that it was wrong, or what the verifier may show (no right anchors then)."""
+    turn_format: Literal["inline", "chat"] = "inline"
+    """How it sees the attempt: between tags in one message, or as its turn of a conversation."""
+    prompt_dir: Beside = None
+    """Folder of own templates, as --prompt-dir of `cipo-eval run`; also one beside the presets."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Correction:
+        if isinstance(self.weight, float) and self.weight < 0:
+            raise ValueError("weight must not be negative")
+        if not 0 <= self.rho_range[0] <= self.rho_range[1] <= 1:
+            raise ValueError("rho_range must be two shares in order")
+        return self
+
+
+class Optimizer(Section):
+    """Updates, and how much goes through the model at once."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: int = Field(default=0, ge=0)
+    """Steps over which the rate rises."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What it does after that, down to 0 at the last step."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    minibatches: int = Field(default=1, ge=1)
+    """Updates per batch, each on its share of the sequences; 1: on-policy, the ratio is 1."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the batch."""
+    batch: int = Field(default=32, ge=1)
+    """sft: rows of one update."""
+    micro_tokens: int = Field(default=16_384, ge=1)
+    """Tokens that go through the model at once; a longer sequence goes alone."""
+    chunk: int = Field(default=2048, ge=1)
+    """Completion tokens whose logits exist at once."""
+    checkpointing: bool | None = None
+    """Activations are computed again in the backward pass; by default on GPUs for models from 1B parameters on."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in; masters and optimizer state are float32. auto: bfloat16 on GPUs."""
+    stream_norms: bool = True
+    """Gradient norms of both streams apart; takes another copy of the gradients."""
+
+
+class Lora(Section):
+    """Low-rank adapters (peft)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+    """Modules, as target_modules of peft."""
+
+
+class Evaluation(Section):
+    """The harness during training."""
+
+    tasks: list[str] = []
+    """Tasks of the harness that are held out; empty: no evaluation."""
+    every: int = Field(default=50, ge=1)
+    """Steps between two; also at the start and the end."""
+    samples: int = Field(default=1, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """By default rollout.max_tokens."""
+    protocol: list[str] = ["direct"]
+    """Protocols of the harness: ``self`` tells whether it corrects itself."""
+    turn_format: Literal["inline", "chat"] = "inline"
+    """As in ``correction``."""
+    prompt_dir: Beside = None
+    """As in ``correction``."""
+
+
+class Saving(Section):
+    """Checkpoints."""
+
+    every: int = Field(default=50, ge=1)
+    """Steps between two checkpoints; also at the end, and after Ctrl-C."""
+    keep: int = Field(default=2, ge=1)
+    """The last ones that are kept with their trainer state; the best one by the first evaluation task too."""
+
+
+class Logging(Section):
+    """Logs beside log.jsonl, which is always written."""
+
+    tensorboard: bool = False
+    wandb: str | None = None
+    """Project of Weights & Biases."""
+    mlflow: str | None = None
+    """Experiment of MLflow."""
+    samples: int = Field(default=1, ge=0)
+    """Attempts of each stream that are written out per step, in samples.jsonl."""
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    model: str = "new:arithmetic"
+    """Checkpoint to start from, folder or hub id; ``new:arithmetic``: a tiny model with random weights."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+    output: Path = Path("runs/train")
+    """Folder of checkpoints, logs and evaluations; a run that is there already goes on."""
+    algorithm: Literal["sft", "rft", "grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "cipo"] = "grpo"
+    """Defaults of the sections below."""
+    steps: int = Field(default=500, ge=0)
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    """Of the CPU; a fixed number makes runs repeatable."""
+    data: Data = Data(generator="arithmetic")
+    rollout: Rollout = Rollout()
+    reward: Reward = Reward()
+    advantage: Advantage = Advantage()
+    loss: Loss = Loss()
+    correction: Correction | None = None
+    """The second stream of CIPO; none by default."""
+    optimizer: Optimizer = Optimizer()
+    lora: Lora | None = None
+    """Low-rank adapters instead of all weights; the base is then the reference."""
+    eval: Evaluation = Evaluation()
+    checkpoint: Saving = Saving()
+    log: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        if [self.data.task, self.data.path, self.data.generator].count(None) != 2:
+            raise ValueError("data: exactly one of task, path and generator is needed")
+        if self.algorithm == "sft" and (self.correction or self.loss.beta):
+            raise ValueError("sft has no rollouts: no correction, no loss.beta")
+        if self.algorithm == "sft" and self.data.task:
+            raise ValueError("sft needs rows with completions: data.path or data.generator")
+        if self.lora and self.rollout.engine == "vllm":
+            raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
+        return self
+
+    @property
+    def stream(self) -> Correction | None:
+        """The correction stream, where there is one."""
+        return self.correction if self.correction and self.correction.enabled else None
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file, or of a preset by name, with ``key.key=value`` over it.
+
+    Raises ``UsageError`` for files that are not there, unknown keys (with the nearest known) and wrong values.
+    """
+    values = _read(_find(source))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{text!r} is not of the form key=value")
+        try:
+            _put(values, key.split("."), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{text!r}: the value is no YAML") from error
+    return build(values)
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """A configuration of plain values, with its algorithm's defaults below them. Raises ``UsageError``."""
+    name = values.get("algorithm", "grpo")
+    defaults = ALGORITHMS.get(name, {}) if isinstance(name, str) else {}
+    if "correction" in values and values["correction"] is None:
+        defaults = {k: v for k, v in defaults.items() if k != "correction"}
+    try:
+        return Config.model_validate(merged(defaults, values))
+    except ValidationError as error:
+        raise UsageError(_explained(error)) from error
+
+
+def to_yaml(config: Config, *, documented: bool = True) -> str:
+    """The whole configuration; with each field's documentation as a comment."""
+    return "\n".join(_lines(config, 0, documented)) + "\n"
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """One tree of values over another."""
+    found = dict(base)
+    for key, value in over.items():
+        below = found.get(key)
+        nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+        found[key] = merged(below, value) if nested else value  # type: ignore[arg-type]  # both are mappings
+    return found
+
+
+def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if documented and field.description:
+            yield from (f"{pad}# {line}" for line in " ".join(field.description.split()).splitlines())
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _lines(value, depth + 1, documented)
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
+            yield f"{pad}{name}: {text.removesuffix('...').strip()}"
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise UsageError(f"there is no configuration {path}")
+    known = {p.stem: p for p in config_dir().glob("*.yaml")}
+    if str(source) not in known:
+        raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
+    return known[str(source)]
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise UsageError(f"{path} includes itself")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold keys and values")
+    include = values.pop("include", None)
+    if include is None:
+        return values
+    return merged(_read(path.parent / str(include), (*seen, path)), values)
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        below = values.get(key)
+        values[key] = below if isinstance(below, dict) else {}
+        values = values[key]
+    values[keys[-1]] = value
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for found in error.errors():
+        place = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            known = _fields_at(found["loc"][:-1])
+            lines.append(f"{place}: there is no such key; {nearest(str(found['loc'][-1]), known)}")
+        else:
+            lines.append(f"{place or 'configuration'}: {found['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _fields_at(place: Sequence[int | str]) -> list[str]:
+    section: Any = Config
+    for part in place:
+        field = section.model_fields.get(part)
+        options = getattr(field.annotation, "__args__", None) or (field.annotation,)
+        section = next(
+            option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
+        )
+    return list(section.model_fields)

@@ -1,0 +1,207 @@
+"""What CIPO adds (arXiv:2605.14539): the step's own attempts become correction problems of the same step.
+
+Marked below: *paper* what its abstract and public reviews say, *re-implementation* what a public third-party one does,
+*ours* the rest.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cipo_eval.protocols import PROTOCOLS, Prompts, Revising, TurnFormat
+from cipo_eval.records import Request, Turn, derive_seed
+from cipo_trainer import advantage
+from cipo_trainer.config import Correction
+from cipo_trainer.reward import Rewards
+from cipo_trainer.rollout import Group, Sample, sampling
+
+# --- anchors -------------------------------------------------------------------------------------------------
+
+
+def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed: int) -> list[Sample]:
+    """⌊φ·B⌋ attempts to correct, ⌊ρ·n⌋ of them right ones (*re-implementation*).
+
+    Problems whose accuracy lies in the band come first, the others fill up; a shortage on one side is filled from the
+    other. A problem gives ``per_problem`` anchors of a side before others get their turn (*ours*: where few problems
+    lie in the band, they would give all). Depends on ``seed`` and the groups' order only.
+    """
+    rng = random.Random(seed)
+    wanted = int(config.fraction * len(groups))
+    sides: dict[bool, list[tuple[tuple[int, bool, float], Sample]]] = {True: [], False: []}
+    low, high = config.band
+    for group in groups:
+        usable = [s for s in group.samples if s.tokens and (config.truncated or not s.truncated)]
+        outside = not low <= group.accuracy <= high
+        for side, found in sides.items():
+            own = [s for s in usable if s.correct is side]
+            rng.shuffle(own)
+            chance = rng.random()
+            found += [((i // config.per_problem, outside, chance), s) for i, s in enumerate(own)]
+    ordered = {side: [s for _, s in sorted(found, key=lambda e: e[0])] for side, found in sides.items()}
+    right, wrong = ordered[True], ordered[False]
+    if config.protocol != "self":  # it tells the model that the attempt was wrong
+        right = []
+    count = min(int(rho * wanted), len(right))
+    count = min(len(right), max(count, wanted - len(wrong)))
+    return right[:count] + wrong[: wanted - count]
+
+
+class Asking:
+    """Forms correction prompts, with the harness's own protocols and templates."""
+
+    def __init__(self, config: Correction) -> None:
+        self._protocol = PROTOCOLS[config.protocol]
+        prompts = Prompts(config.prompt_dir) if config.prompt_dir else None
+        self._revising = Revising(
+            protocols=(self._protocol,), turn_format=TurnFormat(config.turn_format), prompts=prompts
+        )
+
+    def request(
+        self, anchor: Sample, number: int, samples: int, max_tokens: int, *place: str | int
+    ) -> Request:
+        """``number``: of the anchor within the step; ``place`` as in ``rollout.first_request``.
+
+        Where the context is too short, the attempt loses its middle, never the prompt its end."""
+        first = ({"role": "user", "content": anchor.problem.prompt},)
+        history = (Turn(anchor.text, {"fixed": anchor.verdict}),)
+        messages, carried = self._revising.messages(self._protocol, first, history)
+        return Request(
+            problem=anchor.problem,
+            messages=messages,
+            samples=tuple(range(samples)),
+            seeds=tuple(
+                derive_seed(*place, "correction", number, anchor.problem.id, n) for n in range(samples)
+            ),
+            sampling=sampling(max_tokens),
+            protocol=self._protocol.name,
+            turn=2,
+            history=history,
+            carried=carried,
+        )
+
+
+# --- advantages ----------------------------------------------------------------------------------------------
+
+
+def correction_advantages(
+    groups: Sequence[Group], rewards: Rewards, config: Correction, baseline: str, scale: str
+) -> Rewards:
+    """As the base stream's, with the risk penalty: a right anchor that comes out wrong costs ``risk`` more (*paper*;
+    the formula *re-implementation*).
+
+    At stage ``reward`` it is taken off the reward; with one anchor per group and z-scored advantages that changes
+    nothing ({1, 0} and {1, -risk} have the same z-scores, and a group that is all wrong has no variance). At stage
+    ``advantage`` it is taken off the advantage (*ours*), where it always acts.
+    """
+    broken = [
+        np.array([bool(g.anchor and g.anchor.correct and not s.correct) for s in g.samples]) * config.risk
+        for g in groups
+    ]
+    if config.risk_stage == "reward":
+        rewards = [r - b for r, b in zip(rewards, broken, strict=True)]
+        return advantage.advantages(rewards, baseline, config.scale or scale)
+    found = advantage.advantages(rewards, baseline, config.scale or scale)
+    return [a - b for a, b in zip(found, broken, strict=True)]
+
+
+def stream_weight(config: Correction, anchors: int, groups: int) -> float:
+    """λ. ``auto`` (*ours*): the share of the step's groups, because each stream is normalised by itself."""
+    return anchors / max(1, anchors + groups) if config.weight == "auto" else float(config.weight)
+
+
+# --- ρ -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Controller:
+    """ρ, the share of right anchors, and what it remembers.
+
+    ``adaptive`` (*paper*; the formula *re-implementation*): ρ ← clip(ρ·[1 + 0.8(τ-R) + 0.3·max(0, R_prev-R) +
+    0.05·min(c, 3)], range); R: retention, the raw success of corrections of right anchors; c: consecutive steps with
+    R < τ, this one included. Without a right anchor nothing changes. ``damped`` (*ours*): the same with R smoothed, and
+    at most 2 % per step. ``fixed`` (*ours*): ρ stays.
+    """
+
+    rho: float
+    previous: float | None = None
+    """R of the last step that had one."""
+    below: int = 0
+    """c."""
+    first: float | None = None
+    """R of the first step that had one."""
+    history: list[float] = field(default_factory=list)
+    """ρ by step."""
+
+    def update(self, retention: float | None, config: Correction) -> float:
+        """ρ for the next step; ``retention`` None: there was no right anchor."""
+        if retention is not None:
+            self._move(retention, config)
+        self.history.append(self.rho)
+        return self.rho
+
+    def target(self, config: Correction) -> float:
+        """τ."""
+        if not config.relative_target or self.first is None:
+            return config.retention_target
+        return self.first + config.retention_target * (1 - self.first)
+
+    def _move(self, retention: float, config: Correction) -> None:
+        damped = config.controller == "damped"
+        past = max(config.smoothing, 0.8 if damped else 0.0)
+        if self.first is None:
+            self.first = retention
+        if self.previous is not None:
+            retention = past * self.previous + (1 - past) * retention
+        target = self.target(config)
+        self.below = self.below + 1 if retention < target else 0
+        fall = 0.0 if self.previous is None else max(0.0, self.previous - retention)
+        self.previous = retention
+        if config.controller == "fixed":
+            return
+        change = 0.8 * (target - retention) + 0.3 * fall + 0.05 * min(self.below, 3)
+        if damped:
+            change = min(0.02, max(-0.02, change))
+        low, high = config.rho_range
+        self.rho = min(high, max(low, self.rho * (1 + change)))
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# --- what is measured ----------------------------------------------------------------------------------------
+
+
+def diagnostics(base: Sequence[Group], groups: Sequence[Group]) -> dict[str, float | None]:
+    """Of the correction stream, all from verdicts. None: there was nothing to measure it on.
+
+    ``resample`` is the control: how often the other attempts at the problems of failed anchors are right, i.e. what a
+    fresh attempt would have given; ``lift`` is the correction rate above it.
+    """
+    others = {
+        id(s): (g.accuracy * len(g.samples) - s.correct, len(g.samples) - 1) for g in base for s in g.samples
+    }
+    right = [g for g in groups if g.anchor and g.anchor.correct]
+    wrong = [g for g in groups if g.anchor and not g.anchor.correct]
+    rate = _mean([g.accuracy for g in wrong])
+    controls = [others[id(g.anchor)] for g in wrong if id(g.anchor) in others]
+    again = _mean([successes / count for successes, count in controls if count])
+    pairs = [(s, g.anchor) for g in groups for s in g.samples if g.anchor]
+    return {
+        "retention": _mean([g.accuracy for g in right]),
+        "correction_rate": rate,
+        "resample": again,
+        "lift": None if rate is None or again is None else rate - again,
+        "copies": _mean([s.text.strip() == a.text.strip() for s, a in pairs]),
+        "same_answer": _mean([s.verdict.canonical == a.verdict.canonical is not None for s, a in pairs]),
+        "right_anchors": float(len(right)),
+        "wrong_anchors": float(len(wrong)),
+    }
+
+
+def _mean(values: Sequence[float | bool]) -> float | None:
+    return float(np.mean(values)) if values else None

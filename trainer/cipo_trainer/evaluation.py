@@ -1,0 +1,82 @@
+"""Evaluation during training: the harness itself, on held-out tasks, with the weights as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.interrupts import Interrupts
+from cipo_eval.plan import TaskPlan
+from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
+from cipo_eval.records import Mode
+from cipo_eval.runner import Progress, Run
+from cipo_eval.store import RunStore
+from cipo_eval.tasks import ProblemSet, load_problems
+from cipo_eval.verifiers.pool import VerifierPool
+from cipo_trainer import rollout
+from cipo_trainer.config import Config
+
+
+class Evaluator:
+    """Raises ``UsageError``/``MissingError`` at once for tasks that are unknown or whose data is not there."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._problems: list[ProblemSet] = [
+            load_problems(name, data_dir=config.data.dir) for name in config.eval.tasks
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._problems)
+
+    def run(
+        self, engine: Any, pool: VerifierPool, folder: Path, step: int, interrupts: Interrupts
+    ) -> dict[str, Any]:
+        """A run directory at ``folder``, and its key figures: ``task/figure``, the first task's accuracy first."""
+        config = self._config
+        asked = config.eval
+        plans = [self._plan(problems) for problems in self._problems]
+        with RunStore(folder) as store:
+            run = Run(
+                store,
+                plans,
+                engine={**engine.describe(), "trained_steps": step},
+                seed=config.seed,
+                modes=(Mode.FIXED,),
+                command=["cipo-eval", "train"],
+                bootstrap=200,
+            )
+            run.execute(engine, pool, Progress(), interrupts)
+            results = run.results()
+            store.write_results(results)
+        found: dict[str, Any] = {}
+        for plan in plans:
+            block = results["tasks"][plan.name]
+            if direct := block.get("fixed"):
+                found |= {
+                    f"{plan.name}/{name}": figure["value"] for name, figure in direct["metrics"].items()
+                }
+            for protocol in asked.protocol:
+                steps = block["protocols"][protocol]["fixed"].get("steps") if protocol != DIRECT else None
+                if steps:
+                    figures = steps[0]["metrics"]
+                    found |= {
+                        f"{plan.name}/{protocol}/{name}": figure["value"] for name, figure in figures.items()
+                    }
+        return found
+
+    def _plan(self, problems: ProblemSet) -> TaskPlan:
+        config, asked = self._config, self._config.eval
+        sampling = rollout.sampling(asked.max_tokens or config.rollout.max_tokens)
+        own = tuple(p for p in chosen(asked.protocol) if p.name != DIRECT)
+        prompts = Prompts(asked.prompt_dir) if asked.prompt_dir else None
+        revising = Revising(protocols=own, turn_format=TurnFormat(asked.turn_format), prompts=prompts)
+        return TaskPlan(
+            problems=problems,
+            samples=asked.samples,
+            sampling=replace(sampling, temperature=asked.temperature),
+            limit=asked.limit,
+            revising=revising,
+            allow_unsafe=config.reward.allow_unsafe_code,
+        )

@@ -1,0 +1,91 @@
+"""Where figures go: ``log.jsonl`` always; TensorBoard, Weights & Biases and MLflow where a configuration asks."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.errors import MissingError
+from cipo_eval.store import Writing
+from cipo_trainer.config import Config, to_yaml
+
+
+class Log:
+    """Raises ``MissingError`` for a logger that is not installed, and where the disk is full."""
+
+    def __init__(self, folder: Path, config: Config, step: int) -> None:
+        """``step``: of the checkpoint that the run goes on from; what was logged after it happens again."""
+        self._folder = folder
+        for name in ("log.jsonl", "samples.jsonl"):
+            self._rewind(folder / name, step)
+        self._others: list[Any] = []
+        log = config.log
+        if log.tensorboard:
+            writer = _module("torch.utils.tensorboard", "tensorboard").SummaryWriter(
+                str(folder / "tensorboard")
+            )
+            self._others.append(lambda at, values: [writer.add_scalar(k, v, at) for k, v in values.items()])
+        if log.wandb:
+            run = _module("wandb", "wandb").init(
+                project=log.wandb,
+                name=folder.name,
+                dir=str(folder),
+                config=config.model_dump(mode="json"),
+                resume="allow",
+            )
+            self._others.append(lambda at, values: run.log(values, step=at))
+        if log.mlflow:
+            mlflow = _module("mlflow", "mlflow")
+            mlflow.set_experiment(log.mlflow)
+            mlflow.start_run(run_name=folder.name)
+            mlflow.log_text(to_yaml(config, documented=False), "config.yaml")
+            self._others.append(lambda at, values: mlflow.log_metrics(values, step=at))
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """``kind``: ``train`` or ``eval``. What is not finite is null."""
+        plain = {name: _finite(value) for name, value in values.items()}
+        self._append("log.jsonl", {"step": step, "kind": kind, **plain})
+        numbers = {f"{kind}/{n}": float(v) for n, v in plain.items() if isinstance(v, int | float)}
+        for other in self._others:
+            other(step, numbers)
+
+    def sample(self, step: int, values: Mapping[str, Any]) -> None:
+        self._append("samples.jsonl", {"step": step, **values})
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        with Writing(self._folder), (self._folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _rewind(self, path: Path, step: int) -> None:
+        """Drops rows after a step, and a torn last line."""
+        kept = [row for row in read(path) if row["step"] <= step]
+        with Writing(self._folder):
+            new = path.with_name(f".{path.name}.new")
+            new.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            new.replace(path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a log; a torn last line is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _module(name: str, package: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingError(f"log: {package} is not installed: pip install {package}") from error

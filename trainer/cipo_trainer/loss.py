@@ -1,0 +1,89 @@
+"""The one policy loss: per token, on any partition of a batch; algorithms are its options (``algorithms``).
+
+All tensors are flat over the completion tokens of some sequences, shape (T,), with ``segments`` saying to which
+sequence each belongs. What a batch's loss is divided by is in ``weights``, computed over the *whole* batch, so that the
+sum over any micro-batches, in any order, is the same loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from cipo_trainer.config import Loss
+
+
+def policy_loss(
+    logp: torch.Tensor,
+    advantages: torch.Tensor,
+    segments: torch.Tensor,
+    config: Loss,
+    *,
+    old: torch.Tensor | None = None,
+    reference: torch.Tensor | None = None,
+    sampled: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss of each token, and counts of what was clipped (summed over tokens).
+
+    ``logp``: the policy's log-probabilities, with gradient. ``advantages``: of the token's sequence. ``old``: of the
+    policy that the ratio is taken to; None: this one, the ratio is 1. ``reference``: of the reference model, needed
+    with ``beta``. ``sampled``: of the engine that sampled, needed with ``importance_cap``.
+
+    clip (PPO, arXiv:1707.06347, eq. 7): -min(s·A, clip(s, 1 - low, 1 + high)·A). cispo (arXiv:2506.13585, eq. 4-5):
+    -sg(clip(s))·A·log π. reinforce: -A·log π. With ``ratio: sequence`` (GSPO, arXiv:2507.18071, eq. 7) s is the
+    geometric mean over the sequence.
+    """
+    before = logp.detach() if old is None else old
+    log_ratio = logp - before
+    if config.ratio == "sequence":
+        log_ratio = _segment_mean(log_ratio, segments)[segments]
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+    if config.kind == "clip":
+        loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    elif config.kind == "cispo":
+        loss = -clipped.detach() * advantages * logp
+    else:
+        loss = -advantages * logp
+    if config.importance_cap is not None and sampled is not None:
+        loss = loss * (before - sampled).exp().clamp(max=config.importance_cap).detach()
+    with torch.no_grad():
+        counts = {
+            "clip_low": ((ratio < 1 - config.clip_low) & (advantages < 0)).sum(),
+            "clip_high": ((ratio > 1 + config.clip_high) & (advantages > 0)).sum(),
+        }
+    if config.beta and reference is not None:
+        divergence = kl(logp, reference, config.kl)
+        loss = loss + config.beta * divergence
+        counts["kl"] = divergence.detach().sum()
+    return loss, counts
+
+
+def kl(logp: torch.Tensor, reference: torch.Tensor, estimator: str) -> torch.Tensor:
+    """Estimate of KL(policy ‖ reference) at each token drawn from the policy (Schulman 2020, "Approximating KL
+    divergence"): k1 = log(π/π_ref), unbiased; k2 = its square by 2; k3 = π_ref/π - 1 - log(π_ref/π), unbiased, ≥ 0."""
+    difference = reference - logp
+    if estimator == "k1":
+        return -difference
+    if estimator == "k2":
+        return difference**2 / 2
+    return difference.exp() - 1 - difference
+
+
+def weights(lengths: Sequence[int], config: Loss, max_tokens: int, scale: float = 1.0) -> list[float]:
+    """Weight of each of a sequence's tokens in the loss of a batch of such sequences, all of which count, those with an
+    advantage of 0 too. ``scale``: of the whole batch (λ)."""
+    count = max(1, len(lengths))
+    if config.aggregate == "token_mean":
+        return [scale / max(1, sum(lengths))] * len(lengths)
+    if config.aggregate == "sequence_mean":
+        return [scale / (max(1, n) * count) for n in lengths]
+    return [scale / ((config.constant or max_tokens) * count)] * len(lengths)
+
+
+def _segment_mean(values: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    count = int(segments[-1]) + 1 if len(segments) else 0
+    sums = values.new_zeros(count).index_add(0, segments, values)
+    sizes = values.new_zeros(count).index_add(0, segments, torch.ones_like(values))
+    return sums / sizes

@@ -1,0 +1,98 @@
+"""AdamW on float32 masters, whatever type the model computes in.
+
+A model in bfloat16 is both what trains and what generates; its float32 masters, gradients and optimizer state live
+here. At a learning rate of 1e-6 an update is below bfloat16's resolution nearly everywhere: without masters it would be
+lost. A model in float32 is its own master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cipo_trainer.config import Optimizer
+
+
+class Masters:
+    """Owns what the optimizer works on: parameters of a model that require gradients, as float32."""
+
+    def __init__(self, model: Any, config: Optimizer) -> None:
+        self._shown = [p for p in model.parameters() if p.requires_grad]
+        self._apart = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._shown)
+        self.parameters = [p.detach().float().clone() for p in self._shown] if self._apart else self._shown
+        if self._apart:
+            for shown, master in zip(self._shown, self.parameters, strict=True):
+                master.grad = torch.zeros_like(master)
+                shown.register_post_accumulate_grad_hook(_Into(master))
+        matrices = [p for p in self.parameters if p.ndim >= 2]
+        rest = [p for p in self.parameters if p.ndim < 2]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True
+        )
+
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def clear(self) -> None:
+        if self._apart:
+            torch._foreach_zero_(self.gradients)
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, lr: float, scale: float) -> None:
+        """One update at this rate with the gradients times ``scale``."""
+        if scale != 1.0:
+            torch._foreach_mul_(self.gradients, scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.show()
+
+    @torch.no_grad()
+    def show(self) -> None:
+        """The masters' values into the model."""
+        if self._apart:
+            torch._foreach_copy_(self._shown, self.parameters)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors of the optimizer, and the masters where they are not the model's own weights."""
+        found: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if self._apart:
+            found["masters"] = [p.cpu() for p in self.parameters]
+        return found
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._apart:
+            for mine, saved in zip(self.parameters, state["masters"], strict=True):
+                mine.copy_(saved)
+            self.show()
+
+
+class _Into:
+    """Adds a parameter's gradient to its master's, as soon as it is complete."""
+
+    def __init__(self, master: torch.Tensor) -> None:
+        self._master = master
+
+    def __call__(self, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        assert self._master.grad is not None
+        self._master.grad.add_(parameter.grad)
+        parameter.grad = None
+
+
+def norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Euclidean norm of all of them together."""
+    if not gradients:
+        return torch.zeros(())
+    found: torch.Tensor = torch.nn.utils.get_total_norm(gradients)
+    return found

@@ -1,0 +1,181 @@
+"""The model that is trained, and everything that knows how it is held: engine, adapters, reference, checkpoints.
+
+With the ``hf`` engine there is one model: what trains is what generates. ``vllm`` has a copy of its own, which gets the
+weights after every update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.hf import HFEngine
+from cipo_eval.errors import MissingError, UsageError
+from cipo_trainer import arithmetic
+from cipo_trainer.config import Config
+from cipo_trainer.packing import Item
+
+NEW = "new:"
+LARGE = 1_000_000_000
+"""Parameters from which on activations are computed again in the backward pass, unless told otherwise."""
+
+
+class Policy:
+    """Raises ``UsageError``/``MissingError`` for a model that is not there or does not load."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        place = self._new() if config.model.startswith(NEW) else config.model
+        self.device = torch.device(_device() if config.device == "auto" else config.device)
+        self.checkpoint = Checkpoint(place, config.revision, config.trust_remote_code)
+        if self.checkpoint.adapter is not None:
+            raise UsageError(
+                f"{config.model} is an adapter: merge it first, or name the base and lora: options"
+            )
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.optimizer.dtype)
+        dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
+        base = self.checkpoint.load(dtype).to(self.device).eval()
+        self._generation = base.generation_config
+        self.tokenizer = self.checkpoint.tokenizer
+        if self.tokenizer.eos_token_id is None:
+            raise UsageError(f"the tokenizer of {place} has no end token: the model could not learn to stop")
+        self.model: Any = self._adapted(base) if config.lora else base
+        self.model.config.use_cache = True
+        heavy = config.optimizer.checkpointing
+        if heavy is None:
+            heavy = self.device.type == "cuda" and sum(p.numel() for p in base.parameters()) >= LARGE
+        if heavy:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            if config.lora:
+                self.model.enable_input_require_grads()
+        self.reference: Any = None
+        if config.loss.beta and not config.lora:
+            self.reference = self.checkpoint.load(dtype).to(self.device).eval().requires_grad_(False)
+        self._base = base
+        self._engine: Any = None
+
+    @property
+    def engine(self) -> Any:
+        """What generates, with the weights as they are; made when it is first needed."""
+        if self._engine is None:
+            asked = self.config.rollout
+            if asked.engine == "vllm":
+                from cipo_eval.engines.vllm import VLLMEngine
+
+                arguments = dict(asked.engine_args)
+                if asked.max_model_len:
+                    arguments["max_model_len"] = asked.max_model_len
+                if self._sleeps:
+                    arguments["enable_sleep_mode"] = True
+                self._engine = VLLMEngine(self.checkpoint.model, logprobs=True, arguments=arguments)
+                self.changed()
+            else:
+                self._engine = HFEngine(
+                    self.checkpoint.model,
+                    loaded=self._base,
+                    batch_tokens=asked.batch_tokens,
+                    max_model_len=asked.max_model_len,
+                )
+        return self._engine
+
+    @property
+    def _sleeps(self) -> bool:
+        return self.config.rollout.sleep and self.device.type == "cuda"
+
+    def wake(self) -> None:
+        """Before generating."""
+        if self.config.rollout.engine == "vllm" and self._engine is not None and self._sleeps:
+            self._engine.wake()
+            self._engine.update_weights(self.model.state_dict())
+
+    def sleep(self) -> None:
+        """After generating: memory is for training now."""
+        if self.config.rollout.engine == "vllm" and self._sleeps:
+            self._engine.sleep()
+        elif self.config.rollout.engine == "hf" and self.device.type == "cuda":
+            self._engine.release()
+
+    def changed(self) -> None:
+        """The weights have new values."""
+        if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
+            self._engine.update_weights(self.model.state_dict())
+
+    def encode(self, prompt: str, completion: str) -> Item:
+        """A row of supervised training: the prompt as it is generated from, the end token trained."""
+        from cipo_eval.engines.chat import encode
+
+        ids = encode(self.tokenizer, [{"role": "user", "content": prompt}]).ids
+        said = self.tokenizer(completion, add_special_tokens=False)["input_ids"]
+        return Item(prompt=ids, tokens=[*said, self.tokenizer.eos_token_id], advantage=1.0)
+
+    @contextmanager
+    def saved(self) -> Iterator[tuple[Any, Any]]:
+        """Model and tokenizer as they are written: with the generation defaults that the checkpoint came with."""
+        ours = self._base.generation_config
+        self._base.generation_config = self._generation
+        try:
+            yield self.model, self.tokenizer
+        finally:
+            self._base.generation_config = ours
+
+    def load(self, folder: Path) -> None:
+        """The weights of a checkpoint of this run."""
+        from safetensors.torch import load_file
+
+        state: dict[str, torch.Tensor] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            state |= load_file(str(path))
+        if self.config.lora:
+            from peft import set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.model, state)
+        else:
+            missing, unexpected = self.model.load_state_dict(state, strict=False)
+            tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+            if unexpected or not set(missing) <= tied:
+                raise UsageError(f"{folder} holds the weights of another model")
+            self.model.tie_weights()
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def _adapted(self, base: Any) -> Any:
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError as error:
+            raise MissingError("lora: peft is not here: pip install 'cipo-eval[lora]'") from error
+        asked = self.config.lora
+        assert asked is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return get_peft_model(
+                base,
+                LoraConfig(
+                    r=asked.rank,
+                    lora_alpha=asked.alpha,
+                    lora_dropout=asked.dropout,
+                    target_modules=asked.targets,
+                    task_type="CAUSAL_LM",
+                ),
+            )
+
+    def _new(self) -> str:
+        """Writes a model with random weights; the same for the same seed."""
+        if self.config.model != f"{NEW}arithmetic":
+            raise UsageError(f"model: there is no {self.config.model}; known: {NEW}arithmetic")
+        folder = self.config.output / "new"
+        if not (folder / "config.json").is_file():
+            tokenizer = arithmetic.build_tokenizer()
+            arithmetic.build_model(tokenizer, self.config.seed).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return str(folder)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

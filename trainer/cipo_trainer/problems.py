@@ -1,0 +1,135 @@
+"""Training problems, and rows for supervised training: from a task, a file, the hub or a generator.
+
+What is drawn depends on (seed, position) only, so a run that goes on needs to know nothing but its position.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from cipo_eval.data import Row, Source, read_rows
+from cipo_eval.definitions import BOXED, Columns
+from cipo_eval.errors import UsageError
+from cipo_eval.records import Problem, derive_seed, fingerprint
+from cipo_eval.tasks import build, load_problems, load_spec
+from cipo_eval.verifiers.extract import last_boxed
+from cipo_trainer import arithmetic
+from cipo_trainer.config import Config, Data, config_dir
+
+T = TypeVar("T")
+Pair = tuple[str, str]
+"""A prompt, and the completion that is to be learned."""
+
+
+class Draws(Generic[T]):
+    """Endless: a list in a new order every epoch, or what a generator makes for a position."""
+
+    def __init__(
+        self, items: Sequence[T] | Callable[[int], T], seed: int, identity: str, verifier: str = ""
+    ) -> None:
+        self._items, self._seed = items, seed
+        self.identity = identity
+        """Fingerprint of what is drawn from."""
+        self.verifier = verifier
+        """The harness's verifier that judges attempts at it."""
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def take(self, position: int, count: int) -> list[T]:
+        """The items at ``position`` and after it."""
+        return [self._at(at) for at in range(position, position + count)]
+
+    def _at(self, position: int) -> T:
+        if not isinstance(self._items, Sequence):
+            return self._items(position)
+        epoch, place = divmod(position, len(self._items))
+        return self._items[self._order(epoch)[place]]
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        order = list(range(len(self._items)))  # type: ignore[arg-type]  # a sequence
+        random.Random(derive_seed(self._seed, "order", epoch)).shuffle(order)
+        return order
+
+
+def problems(config: Config) -> Draws[Problem]:
+    """Raises ``UsageError``/``MissingError`` for data that is not there, damaged, or without a wanted problem."""
+    data = config.data
+    if data.generator:
+        held_out = arithmetic.evaluation_prompts()
+        return Draws(
+            lambda at: arithmetic.problem_at(at, seed=config.seed, exclude=held_out),
+            config.seed,
+            "arithmetic",
+            "math",
+        )
+    if data.task:
+        found = load_problems(_definition(data.task), data_dir=data.dir)
+        chosen = [p for p in found.problems if _wanted(data, p.metadata)]
+        identity, verifier = found.fingerprint, found.spec.verifier
+    else:
+        assert data.path is not None
+        rows = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)]
+        chosen, identity, verifier = _from_rows(data, rows)
+    chosen = chosen[: data.limit]
+    if not chosen:
+        raise UsageError("data: no problem is left of it (data.where)")
+    if config.reward.allow_unsafe_code:
+        chosen = [replace(p, options={**p.options, "allow_unsafe": True}) for p in chosen]
+    return Draws(chosen, config.seed, fingerprint([identity, data.where, data.limit]), verifier)
+
+
+def rows(config: Config) -> Draws[Pair]:
+    """What supervised training learns. Raises as ``problems`` does."""
+    data = config.data
+    if data.generator:
+        held_out, share = arithmetic.evaluation_prompts(), data.corrections
+        return Draws(
+            lambda at: arithmetic.pair_at(at, seed=config.seed, exclude=held_out, corrections=share),
+            config.seed,
+            f"arithmetic {share}",
+        )
+    assert data.path is not None
+    wanted = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)][: data.limit]
+    if not wanted:
+        raise UsageError("data: no row is left of it (data.where)")
+    spec_rows, _, _ = _from_rows(data, wanted, golds=False)
+    pairs = [
+        (problem.prompt, _column(row, data.completion, f"row {i + 1}"))
+        for i, (problem, row) in enumerate(zip(spec_rows, wanted, strict=True))
+    ]
+    return Draws(pairs, config.seed, fingerprint(pairs))
+
+
+def _definition(name: str) -> str | Path:
+    own = config_dir() / "data" / f"{name}.yaml"
+    return own if own.is_file() else name
+
+
+def _from_rows(data: Data, rows: Sequence[Row], *, golds: bool = True) -> tuple[list[Problem], str, str]:
+    """As a task with these columns would read them."""
+    spec = load_spec(config_dir() / "data" / "any_math.yaml")
+    columns = Columns(question=tuple(data.question), gold=tuple(data.answer))
+    if not golds:
+        columns, rows = replace(columns, gold=("gold",)), [{**row, "gold": "none"} for row in rows]
+    spec = replace(spec, columns=columns, template=data.prompt, own=replace(spec.own, keep=columns.names()))
+    found = build(spec, rows, Source(kind="file"), {"path": str(data.path)})
+    return list(found.problems), found.fingerprint, spec.verifier
+
+
+def _column(row: Mapping[str, Any], names: Iterable[str], where: str) -> str:
+    for name in names:
+        value = row.get(name.removeprefix(BOXED))
+        if isinstance(value, str) and value:
+            return (last_boxed(value) or "") if name.startswith(BOXED) else value
+    raise UsageError(f"data.completion: {where} has none of the columns {', '.join(names)}")
+
+
+def _wanted(data: Data, values: Mapping[str, Any]) -> bool:
+    return all(
+        str(values.get(column)) in ([str(v) for v in wanted] if isinstance(wanted, list) else [str(wanted)])
+        for column, wanted in data.where.items()
+    )

@@ -1,0 +1,140 @@
+"""Attempts from the current policy, judged while others are generated.
+
+Sampling is from the model's own distribution (temperature 1, no filter): the log-probabilities that are trained on are
+those of the distribution that was sampled from. The tokens that were sampled are the ones that are trained on; texts
+are for the verifier only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import Completion, Mode, Problem, Request, Sampling, State, Verdict, derive_seed
+from cipo_eval.verifiers.pool import VerifierPool
+
+FAILED = frozenset({State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A judged attempt, or a judged correction of one."""
+
+    problem: Problem
+    number: int
+    """Within its group."""
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    """As sampled, the end token included."""
+    logprobs: tuple[float, ...]
+    """Of the tokens, as the engine saw them when it sampled."""
+    text: str
+    finish_reason: str | None
+    verdict: Verdict
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict.correct
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason != "stop"
+
+    @property
+    def failed(self) -> bool:
+        """The verifier gave no verdict; it counts as wrong."""
+        return self.verdict.state in FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Samples of one prompt, whose rewards are compared with each other."""
+
+    samples: tuple[Sample, ...]
+    anchor: Sample | None = None
+    """What they correct."""
+
+    @property
+    def accuracy(self) -> float:
+        return sum(s.correct for s in self.samples) / len(self.samples)
+
+    @property
+    def decided(self) -> bool:
+        """All are right or all are wrong: their advantages are 0."""
+        return self.accuracy in (0.0, 1.0)
+
+
+def sampling(max_tokens: int) -> Sampling:
+    """From the model's own distribution."""
+    return Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=max_tokens)
+
+
+def first_request(problem: Problem, samples: int, max_tokens: int, *place: str | int) -> Request:
+    """Attempts at a problem; ``place``: seed and step, of which, with the problem, the samples' seeds are made."""
+    return Request(
+        problem=problem,
+        messages=({"role": "user", "content": problem.prompt},),
+        samples=tuple(range(samples)),
+        seeds=tuple(derive_seed(*place, problem.id, n) for n in range(samples)),
+        sampling=sampling(max_tokens),
+    )
+
+
+def roll_out(
+    engine: Any,
+    pool: VerifierPool,
+    verifier: str,
+    requests: Sequence[Request],
+    anchors: Sequence[Sample] | None = None,
+    *,
+    interrupts: Interrupts,
+) -> tuple[list[Group], float]:
+    """A group for each request, in their order, and the seconds that verdicts were waited for after the last sample.
+
+    ``engine``: ``hf`` or ``vllm`` with log-probabilities. A verdict that fails costs its own sample's reward only.
+    """
+    futures: dict[tuple[int, int], tuple[Completion, Future[dict[Mode, Verdict]]]] = {}
+    places = {id(request): at for at, request in enumerate(requests)}
+    completions = iter(engine.generate(requests))
+    while True:
+        with interrupts.allowed():
+            found = next(completions, None)
+        if found is None:
+            break
+        request, number, completion = found
+        said = completion.text, completion.finish_reason
+        judged = pool.submit(verifier, request.problem, *said, (Mode.FIXED,))
+        futures[places[id(request)], number] = completion, judged
+    generated = time.perf_counter()
+    groups = []
+    with interrupts.allowed():
+        for at, request in enumerate(requests):
+            prompt = tuple(engine.texts.prompt(request).ids)
+            samples = tuple(
+                _sample(request.problem, number, prompt, *futures[at, number]) for number in request.samples
+            )
+            groups.append(Group(samples=samples, anchor=anchors[at] if anchors else None))
+    return groups, time.perf_counter() - generated
+
+
+def _sample(
+    problem: Problem,
+    number: int,
+    prompt: tuple[int, ...],
+    completion: Completion,
+    judged: Future[dict[Mode, Verdict]],
+) -> Sample:
+    return Sample(
+        problem=problem,
+        number=number,
+        prompt=prompt,
+        tokens=completion.token_ids or (),
+        logprobs=completion.logprobs or (),
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        verdict=judged.result()[Mode.FIXED],
+    )

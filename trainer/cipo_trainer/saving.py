@@ -1,0 +1,92 @@
+"""Checkpoints: ordinary Hugging Face folders with the trainer's state beside the weights.
+
+``checkpoints/step-000100/`` appears whole or not at all. The last few are kept, and the best one. A run that goes on
+from one gives what it would have given without the break: everything that changes is in there, and all randomness is
+made of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cipo_eval.errors import UsageError
+from cipo_eval.store import Writing
+
+STATE = "trainer_state"
+_PARTIAL = ".partial"
+
+
+class Checkpoints:
+    """The checkpoints of one run; the last ``keep`` stay, and the best."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+
+    def steps(self) -> list[int]:
+        """Those that are there, in order."""
+        names = [p.name for p in self.folder.glob("step-*") if (p / STATE / "state.json").is_file()]
+        return sorted(int(name.removeprefix("step-")) for name in names)
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"
+
+    def save(
+        self, step: int, model: Any, tokenizer: Any, state: Mapping[str, Any], tensors: Any, best: int | None
+    ) -> Path:
+        """Raises ``MissingError`` where the disk is full; what was there stays then."""
+        final = self.path(step)
+        partial = final.with_name(f".{final.name}{_PARTIAL}")
+        with Writing(self.folder):
+            self.clean()
+            try:
+                (partial / STATE).mkdir(parents=True)
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
+                torch.save(tensors, partial / STATE / "optimizer.pt")
+                (partial / STATE / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+                for path in (p for p in partial.rglob("*") if p.is_file()):
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                if final.exists():
+                    shutil.rmtree(final)
+                partial.replace(final)
+            except OSError:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        self._prune(best)
+        return final
+
+    def load(self, step: int) -> tuple[dict[str, Any], Any]:
+        """State and tensors. Raises ``UsageError`` for a damaged checkpoint."""
+        place = self.path(step) / STATE
+        try:
+            state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            return state, torch.load(place / "optimizer.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise UsageError(
+                f"{self.path(step)} is damaged ({error}); remove it to go on from the one before"
+            ) from error
+
+    def clean(self) -> None:
+        """Removes what a killed process left half-written."""
+        for path in self.folder.glob(f".*{_PARTIAL}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _prune(self, best: int | None) -> None:
+        for step in self.steps()[: -self._keep]:
+            if step != best:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+
+def newest(place: str) -> str:
+    """The checkpoint that ``place`` stands for: of a training run's folder its last one."""
+    found = Checkpoints(Path(place) / "checkpoints", 1)
+    steps = found.steps() if Path(place).is_dir() else []
+    return str(found.path(steps[-1])) if steps else place
