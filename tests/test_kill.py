@@ -8,70 +8,14 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from commands import results, turns
+from forks import Runs
 
 KILLS = 50
-FORKER = """
-import json, os, sys
-import torch, jinja2, yaml, pebble, cipo_eval.runner, cipo_eval.cli
-from cipo_eval.engines.hf import HFEngine
-torch.set_num_threads(1)  # threads do not survive a fork
-HFEngine(sys.argv[1], device="cpu")  # imports what a run imports; every run below is a fork of this process
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        sys.stdin.close()
-        sys.stdout = sys.stderr
-        cipo_eval.cli.main(json.loads(line))
-    print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
-
-
-class Runs:
-    """Starts runs as forks of one warm process, so that fifty of them take minutes, not half an hour."""
-
-    def __init__(self, folder: Path, checkpoint: Path) -> None:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CIPO_EVAL_CACHE": str(folder / "cache")}
-        self._log = (folder / "log.txt").open("w")
-        self._forker = subprocess.Popen(
-            [sys.executable, "-c", FORKER, str(checkpoint)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env=environment,
-        )
-
-    def start(self, arguments: list[str]) -> int:
-        import json
-
-        assert self._forker.stdin is not None
-        self._forker.stdin.write(json.dumps(arguments) + "\n")
-        self._forker.stdin.flush()
-        return self._number()
-
-    def wait(self) -> int:
-        """The exit code of the run that was started last; negative: the signal that ended it."""
-        return self._number()
-
-    def _number(self) -> int:
-        assert self._forker.stdout is not None
-        return int(self._forker.stdout.readline())
-
-    def close(self) -> None:
-        assert self._forker.stdin is not None
-        self._forker.stdin.close()
-        self._forker.wait(timeout=60)
-        self._log.close()
 
 
 @pytest.mark.slow

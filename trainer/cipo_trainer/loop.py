@@ -112,6 +112,7 @@ class Trainer:
         measured["seconds"] = time.perf_counter() - started
         measured |= measure.speed(measured, self.policy.device)
         self.state.step += 1
+        self.state.position += int(measured["drawn"])  # not before: Ctrl-C may come while samples are drawn
         log.write(self.state.step, "train", measured)
         self._watch(self.state.step, measured)
         done, config = self.state.step, self.config
@@ -180,11 +181,10 @@ class Trainer:
         spare: list[Group] = []
         waited, drawn = 0.0, 0
         for turn in range(1 + asked.dynamic):
-            found = self.problems.take(self.state.position, asked.problems)
+            found = self.problems.take(self.state.position + drawn, asked.problems)
             place = (self.config.seed, "train", number, turn)
             requests = [first_request(p, asked.samples, asked.max_tokens, *place) for p in found]
             groups, seconds = self._roll_out(requests, None, interrupts)
-            self.state.position += len(found)
             drawn, waited = drawn + len(found), waited + seconds
             for group in groups:
                 (spare if asked.dynamic and group.decided else kept).append(group)
@@ -214,10 +214,8 @@ class Trainer:
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch
-        pairs = self.problems.take(self.state.position, count)
-        self.state.position += count
-        items = [self.policy.encode(*pair) for pair in pairs]
-        return self._learn([Stream(name="rows", items=items)], number)
+        items = [self.policy.encode(*pair) for pair in self.problems.take(self.state.position, count)]
+        return {"drawn": float(count), **self._learn([Stream(name="rows", items=items)], number)}
 
     def _learn(self, streams: list[Stream], number: int) -> dict[str, Any]:
         lr = self.config.optimizer.lr * rate(number, self.config)

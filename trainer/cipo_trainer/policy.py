@@ -50,7 +50,9 @@ class Policy:
         if heavy is None:
             heavy = self.device.type == "cuda" and sum(p.numel() for p in base.parameters()) >= LARGE
         if heavy:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            # the newer name; transformers before 5.20 has the older one only
+            enable = getattr(self.model, "activation_checkpointing_enable", None)
+            (enable or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
             if config.lora:
                 self.model.enable_input_require_grads()
         self.reference: Any = None

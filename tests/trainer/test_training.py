@@ -1,0 +1,472 @@
+"""Whole training runs: they learn, they repeat, they go on from any break, and bad input is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Commands
+from forks import Runs
+from made import bandit, make_bandit, write_rows
+from safetensors.torch import load_file
+from tiny import make_checkpoint
+
+from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import State, Verdict
+from cipo_trainer import correction, loss, packing
+from cipo_trainer.algorithms import ALGORITHMS
+from cipo_trainer.config import Config, to_yaml
+from cipo_trainer.logs import read
+from cipo_trainer.loop import Trainer
+
+SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
+"""Corrections for the bandit: every character is a token."""
+
+
+def train(config: Config) -> Trainer:
+    config.output.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(config)
+    trainer.resume()
+    with Interrupts() as interrupts:
+        trainer.run(interrupts)
+    return trainer
+
+
+def rows(config: Config, *, kind: str = "train") -> list[dict[str, Any]]:
+    """The log without what depends on the clock and the machine."""
+    timed = ("seconds", "per_second", "memory_peak", "generated_tokens")
+    return [
+        {k: v for k, v in row.items() if not any(part in k for part in timed)}
+        for row in read(config.output / "log.jsonl")
+        if row["kind"] == kind
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# --- learning ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None:
+    """Two questions, each with one right token of fourteen."""
+    more: dict[str, Any] = {"correction": SHORT} if algorithm == "cipo" else {}
+    config = bandit(tmp_path, algorithm, **more)
+    train(config)
+    log = rows(config)
+    assert len(log) == 40
+    if algorithm == "sft":
+        assert log[-1]["loss"] < 0.1 < log[0]["loss"]
+    else:
+        assert log[0]["base_accuracy"] < 0.4
+        assert log[-1]["base_accuracy"] > 0.9
+
+
+def test_lora_solves_it_too_and_its_adapter_is_scored(tmp_path: Path, cipo: Commands) -> None:
+    make_bandit(tmp_path / "model", spread=0.5)  # its output layer is frozen: it must be able to say anything
+    config = bandit(tmp_path, "dr_grpo", lora={"rank": 8}, optimizer={"lr": 0.05}, steps=80)
+    trainer = train(config)
+    assert rows(config)[-1]["base_accuracy"] > 0.9
+    adapter = trainer.checkpoints.path(80)
+    assert (adapter / "adapter_config.json").is_file()
+    flags = ("--tasks", "arithmetic", "--limit", "2", "--max-tokens", "4", "--quiet")
+    assert cipo("run", "--model", adapter, *flags, "-o", tmp_path / "run").code == 0
+
+
+def flipped(logp: torch.Tensor, advantages: torch.Tensor, *rest: Any, **more: Any) -> Any:
+    return ORIGINAL(logp, -advantages, *rest, **more)
+
+
+ORIGINAL = loss.policy_loss
+
+
+def test_mutations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be the worst mistakes make the tests that are meant for them fail."""
+    import test_loss
+    import test_packing
+
+    from cipo_trainer import step
+
+    with monkeypatch.context() as patch:  # the sign of the advantage
+        patch.setattr(step, "policy_loss", flipped)
+        with pytest.raises(AssertionError):
+            test_every_algorithm_solves_a_bandit(tmp_path / "flipped", "grpo")
+        patch.setattr(loss, "policy_loss", flipped)
+        with pytest.raises(AssertionError):
+            test_loss.test_clip_by_hand(1.1, 1.0, -1.1, True)
+    with monkeypatch.context() as patch:  # the clip
+        patch.setattr(torch.Tensor, "clamp", lambda x, *_, **__: x)
+        with pytest.raises(AssertionError):
+            test_loss.test_clip_by_hand(1.3, 1.0, -1.2, False)
+    with monkeypatch.context() as patch:  # which output predicts which token
+        made = packing.micro
+
+        def shifted(*arguments: Any, **more: Any) -> packing.Micro:
+            import dataclasses
+
+            batch = made(*arguments, **more)
+            return dataclasses.replace(
+                batch, where=batch.where + 1 - 2 * (batch.where == batch.where.max()).long()
+            )
+
+        patch.setattr(test_packing, "micro", shifted)
+        with pytest.raises(AssertionError):
+            test_packing.test_layout_batches_and_chunks_change_nothing("llama", True, 40, 1000)
+
+
+def test_what_is_trained_on_is_what_was_sampled(tmp_path: Path) -> None:
+    """On the CPU engine and trainer agree on every token's log-probability, and the first ratio is 1."""
+    config = bandit(tmp_path, "cipo", correction=SHORT, rollout={"max_tokens": 6}, steps=4)
+    train(config)
+    for row in rows(config):
+        assert row["mismatch_max"] < 1e-5
+        assert row["clip_low"] == row["clip_high"] == 0
+
+
+def test_lambda_0_is_the_base_algorithm_bit_for_bit(tmp_path: Path) -> None:
+    """Corrections are sampled and measured, and change nothing."""
+    base = bandit(tmp_path, "grpo", steps=6, output=str(tmp_path / "base"))
+    zero = bandit(
+        tmp_path, "cipo", steps=6, output=str(tmp_path / "zero"), correction={**SHORT, "weight": 0.0}
+    )
+    found = [weights(train(c).checkpoints.path(6)) for c in (base, zero)]
+    assert same(*found)
+    assert rows(zero)[-1]["correction_attempts"] > 0
+    for one, other in zip(rows(base), rows(zero), strict=True):
+        assert {k: other[k] for k in one} == one
+
+
+def test_equal_runs_are_equal_and_seeds_matter(tmp_path: Path) -> None:
+    runs = [bandit(tmp_path, "grpo", steps=3, output=str(tmp_path / str(i)), seed=i // 2) for i in range(3)]
+    found = [weights(train(config).checkpoints.path(3)) for config in runs]
+    assert same(found[0], found[1])
+    assert not same(found[0], found[2])
+
+
+def test_dynamic_sampling_looks_for_groups_with_variance(tmp_path: Path) -> None:
+    plain = bandit(
+        tmp_path, "dapo", steps=2, rollout={"dynamic": 0, "samples": 4}, output=str(tmp_path / "0")
+    )
+    dynamic = bandit(
+        tmp_path, "dapo", steps=2, rollout={"dynamic": 6, "samples": 4}, output=str(tmp_path / "1")
+    )
+    for config in (plain, dynamic):
+        train(config)
+    assert [row["drawn"] for row in rows(plain)] == [4, 4]
+    first = rows(dynamic)[0]
+    assert 4 < first["drawn"] <= 28
+    assert first["base_attempts"] == 16
+    assert first["base_zero_variance"] < rows(plain)[0]["base_zero_variance"]
+
+
+# --- breaks --------------------------------------------------------------------------------------------------
+
+
+def cipo_run(folder: Path, output: str, **more: Any) -> Config:
+    return bandit(
+        folder,
+        "cipo",
+        steps=more.pop("steps", 12),
+        output=str(folder / output),
+        rollout={"problems": 4, "samples": 4, "max_tokens": 3},
+        correction={**SHORT, "samples": 4},
+        optimizer={"lr": 0.01, "minibatches": 2},
+        checkpoint={"every": 3, "keep": 2},
+        log={"samples": 1},
+        **more,
+    )
+
+
+def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
+    """Five steps, then another process's seven: weights, log, ρ and optimizer as after twelve, bit for bit."""
+    whole, parts = cipo_run(tmp_path, "whole"), cipo_run(tmp_path, "parts", steps=5)
+    one = train(whole)
+    train(parts)
+    two = train(cipo_run(tmp_path, "parts"))
+    assert same(weights(one.checkpoints.path(12)), weights(two.checkpoints.path(12)))
+    assert rows(whole) == rows(parts)
+    assert (whole.output / "samples.jsonl").read_text() == (parts.output / "samples.jsonl").read_text()
+    (first, states), (second, others) = (t.checkpoints.load(12) for t in (one, two))
+    assert first == second
+    for key, value in states["optimizer"]["state"].items():
+        assert same(value, others["optimizer"]["state"][key])
+    assert one.checkpoints.steps() == [9, 12]
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path) -> None:
+    """While starting, sampling, judging, training, and while a checkpoint is written."""
+    reference = cipo_run(tmp_path, "reference")
+    (tmp_path / "config.yaml").write_text(to_yaml(reference))
+    command = ["train", str(tmp_path / "config.yaml"), "threads=1", "--quiet"]
+    runs = Runs(tmp_path, tmp_path / "model")
+    runs.start(command)
+    assert runs.wait() == 0, (tmp_path / "log.txt").read_text()
+    expected = weights(reference.output / "checkpoints" / "step-000012")
+    started = time.monotonic()  # again, now that everything is imported
+    runs.start([*command, f"output={tmp_path / 'timed'}"])
+    while not (tmp_path / "timed" / "log.jsonl").exists():
+        time.sleep(0.01)
+    beginning = time.monotonic() - started
+    assert runs.wait() == 0
+    work = time.monotonic() - started - beginning
+
+    chance, kills, finished, midway = random.Random(0), 0, 0, 0
+    while kills < 20 or finished == 0:
+        output = tmp_path / f"run-{finished}"
+        child = runs.start([*command, f"output={output}"])
+        if kills < 20:
+            time.sleep(chance.uniform(0.5 * beginning, beginning + 0.6 * work))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        code = runs.wait()
+        assert code in (0, -signal.SIGKILL), (tmp_path / "log.txt").read_text()
+        kills += code != 0
+        midway += code != 0 and 0 < len(read(output / "log.jsonl")) < 12
+        if code == 0:
+            again = cipo_run(tmp_path, output.name)
+            assert same(weights(output / "checkpoints" / "step-000012"), expected)
+            assert rows(again) == rows(reference)
+            finished += 1
+    runs.close()
+    assert midway >= 4, "too few kills met a run in the middle of its work: the test's timing needs a look"
+
+
+@pytest.mark.parametrize("at", [0, 4])
+def test_ctrl_c_saves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Half-way through a step's sampling: what that step had is done again."""
+    whole, broken = cipo_run(tmp_path, "whole", steps=7), cipo_run(tmp_path, "broken", steps=7)
+    expected = weights(train(whole).checkpoints.path(7))
+    ask = correction.Asking.request
+
+    def interrupting(self: correction.Asking, *arguments: Any) -> Any:
+        if arguments[-1] == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return ask(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(correction.Asking, "request", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    steps = sorted((broken.output / "checkpoints").glob("step-*"))
+    assert [p.name for p in steps][-1:] == (["step-000004"] if at else [])
+    assert same(weights(train(broken).checkpoints.path(7)), expected)
+    assert rows(broken) == rows(whole)
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the second checkpoint is written: the first stays, no half one appears, and the run goes on later."""
+    from cipo_eval.errors import MissingError
+
+    whole, full = cipo_run(tmp_path, "whole", steps=7), cipo_run(tmp_path, "full", steps=7)
+    expected = weights(train(whole).checkpoints.path(7))
+    save = torch.save
+
+    def failing(*arguments: Any, **more: Any) -> None:
+        if (full.output / "checkpoints" / "step-000003").exists():
+            raise OSError(28, "No space left on device")
+        save(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", failing)
+        with pytest.raises(MissingError, match="disk"):
+            train(full)
+    assert [p.name for p in (full.output / "checkpoints").iterdir()] == ["step-000003"]
+    assert same(weights(train(full).checkpoints.path(7)), expected)
+
+
+def test_the_best_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cipo_trainer.evaluation import Evaluator
+
+    values = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(Evaluator, "run", lambda *_: {"arithmetic/pass@1": next(values)})
+    config = bandit(
+        tmp_path,
+        "grpo",
+        steps=5,
+        eval={"tasks": ["arithmetic"], "every": 1},
+        checkpoint={"every": 1, "keep": 2},
+    )
+    trainer = train(config)
+    assert trainer.checkpoints.steps() == [1, 4, 5]
+    assert trainer.state.best == {"step": 1, "figure": "arithmetic/pass@1", "value": 0.9}
+
+
+# --- verifiers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", ["Hanging", "Dying"])
+def test_a_verifier_that_fails_costs_its_own_reward_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """Answers of 7 hang or kill the verifier's process; all others are judged as ever."""
+    config = bandit(
+        tmp_path,
+        "grpo",
+        verifier=f"failing_verifier:{failure}",
+        steps=1,
+        reward={"workers": 2, "timeout": 1.0},
+    )
+    groups: list[Any] = []
+    found = Trainer._roll_out
+
+    def keep(self: Trainer, *arguments: Any) -> Any:
+        rolled = found(self, *arguments)
+        groups.extend(rolled[0])
+        return rolled
+
+    monkeypatch.setattr(Trainer, "_roll_out", keep)
+    trainer = train(config)
+    verdicts: list[tuple[str, Verdict]] = [(s.text, s.verdict) for g in groups for s in g.samples]
+    failed = {State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR}
+    assert {text for text, verdict in verdicts if verdict.state in failed} == {"7"}
+    assert trainer.state.failed == sum(text == "7" for text, _ in verdicts) > 0
+    assert rows(config)[0]["base_failed"] == trainer.state.failed
+    assert any(verdict.correct for _, verdict in verdicts)
+
+
+# --- the command line ----------------------------------------------------------------------------------------
+
+
+def test_two_commands_that_differ_in_a_word(cipo: Commands, tmp_path: Path, real_data: Path) -> None:
+    """GRPO and CIPO from one checkpoint on real training problems of MATH: run, log, evaluate, go on, are scored."""
+    model = make_checkpoint(tmp_path / "model", context=1024)
+    for preset in ("grpo", "cipo"):
+        output = tmp_path / preset
+        over = [
+            f"output={output}",
+            f"model={model}",
+            f"data={{task: math_train, dir: {real_data}, generator: null, limit: 20}}",
+            "rollout={problems: 2, samples: 2, max_tokens: 16}",
+            "eval={tasks: [arithmetic], every: 2, limit: 4, samples: 1, max_tokens: 4}",
+            "checkpoint.every=2",
+        ]
+        first = cipo("train", preset, *over, "steps=2", "--json")
+        assert first.code == 0, first.err
+        second = cipo("train", preset, *over, "steps=4", "--json")
+        assert second.code == 0, second.err
+        assert second.json["steps"] == 4
+        log = read(output / "log.jsonl")
+        assert [row["step"] for row in log if row["kind"] == "train"] == [1, 2, 3, 4]
+        assert [row["step"] for row in log if row["kind"] == "eval"] == [0, 2, 4]
+        assert ("correction_attempts" in log[1]) is (preset == "cipo")
+        flags = ("--tasks", "arithmetic", "--limit", "3", "--max-tokens", "4", "--quiet")
+        assert (
+            cipo("run", "--model", second.json["checkpoint"], *flags, "-o", tmp_path / f"{preset} run").code
+            == 0
+        )
+        assert cipo("train", preset, *over, "steps=4", "--no-resume").code == 2
+
+
+def test_code_is_rewarded_by_the_sandbox(cipo: Commands, tmp_path: Path, real_data: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", context=2048)
+    outcome = cipo(
+        "train",
+        "grpo",
+        f"output={tmp_path / 'out'}",
+        f"model={model}",
+        f"data={{task: leetcode_train, dir: {real_data}, generator: null, limit: 4}}",
+        "rollout={problems: 1, samples: 2, max_tokens: 8}",
+        "eval.tasks=[]",
+        "steps=1",
+        "--json",
+    )
+    assert outcome.code == 0, outcome.err
+    assert read(tmp_path / "out" / "log.jsonl")[0]["base_accuracy"] == 0
+
+
+def test_init_from_a_run_takes_its_last_weights(cipo: Commands, tmp_path: Path) -> None:
+    train(bandit(tmp_path, "sft", steps=3))
+    config = bandit(tmp_path, "grpo", output=str(tmp_path / "next"), steps=0)
+    (tmp_path / "next.yaml").write_text(to_yaml(config))
+    assert cipo("train", tmp_path / "next.yaml", "--init-from", tmp_path / "out", "--quiet").code == 0
+    last = tmp_path / "next" / "checkpoints" / "step-000000"
+    assert same(weights(last), weights(tmp_path / "out" / "checkpoints" / "step-000003"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["gpro"], 2, "or grpo"),
+        (["no/such.yaml"], 2, "there is no configuration"),
+        (["grpo", "rollout.problem=3"], 2, "rollout.problem: there is no such key; did you mean problems"),
+        (["grpo", "steps=many"], 2, "steps"),
+        (["grpo", "steps"], 2, "key=value"),
+        (["grpo", "correction.weight=-1.0"], 2, "weight must not be negative"),
+        (["grpo", "data.task=math_train"], 2, "exactly one of task, path and generator"),
+        (["grpo", "model=/no/such/folder"], 2, "does not exist"),
+        (["grpo", "model=new:other"], 2, "new:arithmetic"),
+        (["grpo", "eval.tasks=[aritmetic]"], 2, "did you mean arithmetic"),
+        (["grpo", "data={path: none.jsonl, generator: null}"], 2, "none.jsonl"),
+        (["sft", "loss.beta=0.1"], 2, "sft has no rollouts"),
+        (["grpo", "log.mlflow=x"], 3, "pip install mlflow"),
+    ],
+)
+def test_bad_input_is_told(cipo: Commands, arguments: list[str], code: int, message: str) -> None:
+    outcome = cipo("train", *arguments)
+    assert outcome.code == code
+    assert message in outcome.err
+
+
+def test_another_configuration_does_not_go_on(cipo: Commands, tmp_path: Path) -> None:
+    config = bandit(tmp_path, "grpo", steps=1)
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    assert cipo("train", tmp_path / "c.yaml", "--quiet").code == 0
+    outcome = cipo("train", tmp_path / "c.yaml", "loss.clip_low=0.3", "seed=4")
+    assert outcome.code == 2
+    assert "loss.clip_low" in outcome.err
+    assert "seed" in outcome.err
+    write_rows(tmp_path / "rows.jsonl", [{"question": "b", "answer": "3"}])
+    assert "other data" in cipo("train", tmp_path / "c.yaml").err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert "not empty" in cipo("train", tmp_path / "c.yaml", f"output={tmp_path / 'full'}").err
+
+
+def test_a_damaged_checkpoint_is_told(cipo: Commands, tmp_path: Path) -> None:
+    config = bandit(tmp_path, "grpo", steps=2, checkpoint={"every": 1})
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    assert cipo("train", tmp_path / "c.yaml", "--quiet").code == 0
+    place = config.output / "checkpoints" / "step-000002" / "trainer_state" / "optimizer.pt"
+    place.write_bytes(place.read_bytes()[:100])
+    outcome = cipo("train", tmp_path / "c.yaml", "steps=3", "--quiet")
+    assert outcome.code == 2
+    assert "step-000002 is damaged" in outcome.err
+
+
+def test_print_config_is_a_configuration(cipo: Commands, tmp_path: Path) -> None:
+    """What it prints, comments and all, gives the same when it is read again."""
+    outcome = cipo("train", "cipo", "rollout.samples=3", "--print-config")
+    assert outcome.code == 0
+    assert "# ρ at the start" in outcome.out
+    (tmp_path / "again.yaml").write_text(outcome.out)
+    assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    make_bandit(tmp_path / "m")
+    found = subprocess.run(
+        [sys.executable, "-m", "cipo_trainer", "grpo", "--print-config"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(json.dumps(found.stdout)).startswith("# Checkpoint to start from")
