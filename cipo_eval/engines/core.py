@@ -7,7 +7,10 @@ however many samples it gets; prompts that continue a kept one (the next turn of
 A sample depends on (model, prompt, sampling, seed) and on nothing that shares its batch, except for rounding: sums of
 another shape round otherwise, which can turn a draw, or a greedy choice between equal scores.
 
-Left out on purpose: beams, penalties, CUDA graphs, paged memory.
+On a GPU, tokens are drawn for several steps before the host looks at them (``BURST``), and a step's decoder is a CUDA
+graph; a sample that ended in between loses what was drawn after its end.
+
+Left out on purpose: beams, penalties, paged memory.
 """
 
 from __future__ import annotations
@@ -18,19 +21,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
 from cipo_eval.engines.draw import Stream, draw
+from cipo_eval.engines.graphs import Graphs
 from cipo_eval.engines.slots import PACKED, Slots, layers_of
 from cipo_eval.records import Sampling
 
 FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 """``model_type`` of models whose attention is known here, each tested against a loop without a cache."""
-MAX_ROWS = 256
-PREFILL_TOKENS = 2048
+MAX_ROWS = {"cpu": 256, "cuda": 512}
+PREFILL_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens of prompts, padding included, that go through the model at once."""
+BURST = {"cpu": 1, "cuda": 16}
+"""Steps between two looks of the host at what was drawn."""
 STEP = 64
 """Lengths of cache and attention are multiples of it."""
 FEWEST_SHARED = 16
@@ -114,19 +119,48 @@ class _Row:
     seconds: float
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    fed: int = 0
+    """Tokens of the last step that count."""
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Rows that are sampled alike."""
+
+    sampling: Sampling
+    rows: torch.Tensor | None
+    """Which; None: all."""
+    numbers: torch.Tensor | None
+    """From [0, 1), shape (steps, rows); None: greedy."""
+
+    def at(self, step: int) -> torch.Tensor | None:
+        return None if self.numbers is None else self.numbers[step]
 
 
 class Core:
     """Generates with a decoder-only Hugging Face model. One call of ``run`` at a time."""
 
-    def __init__(self, model: Any, *, ends: Iterable[int], tokens: int, rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        ends: Iterable[int],
+        tokens: int,
+        rows: int | None = None,
+        burst: int | None = None,
+    ) -> None:
         """``ends``: ids of end tokens. ``tokens``: of all slots together, so their number depends on the longest
-        sample that is asked for. Raises ``ValueError`` for a model of another family."""
+        sample that is asked for. ``burst``: as ``BURST``. Raises ``ValueError`` for a model of another family."""
         if not supported(model):
             raise ValueError(f"attention of {model.config.model_type} models is not known here")
         self.model, self._ends = model, frozenset(ends)
-        self._tokens, self._most_rows = tokens, rows
-        parameters = inspect.signature(model.forward).parameters
+        device = model.device.type
+        self._tokens, self._most_rows = tokens, rows or MAX_ROWS.get(device, MAX_ROWS["cpu"])
+        self._burst = burst or BURST.get(device, 1)
+        self._most_prefilled = PREFILL_TOKENS.get(device, PREFILL_TOKENS["cpu"])
+        self._graphs = Graphs() if device == "cuda" else None
+        self._decoder = model.get_decoder()
+        parameters = inspect.signature(self._decoder.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         config = model.config.get_text_config()
         types = set(getattr(config, "layer_types", None) or ())
@@ -151,7 +185,7 @@ class Core:
     def release(self) -> None:
         """Gives the cache's memory back."""
         self._forget()
-        self._slots = None
+        self._drop()
         release(self.model.device)
 
     @torch.inference_mode()
@@ -201,7 +235,8 @@ class Core:
         numbers = waiting.numbers[: self.width - at]
         share = prefix.seconds / len(ask.seeds)
         rows = [_Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
-        ended = self._extend(rows, prefix.logits.expand(len(rows), -1))
+        tokens, said = self._drawn(prefix.logits.expand(len(rows), -1), self._groups(rows, 1), 0)
+        ended = self._take(rows, tokens[:, None], said[:, None])
         going = [row for row in rows if id(row) not in ended]
         self._slots.copy(slot, range(at, at + len(going)), length)
         self._rows += going
@@ -239,6 +274,8 @@ class Core:
         benches = max(self._benches, len(pinned))
         kept = [*others, *pinned][-benches:]
         places = {slot: self.width + i for i, slot in enumerate(kept)}
+        if self._graphs:
+            self._graphs.clear()
         self._slots.resize({**{i: i for i in range(len(self._rows))}, **places}, self.width + benches, length)
         self._bench = {places[slot]: self._bench[slot] for slot in kept}
         for waiting in self._queue:
@@ -259,7 +296,8 @@ class Core:
         self._queue[:0] = again.values()
         for waiting in self._queue:
             waiting.slot = None
-        self._slots, self._rows = None, []
+        self._drop()
+        self._rows = []
         self._bench.clear()
         release(self.model.device)
 
@@ -282,7 +320,7 @@ class Core:
                     break
                 continue
             longest = max(longest, len(prompt))
-            if fresh and longest * (len(fresh) + 1) > PREFILL_TOKENS:
+            if fresh and longest * (len(fresh) + 1) > self._most_prefilled:
                 break
             place = self._place()
             if place is None:
@@ -306,10 +344,10 @@ class Core:
             ids[i, : lengths[i]] = torch.tensor(prefix.tokens)
         cache = DynamicCache()
         ends = sorted({length - 1 for length in lengths})
-        logits = self._forward(ids.to(self.model.device), cache, keep=ends)
+        hidden = self._forward(ids.to(self.model.device), cache)[:, ends]
         layers = layers_of(cache)
         for i, (prefix, w) in enumerate(zip(prefixes, waiting, strict=True)):
-            prefix.logits = logits[i, ends.index(lengths[i] - 1)].float()
+            prefix.logits = self.logits(hidden[i, ends.index(lengths[i] - 1)]).float()
             assert w.slot is not None
             self._slots.put(w.slot, ((k[i], v[i]) for k, v in layers), lengths[i])
         for prefix in prefixes:
@@ -332,10 +370,10 @@ class Core:
         shared = min(shared, len(prompt) - 1)  # the last token goes through the model: its logits are needed
         cache = self._slots.view(slot, shared)
         rest = torch.tensor([prompt[shared:]], device=self.model.device)
-        logits = self._forward(rest, cache, keep=[len(prompt) - shared - 1], past=shared)
+        hidden = self._forward(rest, cache, past=shared)[0, -1]
         self._slots.put(place, ((k[0], v[0]) for k, v in layers_of(cache)), len(prompt))
         seconds = time.perf_counter() - started
-        self._bench[place] = _Prefix(prompt, logits[0, -1].float(), pinned=1, seconds=seconds)
+        self._bench[place] = _Prefix(prompt, self.logits(hidden).float(), pinned=1, seconds=seconds)
         waiting.slot = place
         return True
 
@@ -370,30 +408,107 @@ class Core:
     # --- steps -----------------------------------------------------------------------------------------------
 
     def _step(self) -> Iterator[Sample]:
-        """One more token for every row; those that end make room."""
+        """One more token for every row, on a GPU several; those that end make room."""
         assert self._slots is not None
-        started, device = time.perf_counter(), self.model.device
-        last = torch.tensor([[row.tokens[-1]] for row in self._rows], device=device)
-        places = torch.tensor([row.length for row in self._rows], device=device)
-        reach = min(self._slots.length, -(-(max(row.length for row in self._rows) + 1) // STEP) * STEP)
-        logits = self._forward(
-            last, self._slots.at(places, reach), mask=self._mask(places, reach), past=places
-        )
-        ended = self._extend(self._rows, logits[:, -1])
+        started = time.perf_counter()
+        before = [row.length for row in self._rows]
+        ended = self._take(self._rows, *self._advance(self._burst))
         share = (time.perf_counter() - started) / len(self._rows)
-        for row in self._rows:
-            row.length += 1
-            row.seconds += share
+        origins = list(range(len(self._rows)))
         for at in range(len(self._rows) - 1, -1, -1):
             row = self._rows[at]
+            row.seconds += share
+            row.length = before[at] + row.fed
             if id(row) in ended:
                 if row.ask.keep:
                     self._park(at, row)
-                tail = self._rows.pop()
+                tail, origin = self._rows.pop(), origins.pop()
                 if at < len(self._rows):  # the last row moves into the hole
-                    self._slots.copy(len(self._rows), [at], tail.length)
-                    self._rows[at] = tail
+                    self._rows[at], origins[at] = tail, origin
+        self._slots.move({origin: at for at, origin in enumerate(origins) if origin != at}, self._reach(0))
         yield from ended.values()
+
+    def _reach(self, more: int) -> int:
+        """How far the slots of the rows are filled after so many more tokens, at most; a multiple of ``STEP``."""
+        assert self._slots is not None
+        longest = max((row.length for row in self._rows), default=0) + more
+        return min(self._slots.length, -(-longest // STEP) * STEP)
+
+    def _advance(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws ``count`` tokens for each row, without a look at them: ids and log-probabilities, (rows, count) each.
+
+        What is drawn after a row's end is for nobody; places stay within its slot."""
+        assert self._slots is not None
+        device, rows = self.model.device, len(self._rows)
+        last = torch.tensor([row.tokens[-1] for row in self._rows], device=device)
+        places = torch.tensor([row.length for row in self._rows], device=device)
+        groups = self._groups(self._rows, count)
+        tokens, said = [], []
+        for step in range(count):
+            hidden = self._hidden(last, places, self._reach(step + 1))
+            last, logprobs = self._drawn(self.logits(hidden), groups, step)
+            tokens.append(last)
+            said.append(logprobs)
+            places = (places + 1).clamp(max=self._slots.length - 1)
+        assert last.shape == (rows,)
+        return torch.stack(tokens, dim=1), torch.stack(said, dim=1)
+
+    def _hidden(self, last: torch.Tensor, places: torch.Tensor, reach: int) -> torch.Tensor:
+        """The decoder's output for one more token of each row, shape (rows, width of the model)."""
+        if self._graphs:
+            return self._graphs.run(self._decode, last, places, reach, self.width)
+        return self._decode(last, places, reach)
+
+    def _decode(self, last: torch.Tensor, places: torch.Tensor, reach: int) -> torch.Tensor:
+        assert self._slots is not None
+        slots = self._slots.at(places, reach)
+        return self._forward(last[:, None], slots, mask=self._mask(places, reach), past=places)[:, -1]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of the vocabulary, shape (…, vocab)."""
+        return head_logits(self.model, hidden)
+
+    def _groups(self, rows: Sequence[_Row], count: int) -> list[_Group]:
+        """Rows by how they are sampled, each with the next ``count`` numbers of its stream."""
+        found = []
+        for sampling in dict.fromkeys(row.ask.sampling for row in rows):
+            at = [i for i, row in enumerate(rows) if row.ask.sampling == sampling]
+            numbers = None
+            if sampling.temperature:
+                drawn = [[rows[i].stream.next() for i in at] for _ in range(count)]
+                numbers = torch.tensor(drawn, dtype=torch.float64).to(self.model.device)
+            index = None if len(at) == len(rows) else torch.tensor(at, device=self.model.device)
+            found.append(_Group(sampling, index, numbers))
+        return found
+
+    def _drawn(
+        self, logits: torch.Tensor, groups: Sequence[_Group], step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A token for each row, and its log-probability; both of shape (rows,)."""
+        parts = [
+            draw(logits if group.rows is None else logits[group.rows], group.sampling, group.at(step))
+            for group in groups
+        ]
+        if len(parts) == 1 and groups[0].rows is None:
+            return parts[0]
+        tokens = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        said = torch.zeros(len(logits), device=logits.device)
+        for group, (drawn, logprobs) in zip(groups, parts, strict=True):
+            tokens[group.rows], said[group.rows] = drawn, logprobs
+        return tokens, said
+
+    def _take(self, rows: Sequence[_Row], tokens: torch.Tensor, said: torch.Tensor) -> dict[int, Sample]:
+        """Gives rows what was drawn for them, up to their ends; the samples that end, by the row's id."""
+        ended = {}
+        drawn = zip(rows, tokens.tolist(), said.double().tolist(), strict=True)
+        for row, own, logprobs in drawn:
+            for row.fed, (token, logprob) in enumerate(zip(own, logprobs, strict=True), start=1):
+                row.tokens.append(token)
+                row.logprobs.append(logprob)
+                if sample := self._ended(row):
+                    ended[id(row)] = sample
+                    break
+        return ended
 
     def _mask(self, places: torch.Tensor, reach: int) -> Any:
         """What each row's new token sees: shape (rows, 1, 1, reach), by kind of layer where there are several."""
@@ -411,23 +526,6 @@ class Core:
         if self._types:
             return {name: near if name == "sliding_attention" else seen for name in self._types}
         return near
-
-    def _extend(self, rows: Sequence[_Row], logits: torch.Tensor) -> dict[int, Sample]:
-        """Draws a token for each row; ``logits``: shape (rows, vocab). Gives the samples that end, by the row's id."""
-        tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows))
-        for sampling in dict.fromkeys(row.ask.sampling for row in rows):
-            at = [i for i, row in enumerate(rows) if row.ask.sampling == sampling]
-            part = logits if len(at) == len(rows) else logits[at]
-            numbers = [rows[i].stream.next() for i in at] if sampling.temperature else []
-            drawn, said = draw(part, sampling, numbers)
-            tokens[at], logprobs[at] = drawn.cpu().numpy(), said.cpu().numpy()
-        ended = {}
-        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            if sample := self._ended(row):
-                ended[id(row)] = sample
-        return ended
 
     def _ended(self, row: _Row) -> Sample | None:
         ask, kept, reason, note = row.ask, len(row.tokens), "", None
@@ -450,15 +548,9 @@ class Core:
         )
 
     def _forward(
-        self,
-        ids: torch.Tensor,
-        cache: Any,
-        *,
-        keep: Sequence[int] | None = None,
-        mask: Any = None,
-        past: int | torch.Tensor = 0,
+        self, ids: torch.Tensor, cache: Any, *, mask: Any = None, past: int | torch.Tensor = 0
     ) -> torch.Tensor:
-        """Logits after the last token, or after those at ``keep``; shape (rows, 1 or len(keep), vocab)."""
+        """The decoder's output at each token of ``ids``, shape (rows, tokens, width of the model)."""
         steps = torch.arange(ids.shape[1], device=ids.device)
         positions = steps + (past[:, None] if isinstance(past, torch.Tensor) else past)
         config, usual = self.model.config, self.model.config._attn_implementation
@@ -467,17 +559,22 @@ class Core:
         elif usual == "sdpa":
             config._attn_implementation = PACKED
         try:
-            found: torch.Tensor = self.model(
+            found: torch.Tensor = self._decoder(
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions.expand(ids.shape[0], -1),
                 use_cache=True,
-                logits_to_keep=1 if keep is None else torch.tensor(keep, device=ids.device),
                 **{self._cache_name: cache},
-            ).logits
+            ).last_hidden_state
         finally:
             config._attn_implementation = usual
         return found
+
+    def _drop(self) -> None:
+        """The slots, and the graphs that were made for them."""
+        if self._graphs:
+            self._graphs.clear()
+        self._slots = None
 
     def _forget(self) -> None:
         self._rows, self._queue = [], []
@@ -487,6 +584,14 @@ class Core:
 def _empty(ask: Ask) -> Iterator[Sample]:
     for number in range(len(ask.seeds)):
         yield Sample(ask=ask, number=number, tokens=(), logprobs=(), reason="length", seconds=0.0)
+
+
+def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a causal language model makes of its decoder's output: scores of the vocabulary, shape (…, vocab)."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    if cap := getattr(model.config.get_text_config(), "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
 
 
 def supported(model: Any) -> bool:

@@ -35,7 +35,7 @@ class Stream:
 
 
 def draw(
-    logits: torch.Tensor, sampling: Sampling, numbers: Sequence[float]
+    logits: torch.Tensor, sampling: Sampling, numbers: torch.Tensor | Sequence[float] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A token for each row of ``logits`` (rows, vocab), and its log-probability in the unfiltered distribution at
     temperature 1; both of shape (rows,). ``numbers``: one per row from [0, 1); none are needed at temperature 0."""
@@ -43,8 +43,10 @@ def draw(
     if sampling.temperature == 0:
         tokens = scores.argmax(dim=-1)
     else:
-        kept = filtered(scores / sampling.temperature, sampling)
-        tokens = _invert(kept, torch.tensor(numbers, dtype=torch.float64, device=logits.device))
+        tempered = scores if sampling.temperature == 1 else scores / sampling.temperature
+        if not isinstance(numbers, torch.Tensor):
+            numbers = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+        tokens = _invert(filtered(tempered, sampling), numbers)
     said = scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(dim=-1)
     return tokens, said
 

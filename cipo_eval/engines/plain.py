@@ -38,7 +38,7 @@ class Plain:
     def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
         """As ``Core.run``."""
         waiting: list[_Place] = []
-        limit = MAX_ROWS
+        limit = MAX_ROWS["cpu"]
         while True:
             new = list(take(not waiting))
             if not new and not waiting:

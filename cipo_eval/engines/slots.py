@@ -64,6 +64,14 @@ class Slots(Cache):
         for part in (*self.keys, *self.values):
             part[place, :, :length] = part[source, :, :length]
 
+    def move(self, places: Mapping[int, int], length: int) -> None:
+        """Beginnings of some slots into others, none of which are among the first."""
+        if places:
+            device = self._rows.device
+            source, target = (torch.tensor(list(side), device=device) for side in (places, places.values()))
+            for part in (*self.keys, *self.values):
+                part[target, :, :length] = part[source, :, :length]
+
     def view(self, slot: int, length: int) -> DynamicCache:
         """A copy of a slot's beginning, to go on from."""
         found = DynamicCache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -249,7 +250,8 @@ def test_out_of_memory_halves_the_slots_and_loses_nothing(
     asks = [Ask(prompt=p, seeds=range(6), sampling=SAMPLED, max_new=9) for p in prompts(4, 9, 20)]
     more = {"pad": 0} if kind is Plain else {}
     expected = run(kind(model, ends=[END], tokens=10_000, **more), asks)
-    forward, sizes = model.forward, []
+    decoder, sizes = model.get_decoder(), []
+    forward = decoder.forward
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         rows = kwargs["input_ids"].shape[0]
@@ -258,13 +260,45 @@ def test_out_of_memory_halves_the_slots_and_loses_nothing(
             raise torch.OutOfMemoryError("more than three rows")
         return forward(*args, **kwargs)
 
-    monkeypatch.setattr(model, "forward", limited)
+    # a signature of its own: the core looks at what the decoder calls its cache
+    monkeypatch.setattr(decoder, "forward", functools.wraps(forward)(limited))
     found = run(kind(model, ends=[END], tokens=10_000, **more), asks)
     assert max(sizes) > 3
     assert {key: s.tokens for key, s in found.items()} == {key: s.tokens for key, s in expected.items()}
-    monkeypatch.setattr(model, "forward", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("none")
+
+    monkeypatch.setattr(decoder, "forward", functools.wraps(forward)(never))
     with pytest.raises(torch.OutOfMemoryError):
         run(kind(model, ends=[END], tokens=10_000, **more), asks)
+
+
+@pytest.mark.parametrize("burst", [2, 7, 50])
+def test_looking_seldom_changes_nothing(model: Any, burst: int) -> None:
+    """Several steps between two looks, as on a GPU: ends, stops, conversations and refills are what they are."""
+
+    def stops(tokens: Sequence[int]) -> tuple[int, str] | None:
+        return (len(tokens) - 1, "note") if tokens[-1] % 9 == 4 else None
+
+    asks = [
+        Ask(
+            prompt=p,
+            seeds=range(5),
+            sampling=(SAMPLED, GREEDY)[i % 2],
+            max_new=3 + 9 * i,
+            cut=(None, stops)[i // 2 % 2],
+            keep=True,
+        )
+        for i, p in enumerate(prompts(4, 19, 33, 7, 25))
+    ]
+    often = run(Core(model, ends=[END], tokens=1500), asks)
+    seldom = run(Core(model, ends=[END], tokens=1500, burst=burst), asks)
+    assert often.keys() == seldom.keys()
+    for key, sample in often.items():
+        other = seldom[key]
+        assert (sample.tokens, sample.reason, sample.note) == (other.tokens, other.reason, other.note)
+        assert sample.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 def test_new_weights_are_used_at_once() -> None:

@@ -64,7 +64,7 @@ def test_out_of_memory_with_one_sample_is_an_error(engine: HFEngine, monkeypatch
     def never(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("none at all")
 
-    monkeypatch.setattr(engine.model, "forward", never)
+    monkeypatch.setattr(engine.model.get_decoder(), "forward", never)
     with pytest.raises(MissingError, match="--max-tokens"):
         outputs(engine, request("a", (1,)))
 

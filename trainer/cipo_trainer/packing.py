@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from cipo_eval.engines.core import head_logits
+
 VARLEN = "cipo_varlen"
 WORTH = 1024
 """Tokens for which a pass through the model is worth its overhead."""
@@ -123,31 +125,23 @@ def logprobs(model: Any, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.
         **({} if batch.bounds is None else _packed_arguments(batch)),
     ).last_hidden_state
     hidden = hidden.reshape(-1, hidden.shape[-1])[batch.where]
-    head, cap = (
-        model.get_output_embeddings(),
-        getattr(model.config.get_text_config(), "final_logit_softcapping", None),
-    )
     said, entropies = [], []
     parts = zip(torch.split(hidden, chunk), torch.split(batch.targets, chunk), strict=True)
     for part, targets in parts:
         if torch.is_grad_enabled():
             one, entropy = torch.utils.checkpoint.checkpoint(
-                _chunk, part, targets, head, cap, use_reentrant=False, preserve_rng_state=False
+                _chunk, model, part, targets, use_reentrant=False, preserve_rng_state=False
             )
         else:
-            one, entropy = _chunk(part, targets, head, cap)
+            one, entropy = _chunk(model, part, targets)
         said.append(one)
         entropies.append(entropy)
     return torch.cat(said), torch.cat(entropies)
 
 
-def _chunk(
-    hidden: torch.Tensor, targets: torch.Tensor, head: Any, cap: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = head(hidden)
+def _chunk(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = head_logits(model, hidden)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    if cap:
-        logits = torch.tanh(logits / cap) * cap
     total = logits.logsumexp(dim=-1)
     said = logits.gather(1, targets[:, None])[:, 0] - total
     with torch.no_grad():
