@@ -1,9 +1,9 @@
 """The trainer beside TRL's GRPOTrainer: the same model, prompts, groups, lengths, one update per batch, in one run.
 
 A random Llama (CPU) or a Qwen2 of 0.5B's shape with its 152k vocabulary (GPU, bfloat16); a reward that is computed from
-the tokens, so that verifiers are not what is measured; samples end by themselves, at half the limit on average. TRL
-rolls out with its own ``generate``; it gets as many sequences at once as fit. Both take a warm-up step, which is not
-counted, then ``--steps``.
+the tokens, so that verifiers are not what is measured; samples end by themselves, at lengths that are exponential with
+a mean of ``--mean`` and a limit of ``--most``. TRL rolls out with its own ``generate``; it gets as many sequences at once
+as fit. Both take a warm-up step, which is not counted, then ``--steps``.
 
     python benchmarks/training.py [--steps 3] [--only ours,trl] [--longest] [--large]
 
@@ -42,8 +42,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 KINDS = {"cpu": "llama", "0.5b": "qwen2", "4b": "qwen3"}
 
 
-def make_checkpoint(folder: Path, shape: str, most: int) -> Path:
-    """Random weights; so many end tokens that a random sample meets one after half the limit on average."""
+def make_checkpoint(folder: Path, shape: str, mean: int) -> Path:
+    """Random weights; so many end tokens that a random sample meets one after ``mean`` tokens on average."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -52,7 +52,7 @@ def make_checkpoint(folder: Path, shape: str, most: int) -> Path:
     core = Tokenizer(models.WordLevel(vocab=words, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>")
-    ends = list(range(1, 1 + max(1, round(2 * sizes["vocab_size"] / most))))
+    ends = list(range(1, 1 + max(1, round(sizes["vocab_size"] / mean))))
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         KINDS[shape],
@@ -167,7 +167,7 @@ def roofline(trainer: Any, found: dict[str, Any]) -> float:
     width = min(512, trainer.config.rollout.problems * trainer.config.rollout.samples)
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head * 2
     weights = sum(p.numel() for p in model.parameters()) * 2
-    length = trainer.config.rollout.max_tokens / 4 + 128
+    length = found["base_length"] / 2 + 128
     least = found["base_tokens"] * (weights / width + per_token * length)
     return float(least / bandwidth() / found["seconds_rollout"])
 
@@ -302,13 +302,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", default="ours,trl")
     parser.add_argument("--problems", type=int, default=32 if GPU else 8)
-    parser.add_argument("--samples", type=int, default=16 if GPU else 8)
-    parser.add_argument("--most", type=int, default=1024 if GPU else 128, help="most new tokens")
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--most", type=int, default=1024 if GPU else 256, help="most new tokens")
+    parser.add_argument("--mean", type=int, default=512 if GPU else 64, help="new tokens, without a limit")
     parser.add_argument(
         "--prompt", type=int, default=128 if GPU else 48, help="tokens of a prompt on average"
     )
     parser.add_argument("--micro", type=int, default=32_768 if GPU else 8192)
-    parser.add_argument("--trl-rows", type=int, default=16 if GPU else 64, help="sequences at once in TRL")
+    parser.add_argument("--trl-rows", type=int, default=16 if GPU else 128, help="sequences at once in TRL")
     parser.add_argument("--longest", action="store_true")
     parser.add_argument("--large", action="store_true")
     args = parser.parse_args()
@@ -320,7 +321,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = make_checkpoint(folder / "model", shape, args.most)
+        model = make_checkpoint(folder / "model", shape, args.mean)
         clean()
         configuration(folder, model, args, shape, args.most)
         for name in args.only.split(","):
@@ -331,7 +332,7 @@ def main() -> None:
         if args.longest:
             figures["longest"] = longest(folder, model, shape, args)
         if args.large:
-            big = make_checkpoint(folder / "big", "4b", args.most)
+            big = make_checkpoint(folder / "big", "4b", args.mean)
             clean()
             few = argparse.Namespace(**{**vars(args), "problems": 16, "samples": 8, "steps": 1})
             figures["large"] = ours(folder, big, few, "4b", args.most)
