@@ -66,9 +66,11 @@ def generation(
     from transformers import AutoModelForCausalLM
 
     from cipo_eval.engines.core import Ask, Core
+    from cipo_eval.engines.fuse import fuse_norms
     from cipo_trainer.rollout import sampling
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to("cuda").eval()
+    fuse_norms(model)
     core = Core(model, ends=model.generation_config.eos_token_id, tokens=1_500_000)
     if not graphs:
         core._graphs = None
@@ -124,7 +126,7 @@ def main() -> None:
         figures["graphs_are_eager"] = one == other
         figures["share_of_equal_samples"] = sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
         print(figures["graphs_are_eager"], figures["share_of_equal_samples"], eager, graphs, flush=True)
-        figures["generation"], _ = generation(model, True, 32, 16, 1024)
+        figures["generation"], _ = generation(model, True, 64, 16, 1024)
         print(figures["generation"], flush=True)
     print(json.dumps(figures))
 

@@ -2,8 +2,8 @@
 
 A random Llama (CPU) or a Qwen2 of 0.5B's shape with its 152k vocabulary (GPU, bfloat16); a reward that is computed from
 the tokens, so that verifiers are not what is measured; samples end by themselves, at lengths that are exponential with
-a mean of ``--mean`` and a limit of ``--most``. TRL rolls out with its own ``generate``; it gets as many sequences at once
-as fit. Both take a warm-up step, which is not counted, then ``--steps``.
+a mean of ``--mean`` and a limit of ``--most``. TRL rolls out with its own ``generate``; it gets as many sequences at
+once as fit. Both take a warm-up step, which is not counted, then ``--steps``.
 
     python benchmarks/training.py [--steps 3] [--only ours,trl] [--longest] [--large]
 

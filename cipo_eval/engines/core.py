@@ -31,7 +31,7 @@ from cipo_eval.records import Sampling
 
 FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 """``model_type`` of models whose attention is known here, each tested against a loop without a cache."""
-MAX_ROWS = {"cpu": 256, "cuda": 512}
+MAX_ROWS = {"cpu": 256, "cuda": 1024}
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens of prompts, padding included, that go through the model at once."""
 BURST = {"cpu": 1, "cuda": 16}
@@ -475,8 +475,8 @@ class Core:
             at = [i for i, row in enumerate(rows) if row.ask.sampling == sampling]
             numbers = None
             if sampling.temperature:
-                drawn = [[rows[i].stream.next() for i in at] for _ in range(count)]
-                numbers = torch.tensor(drawn, dtype=torch.float64).to(self.model.device)
+                drawn = [rows[i].stream.take(count) for i in at]
+                numbers = torch.tensor(drawn, dtype=torch.float64).t().to(self.model.device)
             index = None if len(at) == len(rows) else torch.tensor(at, device=self.model.device)
             found.append(_Group(sampling, index, numbers))
         return found
@@ -500,15 +500,27 @@ class Core:
     def _take(self, rows: Sequence[_Row], tokens: torch.Tensor, said: torch.Tensor) -> dict[int, Sample]:
         """Gives rows what was drawn for them, up to their ends; the samples that end, by the row's id."""
         ended = {}
-        drawn = zip(rows, tokens.tolist(), said.double().tolist(), strict=True)
-        for row, own, logprobs in drawn:
-            for row.fed, (token, logprob) in enumerate(zip(own, logprobs, strict=True), start=1):
-                row.tokens.append(token)
-                row.logprobs.append(logprob)
-                if sample := self._ended(row):
-                    ended[id(row)] = sample
-                    break
+        for row, own, logprobs in zip(rows, tokens.tolist(), said.double().tolist(), strict=True):
+            row.fed = min(len(own), row.ask.max_new - len(row.tokens))
+            if row.ask.cut is None and row.fed == len(own) and self._ends.isdisjoint(own):
+                row.tokens += own
+                row.logprobs += logprobs
+                if len(row.tokens) < row.ask.max_new:
+                    continue
+            else:
+                row.fed = self._take_singly(row, own, logprobs)
+            if sample := self._ended(row):
+                ended[id(row)] = sample
         return ended
+
+    def _take_singly(self, row: _Row, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
+        """As many as there are up to the end of the sample; how many."""
+        for count, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True), start=1):
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+            if self._ended(row):
+                return count
+        return len(tokens)
 
     def _mask(self, places: torch.Tensor, reach: int) -> Any:
         """What each row's new token sees: shape (rows, 1, 1, reach), by kind of layer where there are several."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from cipo_eval.engines.fuse import Fused
 from cipo_eval.records import Sampling
 
 _BLOCK = 128
@@ -29,9 +30,14 @@ class Stream:
         self._block: list[float] = []
 
     def next(self) -> float:
-        if not self._block:
-            self._block = self._generator.random(_BLOCK)[::-1].tolist()
-        return self._block.pop()
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[float]:
+        """The next ``count`` numbers."""
+        while len(self._block) < count:
+            self._block += self._generator.random(_BLOCK).tolist()
+        found, self._block = self._block[:count], self._block[count:]
+        return found
 
 
 def draw(
@@ -39,16 +45,28 @@ def draw(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A token for each row of ``logits`` (rows, vocab), and its log-probability in the unfiltered distribution at
     temperature 1; both of shape (rows,). ``numbers``: one per row from [0, 1); none are needed at temperature 0."""
-    scores = logits.float()
     if sampling.temperature == 0:
-        tokens = scores.argmax(dim=-1)
-    else:
-        tempered = scores if sampling.temperature == 1 else scores / sampling.temperature
-        if not isinstance(numbers, torch.Tensor):
-            numbers = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
-        tokens = _invert(filtered(tempered, sampling), numbers)
-    said = scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(dim=-1)
-    return tokens, said
+        tokens = logits.argmax(dim=-1)
+        return tokens, _said(logits, tokens)
+    if not isinstance(numbers, torch.Tensor):
+        numbers = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+    if _filters(sampling):
+        scores = filtered(logits.float() / sampling.temperature, sampling)
+        tokens, _ = _invert(scores, numbers, 1.0)
+        return tokens, _said(logits, tokens)
+    tokens, total = _invert(logits, numbers, sampling.temperature)
+    if sampling.temperature != 1:
+        return tokens, _said(logits, tokens)
+    return tokens, logits.gather(1, tokens[:, None])[:, 0].float() - total
+
+
+def _filters(sampling: Sampling) -> bool:
+    return sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0
+
+
+def _said(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    scores = logits.float()
+    return scores.gather(1, tokens[:, None])[:, 0] - scores.logsumexp(dim=-1)
 
 
 def filtered(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -79,17 +97,32 @@ def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     return best.gather(1, inside.sum(dim=-1, keepdim=True).clamp(min=1) - 1)
 
 
-def _invert(scores: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """The token at which the cumulative probability passes each row's number. Sums of blocks first, then within one:
-    the whole vocabulary is not summed up number by number."""
-    rows, vocab = scores.shape
-    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
-    weights = torch.nn.functional.pad(weights, (0, -vocab % _BLOCK)).view(rows, -1, _BLOCK)
-    upto = weights.sum(dim=-1).double().cumsum(dim=-1)  # (rows, blocks)
+def _invert(
+    logits: torch.Tensor, numbers: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token at which the cumulative probability passes each row's number, and the logarithm of what all scores sum
+    up to; shape (rows,) each. Sums of blocks first, then within one: the whole vocabulary is not summed up number by
+    number."""
+    top, sums = _block_sums(logits, temperature)
+    upto = sums.double().cumsum(dim=-1)  # (rows, blocks)
     block, left = _passing(upto, numbers * upto[:, -1])
-    inner = weights[torch.arange(rows, device=scores.device), block].double().cumsum(dim=-1)
+    places = block[:, None] * _BLOCK + torch.arange(_BLOCK, device=logits.device)
+    inside = logits.gather(1, places.clamp(max=logits.shape[-1] - 1)).float() / temperature
+    weights = (inside - top).exp().masked_fill(places >= logits.shape[-1], 0.0)
+    inner = weights.double().cumsum(dim=-1)
     within, _ = _passing(inner, left * inner[:, -1])
-    return block * _BLOCK + within
+    return block * _BLOCK + within, (top[:, 0].double() + upto[:, -1].log()).float()
+
+
+def _sums(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest score of each row, shape (rows, 1), and sums of exponentials relative to it, (rows, blocks)."""
+    scores = logits.float() / temperature
+    top = scores.amax(dim=-1, keepdim=True)
+    weights = torch.nn.functional.pad((scores - top).exp(), (0, -scores.shape[-1] % _BLOCK))
+    return top, weights.view(scores.shape[0], -1, _BLOCK).sum(dim=-1)
+
+
+_block_sums = Fused(_sums)
 
 
 def _passing(upto: torch.Tensor, thresholds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -69,6 +69,7 @@ class HFEngine:
         from transformers.generation.configuration_utils import GenerationConfig
 
         from cipo_eval.engines import core, plain
+        from cipo_eval.engines.fuse import fuse_norms
 
         if loaded is not None:
             device = str(loaded.device)
@@ -82,6 +83,8 @@ class HFEngine:
         # CPUs emulate bfloat16, slower and less exact
         chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else dtype
         self.model = self.checkpoint.load(chosen).to(self.device).eval() if loaded is None else loaded
+        if loaded is None:
+            fuse_norms(self.model)
         self.end_ids = self.checkpoint.ends
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (min(self.end_ids) if self.end_ids else 0)

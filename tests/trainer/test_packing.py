@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cipo_eval.engines.core import FAMILIES
+from cipo_trainer import head
 from cipo_trainer.packing import Item, Packed, can_pack, logprobs, micro, plan
 
 VOCAB = 61
@@ -126,9 +127,10 @@ def test_never_more_logits_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None
     """Neither prompt tokens nor more than ``chunk`` completion tokens reach the output layer at once."""
     model = make_model("llama")
     seen: list[int] = []
-    head = model.get_output_embeddings()
-    forward = head.forward
-    monkeypatch.setattr(head, "forward", lambda x: (seen.append(x.shape[0]), forward(x))[1])
+    reduce = head._reduce
+    monkeypatch.setattr(
+        head, "_fused_reduce", lambda x, *rest: (seen.append(x.shape[0]), reduce(x, *rest))[1]
+    )
     sequences = items(*SIZES)
     batched(model, sequences, packed=True, most=1000, chunk=7)
     assert max(seen) == 7

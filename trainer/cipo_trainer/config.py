@@ -226,6 +226,8 @@ class Optimizer(Section):
     """Completion tokens whose logits exist at once."""
     checkpointing: bool | None = None
     """Activations are computed again in the backward pass; by default on GPUs for models from 1B parameters on."""
+    compile: bool | None = None
+    """Layers are compiled for the training passes (torch.compile); by default on GPUs, without adapters."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; masters and optimizer state are float32. auto: bfloat16 on GPUs."""
     stream_norms: bool = True

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cipo_eval.engines.core import head_logits
+from cipo_trainer.head import said
 
 VARLEN = "cipo_varlen"
 WORTH = 1024
@@ -124,29 +124,7 @@ def logprobs(model: Any, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.
         use_cache=False,
         **({} if batch.bounds is None else _packed_arguments(batch)),
     ).last_hidden_state
-    hidden = hidden.reshape(-1, hidden.shape[-1])[batch.where]
-    said, entropies = [], []
-    parts = zip(torch.split(hidden, chunk), torch.split(batch.targets, chunk), strict=True)
-    for part, targets in parts:
-        if torch.is_grad_enabled():
-            one, entropy = torch.utils.checkpoint.checkpoint(
-                _chunk, model, part, targets, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            one, entropy = _chunk(model, part, targets)
-        said.append(one)
-        entropies.append(entropy)
-    return torch.cat(said), torch.cat(entropies)
-
-
-def _chunk(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = head_logits(model, hidden)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    total = logits.logsumexp(dim=-1)
-    said = logits.gather(1, targets[:, None])[:, 0] - total
-    with torch.no_grad():
-        entropy = total - (torch.softmax(logits, dim=-1) * logits).sum(dim=-1)
-    return said, entropy
+    return said(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
 
 
 def _decoder(model: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_trainer import arithmetic
@@ -55,6 +56,11 @@ class Policy:
             (enable or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
             if config.lora:
                 self.model.enable_input_require_grads()
+        fuse_norms(base)
+        if config.optimizer.compile or (
+            config.optimizer.compile is None and self.device.type == "cuda" and not config.lora
+        ):
+            compile_layers(base)
         self.reference: Any = None
         if config.loss.beta and not config.lora:
             self.reference = self.checkpoint.load(dtype).to(self.device).eval().requires_grad_(False)
@@ -177,6 +183,25 @@ class Policy:
             arithmetic.build_model(tokenizer, self.config.seed).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return str(folder)
+
+
+def compile_layers(model: Any) -> None:
+    """Has a model's layers compiled for training passes; generation, with its caches and graphs, uses them as they are.
+    All layers share one compilation."""
+    for layer in model.get_decoder().layers:
+        layer.forward = _Compiled(layer)
+
+
+class _Compiled:
+    def __init__(self, layer: Any) -> None:
+        self._plain = layer.forward
+        self._fast = Fused(layer.forward)
+        self._layer = layer
+
+    def __call__(self, hidden: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        if not self._layer.training:
+            return self._plain(hidden, *arguments, **more)
+        return self._fast(hidden, *arguments, **more)
 
 
 def _device() -> str:

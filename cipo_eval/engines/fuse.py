@@ -1,0 +1,57 @@
+"""Fewer and larger kernels on a GPU; everywhere else what is here does nothing.
+
+What transformers computes in many small kernels, each of which reads and writes all of its input, is one here. Numbers
+are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_PLAIN_NORMS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+"""Families whose RMSNorm is weight times normalised input (Gemma's is not)."""
+
+
+class Fused:
+    """A function that is compiled for tensors on a GPU. Where that fails (no compiler), it is run as it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._compiled: Callable[..., Any] | None = None
+        self._failed = False
+
+    def __call__(self, first: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        if not first.is_cuda or self._failed:
+            return self._function(first, *rest, **more)
+        if self._compiled is None:
+            self._compiled = torch.compile(self._function, dynamic=True)
+        try:
+            return self._compiled(first, *rest, **more)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: a missing compiler, a driver that is too old
+            self._failed = True
+            warnings.warn(f"torch.compile fails, going on without ({type(error).__name__})", stacklevel=2)
+            return self._function(first, *rest, **more)
+
+
+def fuse_norms(model: Any) -> None:
+    """Has a model on a GPU normalise in one kernel each. It rounds once where transformers rounds twice."""
+    if model.device.type != "cuda" or model.config.get_text_config().model_type not in _PLAIN_NORMS:
+        return
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.forward = _Norm(module)
+
+
+class _Norm:
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        weight = self._module.weight
+        return torch.nn.functional.rms_norm(hidden, weight.shape, weight, self._module.variance_epsilon)
