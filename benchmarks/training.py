@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument(
         "--prompt", type=int, default=128 if GPU else 48, help="tokens of a prompt on average"
     )
-    parser.add_argument("--micro", type=int, default=32_768 if GPU else 8192)
+    parser.add_argument("--micro", type=int, default=16_384 if GPU else 8192)
     parser.add_argument("--trl-rows", type=int, default=16 if GPU else 128, help="sequences at once in TRL")
     parser.add_argument("--longest", action="store_true")
     parser.add_argument("--large", action="store_true")

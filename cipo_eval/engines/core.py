@@ -216,31 +216,49 @@ class Core:
 
     def _admit(self) -> Iterator[Sample]:
         """Begins samples while there is room."""
-        while self._queue and self._fits(self._queue[0].ask) and len(self._rows) < self.width:
-            waiting = self._queue[0]
-            if waiting.slot is None:
-                self._prefill()
-            if waiting.slot is None:
-                return  # no place for its prompt before samples of others have begun
-            prefix = self._bench[waiting.slot]
-            yield from self._begin(waiting, prefix, waiting.slot)
-            if not waiting.numbers:
-                prefix.pinned -= 1
-                self._queue.pop(0)
+        while ready := self._ready():
+            yield from self._begin(ready)
 
-    def _begin(self, waiting: _Waiting, prefix: _Prefix, slot: int) -> Iterator[Sample]:
-        """The first tokens of as many samples as there is room for; those that go on get slots."""
-        assert prefix.logits is not None and self._slots is not None  # noqa: PT018  for the type checker
-        ask, length, at = waiting.ask, len(prefix.tokens), len(self._rows)
-        numbers = waiting.numbers[: self.width - at]
-        share = prefix.seconds / len(ask.seeds)
-        rows = [_Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
-        tokens, said = self._drawn(prefix.logits.expand(len(rows), -1), self._groups(rows, 1), 0)
+    def _ready(self) -> list[tuple[_Waiting, list[int]]]:
+        """The first that wait whose prompts went through the model, and which of their samples there is room for."""
+        if not self._queue or not self._fits(self._queue[0].ask) or len(self._rows) >= self.width:
+            return []
+        if self._queue[0].slot is None:
+            self._prefill()
+        found, room = [], self.width - len(self._rows)
+        for waiting in self._queue:
+            if waiting.slot is None or room <= 0 or not self._fits_now(waiting.ask):
+                break  # no slot: no place for its prompt before samples of others have begun
+            found.append((waiting, waiting.numbers[:room]))
+            room -= len(waiting.numbers)
+        return found
+
+    def _begin(self, ready: Sequence[tuple[_Waiting, list[int]]]) -> Iterator[Sample]:
+        """The first tokens of these samples; those that go on get slots."""
+        assert self._slots is not None
+        rows, sources, logits = [], [], []
+        for waiting, numbers in ready:
+            assert waiting.slot is not None
+            ask, prefix = waiting.ask, self._bench[waiting.slot]
+            assert prefix.logits is not None
+            share, length = prefix.seconds / len(ask.seeds), len(prefix.tokens)
+            rows += [_Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
+            sources += [waiting.slot] * len(numbers)
+            logits.append(prefix.logits.expand(len(numbers), -1))
+        tokens, said = self._drawn(torch.cat(logits), self._groups(rows, 1), 0)
         ended = self._take(rows, tokens[:, None], said[:, None])
-        going = [row for row in rows if id(row) not in ended]
-        self._slots.copy(slot, range(at, at + len(going)), length)
-        self._rows += going
-        del waiting.numbers[: len(rows)]
+        going = [i for i, row in enumerate(rows) if id(row) not in ended]
+        self._slots.copy(
+            [sources[i] for i in going],
+            range(len(self._rows), len(self._rows) + len(going)),
+            max((rows[i].length for i in going), default=0),
+        )
+        for waiting, numbers in ready:  # not before: what was said above may not have fitted into memory
+            del waiting.numbers[: len(numbers)]
+            if not waiting.numbers and waiting.slot is not None:
+                self._bench[waiting.slot].pinned -= 1
+                self._queue.remove(waiting)
+        self._rows += [rows[i] for i in going]
         yield from ended.values()
 
     def _fits(self, ask: Ask) -> bool:
@@ -402,7 +420,7 @@ class Core:
         """Keeps what a sample's slot holds, for a prompt that goes on from it."""
         place = self._place()
         if place is not None and self._slots is not None:
-            self._slots.copy(at, [place], row.length)
+            self._slots.copy([at], [place], row.length)
             self._bench[place] = _Prefix([*row.ask.prompt, *row.tokens][: row.length])
 
     # --- steps -----------------------------------------------------------------------------------------------
@@ -425,7 +443,8 @@ class Core:
                 tail, origin = self._rows.pop(), origins.pop()
                 if at < len(self._rows):  # the last row moves into the hole
                     self._rows[at], origins[at] = tail, origin
-        self._slots.move({origin: at for at, origin in enumerate(origins) if origin != at}, self._reach(0))
+        moved = [at for at, origin in enumerate(origins) if origin != at]
+        self._slots.copy([origins[at] for at in moved], moved, self._reach(0))
         yield from ended.values()
 
     def _reach(self, more: int) -> int:

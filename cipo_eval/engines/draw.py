@@ -118,7 +118,9 @@ def _sums(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch
     """The largest score of each row, shape (rows, 1), and sums of exponentials relative to it, (rows, blocks)."""
     scores = logits.float() / temperature
     top = scores.amax(dim=-1, keepdim=True)
-    weights = torch.nn.functional.pad((scores - top).exp(), (0, -scores.shape[-1] % _BLOCK))
+    weights = (scores - top).exp()
+    if scores.shape[-1] % _BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, -scores.shape[-1] % _BLOCK))
     return top, weights.view(scores.shape[0], -1, _BLOCK).sum(dim=-1)
 
 

@@ -6,6 +6,7 @@ are the same up to rounding.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -44,14 +45,17 @@ def fuse_norms(model: Any) -> None:
     if model.device.type != "cuda" or model.config.get_text_config().model_type not in _PLAIN_NORMS:
         return
     for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-            module.forward = _Norm(module)
+        kind = type(module)
+        if kind.__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.__class__ = _fused_norm(kind)
 
 
-class _Norm:
-    def __init__(self, module: Any) -> None:
-        self._module = module
+@functools.cache
+def _fused_norm(kind: Any) -> Any:
+    """A subclass, not a method of each module: one that is compiled would be compiled for every module anew."""
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        weight = self._module.weight
-        return torch.nn.functional.rms_norm(hidden, weight.shape, weight, self._module.variance_epsilon)
+    def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        weight = self.weight
+        return torch.nn.functional.rms_norm(hidden, weight.shape, weight, self.variance_epsilon)
+
+    return type(f"Fused{kind.__name__}", (kind,), {"forward": forward})

@@ -58,19 +58,14 @@ class Slots(Cache):
             keys[slot, :, :length] = k[:, :length]
             values[slot, :, :length] = v[:, :length]
 
-    def copy(self, source: int, targets: Sequence[int], length: int) -> None:
-        """The beginning of one slot into others."""
-        place = torch.tensor(targets, dtype=torch.long, device=self._rows.device)
+    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """The beginnings of some slots into others, none of which are among the first."""
+        if not sources:
+            return
+        device = self._rows.device
+        source, target = (torch.tensor(list(side), device=device) for side in (sources, targets))
         for part in (*self.keys, *self.values):
-            part[place, :, :length] = part[source, :, :length]
-
-    def move(self, places: Mapping[int, int], length: int) -> None:
-        """Beginnings of some slots into others, none of which are among the first."""
-        if places:
-            device = self._rows.device
-            source, target = (torch.tensor(list(side), device=device) for side in (places, places.values()))
-            for part in (*self.keys, *self.values):
-                part[target, :, :length] = part[source, :, :length]
+            part[target, :, :length] = part[source, :, :length]
 
     def view(self, slot: int, length: int) -> DynamicCache:
         """A copy of a slot's beginning, to go on from."""
