@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import beside_trl as training
 import torch
-import training
 
 
 def packed_is_padded(kind: str, **sizes: Any) -> dict[str, float]:
