@@ -45,7 +45,7 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model; a run that is in the output folder already goes on from its last checkpoint."""
-    from cipo_trainer.config import load, to_yaml
+    from cipo_trainer.settings import load, to_yaml
 
     given = list(overrides or ())
     if init_from is not None:
@@ -145,7 +145,7 @@ def _bind(config: Config, known: Mapping[str, Any] | None, data: str) -> None:
 
     from cipo_eval import __version__
     from cipo_eval.store import Writing
-    from cipo_trainer.config import to_yaml
+    from cipo_trainer.settings import to_yaml
 
     if known is not None and known["data"] != data:
         raise UsageError(

@@ -28,13 +28,15 @@ class Fused:
     def __call__(self, first: torch.Tensor, *rest: Any, **more: Any) -> Any:
         if not first.is_cuda or self._failed:
             return self._function(first, *rest, **more)
+        from torch._dynamo.exc import TorchDynamoException
+
         if self._compiled is None:
             self._compiled = torch.compile(self._function, dynamic=True)
         try:
             return self._compiled(first, *rest, **more)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of many kinds: a missing compiler, a driver that is too old
+        except (
+            TorchDynamoException
+        ) as error:  # no other one: some end a recomputation early, or say that memory is out
             self._failed = True
             warnings.warn(f"torch.compile fails, going on without ({type(error).__name__})", stacklevel=2)
             return self._function(first, *rest, **more)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.records import Problem, State, Verdict
-from cipo_trainer.config import Config, build
+from cipo_trainer.config import Config
 from cipo_trainer.rollout import Group, Sample
+from cipo_trainer.settings import build
 
 
 def problem(name: str = "p") -> Problem:

@@ -12,9 +12,10 @@ import torch
 from made import bandit, make_bandit
 from test_packing import SIZES, items, make_model
 
-from cipo_trainer.config import Config, build
+from cipo_trainer.config import Config
 from cipo_trainer.masters import Masters
 from cipo_trainer.packing import Item
+from cipo_trainer.settings import build
 from cipo_trainer.step import Learner, Stream
 
 

@@ -24,9 +24,10 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import State, Verdict
 from cipo_trainer import correction, loss, packing
 from cipo_trainer.algorithms import ALGORITHMS
-from cipo_trainer.config import Config, to_yaml
+from cipo_trainer.config import Config
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
+from cipo_trainer.settings import to_yaml
 
 SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
 """Corrections for the bandit: every character is a token."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from cipo_eval.errors import MissingError
 from cipo_eval.store import Writing
-from cipo_trainer.config import Config, to_yaml
+from cipo_trainer.config import Config
+from cipo_trainer.settings import to_yaml
 
 
 class Log:

@@ -57,9 +57,10 @@ class Policy:
             if config.lora:
                 self.model.enable_input_require_grads()
         fuse_norms(base)
-        if config.optimizer.compile or (
-            config.optimizer.compile is None and self.device.type == "cuda" and not config.lora
-        ):
+        compiled = config.optimizer.compile
+        if compiled is None:
+            compiled = self.device.type == "cuda" and not config.lora and not heavy
+        if compiled:
             compile_layers(base)
         self.reference: Any = None
         if config.loss.beta and not config.lora:

@@ -1,0 +1,135 @@
+"""Configurations as they are written: YAML files, presets, and ``key=value`` on the command line.
+
+A file may ``include:`` another one that it starts from. ``algorithm`` names defaults of the sections ``advantage``,
+``loss`` and ``correction`` (``algorithms``); what is written out wins over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cipo_eval.errors import UsageError, nearest
+from cipo_trainer.algorithms import ALGORITHMS
+from cipo_trainer.config import Config, config_dir
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file, or of a preset by name, with ``key.key=value`` over it.
+
+    Raises ``UsageError`` for files that are not there, unknown keys (with the nearest known) and wrong values.
+    """
+    values = _read(_find(source))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{text!r} is not of the form key=value")
+        try:
+            _put(values, key.split("."), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{text!r}: the value is no YAML") from error
+    return build(values)
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """A configuration of plain values, with its algorithm's defaults below them. Raises ``UsageError``."""
+    name = values.get("algorithm", "grpo")
+    defaults = ALGORITHMS.get(name, {}) if isinstance(name, str) else {}
+    if "correction" in values and values["correction"] is None:
+        defaults = {k: v for k, v in defaults.items() if k != "correction"}
+    try:
+        return Config.model_validate(merged(defaults, values))
+    except ValidationError as error:
+        raise UsageError(_explained(error)) from error
+
+
+def to_yaml(config: Config, *, documented: bool = True) -> str:
+    """The whole configuration; with each field's documentation as a comment."""
+    return "\n".join(_lines(config, 0, documented)) + "\n"
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """One tree of values over another."""
+    found = dict(base)
+    for key, value in over.items():
+        below = found.get(key)
+        nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+        found[key] = merged(below, value) if nested else value  # type: ignore[arg-type]  # both are mappings
+    return found
+
+
+def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if documented and field.description:
+            yield from (f"{pad}# {line}" for line in " ".join(field.description.split()).splitlines())
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _lines(value, depth + 1, documented)
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
+            yield f"{pad}{name}: {text.removesuffix('...').strip()}"
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise UsageError(f"there is no configuration {path}")
+    known = {p.stem: p for p in config_dir().glob("*.yaml")}
+    if str(source) not in known:
+        raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
+    return known[str(source)]
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise UsageError(f"{path} includes itself")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold keys and values")
+    include = values.pop("include", None)
+    if include is None:
+        return values
+    return merged(_read(path.parent / str(include), (*seen, path)), values)
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        below = values.get(key)
+        values[key] = below if isinstance(below, dict) else {}
+        values = values[key]
+    values[keys[-1]] = value
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for found in error.errors():
+        place = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            known = _fields_at(found["loc"][:-1])
+            lines.append(f"{place}: there is no such key; {nearest(str(found['loc'][-1]), known)}")
+        else:
+            lines.append(f"{place or 'configuration'}: {found['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _fields_at(place: Sequence[int | str]) -> list[str]:
+    section: Any = Config
+    for part in place:
+        field = section.model_fields.get(part)
+        options = getattr(field.annotation, "__args__", None) or (field.annotation,)
+        section = next(
+            option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
+        )
+    return list(section.model_fields)
