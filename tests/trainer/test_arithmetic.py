@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,13 @@ from cipo_eval.errors import UsageError
 from cipo_trainer import arithmetic, demo_checkpoint
 
 ITEMS_FILE = Path(__file__).resolve().parents[2] / "tasks" / "arithmetic.jsonl"
+
+
 TOKENIZER = arithmetic.build_tokenizer()
+
+
+def pairs(count: int, **more: Any) -> list[arithmetic.Pair]:
+    return [arithmetic.pair_at(at, **more) for at in range(count)]
 
 
 def value(expression: str) -> int:
@@ -46,8 +52,8 @@ def test_items_are_distinct_balanced_and_right() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_step_of_every_working_is_true(seed: int) -> None:
-    pairs = arithmetic.sample_pairs(5000, seed=seed)
-    for prompt, completion in pairs:
+    drawn = pairs(5000, seed=seed)
+    for prompt, completion in drawn:
         *steps, boxed = completion.split(" ")
         assert boxed == f"\\boxed{{{value(prompt[:-1])}}}"
         assert steps
@@ -55,23 +61,52 @@ def test_every_step_of_every_working_is_true(seed: int) -> None:
             left, right = step.split("=")
             assert value(left) == int(right), (prompt, completion)
         assert len(prompt) + len(completion) + 1 < 64
-    seen = {(re.sub(r"\d+", lambda m: str(len(m[0])), prompt)) for prompt, _ in pairs}
+    seen = {(re.sub(r"\d+", lambda m: str(len(m[0])), prompt)) for prompt, _ in drawn}
     assert {"1+1=", "2+2=", "3+3=", "2*1=", "1-1=", "2-2=", "3-3="} <= seen
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_evaluation_items_are_held_out_of_training(seed: int) -> None:
     held_out = arithmetic.evaluation_prompts()
-    trained = {prompt for prompt, _ in arithmetic.sample_pairs(30000, seed=seed, exclude=held_out)}
+    trained = {prompt for prompt, _ in pairs(30000, seed=seed, exclude=held_out)}
     assert not trained & held_out
-    without = {prompt for prompt, _ in arithmetic.sample_pairs(30000, seed=seed)}
+    without = {prompt for prompt, _ in pairs(30000, seed=seed)}
     assert len(without & held_out) > 50
 
 
-def test_pairs_depend_on_the_seed_alone() -> None:
-    first = arithmetic.sample_pairs(50, seed=3)
-    assert first == list(islice(arithmetic.stream_pairs(seed=3), 50))
-    assert first != arithmetic.sample_pairs(50, seed=4)
+def test_pairs_depend_on_seed_and_position_alone() -> None:
+    first = pairs(50, seed=3)
+    assert first[20:30] == [arithmetic.pair_at(at, seed=3) for at in range(20, 30)]
+    assert first != pairs(50, seed=4)
+
+
+def test_corrections_show_an_attempt_and_its_right_working() -> None:
+    """Two of three attempts have a slip in one step, and the wrong answer with it; what is learned is always right."""
+    rows = [arithmetic.pair_at(at, seed=1, corrections=0.5) for at in range(2000)]
+    asked = [(prompt, said) for prompt, said in rows if "<attempt>" in prompt]
+    assert len(asked) == pytest.approx(1000, abs=100)
+    slips = 0
+    for prompt, said in asked:
+        problem, rest = prompt.split("\n<attempt>\n")
+        attempt, instruction = rest.split("\n</attempt>\n")
+        assert instruction == "Again:"
+        assert said.endswith(f"\\boxed{{{value(problem[:-1])}}}")
+        slips += attempt != said
+        if attempt != said:
+            wrong = [
+                i for i, (a, b) in enumerate(zip(attempt.split(" "), said.split(" "), strict=True)) if a != b
+            ]
+            assert len(wrong) == 2
+            assert wrong[-1] == len(said.split(" ")) - 1
+    assert slips / len(asked) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_problems_are_like_the_rows_and_have_their_answers() -> None:
+    held_out = arithmetic.evaluation_prompts()
+    problems = [arithmetic.problem_at(at, seed=0, exclude=held_out) for at in range(500)]
+    assert all(int(p.gold) == value(p.prompt[:-1]) for p in problems)
+    assert not {p.prompt for p in problems} & held_out
+    assert len({p.id for p in problems}) == 500
 
 
 @given(st.text(st.sampled_from(arithmetic.ALPHABET)))

@@ -24,10 +24,10 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import State, Verdict
 from cipo_trainer import correction, loss, packing
 from cipo_trainer.algorithms import ALGORITHMS
-from cipo_trainer.config import Config
+from cipo_trainer.config import Config, config_dir
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
-from cipo_trainer.settings import to_yaml
+from cipo_trainer.settings import load, to_yaml
 
 SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
 """Corrections for the bandit: every character is a token."""
@@ -471,3 +471,29 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(json.dumps(found.stdout)).startswith("# Checkpoint to start from")
+
+
+PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid(name: str) -> None:
+    config = load(name)
+    assert name == "demo" or config.algorithm in name or "_" in name
+    if config.correction and config.correction.prompt_dir:
+        assert config.correction.prompt_dir.is_dir()
+
+
+@pytest.mark.parametrize(
+    "pair", [("grpo", "cipo"), *((f"{m}_grpo", f"{m}_cipo") for m in ("qwen3_4b_math", "seed_coder_8b_code"))]
+)
+def test_arms_differ_in_the_stream_and_nothing_else(pair: tuple[str, str]) -> None:
+    """Equal attempts per step: half the problems, and as many corrections."""
+    base, cipo = (load(name).model_dump(mode="json") for name in pair)
+    attempts = [c["rollout"]["problems"] * c["rollout"]["samples"] for c in (base, cipo)]
+    assert attempts[0] == attempts[1] * (1 + cipo["correction"]["fraction"])
+    assert base["correction"] is None
+    for section in ("algorithm", "correction", "output"):
+        base.pop(section), cipo.pop(section)
+    base["rollout"].pop("problems"), cipo["rollout"].pop("problems")
+    assert base == cipo

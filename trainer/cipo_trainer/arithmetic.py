@@ -21,7 +21,6 @@ import json
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,9 @@ from cipo_eval.records import Problem, derive_seed
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from cipo_trainer.sft import Pair
+
+Pair = tuple[str, str]
+"""A prompt, and the completion that is to be learned."""
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """The characters the tokenizer knows, one token each: newline and printable ASCII."""
@@ -164,21 +165,6 @@ def write_items(path: Path) -> None:
     path.write_bytes("".join(lines).encode())
 
 
-def stream_pairs(*, seed: int, exclude: Collection[str] = frozenset()) -> Iterator[Pair]:
-    """Endless (prompt, completion) pairs, kinds mixed by weight, without the prompts in ``exclude``.
-
-    The kind is drawn before the exclusion is looked at, so leaving problems out does not shift the mixture.
-    """
-    rng = random.Random(derive_seed("arithmetic", "train", seed))
-    weights = [kind.weight for kind in KINDS]
-    while True:
-        (kind,) = rng.choices(KINDS, weights)
-        problem, answer, steps = _draw(kind, rng)
-        while problem in exclude:
-            problem, answer, steps = _draw(kind, rng)
-        yield problem, f"{' '.join(steps)} \\boxed{{{answer}}}"
-
-
 def problem_at(position: int, *, seed: int, exclude: Collection[str] = frozenset()) -> Problem:
     """The problem for reinforcement learning at a position of an endless stream."""
     text, answer, _ = _draw_at("problem", position, seed, exclude)
@@ -229,11 +215,6 @@ def _slipped(steps: list[str], answer: int, rng: random.Random) -> str:
     left, _, result = steps[at].partition("=")
     wrong = [*steps[:at], f"{left}={abs(int(result) + off)}", *steps[at + 1 :]]
     return f"{' '.join(wrong)} \\boxed{{{answer + off * 10**at}}}"
-
-
-def sample_pairs(n: int, *, seed: int, exclude: Collection[str] = frozenset()) -> list[Pair]:
-    """The first ``n`` pairs of ``stream_pairs``."""
-    return list(islice(stream_pairs(seed=seed, exclude=exclude), n))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

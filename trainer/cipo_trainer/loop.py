@@ -27,7 +27,7 @@ from cipo_trainer.evaluation import Evaluator
 from cipo_trainer.logs import Log
 from cipo_trainer.packing import Item
 from cipo_trainer.policy import Policy
-from cipo_trainer.problems import Draws, problems, rows
+from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import Rewards, rewards
 from cipo_trainer.rollout import Group, first_request, roll_out
 from cipo_trainer.saving import Checkpoints
@@ -214,7 +214,7 @@ class Trainer:
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch
-        items = [self.policy.encode(*pair) for pair in self.problems.take(self.state.position, count)]
+        items = encoded(self.policy.tokenizer, self.problems.take(self.state.position, count))
         return {"drawn": float(count), **self._learn([Stream(name="rows", items=items)], number)}
 
     def _learn(self, streams: list[Stream], number: int) -> dict[str, Any]:

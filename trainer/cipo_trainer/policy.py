@@ -19,7 +19,6 @@ from cipo_eval.engines.hf import HFEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_trainer import arithmetic
 from cipo_trainer.config import Config
-from cipo_trainer.packing import Item
 
 NEW = "new:"
 LARGE = 1_000_000_000
@@ -43,8 +42,6 @@ class Policy:
         base = self.checkpoint.load(dtype).to(self.device).eval()
         self._generation = base.generation_config
         self.tokenizer = self.checkpoint.tokenizer
-        if self.tokenizer.eos_token_id is None:
-            raise UsageError(f"the tokenizer of {place} has no end token: the model could not learn to stop")
         self.model: Any = self._adapted(base) if config.lora else base
         self.model.config.use_cache = True
         heavy = config.optimizer.checkpointing
@@ -113,14 +110,6 @@ class Policy:
         """The weights have new values."""
         if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
             self._engine.update_weights(self.model.state_dict())
-
-    def encode(self, prompt: str, completion: str) -> Item:
-        """A row of supervised training: the prompt as it is generated from, the end token trained."""
-        from cipo_eval.engines.chat import encode
-
-        ids = encode(self.tokenizer, [{"role": "user", "content": prompt}]).ids
-        said = self.tokenizer(completion, add_special_tokens=False)["input_ids"]
-        return Item(prompt=ids, tokens=[*said, self.tokenizer.eos_token_id], advantage=1.0)
 
     @contextmanager
     def saved(self) -> Iterator[tuple[Any, Any]]:

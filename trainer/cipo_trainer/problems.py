@@ -14,16 +14,17 @@ from typing import Any, Generic, TypeVar
 
 from cipo_eval.data import Row, Source, read_rows
 from cipo_eval.definitions import BOXED, Columns
+from cipo_eval.engines.chat import render
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.tasks import build, load_problems, load_spec
 from cipo_eval.verifiers.extract import last_boxed
 from cipo_trainer import arithmetic
+from cipo_trainer.arithmetic import Pair
 from cipo_trainer.config import Config, Data, config_dir
+from cipo_trainer.packing import Item
 
 T = TypeVar("T")
-Pair = tuple[str, str]
-"""A prompt, and the completion that is to be learned."""
 
 
 class Draws(Generic[T]):
@@ -102,6 +103,20 @@ def rows(config: Config) -> Draws[Pair]:
         for i, (problem, row) in enumerate(zip(spec_rows, wanted, strict=True))
     ]
     return Draws(pairs, config.seed, fingerprint(pairs))
+
+
+def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[Item]:
+    """Rows of supervised training as they are trained: the prompt's tokens are those that a generation from it begins
+    with, and the end token is learned. Raises ``UsageError`` for a tokenizer that has none."""
+    if tokenizer.eos_token_id is None:
+        raise UsageError("the tokenizer has no end token: the model could not learn to stop")
+    prompts, special = zip(
+        *(render(tokenizer, [{"role": "user", "content": p}]) for p, _ in pairs), strict=True
+    )
+    before = tokenizer(list(prompts), add_special_tokens=special[0])["input_ids"]
+    after = tokenizer([said for _, said in pairs], add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    return [Item(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)]
 
 
 def _definition(name: str) -> str | Path:

@@ -1,0 +1,122 @@
+"""The demonstration's training: rows as they are generated from, learning, repeating, and a limit of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from cipo_eval.errors import UsageError
+from cipo_trainer import arithmetic, demo
+from cipo_trainer.config import Config
+from cipo_trainer.loop import rate
+from cipo_trainer.problems import Draws, encoded
+from cipo_trainer.settings import build
+
+TOKENIZER = arithmetic.build_tokenizer()
+PAIRS = [("1+2=", "3"), ("37+48=", "7+8=15 3+4+1=8 \\boxed{85}"), ("", "x"), ("a long prompt", "")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(model: Any, steps: int = 20, *, limit: float | None = None, note: Any = None) -> demo.Trained:
+    return demo.train(model, TOKENIZER, demo.recipe(steps, 0), limit, note)
+
+
+def weights(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("which", ["demo", "bytes"])
+def test_rows_are_prompt_completion_and_end(which: str, tiny_checkpoint: Path) -> None:
+    tokenizer = TOKENIZER if which == "demo" else AutoTokenizer.from_pretrained(tiny_checkpoint)
+    for (prompt, completion), item in zip(PAIRS, encoded(tokenizer, PAIRS), strict=True):
+        assert list(item.prompt) == tokenizer(prompt)["input_ids"]
+        assert list(item.tokens) == [*tokenizer(completion)["input_ids"], tokenizer.eos_token_id]
+
+
+def test_a_tokenizer_without_an_end_token_is_refused() -> None:
+    tokenizer = arithmetic.build_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(UsageError, match="no end token"):
+        encoded(tokenizer, PAIRS)
+
+
+def test_equal_calls_train_equal_weights() -> None:
+    models = [arithmetic.build_model(TOKENIZER, 0) for _ in range(3)]
+    first, second, limited = (train(m, 5, limit=None if i < 2 else 3600.0) for i, m in enumerate(models))
+    assert first.loss == second.loss == limited.loss
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    assert torch.equal(weights(models[0]), weights(models[2]))
+    assert [limited.cooled_down, limited.stopped_early] == [False, False]
+
+
+def test_it_learns_to_answer_and_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [("1+2=", "\\boxed{3}"), ("4+3=", "\\boxed{7}"), ("9-8=", "\\boxed{1}")]
+    monkeypatch.setattr("cipo_trainer.problems.rows", lambda config: Draws(pairs, config.seed, ""))
+    model = arithmetic.build_model(TOKENIZER, 0)
+    losses: list[float] = []
+    result = train(model, 80, note=lambda _, loss: losses.append(loss))
+    assert losses[0] == pytest.approx(math.log(len(TOKENIZER)), rel=0.2)
+    assert result.loss == pytest.approx(sum(losses[-4:]) / 4)
+    assert result.loss < 0.05
+    for prompt, completion in pairs:
+        ids = TOKENIZER(prompt, return_tensors="pt")
+        written = model.generate(**ids, max_new_tokens=20, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        assert TOKENIZER.decode(written) == completion + "<eos>"
+
+
+def test_draws_visit_everything_once_in_changing_order() -> None:
+    draws = Draws(list(range(20)), 0, "")
+    parts = [draws.take(start, 20) for start in (0, 20, 40)]
+    assert all(sorted(part) == list(range(20)) for part in parts)
+    assert all(a != b for a, b in pairwise([list(range(20)), *parts]))
+    assert draws.take(15, 10) == [*parts[0][15:], *parts[1][:5]]
+
+
+def test_a_time_limit_stops_softly_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(1000))
+    monkeypatch.setattr(
+        demo, "time", SimpleNamespace(monotonic=lambda: float(next(now)))
+    )  # each look costs a second
+    model = arithmetic.build_model(TOKENIZER, 0)
+    moved: list[float] = []
+    last = weights(model)
+
+    def note(_: int, __: float) -> None:
+        nonlocal last
+        moved.append(float((weights(model) - last).norm()))
+        last = weights(model)
+
+    result = train(model, 500, limit=40, note=note)
+    assert (result.steps, result.stopped_early, result.cooled_down) == (39, True, True)
+    assert moved[-1] < 0.5 * max(moved)
+
+
+def schedule(steps: int, warmup: int, name: str) -> Config:
+    return build({"algorithm": "sft", "steps": steps, "optimizer": {"warmup": warmup, "schedule": name}})
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 1), (10, 1), (1000, 50)])
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant"])
+def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int, warmup: int, name: str) -> None:
+    rates = [rate(step, schedule(steps, warmup, name)) for step in range(steps)]
+    peak = rates.index(1.0)
+    assert peak == warmup - 1
+    assert all(a <= b for a, b in pairwise(rates[: peak + 1]))
+    assert all(a >= b for a, b in pairwise(rates[peak:]))
+    assert min(rates) > 0
+    assert steps < 100 or (rates[-1] < 2e-3) is (name != "constant")
