@@ -65,7 +65,8 @@ def generation(
     """Tokens per second of the core on a 0.5B shape, and what it said."""
     from transformers import AutoModelForCausalLM
 
-    from cipo_eval.engines.core import Ask, Core
+    from cipo_eval.engines.asks import Ask
+    from cipo_eval.engines.core import Core
     from cipo_eval.engines.fuse import fuse_norms
     from cipo_trainer.rollout import sampling
 

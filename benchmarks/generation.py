@@ -29,7 +29,8 @@ from typing import Any
 
 import torch
 
-from cipo_eval.engines.core import Ask, Core
+from cipo_eval.engines.asks import Ask
+from cipo_eval.engines.core import Core
 from cipo_eval.records import Sampling
 
 PROMPTS, SAMPLES, MOST, MEAN, VOCAB = 64, 16, 256, 64, 8192

@@ -13,7 +13,7 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import LOG_SECONDS, say
-from cipo_eval.errors import EXIT_FAILURES, UsageError
+from cipo_eval.errors import EXIT_FAILURES, MissingError, UsageError
 
 if TYPE_CHECKING:
     from cipo_trainer.config import Config
@@ -90,6 +90,14 @@ def _train(config: Config, *, resume: bool, as_json: bool, messages: bool) -> in
                     f"interrupted: {trainer.state.step} steps are kept in {config.output}; the same command goes on"
                 )
             raise
+        except Exception as error:
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            raise MissingError(
+                "out of memory: lower optimizer.micro_tokens or rollout.batch_tokens, set "
+                "optimizer.checkpointing=true, or train adapters (lora.rank=16); steps up to the last "
+                f"checkpoint in {config.output} are kept"
+            ) from error
     last = trainer.checkpoints.path(trainer.state.step)
     found = {
         "steps": trainer.state.step,

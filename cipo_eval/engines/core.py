@@ -18,19 +18,17 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
+from cipo_eval.engines.asks import Ask, Group, Prefix, Row, Sample, Waiting, shared
 from cipo_eval.engines.draw import Stream, draw
 from cipo_eval.engines.graphs import Graphs
+from cipo_eval.engines.models import Masks, head_logits, out_of_memory, release, supported
 from cipo_eval.engines.slots import PACKED, Slots, layers_of
-from cipo_eval.records import Sampling
 
-FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
-"""``model_type`` of models whose attention is known here, each tested against a loop without a cache."""
 MAX_ROWS = {"cpu": 256, "cuda": 1024}
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens of prompts, padding included, that go through the model at once."""
@@ -40,101 +38,6 @@ STEP = 64
 """Lengths of cache and attention are multiples of it."""
 FEWEST_SHARED = 16
 """Tokens that a prompt must share with a kept one at the least for that one to be used."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Ask:
-    """A prompt, and the samples that are wanted of it."""
-
-    prompt: Sequence[int]
-    """Token ids, at least one."""
-    seeds: Sequence[int]
-    """One per sample."""
-    sampling: Sampling
-    """Of its fields the decoding ones; ``stop`` is the caller's (``cut``)."""
-    max_new: int
-    """Most new tokens; below 1: its samples are empty ones that ended by ``length``."""
-    cut: Callable[[Sequence[int]], tuple[int, Any] | None] | None = None
-    """Called with a sample's tokens after each one: where it is to end, how many of them stay, and the caller's note on
-    that; None: it goes on."""
-    keep: bool = False
-    """A prompt may follow that goes on from what was said."""
-    first: bool = False
-    """Before others that wait: it follows from what was done, and its beginning may still be there."""
-    tag: Any = None
-    """The caller's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A finished sample."""
-
-    ask: Ask
-    number: int
-    """Position of its seed in ``ask.seeds``."""
-    tokens: tuple[int, ...]
-    """The end token included."""
-    logprobs: tuple[float, ...]
-    """Natural logarithms of the tokens' probabilities in the model's own distribution (temperature 1, no filter)."""
-    reason: str
-    """``stop`` or ``length``."""
-    seconds: float
-    """Of the time that the model took; what ran together shares it evenly."""
-    note: Any = None
-    """Of ``ask.cut``."""
-
-
-@dataclass(slots=True, eq=False)
-class _Prefix:
-    """Tokens whose keys and values are kept in a slot of the bench."""
-
-    tokens: list[int]
-    logits: torch.Tensor | None = None
-    """After the last token, shape (vocab,); None: it was no prompt."""
-    ready: bool = True
-    """The slot holds them; False: it is about to."""
-    pinned: int = 0
-    """Asks that still have samples to begin from it."""
-    seconds: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    ask: Ask
-    numbers: list[int]
-    """Samples that have not begun."""
-    slot: int | None = None
-    """Of the bench, once its prompt went through the model."""
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """A sample under way. Row i is in slot i."""
-
-    ask: Ask
-    number: int
-    stream: Stream
-    length: int
-    """Tokens in the slot."""
-    seconds: float
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    fed: int = 0
-    """Tokens of the last step that count."""
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """Rows that are sampled alike."""
-
-    sampling: Sampling
-    rows: torch.Tensor | None
-    """Which; None: all."""
-    numbers: torch.Tensor | None
-    """From [0, 1), shape (steps, rows); None: greedy."""
-
-    def at(self, step: int) -> torch.Tensor | None:
-        return None if self.numbers is None else self.numbers[step]
 
 
 class Core:
@@ -162,16 +65,12 @@ class Core:
         self._decoder = model.get_decoder()
         parameters = inspect.signature(self._decoder.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
-        config = model.config.get_text_config()
-        types = set(getattr(config, "layer_types", None) or ())
-        slides = not types or "sliding_attention" in types
-        self._window = getattr(config, "sliding_window", None) if slides else None
-        self._types = types if len(types) > 1 else set()
+        self._masks = Masks(model)
         self._slots: Slots | None = None
-        self._rows: list[_Row] = []
-        self._bench: dict[int, _Prefix] = {}
+        self._rows: list[Row] = []
+        self._bench: dict[int, Prefix] = {}
         """By slot, the one that was used last at the end."""
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self.width = 0
         """Samples that can be under way at once."""
         self.prefilled = 0
@@ -202,7 +101,7 @@ class Core:
                 return
             yield from (empty for ask in new if ask.max_new <= 0 for empty in _empty(ask))
             # the longest begin first, so that not one of them is left alone at the end
-            waiting = [_Waiting(a, list(range(len(a.seeds)))) for a in sorted(new, key=lambda a: -a.max_new)]
+            waiting = [Waiting(a, list(range(len(a.seeds)))) for a in sorted(new, key=lambda a: -a.max_new)]
             self._queue[:0] = [w for w in waiting if w.ask.first and w.ask.max_new > 0]
             self._queue += [w for w in waiting if not w.ask.first and w.ask.max_new > 0]
             try:
@@ -219,7 +118,7 @@ class Core:
         while ready := self._ready():
             yield from self._begin(ready)
 
-    def _ready(self) -> list[tuple[_Waiting, list[int]]]:
+    def _ready(self) -> list[tuple[Waiting, list[int]]]:
         """The first that wait whose prompts went through the model, and which of their samples there is room for."""
         if not self._queue or not self._fits(self._queue[0].ask) or len(self._rows) >= self.width:
             return []
@@ -233,7 +132,7 @@ class Core:
             room -= len(waiting.numbers)
         return found
 
-    def _begin(self, ready: Sequence[tuple[_Waiting, list[int]]]) -> Iterator[Sample]:
+    def _begin(self, ready: Sequence[tuple[Waiting, list[int]]]) -> Iterator[Sample]:
         """The first tokens of these samples; those that go on get slots."""
         assert self._slots is not None
         rows, sources, logits = [], [], []
@@ -242,7 +141,7 @@ class Core:
             ask, prefix = waiting.ask, self._bench[waiting.slot]
             assert prefix.logits is not None
             share, length = prefix.seconds / len(ask.seeds), len(prefix.tokens)
-            rows += [_Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
+            rows += [Row(ask, number, Stream(ask.seeds[number]), length, share) for number in numbers]
             sources += [waiting.slot] * len(numbers)
             logits.append(prefix.logits.expand(len(numbers), -1))
         tokens, said = self._drawn(torch.cat(logits), self._groups(rows, 1), 0)
@@ -308,9 +207,9 @@ class Core:
         if not out_of_memory(error) or self.width <= 1:
             raise error
         self._most_rows = self.width // 2
-        again: dict[int, _Waiting] = {}
+        again: dict[int, Waiting] = {}
         for row in self._rows:
-            again.setdefault(id(row.ask), _Waiting(row.ask, [])).numbers.append(row.number)
+            again.setdefault(id(row.ask), Waiting(row.ask, [])).numbers.append(row.number)
         self._queue[:0] = again.values()
         for waiting in self._queue:
             waiting.slot = None
@@ -323,7 +222,7 @@ class Core:
 
     def _prefill(self) -> None:
         """The prompts of the first that wait, as many as there is room for; what is kept already is not run again."""
-        fresh: list[_Waiting] = []
+        fresh: list[Waiting] = []
         wanted, longest = 0, 0
         for waiting in self._queue:
             if wanted >= self.width - len(self._rows) or not self._fits_now(waiting.ask):
@@ -343,7 +242,7 @@ class Core:
             place = self._place()
             if place is None:
                 break
-            self._bench[place] = _Prefix(prompt, ready=False, pinned=1)
+            self._bench[place] = Prefix(prompt, ready=False, pinned=1)
             waiting.slot = place
             fresh.append(waiting)
         if fresh:
@@ -352,7 +251,7 @@ class Core:
     def _fits_now(self, ask: Ask) -> bool:
         return self._slots is not None and len(ask.prompt) + ask.max_new <= self._slots.length
 
-    def _run_prompts(self, prefixes: Sequence[_Prefix], waiting: Sequence[_Waiting]) -> None:
+    def _run_prompts(self, prefixes: Sequence[Prefix], waiting: Sequence[Waiting]) -> None:
         """Prompts side by side, filled up on the right: no token sees what comes after it."""
         assert self._slots is not None
         started = time.perf_counter()
@@ -372,7 +271,7 @@ class Core:
             prefix.ready = True
             prefix.seconds = (time.perf_counter() - started) / len(prefixes)
 
-    def _continue(self, waiting: _Waiting, prompt: list[int], slot: int, shared: int) -> bool:
+    def _continue(self, waiting: Waiting, prompt: list[int], slot: int, shared: int) -> bool:
         """A prompt from a kept one on. False where there is no place to keep it."""
         assert self._slots is not None
         started, known = time.perf_counter(), self._bench[slot]
@@ -391,7 +290,7 @@ class Core:
         hidden = self._forward(rest, cache, past=shared)[0, -1]
         self._slots.put(place, ((k[0], v[0]) for k, v in layers_of(cache)), len(prompt))
         seconds = time.perf_counter() - started
-        self._bench[place] = _Prefix(prompt, self.logits(hidden).float(), pinned=1, seconds=seconds)
+        self._bench[place] = Prefix(prompt, self.logits(hidden).float(), pinned=1, seconds=seconds)
         waiting.slot = place
         return True
 
@@ -399,9 +298,9 @@ class Core:
         """The kept slot that shares most tokens with a prompt, from the beginning on, and how many."""
         best, most = -1, 0
         for slot, prefix in self._bench.items():
-            shared = _shared(prefix.tokens, prompt) if prefix.ready else 0
-            if shared > most:
-                best, most = slot, shared
+            common = shared(prefix.tokens, prompt) if prefix.ready else 0
+            if common > most:
+                best, most = slot, common
         if best >= 0:
             self._bench[best] = self._bench.pop(best)  # used last
         return best, most
@@ -416,12 +315,12 @@ class Core:
             del self._bench[oldest]
         return oldest
 
-    def _park(self, at: int, row: _Row) -> None:
+    def _park(self, at: int, row: Row) -> None:
         """Keeps what a sample's slot holds, for a prompt that goes on from it."""
         place = self._place()
         if place is not None and self._slots is not None:
             self._slots.copy([at], [place], row.length)
-            self._bench[place] = _Prefix([*row.ask.prompt, *row.tokens][: row.length])
+            self._bench[place] = Prefix([*row.ask.prompt, *row.tokens][: row.length])
 
     # --- steps -----------------------------------------------------------------------------------------------
 
@@ -481,13 +380,13 @@ class Core:
     def _decode(self, last: torch.Tensor, places: torch.Tensor, reach: int) -> torch.Tensor:
         assert self._slots is not None
         slots = self._slots.at(places, reach)
-        return self._forward(last[:, None], slots, mask=self._mask(places, reach), past=places)[:, -1]
+        return self._forward(last[:, None], slots, mask=self._masks.at(places, reach), past=places)[:, -1]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores of the vocabulary, shape (…, vocab)."""
         return head_logits(self.model, hidden)
 
-    def _groups(self, rows: Sequence[_Row], count: int) -> list[_Group]:
+    def _groups(self, rows: Sequence[Row], count: int) -> list[Group]:
         """Rows by how they are sampled, each with the next ``count`` numbers of its stream."""
         found = []
         for sampling in dict.fromkeys(row.ask.sampling for row in rows):
@@ -497,11 +396,11 @@ class Core:
                 drawn = [rows[i].stream.take(count) for i in at]
                 numbers = torch.tensor(drawn, dtype=torch.float64).t().to(self.model.device)
             index = None if len(at) == len(rows) else torch.tensor(at, device=self.model.device)
-            found.append(_Group(sampling, index, numbers))
+            found.append(Group(sampling, index, numbers))
         return found
 
     def _drawn(
-        self, logits: torch.Tensor, groups: Sequence[_Group], step: int
+        self, logits: torch.Tensor, groups: Sequence[Group], step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A token for each row, and its log-probability; both of shape (rows,)."""
         parts = [
@@ -516,7 +415,7 @@ class Core:
             tokens[group.rows], said[group.rows] = drawn, logprobs
         return tokens, said
 
-    def _take(self, rows: Sequence[_Row], tokens: torch.Tensor, said: torch.Tensor) -> dict[int, Sample]:
+    def _take(self, rows: Sequence[Row], tokens: torch.Tensor, said: torch.Tensor) -> dict[int, Sample]:
         """Gives rows what was drawn for them, up to their ends; the samples that end, by the row's id."""
         ended = {}
         for row, own, logprobs in zip(rows, tokens.tolist(), said.double().tolist(), strict=True):
@@ -532,7 +431,7 @@ class Core:
                 ended[id(row)] = sample
         return ended
 
-    def _take_singly(self, row: _Row, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
+    def _take_singly(self, row: Row, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
         """As many as there are up to the end of the sample; how many."""
         for count, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True), start=1):
             row.tokens.append(token)
@@ -541,24 +440,7 @@ class Core:
                 return count
         return len(tokens)
 
-    def _mask(self, places: torch.Tensor, reach: int) -> Any:
-        """What each row's new token sees: shape (rows, 1, 1, reach), by kind of layer where there are several."""
-        kept = torch.arange(reach, device=places.device)
-        seen = (kept <= places[:, None])[:, None, None]
-        near = seen
-        if self._window is not None:
-            near = seen & (kept > places[:, None] - self._window)[:, None, None]
-        if self.model.config._attn_implementation == "eager":  # it adds what others choose by
-            low = torch.finfo(self.model.dtype).min
-            seen, near = (
-                torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill(~mask, low)
-                for mask in (seen, near)
-            )
-        if self._types:
-            return {name: near if name == "sliding_attention" else seen for name in self._types}
-        return near
-
-    def _ended(self, row: _Row) -> Sample | None:
+    def _ended(self, row: Row) -> Sample | None:
         ask, kept, reason, note = row.ask, len(row.tokens), "", None
         if row.tokens[-1] in self._ends:
             reason = "stop"
@@ -615,41 +497,3 @@ class Core:
 def _empty(ask: Ask) -> Iterator[Sample]:
     for number in range(len(ask.seeds)):
         yield Sample(ask=ask, number=number, tokens=(), logprobs=(), reason="length", seconds=0.0)
-
-
-def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """What a causal language model makes of its decoder's output: scores of the vocabulary, shape (…, vocab)."""
-    logits: torch.Tensor = model.get_output_embeddings()(hidden)
-    if cap := getattr(model.config.get_text_config(), "final_logit_softcapping", None):
-        logits = torch.tanh(logits / cap) * cap
-    return logits
-
-
-def supported(model: Any) -> bool:
-    """Whether the core knows a model's attention."""
-    return model.config.model_type in FAMILIES
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is what a device, or the system, says when there is no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def release(device: torch.device) -> None:
-    """Gives memory back that nothing refers to."""
-    import gc
-
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences share from the beginning on."""
-    low, high = 0, min(len(one), len(other))
-    if one[:high] == other[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle)
-    return low

@@ -18,7 +18,7 @@ from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Request, derive_seed
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.core import Ask, Sample
+    from cipo_eval.engines.asks import Ask, Sample
 
 CPU_CACHE_BYTES = 1 << 30
 """Keys and values of all samples under way on a CPU."""
@@ -63,13 +63,16 @@ class HFEngine:
         max_model_len: int | None = None,
         thinking: Thinking = Thinking(),  # noqa: B008  frozen
         loaded: Any = None,
+        reserve: int = 0,
     ) -> None:
-        """``loaded``: the model itself, where somebody has it already (the trainer); it stays where it is."""
+        """``loaded``: the model itself, where somebody has it already (the trainer); it stays where it is.
+        ``reserve``: bytes on a GPU that are free now and will not be."""
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
         from cipo_eval.engines import core, plain
         from cipo_eval.engines.fuse import fuse_norms
+        from cipo_eval.engines.models import supported
 
         if loaded is not None:
             device = str(loaded.device)
@@ -92,9 +95,9 @@ class HFEngine:
         self.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             eos_token_id=sorted(self.end_ids) or None, pad_token_id=self.pad_id
         )
-        self.batch_tokens = batch_tokens or self._plan_batch_tokens()
+        self.batch_tokens = batch_tokens or self._plan_batch_tokens(reserve)
         self.core: core.Core | plain.Plain
-        if core.supported(self.model):
+        if supported(self.model):
             self.core = core.Core(self.model, ends=self.end_ids, tokens=self.batch_tokens)
         else:
             self.core = plain.Plain(self.model, ends=self.end_ids, pad=self.pad_id, tokens=self.batch_tokens)
@@ -143,7 +146,7 @@ class HFEngine:
             raise _explained(error) from error
 
     def _ask(self, request: Request, *, keep: bool = False) -> Ask:
-        from cipo_eval.engines.core import Ask
+        from cipo_eval.engines.asks import Ask
 
         prompt = self.texts.prompt(request)
         room = self.texts.room(prompt, request.sampling.max_tokens)
@@ -161,7 +164,7 @@ class HFEngine:
 
     def _following(self, sample: Sample, part: _Part) -> Ask | None:
         """What a sample goes on with whose budget of thoughts is used up, and that has not ended: its answer."""
-        from cipo_eval.engines.core import Ask
+        from cipo_eval.engines.asks import Ask
 
         if part.number is not None or sample.reason != "length" or len(sample.tokens) >= part.room:
             return None
@@ -204,7 +207,7 @@ class HFEngine:
             seconds=part.seconds + sample.seconds,
         )
 
-    def _plan_batch_tokens(self) -> int:
+    def _plan_batch_tokens(self, reserve: int) -> int:
         """Tokens of one batch (prompt + completion, all rows), from the bytes that their keys and values take.
 
         On a GPU they may fill 60 % of the free memory; the rest is for activations and logits.
@@ -217,12 +220,12 @@ class HFEngine:
         per_token = 2 * config.num_hidden_layers * heads * head_dim * self.model.dtype.itemsize
         room = CPU_CACHE_BYTES
         if self.device.type == "cuda":
-            room = int(0.6 * torch.cuda.mem_get_info(self.device)[0])
+            room = int(0.6 * max(0, torch.cuda.mem_get_info(self.device)[0] - reserve))
         return max(FEWEST_BATCH_TOKENS, int(room // per_token))
 
 
 def _explained(error: RuntimeError) -> Exception:
-    from cipo_eval.engines.core import out_of_memory
+    from cipo_eval.engines.models import out_of_memory
 
     if out_of_memory(error):
         return MissingError(

@@ -15,8 +15,10 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from cipo_eval.engines.core import MAX_ROWS, Ask, Sample, out_of_memory, release
+from cipo_eval.engines.asks import Ask, Sample
+from cipo_eval.engines.core import MAX_ROWS
 from cipo_eval.engines.draw import Stream, draw
+from cipo_eval.engines.models import out_of_memory, release
 
 _Place = tuple[Ask, int]
 """One sample: an ask and the position of its seed."""

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cipo_eval.engines.core import FAMILIES, Ask, Core, Sample, supported
+from cipo_eval.engines.asks import Ask, Sample
+from cipo_eval.engines.core import Core
 from cipo_eval.engines.draw import Stream, draw, filtered
+from cipo_eval.engines.models import FAMILIES, supported
 from cipo_eval.engines.plain import Plain
 from cipo_eval.records import Sampling
 

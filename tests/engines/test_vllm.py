@@ -220,3 +220,42 @@ def test_all_engines_give_the_same_run(cipo: Commands, checkpoint: Path, tmp_pat
         assert 0 < (long["x" * 490, 0].completion_tokens or 0) <= 512 - 490
     finally:
         seeded.close()
+
+
+def test_the_trainer_rolls_out_with_vllm(tmp_path: Path) -> None:
+    """Weights go into vLLM after every update: what it samples from is what is trained, to the last digits."""
+    from cipo_eval.interrupts import Interrupts
+    from cipo_trainer.logs import read
+    from cipo_trainer.loop import Trainer
+    from cipo_trainer.settings import build
+
+    model = make_checkpoint(tmp_path / "model", wide=True, context=256)
+    config = build(
+        {
+            "model": str(model),
+            "output": str(tmp_path / "out"),
+            "algorithm": "cipo",
+            "steps": 3,
+            "rollout": {
+                "problems": 2,
+                "samples": 4,
+                "max_tokens": 12,
+                "engine": "vllm",
+                "max_model_len": 256,
+            },
+            "correction": {"prompt_dir": "prompts"},
+            "reward": {"format": 1.0},
+            "optimizer": {"lr": 0.01},
+            "checkpoint": {"every": 100},
+            "log": {"samples": 0},
+        }
+    )
+    config.output.mkdir()
+    with Interrupts() as interrupts:
+        Trainer(config).run(interrupts)
+    rows = read(config.output / "log.jsonl")
+    assert len(rows) == 3
+    assert sum(row["updates"] for row in rows) > 0
+    trained = [row for row in rows if row["trained_tokens"]]
+    assert trained[-1]["step"] > 1
+    assert all(row["mismatch_max"] < 1e-4 for row in trained)

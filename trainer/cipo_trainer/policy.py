@@ -25,6 +25,10 @@ LARGE = 1_000_000_000
 """Parameters from which on activations are computed again in the backward pass, unless told otherwise."""
 
 
+MOMENTS = 8
+"""Bytes per parameter that the optimizer takes from its first step on."""
+
+
 class Policy:
     """Raises ``UsageError``/``MissingError`` for a model that is not there or does not load."""
 
@@ -86,6 +90,7 @@ class Policy:
                     loaded=self._base,
                     batch_tokens=asked.batch_tokens,
                     max_model_len=asked.max_model_len,
+                    reserve=MOMENTS * sum(p.numel() for p in self.model.parameters() if p.requires_grad),
                 )
         return self._engine
 
