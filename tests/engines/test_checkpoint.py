@@ -138,9 +138,9 @@ def test_the_template_s_switch(thinker: Path, base: Path) -> None:
 @pytest.mark.parametrize("family", ["core", "plain"])
 def test_a_budget_ends_thoughts(thinker: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if family == "plain":
-        from cipo_eval.engines import core
+        from cipo_eval.engines import models
 
-        monkeypatch.setattr(core, "supported", lambda _: False)
+        monkeypatch.setattr(models, "supported", lambda _: False)
     free = HFEngine(str(thinker), device="cpu")
     tight = HFEngine(str(thinker), device="cpu", thinking=Thinking(budget=8))
     asked = [request("U", (1, 2), replace(SAMPLED, max_tokens=40)), request("V", (3,))]

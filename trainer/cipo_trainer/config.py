@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 def config_dir() -> Path:
     """The presets: in the checkout, or shipped in the package."""
-    checkout = Path(__file__).resolve().parent.parent / "configs"
-    return checkout if checkout.is_dir() else Path(str(resources.files("cipo_trainer"))) / "configs_data"
+    shipped = Path(str(resources.files("cipo_trainer"))) / "configs_data"
+    return shipped if shipped.is_dir() else Path(__file__).resolve().parent.parent / "configs"
 
 
 def _beside(path: Path | None) -> Path | None:
