@@ -33,6 +33,9 @@ class Policy:
     """Raises ``UsageError``/``MissingError`` for a model that is not there or does not load."""
 
     def __init__(self, config: Config) -> None:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self.config = config
         place = self._new() if config.model.startswith(NEW) else config.model
         self.device = torch.device(_device() if config.device == "auto" else config.device)
