@@ -105,6 +105,11 @@ def test_sequences_without_advantage_count_but_are_not_computed() -> None:
     assert measured["trained_tokens"] == sum(len(i.tokens) for i in BASE)
     none, nothing = gradient([Stream(name="base", items=zeros)])
     assert none == []
+    rested = Learner(make_model("llama").to(torch.bfloat16), config())
+    rested.update([Stream(name="base", items=BASE)], step=0, lr=1e-3)
+    before = [p.clone() for p in rested.masters.parameters]
+    assert rested.update([Stream(name="base", items=zeros)], step=1, lr=1e-3)["updates"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, rested.masters.parameters, strict=True))
     assert nothing["updates"] == nothing["skipped"] == 0
     _, pulled = gradient([Stream(name="base", items=zeros)], loss={"beta": 0.1})
     assert pulled["trained_tokens"] == sum(len(i.tokens) for i in zeros)

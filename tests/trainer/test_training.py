@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -268,6 +269,53 @@ def test_ctrl_c_saves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.Mo
     assert [p.name for p in steps][-1:] == (["step-000004"] if at else [])
     assert same(weights(train(broken).checkpoints.path(7)), expected)
     assert rows(broken) == rows(whole)
+
+
+def test_ctrl_c_ends_supervised_training_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for there: the step that is under way is finished, and kept."""
+    from cipo_trainer import loop
+
+    whole, broken = (
+        bandit(tmp_path, "sft", steps=5, output=str(tmp_path / name)) for name in ("whole", "broken")
+    )
+    expected = weights(train(whole).checkpoints.path(5))
+    calls: list[int] = []
+    encoded = loop.encoded
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return encoded(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "encoded", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    assert [p.name for p in (broken.output / "checkpoints").iterdir()] == ["step-000003"]
+    assert same(weights(train(broken).checkpoints.path(5)), expected)
+    assert rows(broken) == rows(whole)
+
+
+def test_adapters_go_on_too(tmp_path: Path) -> None:
+    whole, parts = (
+        bandit(tmp_path, "grpo", steps=n, output=str(tmp_path / name), lora={"rank": 4, "dropout": 0.1})
+        for n, name in ((4, "whole"), (2, "parts"))
+    )
+    one = train(whole).checkpoints.path(4) / "adapter_model.safetensors"
+    train(parts)
+    two = train(parts.model_copy(update={"steps": 4})).checkpoints.path(4) / "adapter_model.safetensors"
+    assert same(load_file(one), load_file(two))
+
+
+def test_an_evaluation_before_the_first_step_is_logged_once(tmp_path: Path) -> None:
+    """A run that is killed after it, and begins again."""
+    config = bandit(tmp_path, "sft", steps=1, eval={"tasks": ["arithmetic"], "limit": 2, "max_tokens": 2})
+    train(config.model_copy(update={"steps": 0}))
+    for path in (config.output / "checkpoints").iterdir():
+        shutil.rmtree(path)
+    train(config)
+    assert [row["step"] for row in read(config.output / "log.jsonl") if row["kind"] == "eval"] == [0, 1]
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,8 +62,8 @@ class Log:
             file.write(json.dumps(row) + "\n")
 
     def _rewind(self, path: Path, step: int) -> None:
-        """Drops rows after a step, and a torn last line."""
-        kept = [row for row in read(path) if row["step"] <= step]
+        """Drops rows after a step, and a torn last line; before the first step everything is done again."""
+        kept = [row for row in read(path) if row["step"] <= step] if step else []
         with Writing(self._folder):
             new = path.with_name(f".{path.name}.new")
             new.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -95,6 +95,8 @@ class Trainer:
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:
+                with interrupts.allowed():  # Ctrl-C that came while an update was made
+                    pass
                 self._one(log, interrupts)
         except KeyboardInterrupt:
             if self.state.step and self.state.step not in self.checkpoints.steps():

@@ -50,6 +50,7 @@ class Policy:
         self._generation = base.generation_config
         self.tokenizer = self.checkpoint.tokenizer
         self.model: Any = self._adapted(base) if config.lora else base
+        self.model.eval()  # new adapters come in training mode: dropout must not be sampled with
         self.model.config.use_cache = True
         heavy = config.optimizer.checkpointing
         if heavy is None:
@@ -71,6 +72,7 @@ class Policy:
             self.reference = self.checkpoint.load(dtype).to(self.device).eval().requires_grad_(False)
         self._base = base
         self._engine: Any = None
+        self._asleep = False
 
     @property
     def engine(self) -> Any:
@@ -86,7 +88,7 @@ class Policy:
                 if self._sleeps:
                     arguments["enable_sleep_mode"] = True
                 self._engine = VLLMEngine(self.checkpoint.model, logprobs=True, arguments=arguments)
-                self.changed()
+                self._engine.update_weights(self.model.state_dict())  # a run that goes on has others by now
             else:
                 self._engine = HFEngine(
                     self.checkpoint.model,
@@ -103,14 +105,16 @@ class Policy:
 
     def wake(self) -> None:
         """Before generating."""
-        if self.config.rollout.engine == "vllm" and self._engine is not None and self._sleeps:
+        if self._asleep:
             self._engine.wake()
             self._engine.update_weights(self.model.state_dict())
+            self._asleep = False
 
     def sleep(self) -> None:
         """After generating: memory is for training now."""
         if self.config.rollout.engine == "vllm" and self._sleeps:
             self._engine.sleep()
+            self._asleep = True
         elif self.config.rollout.engine == "hf" and self.device.type == "cuda":
             self._engine.release()
 

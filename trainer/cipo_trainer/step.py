@@ -78,13 +78,14 @@ class Learner:
         for epoch in range(options.epochs):
             for part in range(options.minibatches):
                 chosen = {s.name: self._share(s, step, epoch, part) for s in streams}
+                before = totals.tokens
                 norms = self._gradients(streams, chosen, old, totals)
                 total = norm(self.masters.gradients)
                 found |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
                 found["grad_norm"] = float(total)
                 loss = totals.sums.get("loss")
-                if not self.masters.gradients:
-                    pass  # no sequence has an advantage
+                if totals.tokens == before:
+                    pass  # no sequence has an advantage: not even the optimizer's momentum moves
                 elif math.isfinite(found["grad_norm"]) and loss is not None and bool(torch.isfinite(loss)):
                     self.masters.step(lr, min(1.0, options.max_grad_norm / (found["grad_norm"] + 1e-6)))
                     found["updates"] += 1
