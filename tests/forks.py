@@ -49,7 +49,9 @@ class Runs:
         assert self._forker.stdin is not None
         self._forker.stdin.write(json.dumps(arguments) + "\n")
         self._forker.stdin.flush()
-        return self._number()
+        child = self._number()
+        assert child > 1, "not a process: to kill it would kill everybody"
+        return child
 
     def wait(self) -> int:
         """The exit code of the run that was started last; negative: the signal that ended it."""
