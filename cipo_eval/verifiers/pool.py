@@ -29,7 +29,7 @@ from cipo_eval.verifiers import get_verifier
 TIME_LIMIT = 10.0
 """Seconds that one grading may take before its worker is killed."""
 MEMORY_LIMIT = 4 << 30
-"""Bytes of address space that a worker may take beside what it starts with."""
+"""Bytes of address space of a worker."""
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
 
@@ -51,22 +51,10 @@ def _start_worker(parent: int, memory_limit: int, variables: dict[str, str | Non
     import signal
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for a long C call to return
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    limit = (
-        memory_limit + _address_space()
-    )  # a caller's main module may have mapped gigabytes (torch with CUDA)
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _address_space() -> int:
-    """Bytes of address space that this process has now; 0 where nobody says."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  no import for one line
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
 
 def _die_with(parent: int) -> None:
