@@ -28,9 +28,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from sandbox.attacks import ALL, Attack, Report  # noqa: E402
-from sandbox.attacks.stage import Stage, descendants, leftovers  # noqa: E402
-from sandbox.drivers import Driver, Unavailable, interpreter  # noqa: E402
+from sandbox.attacks import ALL, Attack, Report  # noqa: E402  found below the tests, whose folder is added above
+from sandbox.attacks.stage import Stage, descendants, leftovers  # noqa: E402  found below the tests, whose folder is added above
+from sandbox.drivers import Driver, Unavailable, interpreter  # noqa: E402  found below the tests, whose folder is added above
 
 WATCHDOG = 40.0
 MEMORY = 4 << 30

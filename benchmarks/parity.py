@@ -12,10 +12,10 @@ class Reward:
 
     name = "parity"
 
-    def extract(self, problem: Any, text: str, *_: Any) -> Any:  # noqa: ARG002
+    def extract(self, problem: Any, text: str, *_: Any) -> Any:  # noqa: ARG002  a verifier's signature
         return Extraction(answer=text.split()[-1] if text.split() else "w1")
 
-    def grade(self, gold: str, answer: str, *_: Any) -> Any:  # noqa: ARG002
+    def grade(self, gold: str, answer: str, *_: Any) -> Any:  # noqa: ARG002  a verifier's signature
         return Grade(correct=int(answer[1:] or 1) % 2 == 0, canonical=answer)
 
     def seconds(self, *_: Any) -> float | None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cipo_trainer.config import Config
 
 
+_EARLY = {"train.lock", "new", ".new.partial", "config.yaml", ".config.yaml.new", ".train.json.new"}
+"""What a process that is killed before ``train.json`` leaves behind."""
+
+
 def train(
     config: Annotated[
         str, typer.Argument(help="Configuration file, or the name of a preset (grpo, cipo, sft, …).")
@@ -125,11 +129,7 @@ def _known(config: Config, resume: bool) -> dict[str, Any] | None:
 
     place = config.output / "train.json"
     if not place.is_file():
-        others = (
-            {p.name for p in config.output.iterdir()} - {"train.lock", "new"}
-            if config.output.is_dir()
-            else set()
-        )
+        others = {p.name for p in config.output.iterdir()} - _EARLY if config.output.is_dir() else set()
         if others:
             raise UsageError(
                 f"{config.output} is not empty and holds no training run: choose another output="

@@ -34,9 +34,8 @@ class Fused:
             self._compiled = torch.compile(self._function, dynamic=True)
         try:
             return self._compiled(first, *rest, **more)
-        except (
-            TorchDynamoException
-        ) as error:  # no other one: some end a recomputation early, or say that memory is out
+        # no other error: some end a recomputation early, or say that memory is out
+        except TorchDynamoException as error:
             self._failed = True
             warnings.warn(f"torch.compile fails, going on without ({type(error).__name__})", stacklevel=2)
             return self._function(first, *rest, **more)

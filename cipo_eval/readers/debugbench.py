@@ -106,11 +106,9 @@ def build_tests(
     promises: str,
 ) -> TestSet:
     """The tests of a problem. Raises ``UnfitError`` where there are none that judge rightly."""
-    if _NOT_UNIQUE.search(statement):
-        raise UnfitError("its answer is not unique")
+    rule = comparison(slug, statement)
     parsed = [parse_example(text) for text in examples]
     second = _second(extra)
-    any_order = slug in _ANY_ORDER_UNSAID or _ANY_ORDER.search(statement) is not None
     if all(isinstance(example, Calls) for example in parsed):
         tests, entry_point, target = list(_of_class(parsed)), parsed[0].ops[0], ""  # type: ignore[union-attr]
     else:
@@ -119,7 +117,6 @@ def build_tests(
         tests, target = _of_method(method, declared, extra)
         entry_point = "Solution"
         tests += _further(slug, statement, promises, method, declared, tests, alone=not second)
-    rule = {"name": "leetcode", **({"any_order": True} if any_order else {})}
     return TestSet(
         kind=Kind.CALLS,
         groups=(Group(name="tests", tests=tuple(tests)),),
@@ -131,6 +128,14 @@ def build_tests(
         cpu_seconds=SECONDS,
         confirmations=second,
     )
+
+
+def comparison(slug: str, statement: str) -> dict[str, Any]:
+    """How results of a LeetCode problem are compared. Raises ``UnfitError`` where several answers are right."""
+    if _NOT_UNIQUE.search(statement):
+        raise UnfitError("its answer is not unique")
+    any_order = slug in _ANY_ORDER_UNSAID or _ANY_ORDER.search(statement) is not None
+    return {"name": "leetcode", **({"any_order": True} if any_order else {})}
 
 
 def _second(extra: Row | None) -> tuple[str, ...]:

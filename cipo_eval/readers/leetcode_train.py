@@ -7,7 +7,7 @@ from typing import Any
 
 from cipo_eval.data import Row
 from cipo_eval.readers import Item
-from cipo_eval.readers.debugbench import PREAMBLE, SECONDS
+from cipo_eval.readers.debugbench import PREAMBLE, SECONDS, comparison
 from cipo_eval.readers.leetcode import Example, UnfitError, method_test, parse_input, signature
 from cipo_eval.sandbox.codec import CodecError
 from cipo_eval.testsets import Group, Kind, Test, TestSet
@@ -37,6 +37,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a re
 
 
 def _tests(row: Row) -> TestSet:
+    rule = comparison(row["task_id"], row["query"])
     target = row["entry_point"]
     tests: list[Test] = []
     declared = None
@@ -64,6 +65,6 @@ def _tests(row: Row) -> TestSet:
         target=target,
         preamble=PREAMBLE,
         reference=f"{row['prompt']}\n{row['completion']}\n",
-        rule={"name": "leetcode"},
+        rule=rule,
         cpu_seconds=SECONDS,
     )

@@ -487,6 +487,15 @@ def test_another_configuration_does_not_go_on(cipo: Commands, tmp_path: Path) ->
     assert "not empty" in cipo("train", tmp_path / "c.yaml", f"output={tmp_path / 'full'}").err
 
 
+@pytest.mark.parametrize("left", ["config.yaml", ".train.json.new", ".new.partial"])
+def test_what_a_killed_start_leaves_is_no_obstacle(cipo: Commands, tmp_path: Path, left: str) -> None:
+    config = bandit(tmp_path, "grpo", steps=0)
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    config.output.mkdir()
+    (config.output / left).touch()
+    assert cipo("train", tmp_path / "c.yaml", "--quiet").code == 0
+
+
 def test_a_damaged_checkpoint_is_told(cipo: Commands, tmp_path: Path) -> None:
     config = bandit(tmp_path, "grpo", steps=2, checkpoint={"every": 1})
     (tmp_path / "c.yaml").write_text(to_yaml(config))

@@ -56,10 +56,7 @@ Watch = Callable[[int, Mapping[str, Any]], None]
 
 
 class Trainer:
-    """One training run. Raises ``UsageError``/``MissingError`` for whatever can be known to be wrong beforehand.
-
-    ``identity``: of the model and data, as the run directory has it.
-    """
+    """One training run. Raises ``UsageError``/``MissingError`` for whatever can be known to be wrong beforehand."""
 
     def __init__(self, config: Config, watch: Watch = lambda *_: None) -> None:
         self.config, self._watch = config, watch
@@ -118,10 +115,10 @@ class Trainer:
         log.write(self.state.step, "train", measured)
         self._watch(self.state.step, measured)
         done, config = self.state.step, self.config
-        last = done == config.steps
+        last, better = done == config.steps, False
         if self.evaluator and (last or done % config.eval.every == 0):
-            self._evaluate(log, interrupts)
-        if last or done % config.checkpoint.every == 0:
+            better = self._evaluate(log, interrupts)
+        if last or better or done % config.checkpoint.every == 0:
             self.save()
 
     # --- the algorithm ---------------------------------------------------------------------------------------
@@ -228,9 +225,10 @@ class Trainer:
 
     # --- around it -------------------------------------------------------------------------------------------
 
-    def _evaluate(self, log: Log, interrupts: Interrupts) -> None:
+    def _evaluate(self, log: Log, interrupts: Interrupts) -> bool:
+        """Whether it is the best so far."""
         if not self.evaluator:
-            return
+            return False
         self.policy.wake()
         step = self.state.step
         folder = self.config.output / "eval" / f"step-{step:06d}"
@@ -238,8 +236,10 @@ class Trainer:
         log.write(step, "eval", found)
         self._watch(step, found)
         name = next(iter(found), None)
-        if name and (not self.state.best or found[name] > self.state.best["value"]):
-            self.state.best = {"step": step, "figure": name, "value": found[name]}
+        if not name or (self.state.best and found[name] <= self.state.best["value"]):
+            return False
+        self.state.best = {"step": step, "figure": name, "value": found[name]}
+        return True
 
     def save(self) -> None:
         """A checkpoint of the steps that are done."""

@@ -6,6 +6,7 @@ weights after every update.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,10 +181,13 @@ class Policy:
         if self.config.model != f"{NEW}arithmetic":
             raise UsageError(f"model: there is no {self.config.model}; known: {NEW}arithmetic")
         folder = self.config.output / "new"
-        if not (folder / "config.json").is_file():
+        if not folder.is_dir():
+            partial = folder.with_name(".new.partial")
+            shutil.rmtree(partial, ignore_errors=True)
             tokenizer = arithmetic.build_tokenizer()
-            arithmetic.build_model(tokenizer, self.config.seed).save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            arithmetic.build_model(tokenizer, self.config.seed).save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            partial.replace(folder)
         return str(folder)
 
 
