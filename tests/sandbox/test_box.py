@@ -333,23 +333,19 @@ def test_results_go_on_after_a_breakdown(tier: str) -> None:
                 ):  # one may still be starting: it has no program yet
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.5)
-                for worker in workers:
-                    os.kill(worker.pid, signal.SIGKILL)
-                    # a worker that is dying is still there for whoever gives it the next program
-                    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+                pids = {worker.pid for worker in workers if worker.pid is not None}
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                # One that is still dying looks alive to whoever gives it the next program. Whether its lane or this
+                # thread is the one that sees its end first is open, so nobody waits for it here: it is looked at.
+                assert gone(pids, 30)
         return found
 
     with nothing_left(), Sandbox(workers=2) as box:
         found = asyncio.run(collect(box))
         assert sorted(found[:9]) == [n * n for n in range(9)]
         assert isinstance(found[9], SandboxError)
-        try:
-            after = values(box, 3)
-        except (
-            SandboxError
-        ):  # on a slow machine a program may still meet a sandbox that is on its way down: it only
-            after = values(box, 3)
-        assert after == [9, 16]
+        assert values(box, 3) == [9, 16]
         assert box.restarts >= 1
 
 
