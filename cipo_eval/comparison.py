@@ -6,21 +6,26 @@ same: data, prompts, decoding, verifier, protocols. What differs between them is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cipo_eval.chains import chains, judged, trajectories
+from cipo_eval import sums
 from cipo_eval.errors import UsageError
-from cipo_eval.metrics.compare import Difference, compare_means, compare_ratios, holm, mcnemar
+from cipo_eval.metrics.compare import Difference, compare_ratios, holm, mcnemar
+from cipo_eval.metrics.seeds import compare_seeds
 from cipo_eval.plan import differences
-from cipo_eval.protocols import DIRECT, PROTOCOLS, Protocol
+from cipo_eval.protocols import PROTOCOLS, Protocol
 from cipo_eval.records import Attempt, Mode, derive_seed
-from cipo_eval.store import attempts_path, read_attempts, read_info
+from cipo_eval.store import attempts_of_task, read_info
+
+Read = Callable[[Path, str], Sequence[Attempt]]
+"""The attempts of a run at a task."""
+Runs = Sequence[Path]
+"""One run, or one for each seed of a training."""
 
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
 """What must be the same of a task; of protocols, all but how much was asked for."""
@@ -81,95 +86,135 @@ def compare_runs(
     """Every figure that both runs have. Raises ``UsageError`` where they were asked different things, unless
     ``force``.
     """
-    infos = read_info(first), read_info(second)
-    shared = [name for name in infos[0]["tasks"] if name in infos[1]["tasks"]]
+    return compare_arms([first], [second], mode=mode, bootstrap=bootstrap, force=force)
+
+
+def compare_arms(
+    first: Runs,
+    second: Runs,
+    *,
+    mode: Mode | None = None,
+    bootstrap: int = 2000,
+    force: bool = False,
+    read: Read = attempts_of_task,
+) -> Comparison:
+    """Every figure that both arms have, each given as its runs: one for each seed (``metrics.seeds``).
+
+    A task counts the runs that have it. Raises ``UsageError`` where runs were asked different things, unless ``force``.
+    """
+    infos = {run: read_info(run) for run in (*first, *second)}
+    arms = [
+        {t: [r for r in runs if t in infos[r]["tasks"]] for t in _tasks(runs, infos)}
+        for runs in (first, second)
+    ]
+    names = [", ".join(map(str, runs)) for runs in (first, second)]
+    shared = [name for name in arms[0] if name in arms[1]]
     if not shared:
-        raise UsageError(f"{first} and {second} have no task in common")
-    modes = [m for m in infos[0]["modes"] if m in infos[1]["modes"]]
+        raise UsageError(f"{names[0]} and {names[1]} have no task in common")
+    concerned = [run for arm in arms for task in shared for run in arm[task]]
+    modes = [m for m in infos[concerned[0]]["modes"] if all(m in infos[run]["modes"] for run in concerned)]
     judged = mode or (Mode(modes[0]) if modes else None)
     if judged is None or judged.value not in modes:
         raise UsageError(
-            f"{first} and {second} were not both judged in mode {judged or 'fixed'}: rescore one"
+            f"{names[0]} and {names[1]} were not both judged in mode {judged or 'fixed'}: rescore one"
         )
-    notes, rows = _unlike(infos, shared), []
+    notes: list[str] = []
+    for task in shared:
+        base = arms[0][task][0]
+        for run in (*arms[0][task][1:], *arms[1][task]):
+            notes += _unlike((infos[base], infos[run]), task)
+    notes = list(dict.fromkeys(notes))
     if notes and not force:
         raise UsageError(
-            f"{first} and {second} were asked different things: {'; '.join(notes[:4])}"
+            f"{names[0]} and {names[1]} were asked different things: {'; '.join(notes[:4])}"
             f"{' …' if len(notes) > 4 else ''}. --force compares them all the same, and says so"
         )
+    rows: list[Row] = []
     for task in shared:
-        attempts = [_attempts(run, task) for run in (first, second)]
-        found, said = _task_rows(task, attempts, [info["tasks"][task] for info in infos], judged, bootstrap)
+        found, said = _task_rows(
+            task,
+            [[read(run, task) for run in arm[task]] for arm in arms],
+            [[infos[run]["tasks"][task] for run in arm[task]] for arm in arms],
+            judged,
+            bootstrap,
+        )
         rows += found
         notes += said
-    return Comparison(first=first, second=second, mode=judged, rows=_adjusted(rows), notes=tuple(notes))
+    return Comparison(
+        first=Path(names[0]), second=Path(names[1]), mode=judged, rows=_adjusted(rows), notes=tuple(notes)
+    )
 
 
-def _unlike(infos: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[str]:
-    """What the runs were asked differently, task by task; protocols count where both have them."""
-    notes = []
-    for task in tasks:
-        first, second = (info["tasks"][task] for info in infos)
-        notes += differences({k: first.get(k) for k in ASKED}, {k: second.get(k) for k in ASKED}, task)
-        ours, theirs = first.get("protocols", {}), second.get("protocols", {})
-        for name in sorted(ours.keys() & theirs.keys()):
-            old, new = ({k: v for k, v in of[name].items() if k not in EXTENT} for of in (ours, theirs))
-            notes += differences(old, new, f"{task}.{name}")
+def _tasks(runs: Runs, infos: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(task for run in runs for task in infos[run]["tasks"]))
+
+
+def _unlike(infos: Sequence[Mapping[str, Any]], task: str) -> list[str]:
+    """What two runs were asked differently of a task; protocols count where both have them."""
+    first, second = (info["tasks"][task] for info in infos)
+    notes = differences({k: first.get(k) for k in ASKED}, {k: second.get(k) for k in ASKED}, task)
+    ours, theirs = first.get("protocols", {}), second.get("protocols", {})
+    for name in sorted(ours.keys() & theirs.keys()):
+        old, new = ({k: v for k, v in of[name].items() if k not in EXTENT} for of in (ours, theirs))
+        notes += differences(old, new, f"{task}.{name}")
     return [note.replace(" there, ", " in the first, ").replace(" asked", " in the second") for note in notes]
 
 
-def _attempts(run: Path, task: str) -> list[Attempt]:
-    path = attempts_path(run, task)
-    return [attempt for _, attempt in read_attempts(path)] if path.exists() else []
+ByRun = Sequence[Sequence[Attempt]]
 
 
 def _task_rows(
     task: str,
-    attempts: Sequence[Sequence[Attempt]],
-    infos: Sequence[Mapping[str, Any]],
+    attempts: Sequence[ByRun],
+    infos: Sequence[Sequence[Mapping[str, Any]]],
     mode: Mode,
     bootstrap: int,
 ) -> tuple[list[Row], list[str]]:
     """Rows of a task, first attempts and then protocols, and what there is to say about them."""
-    seed = derive_seed("compare", task)
     rows, notes = [], []
-    tables = [_by_problem(of_run, mode) for of_run in attempts]
+    rights = [[sums.by_problem(of_run, mode) for of_run in arm] for arm in attempts]
+    tables = [table for arm in rights for table in arm]
     if all(tables):
-        problems = sorted(tables[0].keys() & tables[1].keys())
-        if left := len(tables[0].keys() ^ tables[1].keys()):
-            notes.append(f"{task}: {left} problem(s) that only one of the runs attempted are left out")
+        problems = set.intersection(*(set(table) for table in tables))
+        if left := len(set.union(*(set(table) for table in tables)) - problems):
+            notes.append(f"{task}: {left} problem(s) that not all of the runs attempted are left out")
         if problems:
-            rows.append(_first_turn(task, problems, tables, bootstrap, seed))
-    ours, theirs = (info.get("protocols", {}) for info in infos)
-    for name in (name for name in ours if name in theirs):
-        turns = min(ours[name]["turns"], theirs[name]["turns"])
+            figures = [[sums.first_turn(of_run, mode, [1])["pass@1"] for of_run in arm] for arm in attempts]
+            row = _row(task, "pass@1", figures, bootstrap, derive_seed("compare", task))
+            single = all(len(table[problem]) == 1 for table in tables for problem in problems)
+            rows.append(_with_problems(row, figures, single and len(tables) == 2))
+    for name in _protocols(infos):
+        turns = min(info["protocols"][name]["turns"] for arm in infos for info in arm)
         rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap)
     return rows, notes
 
 
-def _by_problem(attempts: Sequence[Attempt], mode: Mode) -> dict[str, list[bool]]:
-    found: dict[str, list[bool]] = {}
-    for attempt in attempts:
-        if attempt.protocol == DIRECT and attempt.turn == 1:
-            found.setdefault(attempt.problem, []).append(attempt.verdicts[mode.value].correct)
-    return found
+def _protocols(infos: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Those that all runs were asked for."""
+    every = [info.get("protocols", {}) for arm in infos for info in arm]
+    return [name for name in every[0] if all(name in protocols for protocols in every)]
 
 
-def _first_turn(
-    task: str,
-    problems: Sequence[str],
-    tables: Sequence[Mapping[str, Sequence[bool]]],
-    bootstrap: int,
-    seed: int,
-) -> Row:
-    scores = [np.array([np.mean(table[problem]) for problem in problems]) for table in tables]
+def _row(task: str, figure: str, arms: Sequence[Sequence[sums.Sums]], bootstrap: int, seed: int) -> Row:
+    """``arms``: of each the sums of its runs."""
+    _, table = sums.aligned([of_run for arm in arms for of_run in arm])
+    first, second = table[: len(arms[0])], table[len(arms[0]) :]
+    parts = (first[..., 0], first[..., 1], second[..., 0], second[..., 1])  # (runs, problems) each
+    if len(first) == len(second) == 1:
+        difference = compare_ratios(*(part[0] for part in parts), bootstrap=bootstrap, seed=seed)
+    else:
+        difference = compare_seeds(*parts)
+    return Row(task=task, figure=figure, difference=difference)
+
+
+def _with_problems(row: Row, arms: Sequence[Sequence[sums.Sums]], single: bool) -> Row:
+    """With the problems that were gained and lost; ``single``: one attempt at each in either run."""
+    problems, table = sums.aligned([of_run for arm in arms for of_run in arm])
+    scores = [table[: len(arms[0]), :, 0].mean(axis=0), table[len(arms[0]) :, :, 0].mean(axis=0)]
     change = scores[1] - scores[0]
-    single = all(len(table[problem]) == 1 for table in tables for problem in problems)
     order = np.argsort(-np.abs(change), kind="stable")
-    return Row(
-        task=task,
-        figure="pass@1",
-        difference=compare_means(*scores, bootstrap=bootstrap, seed=seed),
+    return replace(
+        row,
         gained=tuple(problems[i] for i in order if change[i] > 0),
         lost=tuple(problems[i] for i in order if change[i] < 0),
         mcnemar=mcnemar(*scores) if single else None,
@@ -177,78 +222,30 @@ def _first_turn(
 
 
 def _protocol_rows(
-    task: str,
-    protocol: Protocol,
-    attempts: Sequence[Sequence[Attempt]],
-    mode: Mode,
-    turns: int,
-    bootstrap: int,
+    task: str, protocol: Protocol, attempts: Sequence[ByRun], mode: Mode, turns: int, bootstrap: int
 ) -> list[Row]:
-    """Accuracy after the last turn, correction rate and retention of the first step; of judgements, accuracy and F1."""
-    figures = {f"acc@t{turns}": ("right_at_the_end", "all"), "correction_rate": ("corrected", "failed")}
-    if not protocol.only_wrong:  # else right attempts are not asked again
-        figures["retention"] = ("retained", "right")
-    if protocol.judges:
-        figures |= {
-            "judgement accuracy": ("hits", "all"),
-            "judgement F1": ("twice_found", "judged_and_wrong"),
-        }
-    names = list(dict.fromkeys(name for pair in figures.values() for name in pair))
-    sums = [_sums(of_run, protocol, mode, turns, names) for of_run in attempts]
-    problems = sorted(sums[0].keys() & sums[1].keys())
-    if not problems:
-        return []
-    tables = [np.array([of_run[problem] for problem in problems]) for of_run in sums]  # (problems, sums)
+    """Accuracy after the last turn, correction rate, retention and lift of the first step; of judgements, accuracy and
+    F1."""
+    names = [f"acc@t{turns}", "correction_rate", "retention", "correction_lift"]
+    names += ["judgement accuracy", "judgement F1"]
+    arms = [[sums.revised(of_run, protocol, mode, turns, names) for of_run in arm] for arm in attempts]
+    found = [of_run for arm in arms for of_run in arm]
     seed = derive_seed("compare", task, protocol.name)
-    return [
-        Row(
-            task=task,
-            figure=f"{protocol.name} {name}",
-            difference=compare_ratios(
-                *(table[:, names.index(part)] for table in tables for part in pair),
-                bootstrap=bootstrap,
-                seed=seed,
-            ),
-        )
-        for name, pair in figures.items()
-    ]
-
-
-def _sums(
-    attempts: Sequence[Attempt], protocol: Protocol, mode: Mode, turns: int, names: Sequence[str]
-) -> dict[str, NDArray[np.float64]]:
-    """By problem, the named sums over its chains, each weighing 1/n. Shape of each: (names,)."""
-    arrays, kept = trajectories(chains(attempts, protocol), protocol, mode, turns)
-    if not kept:
-        return {}
-    state = arrays.state
-    known = {
-        "right_at_the_end": state[:, -1],
-        "all": np.ones(len(state)),
-        "corrected": ~state[:, 0] & state[:, 1],
-        "failed": ~state[:, 0],
-        "retained": state[:, 0] & state[:, 1],
-        "right": state[:, 0],
-    }
-    if protocol.judges:
-        wrong, says_wrong, says_right = judged(kept, mode)
-        known |= {
-            "hits": np.where(wrong, says_wrong, says_right),
-            "twice_found": 2 * (wrong & says_wrong),
-            "judged_and_wrong": says_wrong.astype(int) + wrong,
-        }
-    columns = np.stack([known[name] for name in names], axis=1).astype(np.float64)
-    order, of, counts = np.unique(arrays.problem, return_inverse=True, return_counts=True)
-    totals = np.zeros((len(order), len(names)))
-    np.add.at(totals, of, columns)
-    first = {int(number): chain[0].problem for number, chain in zip(of, kept, strict=True)}
-    return {first[number]: total / counts[number] for number, total in enumerate(totals)}
+    rows = []
+    for name in names:
+        tables = [[of_run[name] for of_run in arm if name in of_run] for arm in arms]
+        every = [table for arm in tables for table in arm]
+        problems, values = sums.aligned(every)
+        known = (
+            name != "correction_lift" or values[..., 1].any()
+        )  # one attempt at each problem: no lift at all
+        if len(every) == len(found) and problems and known:
+            rows.append(_row(task, f"{protocol.name} {name}", tables, bootstrap, seed))
+    return rows
 
 
 def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
     """With p-values adjusted over the tasks of each figure."""
-    from dataclasses import replace
-
     found = list(rows)
     for figure in dict.fromkeys(row.figure for row in rows):
         at = [i for i, row in enumerate(found) if row.figure == figure]

@@ -101,6 +101,7 @@ class Run:
         self._other_results = {name: block for name, block in old.items() if name not in planned}
         self._attempts: dict[str, dict[AttemptKey, Attempt]] = {}
         for plan in self.plans:
+            store.write_problems(plan.name, [_shown(plan, problem) for problem in plan.selected])
             loaded = store.load(plan.name)
             self._attempts[plan.name] = {key: _slim(a) for key, a in loaded.items()}
 
@@ -456,6 +457,17 @@ def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
         "system_prompt": plan.system_prompt,
         "source": dict(plan.problems.source),
         "definition": definition_name(plan.problems.spec),
+    }
+
+
+def _shown(plan: TaskPlan, problem: Problem) -> dict[str, Any]:
+    """A problem as people see it beside its attempts. The gold of a program is its tests: they stay with the data."""
+    answer = {"answer": problem.gold} if plan.problems.spec.verifier == "math" else {}
+    return {
+        "id": problem.id,
+        "question": problem.question,
+        **answer,
+        "metadata": dict(problem.metadata),
     }
 
 

@@ -1,9 +1,9 @@
 """A run directory: what was asked, every attempt, and the results.
 
 ``run.json`` (what was asked, model and data fingerprints, versions, seeds, every command so far),
-``attempts/<task>.jsonl`` (append-only, one attempt a line), ``results.json`` (written last, atomically). A process
-killed at any moment leaves at most one torn last line, which the next one drops and generates again; one process at a
-time may write.
+``attempts/<task>.jsonl`` (append-only, one attempt a line), ``problems/<task>.jsonl`` (what was asked, for people who
+read the attempts), ``results.json`` (written last, atomically). A process killed at any moment leaves at most one torn
+last line, which the next one drops and generates again; one process at a time may write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,16 @@ class RunStore:
         except (OSError, ValueError):
             return None
         return results if isinstance(results, dict) and results.get("schema") == SCHEMA_VERSION else None
+
+    def write_problems(self, task: str, problems: Sequence[Mapping[str, Any]]) -> None:
+        """The problems of a task as people see them, unless as many are there already (a run's data never changes)."""
+        folder = self.path / "problems"
+        if len(read_problems(self.path, task)) < len(problems):
+            with Writing(self.path):
+                folder.mkdir(exist_ok=True)
+                new = folder / f".{task}.jsonl.new"
+                new.write_text("".join(json.dumps(row) + "\n" for row in problems), encoding="ascii")
+                new.replace(folder / f"{task}.jsonl")
 
     def drop_results(self) -> None:
         """Results that no longer describe the attempts must not be read."""
@@ -204,6 +214,27 @@ def read_attempts(path: Path) -> Iterator[tuple[bytes, Attempt]]:
                     f"(`sed -i {number}d {path}`) and run the same command again: its attempt is generated anew",
                 ) from error
             yield line, attempt
+
+
+def attempts_of_task(run: Path, task: str) -> list[Attempt]:
+    """The attempts of a run at a task; none where it has no file of them. Raises ``UsageError`` for a damaged one."""
+    path = attempts_path(run, task)
+    return [attempt for _, attempt in read_attempts(path)] if path.exists() else []
+
+
+def read_problems(run: Path, task: str) -> dict[str, dict[str, Any]]:
+    """By id, ``question``, ``answer`` (of mathematics) and ``metadata`` of a run's problems at a task; empty where the
+    run keeps none. Raises ``UsageError`` for a damaged file."""
+    path = run / "problems" / f"{task}.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {row["id"]: row for row in rows}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is damaged ({error}): delete it, `cipo-eval rescore {run}` writes it anew"
+        ) from error
 
 
 class Writing:

@@ -82,7 +82,7 @@ def test_problems_that_one_run_lacks_are_left_out_and_named(
     other = make_run(tmp_path / "c", {f"p{i}": ["rr"] for i in range(5)})
     (found,) = cipo("compare", pair[0], other, "--json").json
     assert found["rows"][0]["problems"] == 5
-    assert found["notes"] == ["arithmetic: 7 problem(s) that only one of the runs attempted are left out"]
+    assert found["notes"] == ["arithmetic: 7 problem(s) that not all of the runs attempted are left out"]
 
 
 @pytest.mark.parametrize(

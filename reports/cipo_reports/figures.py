@@ -1,0 +1,549 @@
+"""The figures of a report, from the study's frames: matplotlib, for print at column width and for the screen.
+
+An arm has the same colour, marker and line everywhere (Okabe & Ito's colours, told apart also without colour vision and
+in grey); names stand in one legend per figure, never beside points where they could overlap. Every function gives a
+``Figure``; ``save`` writes it as PNG, PDF and SVG.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_reports.study import AVERAGE, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#000000")
+MARKERS = "osD^vP*X"
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), "-")
+RIGHT, WRONG = "#009E73", "#D55E00"
+COLUMN, PAGE = 3.35, 6.9
+"""Width in inches of a column and of a page of a two-column paper."""
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cipo-eval",
+    "text.parse_math": False,
+}
+NAME = 24
+"""Longest name in a figure; longer ones are cut."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures. Names are text: nothing in them is taken for mathematics."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes ``name.png``, ``.pdf`` and ``.svg``, the same bytes for the same figure."""
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "svg")]
+    with style():
+        for path in paths:
+            metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+            figure.savefig(path, metadata=metadata[path.suffix])
+    return paths
+
+
+def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure, of all for which the study has data."""
+    makers = (pass_curves, by_turn, transitions, scatter, budget, forest, dynamics)
+    with style():
+        for make in makers:
+            yield from make(study)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def short(name: str) -> str:
+    """A name that fits, without what fonts cannot show."""
+    text = "".join(char if char.isprintable() else "?" for char in name)
+    return text if len(text) <= NAME else f"{text[: NAME - 1]}…"
+
+
+def _look(study: Study, arm: str) -> dict[str, Any]:
+    i = study.names.index(arm)
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINES[i % len(LINES)],
+    }
+
+
+def _grid(count: int, *, height: float = 1.7, share: bool = False) -> tuple[Figure, list[Axes]]:
+    """Small panels, as many in a row as fit; one or two fit a column."""
+    across = 3 if count in (3, 5, 6, 9) else min(count, 4)
+    down = math.ceil(count / across)
+    width = COLUMN if across <= 2 else PAGE
+    figure = Figure(figsize=(width, height * down + 0.45))
+    axes = figure.subplots(down, across, squeeze=False, sharey=share)
+    for extra in axes.flat[count:]:
+        extra.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def _legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
+    """Above all panels, on as many lines as the names need."""
+    if handles:
+        room = figure.get_figwidth() / 0.078  # characters of the legend's size
+        longest = max(len(str(handle.get_label())) for handle in handles) + 7
+        columns = max(1, min(columns, int(room / longest), len(handles)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.4)
+
+
+def _arms(study: Study, names: Sequence[str]) -> list[Line2D]:
+    return [Line2D([], [], label=short(name), **_look(study, name)) for name in names]
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−")))
+
+
+def _curve(study: Study, axes: Axes, arm: str, x: Any, rows: pd.DataFrame) -> None:
+    """A line with its band of confidence."""
+    look = _look(study, arm)
+    axes.plot(x, rows["value"].astype(float), label=short(arm), **look)
+    if rows["low"].notna().all():
+        low, high = (rows[end].astype(float) for end in ("low", "high"))
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """pass@k against k, a panel for each task."""
+    r = study.results
+    curves = r[
+        (r["protocol"] == DIRECT)
+        & (r["column"] == "")
+        & r["figure"].str.fullmatch(r"pass@\d+")
+        & r["value"].notna()
+    ].copy()
+    curves["k"] = curves["figure"].str.partition("@")[2].astype(int)
+    tasks = [task for task in study.tasks if curves[curves["task"] == task]["k"].max() > 1]
+    if not tasks:
+        return
+    figure, panels = _grid(len(tasks))
+    shown = []
+    for task, axes in zip(tasks, panels, strict=True):
+        for arm in study.names:
+            rows = curves[(curves["task"] == task) & (curves["arm"] == arm)].sort_values("k")
+            if len(rows):
+                shown.append(arm)
+                _curve(study, axes, arm, rows["k"], rows)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted(set(curves[curves["task"] == task]["k"])))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(title=short(task), xlabel="k", ylabel="pass@k, %")
+        _percent(axes.yaxis)
+    _legend(figure, _arms(study, list(dict.fromkeys(shown))))
+    yield "passk", "pass@k with 95 % intervals.", figure
+
+
+def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """Accuracy after each turn, a panel for each task, a figure for each protocol."""
+    r = study.results
+    for protocol in study.protocols:
+        rows = r[
+            (r["protocol"] == protocol)
+            & (r["column"] == "")
+            & r["figure"].str.fullmatch(r"acc@t\d+")
+            & r["value"].notna()
+        ].copy()
+        rows["turn"] = rows["figure"].str[5:].astype(int)
+        tasks = [task for task in study.tasks if task in set(rows["task"])]
+        figure, panels = _grid(len(tasks))
+        shown = []
+        for task, axes in zip(tasks, panels, strict=True):
+            for arm in study.names:
+                of_arm = rows[(rows["task"] == task) & (rows["arm"] == arm)].sort_values("turn")
+                if len(of_arm):
+                    shown.append(arm)
+                    _curve(study, axes, arm, of_arm["turn"], of_arm)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set(title=short(task), xlabel="turn", ylabel="accuracy, %")
+            _percent(axes.yaxis)
+        _legend(figure, _arms(study, list(dict.fromkeys(shown))))
+        yield f"by-turn-{protocol}", f"Accuracy after each turn ({protocol}), with 95 % intervals.", figure
+
+
+FLOWS = (("right", "right"), ("right", "wrong"), ("wrong", "right"), ("wrong", "wrong"))
+
+
+def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """What became of right and wrong first answers: flows from turn 1 to turn 2, means over the tasks of each arm."""
+    for protocol in study.protocols:
+        shares = {arm: found for arm in study.names if (found := _flows(study, arm, protocol))}
+        if not shares:
+            continue
+        figure, panels = _grid(len(shares), height=2.0)
+        for (arm, flows), axes in zip(shares.items(), panels, strict=True):
+            _alluvial(axes, flows)
+            axes.set_title(short(arm))
+        labels = {"stays right": (RIGHT, 0.55), "corrected": (RIGHT, 0.95), "broken": (WRONG, 0.95)}
+        labels |= {"stays wrong": (WRONG, 0.45)}
+        handles = [Patch(facecolor=c, alpha=a, label=name) for name, (c, a) in labels.items()]
+        _legend(figure, handles)
+        tasks = [task for task in study.tasks if len(study.figure("Δ(i→c)", protocol).query("task == @task"))]
+        over = "" if len(tasks) == 1 else f", mean over {len(tasks)} tasks"
+        yield (
+            f"transitions-{protocol}",
+            f"From the first answer to the second ({protocol}{over}), per cent of attempts.",
+            figure,
+        )
+
+
+def _flows(study: Study, arm: str, protocol: str) -> dict[tuple[str, str], float]:
+    """Shares of all attempts by what they were and became; empty where the arm has none."""
+    parts = {}
+    for name in ("acc@t1", "Δ(i→c)", "Δ(c→i)"):
+        rows = study.figure(name, protocol)
+        rows = rows[(rows["arm"] == arm) & (rows["task"] != AVERAGE) & rows["value"].notna()]
+        if not len(rows):
+            return {}
+        parts[name] = float(rows["value"].astype(float).mean())
+    right, gained, lost = parts["acc@t1"], parts["Δ(i→c)"], parts["Δ(c→i)"]
+    return {
+        ("right", "right"): right - lost,
+        ("right", "wrong"): lost,
+        ("wrong", "right"): gained,
+        ("wrong", "wrong"): 1 - right - gained,
+    }
+
+
+def _alluvial(axes: Axes, flows: dict[tuple[str, str], float]) -> None:
+    gap, width = 0.05, 0.1
+    for side, x in ((0, 0.0), (1, 1.0)):
+        total = sum(share for ends, share in flows.items() if ends[side] == "wrong")
+        for name, low, high in (("wrong", 0.0, total), ("right", total + gap, 1 + gap)):
+            colour = RIGHT if name == "right" else WRONG
+            left = x - width if side == 0 else x
+            axes.add_patch(Rectangle((left, low), width, max(0.0, high - low), color=colour))
+            if high - low > 0.005:
+                at, align = (left - 0.04, "right") if side == 0 else (left + width + 0.04, "left")
+                text = f"{name}\n{100 * (high - low):.0f}"
+                axes.text(at, (low + high) / 2, text, ha=align, va="center", fontsize=7)
+    starts = {("wrong", 0): 0.0, ("wrong", 1): 0.0}
+    for side in (0, 1):
+        wrong = sum(share for ends, share in flows.items() if ends[side] == "wrong")
+        starts["right", side] = wrong + gap
+    # Where they leave and arrive, flows to and from "wrong" lie below.
+    for before, after in sorted(flows, key=lambda ends: (ends[0] == "right", ends[1] == "right")):
+        share = flows[before, after]
+        a, b = starts[before, 0], starts[after, 1]
+        starts[before, 0] += share
+        starts[after, 1] += share
+        if share <= 0:
+            continue
+        changes = before != after
+        colour = RIGHT if after == "right" else WRONG
+        alpha = 0.95 if changes else 0.55 if after == "right" else 0.45
+        points = [
+            (0, a),
+            (0.5, a),
+            (0.5, b),
+            (1, b),
+            (1, b + share),
+            (0.5, b + share),
+            (0.5, a + share),
+            (0, a + share),
+        ]
+        codes = [Outline.MOVETO, *[Outline.CURVE4] * 3, Outline.LINETO, *[Outline.CURVE4] * 3]
+        patch = PathPatch(Outline([*points, (0, a)], [*codes, Outline.CLOSEPOLY]), linewidth=0)
+        patch.set(facecolor=colour, alpha=alpha, zorder=2 if changes else 1)
+        axes.add_patch(patch)
+    axes.set(xlim=(-0.62, 1.62), ylim=(-0.02, 1 + gap + 0.02), xticks=(-width / 2, 1 + width / 2), yticks=())
+    axes.set_xticklabels(["turn 1", "turn 2"])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """First accuracy against correction rate; the size of a point is retention. A colour and marker for each arm, a
+    point for each task."""
+    for protocol in study.protocols:
+        first, rate, keeps = (
+            study.figure(name, protocol).set_index(["arm", "task"])["value"]
+            for name in ("acc@t1", "correction_rate", "retention")
+        )
+        points = [
+            (arm, task)
+            for arm, task in first.index
+            if task != AVERAGE and not pd.isna(first[arm, task]) and not pd.isna(rate.get((arm, task)))
+        ]
+        if not points:
+            continue
+        figure = Figure(figsize=(COLUMN, 2.9))
+        axes = figure.subplots()
+        sized = not PROTOCOLS[protocol].only_wrong
+        for arm, task in points:
+            look = _look(study, arm)
+            kept = keeps.get((arm, task))
+            size = 40.0 if not sized or pd.isna(kept) else _size(float(kept))
+            axes.scatter(
+                float(first[arm, task]),
+                float(rate[arm, task]),
+                s=size,
+                color=look["color"],
+                marker=look["marker"],
+                alpha=0.8,
+                linewidth=0,
+            )
+        axes.set(xlabel="acc@t1, %", ylabel="correction rate, %")
+        axes.margins(0.12)
+        for axis in (axes.xaxis, axes.yaxis):
+            _percent(axis)
+        arms = [arm for arm in study.names if arm in {arm for arm, _ in points}]
+        handles = _arms(study, arms)
+        for handle in handles:
+            handle.set_linestyle("")
+        if sized:
+            handles += [
+                Line2D(
+                    [], [], ls="", marker="o", color="#888888", ms=_size(x) ** 0.5, label=f"retention {x:.0%}"
+                )
+                for x in (0.6, 0.8, 1.0)
+            ]
+        _legend(figure, handles, columns=3)
+        what = "; size: retention" if sized else ""
+        yield (
+            f"scatter-{protocol}",
+            f"Accuracy of first answers and correction rate by task ({protocol}){what}.",
+            figure,
+        )
+
+
+def _size(retention: float) -> float:
+    return 6 + 110 * max(0.0, retention - 0.5) / 0.5
+
+
+BUDGETS = {"revise": ("-", "o"), "pass@k": (":", "^"), "maj@k": ("--", "s")}
+
+
+def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """Accuracy against generated tokens: revising an answer, or drawing others, of which the best counts (somebody
+    can tell) or the vote."""
+    fair = {"self": ["maj@k", "pass@k"]}
+    for protocol in [name for name in study.protocols if PROTOCOLS[name].own]:
+        b = study.budget
+        tasks = [task for task in study.tasks if len(b[(b["task"] == task) & (b["protocol"] == protocol)])]
+        if not tasks:
+            continue
+        kinds = ["revise", *fair.get(protocol, ["pass@k"])]
+        figure, panels = _grid(len(tasks))
+        for task, axes in zip(tasks, panels, strict=True):
+            for arm in study.names:
+                own = b[(b["task"] == task) & (b["arm"] == arm)]
+                for kind in kinds:
+                    of_kind = own[(own["kind"] == kind) & own["protocol"].isin([protocol, DIRECT])]
+                    points = of_kind.sort_values("tokens")
+                    if kind == "maj@k" and len(points):  # a vote of one is the first attempt
+                        points = pd.concat([own[(own["kind"] == "pass@k") & (own["k"] == 1)], points])
+                    if len(points):
+                        line, marker = BUDGETS[kind]
+                        color = _look(study, arm)["color"]
+                        axes.plot(
+                            points["tokens"], points["value"], ls=line, marker=marker, ms=3, color=color
+                        )
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.tick_params(axis="x", labelrotation=30)
+            axes.set(title=short(task), xlabel="tokens per problem", ylabel="right, %")
+            _percent(axes.yaxis)
+        handles: list[Any] = [
+            Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in study.names
+        ]
+        names = {"revise": f"revise ({protocol})", "pass@k": "resample, best of k", "maj@k": "resample, vote"}
+        handles += [
+            Line2D([], [], color="#555555", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
+            for kind in kinds
+        ]
+        _legend(figure, handles, columns=3)
+        yield (
+            f"budget-{protocol}",
+            f"Revise ({protocol}) or resample: accuracy against generated tokens.",
+            figure,
+        )
+
+
+def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """Differences to the baseline with their intervals, task by task; a panel for each figure."""
+    d = study.differences[study.differences["difference"].notna()]
+    wanted = [
+        key
+        for key in dict.fromkeys(zip(d["protocol"], d["figure"], strict=True))
+        if key == (DIRECT, "pass@1")
+        or key[1].startswith("acc@t")
+        or key[1] in ("correction_rate", "judgement F1")
+    ]
+    if not wanted:
+        return
+    tasks = [task for task in [*study.tasks, AVERAGE] if task in set(d["task"])]
+    arms = [arm for arm in study.names if arm in set(d["arm"])]
+    across = min(3, len(wanted))
+    down = math.ceil(len(wanted) / across)
+    height = max(1.5, 0.17 * len(tasks) * len(arms) + 0.75)
+    figure = Figure(figsize=(COLUMN if across == 1 else PAGE, height * down + 0.3))
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    for extra in grid.flat[len(wanted) :]:
+        extra.set_axis_off()
+    for (protocol, name), axes in zip(wanted, grid.flat, strict=False):
+        axes.axvline(0, color="#666666", linewidth=0.8)
+        of_figure = d[(d["protocol"] == protocol) & (d["figure"] == name)]
+        for i, arm in enumerate(arms):
+            look = _look(study, arm)
+            for y, task in enumerate(tasks):
+                for row in of_figure[(of_figure["arm"] == arm) & (of_figure["task"] == task)].itertuples():
+                    at = y + (i - (len(arms) - 1) / 2) * 0.7 / max(1, len(arms))
+                    axes.plot(row.difference, at, color=look["color"], marker=look["marker"], ls="")
+                    if not pd.isna(row.low):
+                        axes.plot([row.low, row.high], [at, at], color=look["color"], linewidth=1.2)
+        axes.set_yticks(range(len(tasks)), [short(task) for task in tasks])
+        axes.set_ylim(len(tasks) - 0.5, -0.5)
+        axes.set_xlabel("difference, points")
+        axes.set_title(short(name if protocol == DIRECT else f"{protocol} {name}"))
+        axes.grid(visible=False, axis="y")
+        _percent(axes.xaxis)
+    handles = _arms(study, arms)
+    for handle in handles:
+        handle.set_linestyle("-")
+    _legend(figure, handles)
+    yield "differences", f"Differences to {study.baseline}, paired by problem, with 95 % intervals.", figure
+
+
+PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = (
+    ("reward", (("base_accuracy", "first attempts"), ("correction_accuracy", "corrections")), True),
+    ("retention and ρ", (("retention", "retention"), ("rho", "ρ")), True),
+    ("entropy, nats", (("entropy", "entropy"),), False),
+    ("KL to the reference, nats", (("kl", "KL"),), False),
+    ("length, tokens", (("base_length", "first attempts"), ("correction_length", "corrections")), False),
+    (
+        "groups without variance",
+        (("base_zero_variance", "first attempts"), ("correction_zero_variance", "corrections")),
+        True,
+    ),
+)
+"""Panels of training dynamics: title, figures of the log with their names, whether they are shares."""
+
+
+def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """What the trainer logged, smoothed over a twentieth of the steps; the mean of the seeds, and their range."""
+    t = study.training[study.training["kind"] == "train"]
+    panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
+    if not panels:
+        return
+    figure, grid = _grid(len(panels) if len(panels) > 1 else 2, height=1.6)
+    arms = [arm for arm in study.names if arm in set(t["arm"])]
+    for (title, lines, shares), axes in zip(panels, grid, strict=False):
+        drawn = []
+        for (name, label), line in zip(lines, ("-", ":"), strict=False):
+            for arm in arms:
+                wide = t[(t["arm"] == arm) & (t["figure"] == name)].pivot(
+                    index="step", columns="seed", values="value"
+                )
+                if not len(wide):
+                    continue
+                smooth = wide.rolling(max(1, len(wide) // 20), min_periods=1).mean()
+                color = _look(study, arm)["color"]
+                axes.plot(smooth.index, smooth.mean(axis=1), ls=line, color=color)
+                if smooth.shape[1] > 1:
+                    low, high = smooth.min(axis=1), smooth.max(axis=1)
+                    axes.fill_between(smooth.index, low, high, color=color, alpha=0.15, linewidth=0)
+                drawn.append((label, line))
+        if len(set(drawn)) > 1:
+            key = [
+                Line2D([], [], color="#555555", ls=line, label=label) for label, line in dict(drawn).items()
+            ]
+            axes.legend(handles=key, fontsize=6, handlelength=1.5, borderaxespad=0.2)
+        axes.set(title=title, xlabel="step")
+        if shares:
+            _percent(axes.yaxis)
+    for extra in grid[len(panels) :]:
+        extra.set_axis_off()
+    _legend(
+        figure, [Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
+    )
+    yield (
+        "training",
+        "Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).",
+        figure,
+    )
+
+
+def overlaps(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that lie on each other, and texts that are cut off (paired with ``the edge``): for tests."""
+    from matplotlib.text import Text
+
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    hidden = _hidden(figure)
+    found: list[tuple[str, str]] = []
+    boxes: list[tuple[str, Any]] = []
+    for artist in figure.findobj(Text):
+        text = artist.get_text().strip()
+        if not text or not artist.get_visible() or id(artist) in hidden:
+            continue
+        box = artist.get_window_extent(renderer)
+        if box.width < 1 or box.height < 1:
+            continue
+        edge = figure.bbox
+        if box.x0 < edge.x0 - 1 or box.y0 < edge.y0 - 1 or box.x1 > edge.x1 + 1 or box.y1 > edge.y1 + 1:
+            found.append((text, "the edge"))
+        for other, old in boxes:
+            width = min(box.x1, old.x1) - max(box.x0, old.x0)
+            height = min(box.y1, old.y1) - max(box.y0, old.y0)
+            if width > 1.5 and height > 1.5:
+                found.append((other, text))
+        boxes.append((text, box))
+    return found
+
+
+def _hidden(figure: Figure) -> set[int]:
+    """Texts that are not drawn: tick labels outside the limits, all of panels that are switched off."""
+    hidden = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            slack = 1e-6 * (high - low)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not axes.axison or not low - slack <= tick.get_loc() <= high + slack:
+                    hidden |= {id(tick.label1), id(tick.label2)}
+    return hidden

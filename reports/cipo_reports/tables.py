@@ -1,0 +1,511 @@
+"""The tables of a report, from the study's frames, and how they are written: LaTeX, Markdown, CSV, HTML.
+
+A table is cells of text that carry their value, so that the page can sort them; nothing is computed here but which
+value is best. Shares are per cent, differences points.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_reports import published
+from cipo_reports.study import AVERAGE, Study
+
+NONE = "–"
+WIDE = 7
+"""With more columns a LaTeX table takes both columns of a page."""
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+DAGGER = "†"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What stands in a table."""
+
+    text: str
+    value: float | None = None
+    """What it is sorted by; None: the text."""
+    low: float | None = None
+    high: float | None = None
+    mark: str = ""
+    """``best``, ``second`` or nothing."""
+    title: str = ""
+    """More about it, where a reader can ask for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of cells under column names."""
+
+    name: str
+    """Of its files."""
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left: int = 1
+    """So many columns are names."""
+    rules: tuple[int, ...] = ()
+    """Rows that have a line above them."""
+    notes: tuple[str, ...] = field(default=())
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([[cell.text for cell in row] for row in self.rows], columns=list(self.columns))
+
+
+def tables(study: Study, *, with_published: bool = False) -> list[Table]:
+    """All tables that the study has something for."""
+    found = [main(study, with_published=with_published), *_optional(study)]
+    if with_published:
+        found.append(_published())
+    return found
+
+
+def _optional(study: Study) -> Iterator[Table]:
+    for table in (correction(study), differences(study), passk(study), *categories(study), cost(study)):
+        if table.rows:
+            yield table
+
+
+# --- cells --------------------------------------------------------------------------------------------------------
+
+
+def name(text: str) -> Cell:
+    """A method, a task: what a row is about."""
+    return Cell(text=text)
+
+
+def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = False) -> Cell:
+    """A figure in per cent, with the deviation between seeds where there are several."""
+    if row is None or _missing(row["value"]):
+        return Cell(text=NONE)
+    value = float(row["value"])
+    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    if not _missing(row.get("std")):
+        text += f" ± {100 * float(row['std']):.1f}"
+    low, high = (None if _missing(row.get(end)) else float(row[end]) for end in ("low", "high"))
+    return Cell(text=text + stars, value=value, low=low, high=high, title=_interval_title(low, high))
+
+
+def _interval_title(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"95 % interval: {100 * low:.1f} to {100 * high:.1f}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def difference(row: Mapping[str, Any] | None) -> Cell:
+    """Points with their interval and stars."""
+    if row is None or _missing(row["difference"]):
+        return Cell(text=NONE)
+    text = f"{100 * row['difference']:+.1f}"
+    if not _missing(row["low"]):
+        text += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    return Cell(text=text + stars(row.get("p_holm")), value=float(row["difference"]))
+
+
+def stars(p: float | None) -> str:
+    """How far from chance: one to three stars, or none."""
+    return "" if _missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
+
+
+def amount(value: Any, digits: int = 0) -> Cell:
+    """A number of things, or of seconds."""
+    if _missing(value):
+        return Cell(text=NONE)
+    return Cell(text=f"{float(value):,.{digits}f}", value=float(value))
+
+
+def marked(cells: Sequence[Cell], *, lowest: bool = False) -> list[Cell]:
+    """The best and second best of comparable cells, marked; equal ones share a mark."""
+    values = sorted({cell.value for cell in cells if cell.value is not None}, reverse=not lowest)
+    if len([cell for cell in cells if cell.value is not None]) < 2 or len(values) < 2:
+        return list(cells)
+    ties = sum(cell.value == values[0] for cell in cells)
+    marks = {values[0]: "best"} | ({values[1]: "second"} if ties == 1 else {})
+    return [cell if cell.value is None else replace(cell, mark=marks.get(cell.value, "")) for cell in cells]
+
+
+def _by_columns(rows: list[list[Cell]], left: int, lowest: Sequence[int] = ()) -> list[list[Cell]]:
+    """Marks the best of each column from ``left`` on."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns = [column if i < left else marked(column, lowest=i in lowest) for i, column in enumerate(columns)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+class _Lookup:
+    """Rows of a frame by some of its columns."""
+
+    def __init__(self, frame: pd.DataFrame, *keys: str) -> None:
+        self._rows = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
+
+    def __call__(self, *key: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self._rows.get(key)
+        return found
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def main(study: Study, *, with_published: bool = False) -> Table:
+    """Methods × tasks: the figure that stands for each task, the average, and its difference to the baseline."""
+    whole = study.results[study.results["column"] == ""]
+    look = _Lookup(whole, "arm", "task", "protocol", "figure")
+    against = _Lookup(study.differences, "arm", "task", "protocol", "figure")
+    heads = {task: study.headline(task) for task in study.tasks}
+    average = len(set(heads.values())) == 1 and len(study.tasks) > 1
+    columns = ["method", *(_column(task, head) for task, head in heads.items())]
+    columns += ["average"] * average + [f"Δ to {study.baseline}"] * (study.baseline is not None and average)
+    rows = []
+    for arm in study.names:
+        row = [name(arm)]
+        for task, head in heads.items():
+            found = against(arm, task, *head)
+            row.append(share(look(arm, task, *head), stars=stars(found["p_holm"]) if found else ""))
+        if average:
+            head = next(iter(heads.values()))
+            row.append(share(look(arm, AVERAGE, *head)))
+            if study.baseline is not None:
+                row.append(difference(against(arm, AVERAGE, *head)))
+        rows.append(row)
+    rows = _by_columns(rows, 1) if len(rows) > 1 else rows
+    if study.baseline is not None and average:  # the best difference is the best average
+        rows = [[*row[:-1], replace(row[-1], mark="")] for row in rows]
+    rules: tuple[int, ...] = ()
+    notes = [*_legend(study)]
+    if average and (lacking := [task for task in study.tasks if _lacks(study, task)]):
+        notes.append(f"Average: of the tasks that all methods have, without {', '.join(lacking)}.")
+    if with_published:
+        rules = (len(rows),)
+        for method, values in published.METHODS.items():
+            if not values.keys() & heads.keys():
+                continue
+            cells = [
+                Cell(text=f"{values[task]:.1f}", value=values[task] / 100)
+                if task in values
+                else Cell(text=NONE)
+                for task in heads
+            ]
+            rows.append([name(method + DAGGER), *cells, *[Cell(text=NONE)] * (len(columns) - 1 - len(cells))])
+        if len(rows) > rules[0]:
+            notes.append(f"{DAGGER} Published ({published.SOURCE}), not measured here.")
+        else:
+            rules = ()
+    return _table("main", "Main results, per cent.", columns, rows, rules=rules, notes=notes)
+
+
+def _column(task: str, head: tuple[str, str]) -> str:
+    return task if head == (DIRECT, "pass@1") else f"{task} {head[1]}"
+
+
+def _lacks(study: Study, task: str) -> bool:
+    return any(task not in arm.tasks for arm in study.arms)
+
+
+def _legend(study: Study) -> Iterator[str]:
+    if len(study.arms) > 1:
+        yield "Best in bold, second underlined."
+    if study.baseline is not None:
+        limits = ", ".join(f"{mark} p < {limit}" for limit, mark in reversed(STARS))
+        yield f"Against {study.baseline}, adjusted for the number of tasks (Holm): {limits}."
+    if study.results["seeds"].max() > 1:
+        yield "Mean ± standard deviation between seeds."
+
+
+CORRECTION = (
+    ("Δ(t1,t2)", "Δ(t1,t2)", True),
+    ("Δ(i→c)", "Δ(i→c)", False),
+    ("Δ(c→i)", "Δ(c→i)", False),
+    ("correction rate", "correction_rate", False),
+    ("retention", "retention", False),
+    ("lift", "correction_lift", True),
+)
+"""Columns: title, figure, whether it has a sign."""
+
+
+def correction(study: Study) -> Table:
+    """What became of attempts that were revised, and what as many tokens of fresh attempts give."""
+    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    last = {
+        protocol: max(
+            int(match[1])
+            for figure in study.results[study.results["protocol"] == protocol]["figure"]
+            if (match := re.fullmatch(r"acc@t(\d+)", figure))
+        )
+        for protocol in study.protocols
+    }
+    turns = max(last.values(), default=2)
+    accuracy = ["acc@t1", "acc@t2", *([f"acc@t{turns}"] if turns > 2 else [])]
+    columns = ["protocol", "task", "method", *accuracy, *(title for title, _, _ in CORRECTION), "same tokens"]
+    rows: list[list[Cell]] = []
+    rules = []
+    for protocol in study.protocols:
+        for task in [*study.tasks, AVERAGE]:
+            group = []
+            for arm in study.names:
+                if look(arm, task, protocol, "acc@t2") is None:
+                    continue
+                cells = [share(look(arm, task, protocol, figure)) for figure in accuracy]
+                for _, figure, signed in CORRECTION:
+                    # Right attempts are not asked again: they stay by construction.
+                    known = not (PROTOCOLS[protocol].only_wrong and figure in ("retention", "Δ(c→i)"))
+                    cells.append(share(look(arm, task, protocol, figure) if known else None, signed=signed))
+                fair = (
+                    "maj" if protocol == "self" else "pass"
+                )  # without a verifier nobody knows which one to keep
+                cells.append(share(look(arm, task, protocol, f"equal-token {fair}")))
+                group.append([name(protocol), name(task), name(arm), *cells])
+            if group:
+                rules.append(len(rows))
+                worst = 3 + len(accuracy) + 2
+                rows += _by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
+    notes = [
+        "acc@tN: accuracy after turn N; Δ(i→c), Δ(c→i): share of attempts that went from wrong to right, from right to "
+        "wrong; lift: right among revised failed attempts less right among fresh ones at the same problems.",
+        "Same tokens: first attempts that cost no more tokens than a chain of turns, put to a vote (self) or with one "
+        "that is right (other protocols).",
+    ]
+    caption = "Self-correction, per cent."
+    return _table("correction", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
+
+
+def differences(study: Study) -> Table:
+    """Each method against the baseline, figure by figure."""
+    columns = [
+        "method",
+        "task",
+        "protocol",
+        "figure",
+        str(study.baseline),
+        "method ",
+        "difference",
+        "p",
+        "p adjusted",
+    ]
+    columns += ["smallest visible"]
+    rows: list[list[Cell]] = []
+    rules = []
+    previous = None
+    for row in study.differences.to_dict("records"):
+        group = (row["arm"], row["task"] if study.protocols else "")
+        if group != previous and rows:
+            rules.append(len(rows))
+        previous = group
+        cells = [name(row[key]) for key in ("arm", "task", "protocol", "figure")]
+        cells += [share({"value": row["first"]}), share({"value": row["second"]}), difference(row)]
+        cells += [_p(row["p"]), _p(row["p_holm"]), share({"value": row["mde"]})]
+        rows.append(cells)
+    notes = [
+        "Paired by problem. p: permutation test, or over seeds and problems where there are several seeds; adjusted "
+        "over tasks (Holm). Smallest visible: the smallest true difference that would show with 80 % power.",
+    ]
+    caption = f"Differences to {study.baseline}, points, with 95 % intervals."
+    return _table("differences", caption, columns, rows, left=4, rules=tuple(rules), notes=notes)
+
+
+def _p(value: Any) -> Cell:
+    if _missing(value):
+        return Cell(text=NONE)
+    return Cell(text="< 0.001" if value < 0.001 else f"{value:.3f}", value=float(value))
+
+
+def passk(study: Study) -> Table:
+    """pass@k and maj@k for every k that a method has."""
+    whole = study.results[(study.results["column"] == "") & (study.results["protocol"] == DIRECT)]
+    look = _Lookup(whole, "arm", "task", "figure")
+    names = sorted(
+        {figure for figure in whole["figure"] if re.fullmatch(r"(pass|maj)@\d+", figure)},
+        key=lambda figure: (figure.startswith("maj"), int(figure.partition("@")[2])),
+    )
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in [*study.tasks, AVERAGE]:
+        group = [
+            [name(task), name(arm), *(share(look(arm, task, figure)) for figure in names)]
+            for arm in study.names
+            if look(arm, task, "pass@1") is not None
+        ]
+        if group:
+            rules.append(len(rows))
+            rows += _by_columns(group, 2) if len(group) > 1 else group
+    if len(names) < 2:
+        rows = []
+    caption = "pass@k and maj@k, per cent."
+    return _table("passk", caption, ["task", "method", *names], rows, left=2, rules=tuple(rules[1:]))
+
+
+def categories(study: Study) -> Iterator[Table]:
+    """A table for each column that a task is broken down by."""
+    parted = study.results[study.results["column"] != ""]
+    for (task, protocol, column), group in parted.groupby(["task", "protocol", "column"], sort=False):
+        figures = [f for f in dict.fromkeys(group["figure"]) if f == "pass@1" or re.fullmatch(r"acc@t\d+", f)]
+        figure = figures[-1]
+        of_figure = group[group["figure"] == figure]
+        look = _Lookup(of_figure, "arm", "group")
+        sizes = of_figure.groupby("group", sort=False)["problems"].max()
+        rows = []
+        for value in dict.fromkeys(of_figure["group"]):
+            cells = [share(look(arm, value)) for arm in study.names]
+            rows.append([name(value), amount(sizes[value]), *(marked(cells) if len(cells) > 1 else cells)])
+        what = figure if protocol == DIRECT else f"{protocol} {figure}"
+        caption = f"{task} by {column}: {what}, per cent."
+        part = "" if protocol == DIRECT else f"-{protocol}"
+        columns = [str(column), "problems", *study.names]
+        yield _table(f"category-{task}-{column}{part}", caption, columns, rows)
+
+
+COSTS = (
+    ("tokens per attempt", "tokens per attempt", 0),
+    ("generated tokens", "generated tokens", 0),
+    ("generation s", "generation seconds", 1),
+    ("verifier s", "verifier seconds", 2),
+    ("verifier failures", "verifier failures", 0),
+)
+
+
+def cost(study: Study) -> Table:
+    """What first attempts took, and how often they were cut off; of revisions, the tokens of a chain."""
+    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    chains = study.protocols
+    columns = ["task", "method", "attempts", "truncated %", *(title for title, _, _ in COSTS)]
+    columns += [f"tokens of a chain, {protocol}" for protocol in chains]
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in study.tasks:
+        rules.append(len(rows))
+        for arm in study.names:
+            first = look(arm, task, DIRECT, "pass@1")
+            every = [look(arm, task, DIRECT, figure) for _, figure, _ in COSTS]
+            spent = [look(arm, task, protocol, "tokens of a chain") for protocol in chains]
+            if first is None and not any(spent):
+                continue
+            cells = [amount(first["attempts"]) if first else Cell(text=NONE)]
+            cells.append(share(look(arm, task, DIRECT, "truncated")))
+            for found, (_, _, digits) in zip(every, COSTS, strict=True):
+                cells.append(amount(found["value"], digits) if found else Cell(text=NONE))
+            cells += [amount(found["value"]) if found else Cell(text=NONE) for found in spent]
+            rows.append([name(task), name(arm), *cells])
+    notes = [
+        "Attempts over all seeds; the other figures are means of the seeds. "
+        "Generation seconds as the engine shares them out."
+    ]
+    caption = "Cost of first attempts and of chains of turns."
+    return _table("cost", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
+
+
+def _published() -> Table:
+    rows = [
+        [name(figure), *(Cell(text=NONE) if v is None else Cell(text=f"{v:.2f}", value=v) for v in values)]
+        for figure, *values in published.FIGURES
+    ]
+    caption = f"Published figures{DAGGER}, per cent."
+    notes = [f"{DAGGER} {published.SOURCE}; Qwen3-4B (mathematics), Seed-Coder-8B (code). Not measured here."]
+    return _table("published", caption, ["figure", "initial", "GRPO", "CIPO"], rows, notes=notes)
+
+
+def _table(
+    title: str,
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    left: int = 1,
+    rules: tuple[int, ...] = (),
+    notes: Sequence[str] = (),
+) -> Table:
+    return Table(
+        name=re.sub(r"[^\w.@-]+", "_", title),
+        caption=caption,
+        columns=tuple(columns),
+        rows=tuple(tuple(row) for row in rows),
+        left=left,
+        rules=rules,
+        notes=tuple(notes),
+    )
+
+
+# --- writers ------------------------------------------------------------------------------------------------------
+
+_TEX = {
+    "Δ": "$\\Delta$",
+    "→": "$\\to$",
+    "±": "$\\pm$",
+    "†": "$^\\dagger$",
+    "–": "--",
+    "−": "$-$",
+    "<": "$<$",
+    ">": "$>$",
+}
+_TEX_MARKS = {"best": "textbf:--rwrap;", "second": "underline:--rwrap;", "": ""}
+
+
+def to_latex(table: Table) -> str:
+    """A ``table`` environment with booktabs rules; needs nothing but ``\\usepackage{booktabs}``."""
+    frame = table.frame()
+    marks = pd.DataFrame(
+        [[_TEX_MARKS[cell.mark] for cell in row] for row in table.rows],
+        index=frame.index,
+        columns=frame.columns,
+    )
+    style = frame.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
+    style = style.apply(lambda _: marks, axis=None)
+    text = style.to_latex(
+        hrules=True,
+        column_format="l" * table.left + "r" * (len(table.columns) - table.left),
+        position_float="centering",
+    )
+    lines = text.splitlines()
+    start = lines.index("\\midrule") + 1
+    for row in sorted(table.rules, reverse=True):
+        lines.insert(start + row, "\\midrule")
+    notes = " ".join((table.caption, *table.notes))
+    # The caption is escaped as cells are: by pandas.
+    bare = pd.DataFrame([[notes]]).style.format(escape="latex").hide(axis="index").hide(axis="columns")
+    escaped = bare.to_latex().splitlines()[1].removesuffix("\\\\").strip()
+    lines.insert(2, f"\\caption{{{escaped}}}")
+    if len(table.columns) > WIDE:
+        lines.insert(2, "\\scriptsize\\setlength{\\tabcolsep}{3pt}")
+        lines = [line.replace("{table}", "{table*}") for line in lines]
+    lines.insert(lines.index("\\toprule") - 1, f"\\label{{tab:{re.sub(r'[^a-zA-Z0-9-]', '-', table.name)}}}")
+    found = "\n".join(lines) + "\n"
+    return "% \\usepackage{booktabs}\n" + found.translate({ord(k): v for k, v in _TEX.items()})
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table; what could be markup in names is shown as text."""
+    wraps = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+    frame = pd.DataFrame(
+        [[wraps[cell.mark].format(_plain_markdown(cell.text)) for cell in row] for row in table.rows],
+        columns=[_plain_markdown(column) for column in table.columns],
+    )
+    align = ["left"] * table.left + ["right"] * (len(table.columns) - table.left)
+    body = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return (
+        "\n\n".join([f"**{_plain_markdown(table.caption)}**", body, *map(_plain_markdown, table.notes)])
+        + "\n"
+    )
+
+
+def _plain_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))
+
+
+def to_csv(table: Table) -> str:
+    """Text as in the other forms, and after it each number's value and interval in full."""
+    columns: dict[str, list[Any]] = {}
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in table.rows]
+        columns[column] = [cell.text for cell in cells]
+        if number >= table.left:
+            for end in ("value", "low", "high"):
+                values = [getattr(cell, end) for cell in cells]
+                if any(value is not None for value in values):
+                    columns[f"{column} ({end})"] = values
+    return str(pd.DataFrame(columns).to_csv(index=False))

@@ -1,0 +1,122 @@
+"""Figures over seeds and problems: known limits, a model whose truth is known, and pairing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cipo_eval.metrics.bootstrap import clustered_standard_error
+from cipo_eval.metrics.compare import compare_means
+from cipo_eval.metrics.seeds import compare_seed_means, compare_seeds, spread, spread_mean
+
+
+def crossed(rng: np.random.Generator, seeds: int, problems: int, effect: float = 0.0) -> np.ndarray:
+    """Seeds × problems: both have an effect of their own."""
+    return (
+        0.5
+        + effect
+        + rng.normal(0, 0.04, (seeds, 1))
+        + rng.normal(0, 0.2, (1, problems))
+        + rng.normal(0, 0.2, (seeds, problems))
+    )
+
+
+def test_the_value_is_the_mean_of_the_seeds_figures() -> None:
+    rng = np.random.default_rng(0)
+    top, bottom = rng.random((3, 40)), rng.random((3, 40)) + 0.5
+    found = spread(top, bottom)
+    figures = top.sum(1) / bottom.sum(1)
+    assert found.value == pytest.approx(figures.mean())
+    assert found.std == pytest.approx(figures.std(ddof=1))
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    hits = widths = 0.0
+    for _ in range(2000):
+        low, high = spread(crossed(rng, 5, 60), np.ones((5, 60))).ci or (0, 0)
+        hits += low <= 0.5 <= high
+        widths += high - low
+    assert 0.93 <= hits / 2000 <= 0.975
+    # Either source alone gives too narrow an interval.
+    assert widths / 2000 > 2 * 1.96 * 0.2 / np.sqrt(60)
+
+
+def test_a_difference_of_nothing_is_rarely_significant_and_a_large_one_often() -> None:
+    rng = np.random.default_rng(2)
+    ones = np.ones((4, 50))
+    false, found = 0, 0
+    for _ in range(1000):
+        both = rng.normal(0, 0.2, (1, 50))  # the same problems
+        a, b, c = (
+            rng.normal(0.5 + effect, 0.04, (4, 1)) + both + rng.normal(0, 0.1, (4, 50))
+            for effect in (0, 0, 0.15)
+        )
+        false += compare_seeds(a, ones, b, ones).p < 0.05
+        found += compare_seeds(a, ones, c, ones).p < 0.05
+    assert false <= 70
+    assert found >= 900
+
+
+def test_without_spread_between_seeds_it_is_the_clustered_error_of_problems() -> None:
+    """Copies of one run are one seed's worth of evidence about problems, and none about seeds."""
+    rng = np.random.default_rng(3)
+    x = rng.random(200)
+    found = spread(np.tile(x, (4, 1)), np.ones((4, 200)))
+    assert found.std == 0
+    se = clustered_standard_error(x)
+    assert found.ci is not None
+    assert (found.ci[1] - found.ci[0]) / 2 == pytest.approx(1.972 * se, rel=2e-3)  # t of 199 degrees
+
+
+def test_pairing_by_problem_takes_the_problems_own_difficulty_out() -> None:
+    rng = np.random.default_rng(4)
+    hard = rng.normal(0, 0.3, (1, 80))
+    a, b = (0.5 + e + hard + rng.normal(0, 0.02, (3, 80)) for e in (0.0, 0.05))
+    ones = np.ones((3, 80))
+    paired = compare_seeds(a, ones, b, ones)
+    shuffled = compare_seeds(a, ones, b[:, rng.permutation(80)], ones)
+    assert paired.p < 1e-3 < shuffled.p
+    assert paired.difference == pytest.approx(shuffled.difference)
+    assert paired.difference == pytest.approx(compare_means(a.mean(0), b.mean(0)).difference)
+
+
+def test_one_seed_against_several_is_as_unsure_as_the_several_say() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.random((1, 50)), rng.random((4, 50)) + rng.normal(0, 0.2, (4, 1))
+    one = compare_seeds(a, np.ones((1, 50)), b, np.ones((4, 50)))
+    steady = compare_seeds(a, np.ones((1, 50)), np.tile(b.mean(0), (4, 1)), np.ones((4, 50)))
+    assert one.ci[1] - one.ci[0] > 2 * (steady.ci[1] - steady.ci[0])
+
+
+def test_undefined_and_misshapen() -> None:
+    nothing = spread(np.zeros((2, 5)), np.zeros((2, 5)))
+    assert nothing.value is None
+    assert nothing.ci is None
+    undefined = compare_seeds(np.zeros((2, 5)), np.zeros((2, 5)), np.ones((2, 5)), np.ones((2, 5)))
+    assert undefined.difference is None
+    assert undefined.second == 1.0
+    for shape in ((5,), (0, 5)):
+        with pytest.raises(ValueError, match="seeds, problems"):
+            spread(np.zeros(shape), np.zeros(shape))
+    with pytest.raises(ValueError, match="two seeds"):
+        compare_seeds(*[np.ones((1, 5))] * 4)
+
+
+def test_means_over_tasks_know_that_the_seeds_are_the_same() -> None:
+    rng = np.random.default_rng(6)
+    hits = 0
+    for _ in range(1000):
+        seed = rng.normal(0, 0.05, (4, 1))  # one training is better at all tasks
+        tasks = [0.5 + seed + rng.normal(0, 0.2, (1, n)) + rng.normal(0, 0.1, (4, n)) for n in (30, 50, 120)]
+        low, high = spread_mean([(x, np.ones(x.shape)) for x in tasks]).ci
+        hits += low <= 0.5 <= high
+    assert 0.93 <= hits / 1000 <= 0.98
+    single = spread_mean([(tasks[0], np.ones(tasks[0].shape))])
+    assert single == spread(tasks[0], np.ones(tasks[0].shape))
+    tables = [(x, np.ones(x.shape)) for x in tasks]
+    assert spread_mean(tables).value == pytest.approx(np.mean([x.mean() for x in tasks]))
+    better = [(x + 0.3, np.ones(x.shape)) for x in tasks]
+    found = compare_seed_means(tables, better)
+    assert found.difference == pytest.approx(0.3)
+    assert found.p < 0.01
