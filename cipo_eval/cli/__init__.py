@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval import __version__
-from cipo_eval.cli import compare, data, demo, doctor, pool, rescore, run, score, show, tasks, train
+from cipo_eval.cli import compare, data, demo, doctor, pool, report, rescore, run, score, show, tasks, train
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(score.score)
 app.command()(rescore.rescore)
 app.command()(show.show)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(train.train)
 app.command()(demo.demo)
 app.command()(tasks.tasks)

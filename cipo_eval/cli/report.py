@@ -1,0 +1,106 @@
+"""``cipo-eval report``: tables, figures and a page from run directories."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cipo_eval.cli import options as o
+from cipo_eval.errors import UsageError
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories or outputs of `cipo-eval train`, a method each (NAME=RUN,RUN too).",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("report"),
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--groups",
+            "-g",
+            metavar="NAME=RUN,RUN",
+            help="A method with its runs: seeds of one training, or different tasks; its training too. Repeatable.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The method that the others are compared with (default: the first).")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = "cipo-eval report",
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the CIPO paper's figures, marked as not measured here.")
+    ] = False,
+    model_card: Annotated[
+        bool,
+        typer.Option("--model-card", help="Write each method's model-index block for the Hugging Face hub."),
+    ] = False,
+    gallery: Annotated[
+        bool,
+        typer.Option("--gallery", help="Show every table and figure with a made-up study instead of runs."),
+    ] = False,
+    mode: Annotated[
+        o.ModeFlag | None,
+        typer.Option("--mode", help="Whose verdicts (default: the first that all runs have)."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare runs that were asked different things; the page says so.")
+    ] = False,
+    page_megabytes: Annotated[
+        int, typer.Option(min=0, help="Most characters of attempts in the page, in millions.")
+    ] = 250,
+    bootstrap: o.Bootstrap = 2000,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write OUTPUT/report.html, which opens anywhere, and every table and figure for a paper."""
+    import tempfile
+
+    from cipo_eval.cli.session import say
+    from cipo_eval.records import Mode
+    from cipo_reports.arms import read_arms
+    from cipo_reports.report import write_report
+    from cipo_reports.study import read_study
+    from cipo_reports.synthetic import make_study
+
+    if mode is o.ModeFlag.both:
+        raise UsageError("--mode both: a report shows one mode's verdicts at a time")
+    speak = not quiet and not json
+    with tempfile.TemporaryDirectory(prefix="cipo-eval-") as folder:
+        if gallery:
+            if runs or groups:
+                raise UsageError("--gallery shows a made-up study: it takes no runs")
+            made = make_study(Path(folder))
+            groups = [f"{name}={','.join(map(str, paths))}" for name, paths in made.items()]
+            title = "cipo-eval report: a made-up study"
+        study = read_study(
+            read_arms(runs or [], groups or []),
+            baseline=baseline,
+            mode=Mode(mode.value) if mode else None,
+            bootstrap=bootstrap,
+            force=force,
+        )
+        written = write_report(
+            study,
+            output,
+            title=title,
+            published=published,
+            cards=model_card,
+            budget=page_megabytes * 1_000_000,
+            on_step=(lambda what: say(f"  {what} …")) if speak else lambda _: None,
+        )
+    if json:
+        found = {"page": str(written.page), "tables": written.tables, "figures": written.figures}
+        sizes = {"attempts": written.attempts, "left_out": written.left_out, "bytes": written.bytes}
+        typer.echo(json_module.dumps({**found, **sizes, "baseline": study.baseline, "notes": study.notes}))
+        return
+    for note in study.notes if speak else ():
+        say(f"! {note}")
+    if not quiet:
+        typer.echo(f"{written.page}")

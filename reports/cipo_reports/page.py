@@ -1,0 +1,158 @@
+"""One HTML file with the whole study: it opens without a network, and what models wrote cannot act in it.
+
+The file may run only its own script and style (a content-security policy with their hashes), load nothing, and build no
+markup from strings (Trusted Types). Attempts are compressed data that the script shows as text (``explorer``).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cipo_eval import __version__
+from cipo_reports.explorer import BUDGET, explorer
+from cipo_reports.study import AVERAGE, Study
+from cipo_reports.tables import Table, difference, share
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this package; everything is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("cipo_reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def to_html(table: Table) -> str:
+    """A table alone, as it stands in the page."""
+    module: Any = environment().get_template("table.html").module
+    return str(module.render(table)) + "\n"
+
+
+def write_page(
+    path: Path,
+    study: Study,
+    tables: Sequence[Table],
+    figures: Sequence[tuple[str, str, Path]],
+    *,
+    title: str = "cipo-eval report",
+    budget: int = BUDGET,
+) -> dict[str, int]:
+    """Writes the page; returns how many attempts and chains it has, how many texts were left out, and its bytes.
+
+    ``figures``: name, caption and SVG file of each.
+    """
+    script, css = (_asset(name) for name in ("page.js", "page.css"))
+    attempts = explorer(study, budget=budget)
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            version=__version__,
+            script=_Raw(script),
+            css=_Raw(css),
+            script_hash=_hash(script),
+            css_hash=_hash(css),
+            study=study,
+            summary=_summary(study),
+            arms=[_arm(arm) for arm in study.arms],
+            tables=tables,
+            parted_tables=[table for table in tables if table.name.startswith("category-")],
+            figures=[(name, caption, _data_uri(svg)) for name, caption, svg in figures],
+            explorer=attempts,
+        )
+    )
+    data = page.encode("utf-8", "backslashreplace")
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return {
+        "attempts": attempts.attempts,
+        "chains": attempts.chains,
+        "left_out": attempts.left_out,
+        "bytes": len(data),
+    }
+
+
+class _Raw(str):
+    """Our own script and style, which are not escaped."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
+def _asset(name: str) -> str:
+    text = resources.files("cipo_reports").joinpath("templates", name).read_text(encoding="utf-8")
+    if "</" in text:  # it would end its element
+        raise ValueError(f"{name} must not contain a closing tag")
+    return text
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data_uri(svg: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode()
+
+
+def _arm(arm: Any) -> dict[str, Any]:
+    """What a reader must know of an arm: which model, how many seeds, how it was sampled."""
+    infos = [run.info for run in arm.runs]
+    engines = [info["engine"] for info in infos]
+    models = [str(e.get("model") or e.get("file") or e.get("engine")) for e in engines]
+    sampling = [task["sampling"] for info in infos for task in info["tasks"].values() if "sampling" in task]
+    samples = {task.get("samples") for info in infos for task in info["tasks"].values()} - {None}
+    return {
+        "name": arm.name,
+        "models": list(dict.fromkeys(models)),
+        "runs": [run.path.name for run in arm.runs],
+        "samples": sorted(samples),
+        "temperatures": sorted({s["temperature"] for s in sampling if "temperature" in s}),
+    }
+
+
+SUMMARY = ("pass@1", "acc@t", "correction_rate", "retention", "correction_lift", "judgement")
+
+
+def _summary(study: Study) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Of each method what it gained over the baseline, in a few figures: averages, or those of the only task. Without a
+    baseline the figures themselves."""
+    if study.baseline is None:
+        r = study.results
+        wanted = r[
+            (r["column"] == "") & r["figure"].str.startswith(SUMMARY) & ~r["figure"].str.contains(" t")
+        ]
+        task = AVERAGE if AVERAGE in set(wanted["task"]) else study.tasks[0]
+        rows = wanted[wanted["task"] == task].to_dict("records")
+        found = [(_name(row), share(row).text, False) for row in rows if row["value"] is not None]
+        return [(study.names[0], found)]
+    d = study.differences
+    summary = []
+    for arm in study.names:
+        rows = d[(d["arm"] == arm) & d["difference"].notna()]
+        task = AVERAGE if AVERAGE in set(rows["task"]) else next(iter(rows["task"]), "")
+        found = []
+        for row in rows[rows["task"] == task].to_dict("records"):
+            clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+            found.append((_name(row), difference(row).text, bool(clear)))
+        if found:
+            summary.append((arm, found))
+    return summary
+
+
+def _name(row: Any) -> str:
+    figure = str(row["figure"]).replace("_", " ")
+    return figure if row["protocol"] == "direct" else f"{row['protocol']}: {figure}"

@@ -1,0 +1,109 @@
+"""Writes a report: the frames, every table and figure, the page, and model cards.
+
+OUT/report.html, results.parquet and .csv (differences, budget and training likewise), tables/NAME.{tex,md,csv,html},
+figures/NAME.{png,pdf,svg}, model-cards/ARM.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cipo_eval.errors import UsageError
+from cipo_eval.store import Writing
+from cipo_reports.card import model_card
+from cipo_reports.explorer import BUDGET
+from cipo_reports.figures import figures, save
+from cipo_reports.page import to_html, write_page
+from cipo_reports.study import Study
+from cipo_reports.tables import tables, to_csv, to_latex, to_markdown
+
+_OURS = {"report.html", "tables", "figures", "model-cards"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written where."""
+
+    page: Path
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    attempts: int
+    left_out: int
+    bytes: int
+
+
+def write_report(
+    study: Study,
+    out: Path,
+    *,
+    title: str = "cipo-eval report",
+    published: bool = False,
+    cards: bool = False,
+    budget: int = BUDGET,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Written:
+    """``on_step``: told what is being written. Raises ``UsageError`` for a folder that holds something else,
+    ``MissingError`` where it cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "report.html").exists())):
+        raise UsageError(f"{out} holds something that is no report: choose another --output")
+    with Writing(out):
+        for folder in (out, out / "tables", out / "figures"):
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.iterdir():  # of an earlier report: nothing of it may stay beside the new one
+                if old.is_file() and (folder != out or old.suffix in (".parquet", ".csv")):
+                    old.unlink()
+        on_step("tables")
+        _frames(study, out)
+        made = tables(study, with_published=published)
+        for table in made:
+            for suffix, writer in (
+                ("tex", to_latex),
+                ("md", to_markdown),
+                ("csv", to_csv),
+                ("html", to_html),
+            ):
+                (out / "tables" / f"{table.name}.{suffix}").write_text(writer(table), encoding="utf-8")
+        on_step("figures")
+        drawn = []
+        for name, caption, figure in figures(study):
+            save(figure, out / "figures", name)
+            drawn.append((name, caption, out / "figures" / f"{name}.svg"))
+        if cards:
+            on_step("model cards")
+            _cards(study, out / "model-cards")
+        on_step("page")
+        sizes = write_page(out / "report.html", study, made, drawn, title=title, budget=budget)
+    return Written(
+        page=out / "report.html",
+        tables=tuple(table.name for table in made),
+        figures=tuple(name for name, _, _ in drawn),
+        attempts=sizes["attempts"],
+        left_out=sizes["left_out"],
+        bytes=sizes["bytes"],
+    )
+
+
+def _frames(study: Study, out: Path) -> None:
+    for name in ("results", "differences", "budget", "training"):
+        frame = getattr(study, name)
+        if name == "results" or len(frame):
+            frame = frame.astype({column: "float64" for column in _numbers(frame.columns)})
+            frame.to_parquet(out / f"{name}.parquet", index=False)
+            frame.to_csv(out / f"{name}.csv", index=False)
+
+
+def _numbers(columns: Sequence[str]) -> list[str]:
+    """Columns of figures, also where all of them are missing."""
+    known = {"value", "low", "high", "std", "first", "second", "difference", "p", "p_holm", "mde", "tokens"}
+    return [column for column in columns if column in known]
+
+
+def _cards(study: Study, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for arm in study.arms:
+        name = re.sub(r"[^\w.-]+", "-", arm.name).strip(".-") or "arm"
+        (folder / f"{name}.md").write_text(model_card(study, arm), encoding="utf-8")
