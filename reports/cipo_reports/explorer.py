@@ -1,5 +1,5 @@
-"""The attempts of a study for the page's explorer: an index that is read at once, and texts in chunks that are read when
-needed; each is JSON, compressed, in base64. So nothing that a model wrote is ever part of the page's markup.
+"""The attempts of a study for the page: an index that is read at once, and texts in chunks that are read after
+it; each is JSON, compressed, in base64. So nothing that a model wrote is ever part of the page's markup.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _frames(study: Study, out: Path) -> None:
     for name in ("results", "differences", "budget", "training"):
         frame = getattr(study, name)
         if name == "results" or len(frame):
-            frame = frame.astype({column: "float64" for column in _numbers(frame.columns)})
+            frame = frame.astype(dict.fromkeys(_numbers(frame.columns), "float64"))
             frame.to_parquet(out / f"{name}.parquet", index=False)
             frame.to_csv(out / f"{name}.csv", index=False)
 

@@ -135,8 +135,9 @@ def read_study(
             rows += found
             notes += said
     results = pd.DataFrame(rows, columns=list(RESULTS))
-    differences, said = _differences(arms, base, judged, tables, bootstrap, force)
-    results = pd.concat([results, _averages(results, arms, tables)], ignore_index=True)
+    averages, over = _averages(results, arms, tables)
+    results = pd.concat([results, averages], ignore_index=True)
+    differences, said = _differences(arms, base, judged, tables, over, bootstrap, force)
     return Study(
         arms=tuple(arms),
         baseline=base,
@@ -357,11 +358,16 @@ def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
 # --- what is made of several tasks or arms ------------------------------------------------------------------------
 
 
+Over = Mapping[tuple[str, str], Sequence[str]]
+"""By protocol and figure, the tasks that averages are over."""
+
+
 def _averages(
     results: pd.DataFrame, arms: Sequence[Arm], tables: Mapping[tuple[str, str], Tables]
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, Over]:
     """Unweighted means over the tasks that all arms have, of every figure that all of them have there."""
     rows = []
+    over: dict[tuple[str, str], list[str]] = {}
     whole = results[(results["column"] == "") & results["value"].notna()]
     for (protocol, figure), of_figure in whole.groupby(["protocol", "figure"], sort=False):
         by_arm = {arm.name: of_figure[of_figure["arm"] == arm.name].set_index("task") for arm in arms}
@@ -369,6 +375,7 @@ def _averages(
         tasks = sorted(set.intersection(*there)) if there else []
         if len(tasks) < 2 or figure in TOTALS:
             continue
+        over[str(protocol), str(figure)] = tasks
         for arm in arms:
             if not len(by_arm[arm.name]):
                 continue
@@ -392,7 +399,7 @@ def _averages(
                     **{"seeds": int(part["seeds"].min()), **sizes},
                 }
             )
-    return pd.DataFrame(rows, columns=list(RESULTS))
+    return pd.DataFrame(rows, columns=list(RESULTS)), over
 
 
 def _same_seeds(
@@ -411,6 +418,7 @@ def _differences(
     baseline: str | None,
     mode: Mode,
     tables: Mapping[tuple[str, str], Tables],
+    over: Over,
     bootstrap: int,
     force: bool,
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -460,7 +468,7 @@ def _differences(
                     "problems": d.problems,
                 }
             )
-        rows += of_arm + list(_mean_differences(of_arm, base, arm, tables))
+        rows += of_arm + list(_mean_differences(of_arm, base, arm, tables, over))
     return pd.DataFrame(rows, columns=list(DIFFERENCES)), notes
 
 
@@ -470,12 +478,21 @@ def _split(figure: str) -> tuple[str, str, str]:
 
 
 def _mean_differences(
-    rows: Sequence[Mapping[str, Any]], base: Arm, arm: Arm, tables: Mapping[tuple[str, str], Tables]
+    rows: Sequence[Mapping[str, Any]],
+    base: Arm,
+    arm: Arm,
+    tables: Mapping[tuple[str, str], Tables],
+    over: Over,
 ) -> Iterator[dict[str, Any]]:
-    """Over the tasks of each figure. Where both arms have seeds, these are the same trainings in all tasks."""
+    """Over the tasks of each figure's average. Where both arms have seeds, they are the same trainings in all tasks."""
     for protocol, figure in dict.fromkeys((row["protocol"], row["figure"]) for row in rows):
-        found = [row for row in rows if (row["protocol"], row["figure"]) == (protocol, figure)]
-        if len(found) < 2 or any(row["difference"] is None for row in found):
+        among = over.get((protocol, figure), [])
+        found = [
+            row
+            for row in rows
+            if (row["protocol"], row["figure"]) == (protocol, figure) and row["task"] in among
+        ]
+        if len(found) < 2 or len(found) < len(among) or any(row["difference"] is None for row in found):
             continue
         tasks = [row["task"] for row in found]
         row = {**found[0], "task": AVERAGE, **dict.fromkeys(("low", "high", "p", "p_holm", "mde"))}

@@ -138,7 +138,7 @@ def test_recorded_passes_pass_the_public_tests(name: str, count: int, judges: Co
     asked = [(number, code) for number, code, passed, _ in programs(real_data, name) if passed]
     assert len(asked) == count
     for mode in Mode:
-        grades = judges.grades((golds[number], code, mode) for number, code in asked)
+        grades = judges.grades(((golds[number], code, mode) for number, code in asked), recorded_passes=True)
         assert {n for (n, _), grade in zip(asked, grades, strict=True) if not grade.correct} == set(), mode
 
 
@@ -166,7 +166,7 @@ def test_recorded_passes_pass_the_tests_that_became_known(
     ]
     assert len(asked) == count
     for mode in Mode:
-        grades = judges.grades((golds[number], code, mode) for number, code in asked)
+        grades = judges.grades(((golds[number], code, mode) for number, code in asked), recorded_passes=True)
         failed = {number for (number, _), grade in zip(asked, grades, strict=True) if not grade.correct}
         assert failed <= CHANGED_BY_A_PROGRAM, mode
 
@@ -238,6 +238,8 @@ def test_recorded_passes_pass_the_tests_that_others_made(
     }
     asked = [(n, code) for n, code, passed, _ in programs(real_data, name) if passed and n in golds]
     assert len(asked) == count
-    grades = judges.grades((golds[number], code, Mode.FIXED) for number, code in asked)
+    grades = judges.grades(
+        ((golds[number], code, Mode.FIXED) for number, code in asked), recorded_passes=True
+    )
     failed = {number for (number, _), grade in zip(asked, grades, strict=True) if not grade.correct}
     assert failed <= OTHERS_TESTS_ARE_WRONG.keys() | WEAK_PRIVATE_TESTS

@@ -21,7 +21,7 @@ from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.tasks import load_problems
 from cipo_eval.verifiers.code.verifier import judge
-from verifiers.code_tools import outputs
+from verifiers.code_tools import outputs, recorded_pass
 
 pytestmark = pytest.mark.slow
 
@@ -96,11 +96,13 @@ def test_recorded_evalplus_verdicts_item_by_item(
     task: str, model: str, figures: tuple[float, float], differing: set[str], lane: Lane, real_data: Path
 ) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}
-    judged = {
-        row["task_id"]: (row, judge(lane, problems[row["task_id"]].gold, row["solution"], Mode.FIXED).parts)
-        for row in outputs(real_data, f"code/{model}__{task}")
-        if row["task_id"] in problems
-    }
+    judged = {}
+    for row in outputs(real_data, f"code/{model}__{task}"):
+        if row["task_id"] in problems:
+            passed = row["base_status"] == row["plus_status"] == "pass"
+            by = recorded_pass if passed else judge
+            grade = by(lane, problems[row["task_id"]].gold, row["solution"], Mode.FIXED)
+            judged[row["task_id"]] = (row, grade.parts)
     others = {
         name
         for name, (row, parts) in judged.items()

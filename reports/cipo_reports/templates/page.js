@@ -54,7 +54,7 @@ async function unpack(node) {
     bytes = new Uint8Array(binary.length);
     for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   }
-  node.textContent = ""; // it is not needed any more
+  node.remove(); // it is not needed any more
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
@@ -63,7 +63,11 @@ let data, chain, attempt, count;
 let shown = new Int32Array(0); // chains that the filters let through
 let selected = -1; // position in shown
 let view = "rendered";
-const chunks = [...document.querySelectorAll(".chunk")];
+// The list can be used while the texts, which stand after this script, are still on their way.
+const parsed = new Promise((done) => {
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", done);
+  else done();
+}).then(() => [...document.querySelectorAll(".chunk")]);
 const reading = []; // by chunk, the promise of its texts
 let texts = []; // by attempt
 let lowered = []; // by attempt, when its chunk has been read
@@ -79,7 +83,7 @@ function chunkOf(number) {
 }
 
 function readChunk(number) {
-  reading[number] ??= unpack(chunks[number]).then((rows) => {
+  reading[number] ??= parsed.then((chunks) => unpack(chunks[number])).then((rows) => {
     const first = data.chunks[number];
     rows.forEach((row, i) => {
       texts[first + i] = row;
@@ -91,7 +95,7 @@ function readChunk(number) {
 }
 
 async function readAll() {
-  for (let i = 0; i < chunks.length; i++) {
+  for (let i = 0; i < data.chunks.length - 1; i++) {
     await readChunk(i);
     if (wanted.text) schedule();
     else report();
@@ -182,7 +186,8 @@ function filter() {
 }
 
 function report() {
-  const part = read < chunks.length ? `; texts are being read (${Math.round((100 * read) / chunks.length)} %)` : "";
+  const all = data.chunks.length - 1;
+  const part = read < all ? `; texts are being read (${Math.round((100 * read) / all)} %)` : "";
   $("count").textContent = `${shown.length.toLocaleString("en")} of ${count.toLocaleString("en")} chains${part}`;
 }
 
@@ -211,7 +216,8 @@ function about(number) {
 
 function row(position) {
   const number = shown[position];
-  const answers = turnsOf(number).filter((i) => !attempt.judges[i]).map((i) => attempt.answer[i] ?? "–").join(" → ");
+  const said = turnsOf(number).filter((i) => !attempt.judges[i]).map((i) => attempt.answer[i]);
+  const answers = said.some((answer) => answer !== null) ? said.map((answer) => answer ?? "–").join(" → ") : "";
   const made = element("div", "row",
     element("div", "", ...letters(number), ` ${data.tasks[chain.task[number]]} ${visible(data.problems[chain.problem[number]][1])}  ${visible(answers)}`),
     element("div", "about", about(number)));
@@ -674,9 +680,9 @@ function show(number, turns) {
 // Other chains at the same problem, of all methods.
 function others(number) {
   const task = chain.task[number], name = data.problems[chain.problem[number]][1];
-  const box = element("div", "others", element("strong", "", "The same problem: "));
+  const box = element("details", "others", element("summary", "", "Other attempts at this problem"));
   let found = 0;
-  for (let i = 0; i < count && found < 60; i++) {
+  for (let i = 0; i < count && found < 100; i++) {
     if (i === number || chain.task[i] !== task || data.problems[chain.problem[i]][1] !== name) continue;
     found++;
     const button = element("button", "", ...letters(i), ` ${data.arms[chain.arm[i]]}, ${data.protocols[chain.protocol[i]]} ${chain.sample[i]}`);
