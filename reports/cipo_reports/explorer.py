@@ -71,6 +71,7 @@ def explorer(study: Study, *, budget: int = BUDGET) -> Explorer:
             index.runs.append(run.path.name)
             for task in run.results["tasks"]:
                 _add(index, texts, study, number, run, task)
+    chunks = tuple(texts.packed())
     whole = {
         "arms": index.arms,
         "tasks": index.tasks,
@@ -86,7 +87,7 @@ def explorer(study: Study, *, budget: int = BUDGET) -> Explorer:
     }
     return Explorer(
         index=packed(whole),
-        chunks=tuple(texts.packed()),
+        chunks=chunks,
         attempts=len(index.attempt["state"]),
         chains=len(index.chain["arm"]),
         left_out=texts.left_out,

@@ -1,0 +1,204 @@
+"""Tables: numbers are those of results.json, marks are right, every form is well-formed, LaTeX compiles."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cipo_reports import published
+from cipo_reports.page import to_html
+from cipo_reports.study import AVERAGE, Study
+from cipo_reports.tables import (
+    Cell,
+    Table,
+    categories,
+    correction,
+    cost,
+    main,
+    marked,
+    passk,
+    tables,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+Made = dict[str, list[Path]]
+HOSTILE = "<b>x</b> & 100% | a_b \\input{/etc/passwd} $x$ `y` </td>"
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())["tasks"]
+
+
+def cells(table: Table, **where: str) -> dict[str, Cell]:
+    """The one row with these names, by column."""
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    (found,) = [row for row in rows if all(row[column].text == text for column, text in where.items())]
+    return found
+
+
+def test_numbers_are_those_of_the_results(single: Study, made: Made) -> None:
+    """Of every table that shows a run's own figures, against results.json."""
+    whole, revised, curves = main(single), correction(single), passk(single)
+    parted = {table.name: table for table in categories(single)}
+    spent = cost(single)
+    for arm, paths in made.items():
+        for task, entry in results(paths[0]).items():
+            block = entry["fixed"]
+            first = cells(whole, method=arm)[task]
+            assert (first.value, first.text.rstrip("*")) == (
+                block["metrics"]["pass@1"]["value"],
+                f"{100 * block['metrics']['pass@1']['value']:.1f}",
+            )
+            assert (first.low, first.high) == tuple(block["metrics"]["pass@1"]["ci"])
+            row = cells(curves, task=task, method=arm)
+            for name, estimate in block["metrics"].items():
+                if name != "avg@n":
+                    assert row[name].value == estimate["value"]
+            for level, found in block["breakdown"]["level"].items():
+                assert cells(parted[f"category-{task}-level"], level=level)[arm].value == found["pass@1"]
+            assert (
+                cells(spent, task=task, method=arm)["generated tokens"].value
+                == block["tokens"]["completion"]["total"]
+            )
+            for protocol, modes in entry["protocols"].items():
+                row, found = cells(revised, protocol=protocol, task=task, method=arm), modes["fixed"]
+                step = found["steps"][0]["metrics"]
+                assert row["acc@t2"].value == found["by_turn"]["acc@t2"]["value"]
+                assert row["Δ(i→c)"].value == step["Δ(i→c)"]["value"]
+                assert row["correction rate"].value == step["correction_rate"]["value"]
+                assert row["lift"].value == found["lift"]["correction_lift"]["value"]
+                if protocol == "self":
+                    assert row["retention"].value == step["retention"]["value"]
+                else:  # right attempts are not asked again
+                    assert row["retention"].value is None
+
+
+def test_the_best_is_bold_and_the_second_underlined() -> None:
+    def marks(*values: float | None, lowest: bool = False) -> list[str]:
+        return [cell.mark for cell in marked([Cell(text="", value=v) for v in values], lowest=lowest)]
+
+    assert marks(0.1, 0.3, 0.2) == ["", "best", "second"]
+    assert marks(0.1, 0.3, 0.2, lowest=True) == ["best", "", "second"]
+    assert marks(0.3, 0.3, 0.2) == ["best", "best", ""]
+    assert marks(0.3, None, 0.2) == ["best", "", "second"]
+    assert marks(0.3, 0.3) == marks(0.3, None) == ["", ""]
+
+
+def test_stars_are_those_of_the_adjusted_p_values(study: Study) -> None:
+    table = main(study)
+    for _, row in study.differences.query("figure == 'pass@1' and task != @AVERAGE").iterrows():
+        wanted = (
+            "***"
+            if row["p_holm"] < 0.001
+            else "**"
+            if row["p_holm"] < 0.01
+            else "*"
+            if row["p_holm"] < 0.05
+            else ""
+        )
+        assert re.search(r"\**$", cells(table, method=row["arm"])[row["task"]].text)[0] == wanted  # type: ignore[index]
+
+
+def test_published_rows_are_apart_and_marked(study: Study) -> None:
+    assert not any("†" in row[0].text for row in main(study).rows)
+    aime = study.results.assign(task=study.results["task"].replace({"sums": "aime24"}))
+    renamed = Study(
+        arms=study.arms, baseline=study.baseline, mode=study.mode, results=aime, differences=study.differences,
+        budget=study.budget, training=study.training,
+    )  # fmt: skip
+    object.__setattr__(renamed, "__class__", _Renamed)
+    table = main(renamed, with_published=True)
+    rows = [row for row in table.rows if row[0].text.endswith("†")]
+    assert [row[1].text for row in rows] == ["23.5", "42.1", "47.5"]
+    assert table.rules == (3,)
+    assert not any(cell.mark for row in rows for cell in row)
+    assert any(published.SOURCE in note and "not measured here" in note for note in table.notes)
+    assert "published" in {table.name for table in tables(study, with_published=True)}
+
+
+class _Renamed(Study):
+    @property
+    def tasks(self) -> list[str]:
+        return ["aime24", "equations", "programs"]
+
+
+def test_csv_has_the_values_in_full(study: Study) -> None:
+    frame = pd.read_csv(io.StringIO(to_csv(main(study))))
+    row = study.figure("pass@1").query("arm == 'CIPO' and task == 'sums'")
+    mine = frame[frame["method"] == "CIPO"]
+    assert mine["sums (value)"].item() == pytest.approx(row["value"].item(), abs=1e-12)
+    assert mine["sums (low)"].item() == pytest.approx(row["low"].item(), abs=1e-12)
+
+
+def hostile() -> Table:
+    row = (Cell(text=HOSTILE), Cell(text="1.0", value=0.01, mark="best"), Cell(text="Δ → ±"))
+    columns = ("method", HOSTILE, "x<y")
+    return Table(
+        name="hostile", caption=HOSTILE, columns=columns, rows=(row, row), rules=(1,), notes=(HOSTILE,)
+    )
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002
+        self.seen.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_names_are_text_in_every_form() -> None:
+    parser = _Tags()
+    parser.feed(to_html(hostile()))
+    assert parser.seen <= {"figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert parser.text.count(HOSTILE) == 5
+    markdown = to_markdown(hostile())
+    assert "<b>" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+    latex = to_latex(hostile())
+    assert "\\input" not in latex
+    assert "\\textbf{1.0}" in latex
+
+
+def test_latex_compiles(study: Study, tmp_path: Path) -> None:
+    engine = next(
+        (found for name in ("pdflatex", "tectonic", "xelatex") if (found := shutil.which(name))), None
+    )
+    if engine is None:
+        pytest.skip("no TeX engine here: apt-get install texlive-latex-recommended")
+    body = "\n".join(to_latex(table) for table in [*tables(study, with_published=True), hostile()])
+    source = (
+        "\\documentclass[twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
+        + body
+        + "\\end{document}\n"
+    )
+    (tmp_path / "all.tex").write_text(source)
+    options = [] if engine.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([engine, *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_every_row_has_all_columns(study: Study) -> None:
+    names = [table.name for table in tables(study, with_published=True)]
+    assert len(names) == len(set(names))
+    assert {"main", "correction", "differences", "passk", "cost", "published"} <= set(names)
+    for table in tables(study, with_published=True):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert re.fullmatch(r"[\w.@-]+", table.name)
+    assert any(row[1].text == AVERAGE for row in correction(study).rows)
