@@ -25,7 +25,7 @@ def demo(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Train a tiny arithmetic model from scratch (under two minutes on two cores) and score it."""
+    """Train a tiny arithmetic model from scratch (under two minutes on two cores), score it and write a report."""
     from cipo_eval.config import Decoding
     from cipo_eval.engines.hf import HFEngine
     from cipo_eval.plan import TaskPlan
@@ -59,10 +59,20 @@ def demo(
         code = generate(job, engine, VerifierPool(), show)
     if show.messages:
         say(f"checkpoint: {checkpoint}   run directory: {output / 'run'}")
+        say(f"report: {_report(output)}")
         say(
             f"try: cipo-eval run --model {checkpoint} --tasks {TASK} --samples 16 --temperature 1 --max-tokens 64"
         )
     raise typer.Exit(code)
+
+
+def _report(output: Path) -> Path:
+    from cipo_reports.arms import read_arms
+    from cipo_reports.report import write_report
+    from cipo_reports.study import read_study
+
+    study = read_study(read_arms([], [f"demo={output / 'run'}"]))
+    return write_report(study, output / "report", title="cipo-eval demo").page
 
 
 def _train(checkpoint: Path, seed: int, max_seconds: float, show: Show) -> None:

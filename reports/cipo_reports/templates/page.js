@@ -315,13 +315,17 @@ function code(text) {
   return box;
 }
 
-const MATHS = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|(?<![\\$\w])\$(?=\S)((?:\\.|[^$\\\n]){1,600}?)(?<=\S)\$(?!\d)|(\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})/g;
+const MATHS = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|(?<![\\$\w])\$(?=\S)((?:\\.|[^$\\\n]){1,600}?)(?<=\S)\$(?!\d)|(\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})|\*\*(?=\S)([^*\n]{1,300})\*\*/g;
 function prose(box, text) {
   let at = 0;
   for (const found of text.matchAll(MATHS)) {
     plain(box, text.slice(at, found.index));
     const block = found[1] ?? found[2];
-    box.append(formula(block ?? found[3] ?? found[4] ?? found[5], block !== undefined, found[0]));
+    if (found[6] !== undefined) {
+      const strong = element("strong", "");
+      prose(strong, found[6]);
+      box.append(strong);
+    } else box.append(formula(block ?? found[3] ?? found[4] ?? found[5], block !== undefined, found[0]));
     at = found.index + found[0].length;
   }
   plain(box, text.slice(at));
@@ -399,7 +403,12 @@ class Tex {
       if (token === undefined) break;
       if (token === "&") { this.at++; rows.at(-1).push([]); }
       else if (token === "\\\\" || token === "\\cr") { this.at++; this.skipOptional(); rows.push([[]]); }
-      else rows.at(-1).at(-1).push(this.scripted());
+      else {
+        const cell = rows.at(-1).at(-1), made = this.scripted(), last = cell.at(-1);
+        const sign = made.localName === "mo" && "−+".includes(made.textContent);
+        if (sign && last?.localName === "mo" && !/[)\]}|!′]/.test(last.textContent)) made.setAttribute("form", "prefix");
+        cell.push(made);
+      }
     }
     if (rows.length === 1 && rows[0].length === 1) return m("mrow", rows[0][0]);
     if (rows.at(-1).length === 1 && !rows.at(-1)[0].length) rows.pop();

@@ -1,0 +1,102 @@
+"""``cipo-eval report`` on real outputs and on what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from commands import Commands
+from made_runs import make_run
+
+
+def test_without_runs_it_says_what_it_needs(cipo: Commands) -> None:
+    nothing = cipo("report")
+    assert nothing.code == 2
+    assert "needs run directories" in nothing.err
+    assert cipo("report", "nowhere").code == 2
+    assert cipo("report", "--gallery", "nowhere").code == 2
+
+
+def test_it_writes_over_its_own_report_and_nothing_else(cipo: Commands, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    refused = cipo("report", "--gallery", "-o", tmp_path / "mine")
+    assert refused.code == 2
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_everything(cipo: Commands, tmp_path: Path) -> None:
+    found = cipo("report", "--gallery", "-o", tmp_path / "out", "--json", "--published", "--model-card").json
+    assert found["baseline"] == "warm start"
+    out = tmp_path / "out"
+    for name in found["tables"]:
+        for suffix in ("tex", "md", "csv", "html"):
+            assert (out / "tables" / f"{name}.{suffix}").stat().st_size > 50
+    for name in found["figures"]:
+        for suffix in ("png", "pdf", "svg"):
+            assert (out / "figures" / f"{name}.{suffix}").stat().st_size > 2000
+    for name in ("results", "differences", "budget", "training"):
+        frame, text = pd.read_parquet(out / f"{name}.parquet"), pd.read_csv(out / f"{name}.csv")
+        assert len(frame) == len(text) > 10
+        assert list(frame.columns) == list(text.columns)
+    stale = out / "tables" / "category-gone.tex"
+    stale.write_text("of an earlier report")
+    assert cipo("report", "--gallery", "-o", out, "--quiet").code == 0
+    assert not stale.exists()
+
+
+@pytest.mark.slow
+def test_real_outputs_of_three_models(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
+    """The issue's own acceptance: runs made by ``score``, one command, numbers as in results.json."""
+    have = {
+        "Qwen2.5-Math-7B": ("aime24", "amc23", "math500", "minerva_math"),
+        "Qwen2.5-14B-Instruct": ("aime24", "amc23", "math500", "minerva_math"),
+        "Llama-3.1-8B": ("aime24", "amc23"),
+    }
+    runs: dict[tuple[str, str], Path] = {}
+    for model, names in have.items():
+        for name in names:
+            task = name.removesuffix("_math")
+            runs[model, task] = tmp_path / "runs" / f"{model}-{task}"
+            done = cipo(
+                "score", real_data / "model_outputs" / "math" / f"{model}__{name}.jsonl.gz", "--task", task,
+                "--data-dir", real_data, "--limit", "130", "-o", runs[model, task], "--quiet",
+            )  # fmt: skip
+            assert done.code == 0, done.err
+    groups = [f"{model}={tmp_path}/runs/{model}-*" for model in have]
+    done = cipo(
+        "report", "--groups", *groups, "-o", tmp_path / "out", "--published", "--model-card", "--json"
+    )
+    assert done.code == 0, done.err
+    assert done.json["attempts"] == 2 * (30 + 40 + 130 + 130) + 30 + 40
+    frame = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    whole = frame[(frame["column"] == "") & (frame["figure"] == "pass@1")]
+    for (model, task), run in runs.items():
+        block = json.loads((run / "results.json").read_text())["tasks"][task]["fixed"]
+        row = whole[(whole["arm"] == model) & (whole["task"] == task)]
+        assert row["value"].item() == block["metrics"]["pass@1"]["value"]
+        assert [row["low"].item(), row["high"].item()] == block["metrics"]["pass@1"]["ci"]
+    table = pd.read_csv(tmp_path / "out" / "tables" / "main.csv")
+    assert list(table["method"])[:3] == list(have)
+    assert "Qwen3-4B + CIPO†" in set(table["method"])
+    card = (tmp_path / "out" / "model-cards" / "Qwen2.5-14B-Instruct.md").read_text()
+    (index,) = yaml.safe_load(card.strip("-\n"))["model-index"]
+    shown = {entry["dataset"]["name"]: entry["metrics"][0] for entry in index["results"]}
+    assert shown["amc23"]["type"] == "pass@1"
+    assert shown["amc23"]["value"] == 65.0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Average: of the tasks that all methods have, without math500, minerva." in page
+
+
+def test_runs_with_failed_verifiers_or_of_two_modes_say_so(cipo: Commands, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"p": ["r", "w"]})
+    missing = cipo("report", run, "-o", tmp_path / "out")
+    assert missing.code == 2
+    assert "no results that can be read" in missing.err
+    assert not (tmp_path / "out").exists()
+    assert cipo("report", run, "--mode", "both").code == 2
+    assert "rescore" in cipo("report", run, "--mode", "paper", "-o", tmp_path / "out").err
