@@ -190,3 +190,16 @@ def test_reading_stops_before_a_torn_line(tmp_path: Path) -> None:
     line = json.dumps(attempt(0).to_json()) + "\n"
     path.write_text(line + line[:40])
     assert [a.sample for _raw, a in read_attempts(path)] == [0]
+
+
+def test_problems_are_kept_once_and_grow(tmp_path: Path) -> None:
+    from cipo_eval.store import read_problems
+
+    rows = [{"id": f"p{i}", "question": f"q{i} \ud83d", "metadata": {}} for i in range(5)]
+    with RunStore(tmp_path / "run") as store:
+        store.write_info({"schema": 1})
+        for count in (2, 5, 3):
+            store.write_problems("t", rows[:count])
+        assert list(read_problems(store.path, "t")) == [f"p{i}" for i in range(5)]
+        assert read_problems(store.path, "other") == {}
+    assert [p.name for p in (tmp_path / "run" / "problems").iterdir()] == ["t.jsonl"]

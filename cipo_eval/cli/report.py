@@ -65,18 +65,19 @@ def report(
     from cipo_eval.cli.session import say
     from cipo_eval.records import Mode
     from cipo_reports.arms import read_arms
-    from cipo_reports.report import write_report
+    from cipo_reports.report import check_folder, write_report
     from cipo_reports.study import read_study
     from cipo_reports.synthetic import make_study
 
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: a report shows one mode's verdicts at a time")
+    check_folder(output)
     speak = not quiet and not json
     with tempfile.TemporaryDirectory(prefix="cipo-eval-") as folder:
         if gallery:
             if runs or groups:
                 raise UsageError("--gallery shows a made-up study: it takes no runs")
-            made = make_study(Path(folder))
+            made = make_study(Path(folder), problems=40, samples=8)
             groups = [f"{name}={','.join(map(str, paths))}" for name, paths in made.items()]
             title = "cipo-eval report: a made-up study"
         study = read_study(

@@ -46,7 +46,7 @@ def show(
     from cipo_eval.chains import attempts_of
     from cipo_eval.protocols import PROTOCOLS
     from cipo_eval.records import State
-    from cipo_eval.store import attempts_path, read_attempts, read_info
+    from cipo_eval.store import attempts_of_task, read_info, read_problems
 
     info = read_info(run)
     judged = mode.value if mode else info["modes"][0]
@@ -61,8 +61,7 @@ def show(
     found: list[tuple[str, Chain]] = []
     known: set[str] = set()
     for name in tasks:
-        path = attempts_path(run, name)
-        attempts = [a for _, a in read_attempts(path)] if path.exists() else []
+        attempts = attempts_of_task(run, name)
         known.update(a.problem for a in attempts)
         found += [
             (of, chain)
@@ -74,6 +73,10 @@ def show(
         ]
     if problem is not None and problem not in known:
         raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, known)}")
+    if problem is not None:
+        for name in dict.fromkeys(chain[0].task for _, chain in found):
+            if asked := read_problems(run, name).get(problem):
+                typer.echo(_question(name, asked))
     for of, chain in found[:limit]:
         typer.echo(_in_full(of, chain, judged) if problem else _line(of, chain, judged))
     if len(found) > limit:
@@ -127,6 +130,14 @@ def _answer(attempt: Attempt, mode: str) -> str:
         return f"({verdict.state.value})"
     text = " ".join(printable(verdict.extracted).split())
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _question(task: str, asked: dict[str, Any]) -> str:
+    """A problem as it was asked, and its answer where the run keeps one."""
+    lines = [f"═══ {task} {printable(asked['id'])} ═══", printable(asked["question"])]
+    if "answer" in asked:
+        lines.append(f"─── expected: {printable(asked['answer'])}")
+    return "\n".join(lines) + "\n"
 
 
 def _in_full(protocol: str, chain: Chain, mode: str) -> str:

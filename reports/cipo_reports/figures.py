@@ -71,6 +71,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes ``name.png``, ``.pdf`` and ``.svg``, the same bytes for the same figure."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "svg")]
     with style():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out: not once more for each file
         for path in paths:
             metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
             figure.savefig(path, metadata=metadata[path.suffix])
@@ -108,6 +110,7 @@ def _grid(count: int, *, height: float = 1.7, share: bool = False) -> tuple[Figu
     across = 3 if count in (3, 5, 6, 9) else min(count, 4)
     down = math.ceil(count / across)
     width = COLUMN if across <= 2 else PAGE
+    height = 2.0 if count == 1 else height
     figure = Figure(figsize=(width, height * down + 0.45))
     axes = figure.subplots(down, across, squeeze=False, sharey=share)
     for extra in axes.flat[count:]:
@@ -118,9 +121,10 @@ def _grid(count: int, *, height: float = 1.7, share: bool = False) -> tuple[Figu
 def _legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
     """Above all panels, on as many lines as the names need."""
     if handles:
-        room = figure.get_figwidth() / 0.078  # characters of the legend's size
-        longest = max(len(str(handle.get_label())) for handle in handles) + 7
+        room = figure.get_figwidth() / 0.062  # characters of the legend's size
+        longest = max(len(str(handle.get_label())) for handle in handles) + 8
         columns = max(1, min(columns, int(room / longest), len(handles)))
+        figure.set_figheight(figure.get_figheight() + 0.15 * (math.ceil(len(handles) / columns) - 1))
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.4)
 
 
@@ -153,6 +157,8 @@ def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
         & r["figure"].str.fullmatch(r"pass@\d+")
         & r["value"].notna()
     ].copy()
+    if not len(curves):
+        return
     curves["k"] = curves["figure"].str.partition("@")[2].astype(int)
     tasks = [task for task in study.tasks if curves[curves["task"] == task]["k"].max() > 1]
     if not tasks:
@@ -339,7 +345,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 Line2D(
                     [], [], ls="", marker="o", color="#888888", ms=_size(x) ** 0.5, label=f"retention {x:.0%}"
                 )
-                for x in (0.6, 0.8, 1.0)
+                for x in (0.5, 0.75, 1.0)
             ]
         _legend(figure, handles, columns=3)
         what = "; size: retention" if sized else ""
@@ -351,7 +357,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _size(retention: float) -> float:
-    return 6 + 110 * max(0.0, retention - 0.5) / 0.5
+    return 12 + 100 * max(0.0, retention) ** 2
 
 
 BUDGETS = {"revise": ("-", "o"), "pass@k": (":", "^"), "maj@k": ("--", "s")}
@@ -450,13 +456,13 @@ def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = (
-    ("reward", (("base_accuracy", "first attempts"), ("correction_accuracy", "corrections")), True),
-    ("retention and ρ", (("retention", "retention"), ("rho", "ρ")), True),
+    ("reward, %", (("base_accuracy", "first attempts"), ("correction_accuracy", "corrections")), True),
+    ("retention and ρ, %", (("retention", "retention"), ("rho", "ρ")), True),
     ("entropy, nats", (("entropy", "entropy"),), False),
     ("KL to the reference, nats", (("kl", "KL"),), False),
     ("length, tokens", (("base_length", "first attempts"), ("correction_length", "corrections")), False),
     (
-        "groups without variance",
+        "groups without variance, %",
         (("base_zero_variance", "first attempts"), ("correction_zero_variance", "corrections")),
         True,
     ),
@@ -472,8 +478,8 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
         return
     figure, grid = _grid(len(panels) if len(panels) > 1 else 2, height=1.6)
     arms = [arm for arm in study.names if arm in set(t["arm"])]
+    drawn: dict[str, list[str]] = {}
     for (title, lines, shares), axes in zip(panels, grid, strict=False):
-        drawn = []
         for (name, label), line in zip(lines, ("-", ":"), strict=False):
             for arm in arms:
                 wide = t[(t["arm"] == arm) & (t["figure"] == name)].pivot(
@@ -487,20 +493,17 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 if smooth.shape[1] > 1:
                     low, high = smooth.min(axis=1), smooth.max(axis=1)
                     axes.fill_between(smooth.index, low, high, color=color, alpha=0.15, linewidth=0)
-                drawn.append((label, line))
-        if len(set(drawn)) > 1:
-            key = [
-                Line2D([], [], color="#555555", ls=line, label=label) for label, line in dict(drawn).items()
-            ]
-            axes.legend(handles=key, fontsize=6, handlelength=1.5, borderaxespad=0.2)
+                drawn.setdefault(line, []).append(label)
         axes.set(title=title, xlabel="step")
         if shares:
             _percent(axes.yaxis)
     for extra in grid[len(panels) :]:
         extra.set_axis_off()
-    _legend(
-        figure, [Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
-    )
+    handles = [Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
+    for line, names in drawn.items() if ":" in drawn else ():
+        label = ", ".join(dict.fromkeys(name for name in names if name not in ("entropy", "KL")))
+        handles.append(Line2D([], [], color="#555555", ls=line, label=label))
+    _legend(figure, handles)
     yield (
         "training",
         "Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).",

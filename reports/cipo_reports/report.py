@@ -20,7 +20,10 @@ from cipo_reports.page import to_html, write_page
 from cipo_reports.study import Study
 from cipo_reports.tables import tables, to_csv, to_latex, to_markdown
 
-_OURS = {"report.html", "tables", "figures", "model-cards"}
+FRAMES = ("results", "differences", "budget", "training")
+_OURS = {"report.html", ".report.html.new", "tables", "figures", "model-cards"} | {
+    f"{name}.{suffix}" for name in FRAMES for suffix in ("parquet", "csv")
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +51,12 @@ def write_report(
     """``on_step``: told what is being written. Raises ``UsageError`` for a folder that holds something else,
     ``MissingError`` where it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "report.html").exists())):
-        raise UsageError(f"{out} holds something that is no report: choose another --output")
+    check_folder(out)
     with Writing(out):
         for folder in (out, out / "tables", out / "figures"):
             folder.mkdir(parents=True, exist_ok=True)
             for old in folder.iterdir():  # of an earlier report: nothing of it may stay beside the new one
-                if old.is_file() and (folder != out or old.suffix in (".parquet", ".csv")):
+                if old.is_file():
                     old.unlink()
         on_step("tables")
         _frames(study, out)
@@ -87,8 +89,14 @@ def write_report(
     )
 
 
+def check_folder(out: Path) -> None:
+    """Raises ``UsageError`` for a folder that holds something else than a report."""
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - _OURS):
+        raise UsageError(f"{out} holds something that is no report: choose another --output")
+
+
 def _frames(study: Study, out: Path) -> None:
-    for name in ("results", "differences", "budget", "training"):
+    for name in FRAMES:
         frame = getattr(study, name)
         if name == "results" or len(frame):
             frame = frame.astype(dict.fromkeys(_numbers(frame.columns), "float64"))

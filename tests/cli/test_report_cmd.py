@@ -11,6 +11,8 @@ import yaml
 from commands import Commands
 from made_runs import make_run
 
+from cipo_reports.synthetic import make_study
+
 
 def test_without_runs_it_says_what_it_needs(cipo: Commands) -> None:
     nothing = cipo("report")
@@ -43,10 +45,6 @@ def test_the_gallery_shows_everything(cipo: Commands, tmp_path: Path) -> None:
         frame, text = pd.read_parquet(out / f"{name}.parquet"), pd.read_csv(out / f"{name}.csv")
         assert len(frame) == len(text) > 10
         assert list(frame.columns) == list(text.columns)
-    stale = out / "tables" / "category-gone.tex"
-    stale.write_text("of an earlier report")
-    assert cipo("report", "--gallery", "-o", out, "--quiet").code == 0
-    assert not stale.exists()
 
 
 @pytest.mark.slow
@@ -100,3 +98,67 @@ def test_runs_with_failed_verifiers_or_of_two_modes_say_so(cipo: Commands, tmp_p
     assert not (tmp_path / "out").exists()
     assert cipo("report", run, "--mode", "both").code == 2
     assert "rescore" in cipo("report", run, "--mode", "paper", "-o", tmp_path / "out").err
+
+
+@pytest.mark.slow
+def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
+    """Runs without first attempts of their own, and results in parts."""
+    outputs = real_data / "model_outputs"
+    given = (
+        "--task",
+        "realcritic_math",
+        "--protocol",
+        "given",
+        "--data-dir",
+        real_data,
+        "--limit",
+        "60",
+        "--quiet",
+    )
+    cot = outputs / "self_correction" / "realcritic_o1-mini_math_cot.jsonl.gz"
+    for name, more in (("half", ()), ("self", ("--attempts-from", cot))):
+        file = outputs / "self_correction" / f"realcritic_o1-mini_math_{name}.jsonl.gz"
+        assert cipo("score", file, *given, *more, "--allow-unmatched", "-o", tmp_path / name).code == 0
+    refused = cipo("report", tmp_path / "half", tmp_path / "self", "-o", tmp_path / "out")
+    assert refused.code == 2
+    assert "pool" in refused.err
+    assert not (tmp_path / "out").exists()
+    done = cipo("report", tmp_path / "half", tmp_path / "self", "-o", tmp_path / "out", "--force", "--json")
+    assert done.code == 0, done.err
+    assert "transitions-given" in done.json["figures"]
+    main = pd.read_csv(tmp_path / "out" / "tables" / "main.csv")
+    block = json.loads((tmp_path / "half" / "results.json").read_text())["tasks"]["realcritic_math"]
+    block = block["protocols"]["given"]["fixed"]
+    assert main["realcritic_math acc@t2 (value)"][0] == block["by_turn"]["acc@t2"]["value"]
+    file = outputs / "code" / "Meta-Llama-3-8B-Instruct__humaneval.jsonl.gz"
+    score = cipo(
+        "score",
+        file,
+        "--task",
+        "humaneval",
+        "--data-dir",
+        real_data,
+        "-o",
+        tmp_path / "code",
+        "--limit",
+        "40",
+    )
+    assert score.code == 0, score.err
+    done = cipo("report", tmp_path / "code", "-o", tmp_path / "programs", "--json")
+    assert done.code == 0, done.err
+    assert "category-humaneval-part" in done.json["tables"]
+    assert done.json["baseline"] is None
+
+
+def test_a_report_that_was_interrupted_is_written_again(cipo: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "main.tex").write_text("half a ta")
+    stale = out / "tables" / "category-gone.tex"
+    stale.write_text("of an earlier report")
+    (out / "results.csv").write_text("")
+    made = make_study(tmp_path / "runs", seeds=1, problems=6, samples=2)
+    assert cipo("report", *(paths[0] for paths in made.values()), "-o", out, "--quiet").code == 0
+    assert (out / "report.html").exists()
+    assert (out / "tables" / "main.tex").read_text().endswith("\\end{table}\n")
+    assert not stale.exists()

@@ -102,3 +102,17 @@ def test_what_is_not_there(cipo: Commands, run: Path, flags: tuple[str, ...], me
 
 def test_nothing_steers_the_terminal() -> None:
     assert printable("a\tb\n\x1b]0;title\x07\u202e\x9b1m") == "a\tb\n\\x1b]0;title\\x07\\u202e\\x9b1m"
+
+
+def test_a_problem_is_shown_as_it_was_asked(cipo: Commands, run: Path) -> None:
+    (run / "problems").mkdir()
+    row = {"id": "p1", "question": "How many?\x1b[2J", "answer": "2", "metadata": {}}
+    (run / "problems" / "arithmetic.jsonl").write_text(json.dumps(row) + "\n")
+    out = cipo("show", run, "--problem", "p1").out
+    assert out.count("How many?\\x1b[2J\n─── expected: 2\n") == 1
+    assert out.index("How many?") < out.index("second 2")
+    assert "How many?" not in cipo("show", run).out
+    (run / "problems" / "arithmetic.jsonl").write_text("{")
+    damaged = cipo("show", run, "--problem", "p1")
+    assert damaged.code == 2
+    assert "delete it" in damaged.err

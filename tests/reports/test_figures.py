@@ -119,7 +119,7 @@ def test_differences_and_budget_and_training(study: Study) -> None:
         assert ("resample, vote" in kinds) == (name == "budget-self")
     ((_, _, dynamic),) = drawn(dynamics, study)
     titles = [axes.get_title() for axes in dynamic.axes if axes.axison]
-    assert titles[:2] == ["reward", "retention and ρ"]
+    assert titles[:2] == ["reward, %", "retention and ρ, %"]
 
 
 def test_arms_differ_without_colour() -> None:
