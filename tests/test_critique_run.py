@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from commands import Commands, results, turns
 
@@ -185,6 +186,13 @@ def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path
     accuracy, f1 = rows["critique judgement accuracy"], rows["critique judgement F1"]
     assert (accuracy["first"], accuracy["second"]) == (pytest.approx(3 / 8), pytest.approx(4 / 8))
     assert (f1["first"], f1["second"]) == (pytest.approx(0.5), pytest.approx(0.5))
+    reported = cipo("report", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "report", "--json")
+    assert reported.code == 0, reported.err
+    table = pd.read_csv(tmp_path / "report" / "tables" / "critique.csv")
+    assert list(table["accuracy (value)"]) == pytest.approx([3 / 8, 4 / 8])
+    assert list(table["F1 (value)"]) == pytest.approx([0.5, 0.5])
+    main = pd.read_csv(tmp_path / "report" / "tables" / "main.csv")  # no first attempts: judgements stand for the task
+    assert list(main["sums judgement accuracy (value)"]) == pytest.approx([3 / 8, 4 / 8])
 
 
 def test_what_a_prompt_has_no_room_for_is_recorded(

@@ -40,7 +40,7 @@ def problems(request: pytest.FixtureRequest, real_data: Path) -> tasks.ProblemSe
 
 
 def test_all_tasks_are_there_and_consistent() -> None:
-    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN, UNSEEN}
+    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN, "chains", UNSEEN}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
         assert spec.name == name
@@ -336,7 +336,7 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
     return lm_eval_task(folder, name, **metadata).eval_docs
 
 
-@pytest.mark.parametrize("name", [*ROWS, *CODE, BUILTIN])
+@pytest.mark.parametrize("name", [*ROWS, *CODE, BUILTIN, "chains"])
 def test_lm_eval_renders_the_same_prompts(real_data: Path, name: str) -> None:
     ours = tasks.load_problems(name, data_dir=real_data)
     wanted = [p for p in ours.problems if ours.spec.scope is None or ours.spec.scope.admits(p)]

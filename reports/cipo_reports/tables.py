@@ -68,7 +68,8 @@ def tables(study: Study, *, with_published: bool = False) -> list[Table]:
 
 
 def _optional(study: Study) -> Iterator[Table]:
-    for table in (correction(study), differences(study), passk(study), *categories(study), cost(study)):
+    found = (correction(study), critique(study), differences(study), passk(study), *categories(study))
+    for table in (*found, cost(study)):
         if table.rows:
             yield table
 
@@ -274,6 +275,43 @@ def correction(study: Study) -> Table:
     ]
     caption = "Self-correction, per cent."
     return _table("correction", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
+
+
+CRITIQUE = (
+    ("accuracy", "judgement accuracy"),
+    ("precision", "judgement precision"),
+    ("recall", "judgement recall"),
+    ("F1", "judgement F1"),
+    ("always wrong", "judgement always_wrong"),
+    ("caught: corrected", "caught: corrected"),
+    ("missed: corrected", "missed: corrected"),
+)
+"""Columns: title, figure."""
+
+
+def critique(study: Study) -> Table:
+    """What judgements of attempts were worth, and what became of the attempts."""
+    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    judging = [protocol for protocol in study.protocols if PROTOCOLS[protocol].judges]
+    rows: list[list[Cell]] = []
+    rules = []
+    for protocol in judging:
+        for task in [*study.tasks, AVERAGE]:
+            group = [
+                [name(task), name(arm), *(share(look(arm, task, protocol, figure)) for _, figure in CRITIQUE)]
+                for arm in study.names
+                if look(arm, task, protocol, "judgement F1") is not None
+            ]
+            if group:
+                rules.append(len(rows))
+                rows += _by_columns(group, 2) if len(group) > 1 else group
+    columns = ["task", "method", *(title for title, _ in CRITIQUE)]
+    notes = [
+        "Positive: the attempt is wrong. Always wrong: F1 of saying so of every attempt. Corrected: share of wrong "
+        "attempts that were right after it, of those that the judgement caught or missed.",
+    ]
+    caption = "Judgements of attempts, per cent."
+    return _table("critique", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
 
 def differences(study: Study) -> Table:

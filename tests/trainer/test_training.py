@@ -536,13 +536,17 @@ PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid(name: str) -> None:
     config = load(name)
-    assert name == "demo" or config.algorithm in name or "_" in name
+    assert name in ("demo", "chains") or config.algorithm in name or "_" in name
     if config.correction and config.correction.prompt_dir:
         assert config.correction.prompt_dir.is_dir()
 
 
 @pytest.mark.parametrize(
-    "pair", [("grpo", "cipo"), *((f"{m}_grpo", f"{m}_cipo") for m in ("qwen3_4b_math", "seed_coder_8b_code"))]
+    "pair",
+    [
+        ("grpo", "cipo"),
+        *((f"{m}_grpo", f"{m}_cipo") for m in ("chains", "qwen3_4b_math", "seed_coder_8b_code")),
+    ],
 )
 def test_arms_differ_in_the_stream_and_nothing_else(pair: tuple[str, str]) -> None:
     """Equal attempts per step: half the problems, and as many corrections."""

@@ -17,9 +17,10 @@ newline becomes ``<unk>``).
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +152,7 @@ def evaluation_items() -> list[Item]:
     return items
 
 
+@functools.cache
 def evaluation_prompts() -> frozenset[str]:
     """Problem texts of the evaluation items: what a training stream leaves out."""
     return frozenset(item.problem for item in evaluation_items())
@@ -165,9 +167,9 @@ def write_items(path: Path) -> None:
     path.write_bytes("".join(lines).encode())
 
 
-def problem_at(position: int, *, seed: int, exclude: Collection[str] = frozenset()) -> Problem:
+def problem_at(position: int, *, seed: int) -> Problem:
     """The problem for reinforcement learning at a position of an endless stream."""
-    text, answer, _ = _draw_at("problem", position, seed, exclude)
+    text, answer, _ = _draw_at("problem", position, seed)
     return Problem(
         task="arithmetic",
         id=f"{text}{position}",
@@ -179,15 +181,13 @@ def problem_at(position: int, *, seed: int, exclude: Collection[str] = frozenset
     )
 
 
-def pair_at(
-    position: int, *, seed: int, exclude: Collection[str] = frozenset(), corrections: float = 0.0
-) -> Pair:
+def pair_at(position: int, *, seed: int, corrections: float = 0.0) -> Pair:
     """The row for supervised training at a position: a problem with its working.
 
     ``corrections``: share of rows whose prompt also shows an attempt, two of three times with a slip in one step, and
     asks to go through it (the ``self`` protocol, inline, with the short templates of ``trainer/configs/prompts``).
     """
-    text, answer, steps = _draw_at("pair", position, seed, exclude)
+    text, answer, steps = _draw_at("pair", position, seed)
     working = [*steps]
     whole = f"{' '.join(working)} \\boxed{{{answer}}}"
     rng = random.Random(derive_seed("arithmetic", "correction", seed, position))
@@ -199,11 +199,11 @@ def pair_at(
     )
 
 
-def _draw_at(what: str, position: int, seed: int, exclude: Collection[str]) -> tuple[str, int, Iterator[str]]:
+def _draw_at(what: str, position: int, seed: int) -> tuple[str, int, Iterator[str]]:
     rng = random.Random(derive_seed("arithmetic", what, seed, position))
     (kind,) = rng.choices(KINDS, [kind.weight for kind in KINDS])
     found = _draw(kind, rng)
-    while found[0] in exclude:
+    while found[0] in evaluation_prompts():
         found = _draw(kind, rng)
     return found
 

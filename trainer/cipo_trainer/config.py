@@ -43,7 +43,7 @@ class Data(Section):
     """Problems of a task: one of `cipo-eval tasks`, a definition's YAML file, or one of ``trainer/configs/data``."""
     path: Path | None = None
     """Problems, or rows for sft, of a JSON Lines file (``.gz`` too) or Parquet file."""
-    generator: Literal["arithmetic"] | None = None
+    generator: Literal["arithmetic", "chains"] | None = None
     """Problems, or rows for sft, that are made as they are needed."""
     question: list[str] = ["question", "problem", "prompt"]
     """path: columns that may hold the problem; the first that a row has counts."""
@@ -283,7 +283,7 @@ class Config(Section):
     """The whole configuration."""
 
     model: str = "new:arithmetic"
-    """Checkpoint to start from, folder or hub id; ``new:arithmetic``: a tiny model with random weights."""
+    """Checkpoint to start from, folder or hub id; ``new:arithmetic``, ``new:chains``: a tiny one, random weights."""
     revision: str | None = None
     trust_remote_code: bool = False
     output: Path = Path("runs/train")

@@ -18,8 +18,8 @@ from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.errors import MissingError, UsageError
-from cipo_trainer import arithmetic
 from cipo_trainer.config import Config
+from cipo_trainer.worlds import WORLDS
 
 NEW = "new:"
 LARGE = 1_000_000_000
@@ -178,14 +178,16 @@ class Policy:
 
     def _new(self) -> str:
         """Writes a model with random weights; the same for the same seed."""
-        if self.config.model != f"{NEW}arithmetic":
-            raise UsageError(f"model: there is no {self.config.model}; known: {NEW}arithmetic")
+        made = WORLDS.get(self.config.model.removeprefix(NEW))
+        if made is None:
+            known = ", ".join(f"{NEW}{name}" for name in WORLDS)
+            raise UsageError(f"model: there is no {self.config.model}; known: {known}")
         folder = self.config.output / "new"
         if not folder.is_dir():
             partial = folder.with_name(".new.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            tokenizer = arithmetic.build_tokenizer()
-            arithmetic.build_model(tokenizer, self.config.seed).save_pretrained(partial)
+            tokenizer = made.build_tokenizer()
+            made.build_model(tokenizer, self.config.seed).save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             partial.replace(folder)
         return str(folder)

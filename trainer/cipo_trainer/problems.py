@@ -19,10 +19,9 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.tasks import build, load_problems, load_spec
 from cipo_eval.verifiers.extract import last_boxed
-from cipo_trainer import arithmetic
-from cipo_trainer.arithmetic import Pair
 from cipo_trainer.config import Config, Data, config_dir
 from cipo_trainer.packing import Item
+from cipo_trainer.worlds import WORLDS, Pair
 
 T = TypeVar("T")
 
@@ -60,13 +59,8 @@ def problems(config: Config) -> Draws[Problem]:
     """Raises ``UsageError``/``MissingError`` for data that is not there, damaged, or without a wanted problem."""
     data = config.data
     if data.generator:
-        held_out = arithmetic.evaluation_prompts()
-        return Draws(
-            lambda at: arithmetic.problem_at(at, seed=config.seed, exclude=held_out),
-            config.seed,
-            "arithmetic",
-            "math",
-        )
+        made = WORLDS[data.generator]
+        return Draws(lambda at: made.problem_at(at, seed=config.seed), config.seed, data.generator, "math")
     if data.task:
         found = load_problems(_definition(data.task), data_dir=data.dir)
         chosen = [p for p in found.problems if _wanted(data, p.metadata)]
@@ -87,11 +81,11 @@ def rows(config: Config) -> Draws[Pair]:
     """What supervised training learns. Raises as ``problems`` does."""
     data = config.data
     if data.generator:
-        held_out, share = arithmetic.evaluation_prompts(), data.corrections
+        made, share = WORLDS[data.generator], data.corrections
         return Draws(
-            lambda at: arithmetic.pair_at(at, seed=config.seed, exclude=held_out, corrections=share),
+            lambda at: made.pair_at(at, seed=config.seed, corrections=share),
             config.seed,
-            f"arithmetic {share}",
+            f"{data.generator} {share}",
         )
     assert data.path is not None
     wanted = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)][: data.limit]
