@@ -191,7 +191,9 @@ def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path
     table = pd.read_csv(tmp_path / "report" / "tables" / "critique.csv")
     assert list(table["accuracy (value)"]) == pytest.approx([3 / 8, 4 / 8])
     assert list(table["F1 (value)"]) == pytest.approx([0.5, 0.5])
-    main = pd.read_csv(tmp_path / "report" / "tables" / "main.csv")  # no first attempts: judgements stand for the task
+    main = pd.read_csv(
+        tmp_path / "report" / "tables" / "main.csv"
+    )  # no first attempts: judgements stand for the task
     assert list(main["sums judgement accuracy (value)"]) == pytest.approx([3 / 8, 4 / 8])
 
 

@@ -51,7 +51,7 @@ def write_page(
 
     ``figures``: name, caption and SVG file of each.
     """
-    script, css = (_asset(name) for name in ("page.js", "page.css"))
+    script, css = _asset("tex.js") + _asset("page.js"), _asset("page.css")
     attempts = explorer(study, budget=budget)
     page = (
         environment()

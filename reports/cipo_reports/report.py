@@ -18,7 +18,8 @@ from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures, save
 from cipo_reports.page import to_html, write_page
 from cipo_reports.study import Study
-from cipo_reports.tables import tables, to_csv, to_latex, to_markdown
+from cipo_reports.tables import tables
+from cipo_reports.writers import to_csv, to_latex, to_markdown
 
 FRAMES = ("results", "differences", "budget", "training")
 _OURS = {"report.html", ".report.html.new", "tables", "figures", "model-cards"} | {

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from reports.readable import overlaps
 
 from cipo_reports.figures import (
     COLOURS,
@@ -19,7 +20,6 @@ from cipo_reports.figures import (
     dynamics,
     figures,
     forest,
-    overlaps,
     pass_curves,
     save,
     short,

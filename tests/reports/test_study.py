@@ -18,7 +18,8 @@ from cipo_eval.errors import UsageError
 from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
 from cipo_reports.arms import read_arms
-from cipo_reports.study import AVERAGE, Study, figures, read_study
+from cipo_reports.rows import rows_of
+from cipo_reports.study import AVERAGE, Study, read_study
 
 Made = dict[str, list[Path]]
 
@@ -178,7 +179,7 @@ def test_figures_that_do_not_exist_are_missing_and_not_zero() -> None:
             }
         }
     }  # fmt: skip
-    (row,) = figures(entry, Mode.FIXED)
+    (row,) = rows_of(entry, Mode.FIXED)
     assert row["value"] is None
 
 

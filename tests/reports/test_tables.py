@@ -26,10 +26,8 @@ from cipo_reports.tables import (
     marked,
     passk,
     tables,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
+from cipo_reports.writers import to_csv, to_latex, to_markdown
 
 Made = dict[str, list[Path]]
 HOSTILE = "<b>x</b> & 100% | a_b \\input{/etc/passwd} $x$ `y` </td>"
