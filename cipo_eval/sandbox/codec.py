@@ -338,6 +338,8 @@ def _hex(body: Any) -> int:
 
 
 def _pairs(body: Any) -> dict[Any, Any]:
+    if any(type(pair) is not list for pair in body):  # an array of two would give its scalars, which are none of ours
+        raise CodecError("a dict of something else than pairs")
     made: dict[Any, Any] = _filled({}, body)
     return made
 

@@ -50,14 +50,13 @@ class Visit:
         self.tab.wait_for_selector("html[data-read]", timeout=60_000)
 
     def count(self) -> int:
-        self.tab.wait_for_timeout(150)
+        self.tab.wait_for_selector("html:not([data-pending])")
         return int(self.tab.text_content("#count").split(" of ")[0].replace(",", ""))
 
     def open(self, number: int) -> None:
         """Chooses a row of the list."""
         self.tab.click(f"#row-{number}")
-        self.tab.wait_for_selector("#detail .turn")
-        self.tab.wait_for_timeout(100)
+        self.tab.wait_for_selector("html[data-opened]")
 
     def fine(self) -> None:
         assert self.said == []

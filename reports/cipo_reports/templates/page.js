@@ -182,6 +182,7 @@ function filter() {
   draw();
   report();
   document.documentElement.dataset.filtered = (performance.now() - from).toFixed(1);
+  delete document.documentElement.dataset.pending;
 }
 
 function report() {
@@ -192,6 +193,7 @@ function report() {
 
 let due = 0;
 function schedule() {
+  document.documentElement.dataset.pending = "1";
   cancelAnimationFrame(due);
   due = requestAnimationFrame(filter);
 }
@@ -388,6 +390,7 @@ function changed(parts, side) {
 let opened = -1;
 async function open(number) {
   opened = number;
+  delete document.documentElement.dataset.opened;
   const turns = turnsOf(number);
   await Promise.all([...new Set(turns.map(chunkOf))].map(readChunk));
   if (opened === number) show(number, turns);
@@ -516,10 +519,10 @@ async function start() {
     $(name).addEventListener("input", changedTo);
   }
   $("filters").addEventListener("submit", (event) => event.preventDefault());
-  $("filters").addEventListener("reset", () => setTimeout(() => {
+  $("filters").addEventListener("reset", () => { // the fields are empty only after the event
     for (const name of Object.keys(wanted)) wanted[name] = "";
     schedule();
-  }));
+  });
   $("list").addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
   addEventListener("resize", draw);
   addEventListener("keydown", keys);
