@@ -338,7 +338,9 @@ def _hex(body: Any) -> int:
 
 
 def _pairs(body: Any) -> dict[Any, Any]:
-    if any(type(pair) is not list for pair in body):  # an array of two would give its scalars, which are none of ours
+    if any(
+        type(pair) is not list for pair in body
+    ):  # an array of two would give its scalars, which are none of ours
         raise CodecError("a dict of something else than pairs")
     made: dict[Any, Any] = _filled({}, body)
     return made
