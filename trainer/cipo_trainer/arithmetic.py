@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem, derive_seed
+from cipo_trainer.tiny import tiny_llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -244,30 +245,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
     Head size 32 is the smallest that vLLM's CPU kernels take.
     """
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    special = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=288,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        num_key_value_heads=3,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        **special,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("arithmetic", "weights", seed))
-        model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(**special)  # type: ignore[no-untyped-call]
-    return model
+    return tiny_llama(tokenizer, "arithmetic", seed, hidden=96, inner=288, heads=3)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem, derive_seed
+from cipo_trainer.tiny import tiny_llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -249,30 +250,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """A Llama of 0.34 M parameters with random weights that depend on ``seed`` alone (float32, CPU)."""
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    special = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        **special,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("chains", "weights", seed))
-        model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(**special)  # type: ignore[no-untyped-call]
-    return model
+    return tiny_llama(tokenizer, "chains", seed, hidden=128, inner=256, heads=4)
 
 
 def main() -> None:
