@@ -105,14 +105,14 @@ def _look(study: Study, arm: str) -> dict[str, Any]:
     }
 
 
-def _grid(count: int, *, height: float = 1.7, share: bool = False) -> tuple[Figure, list[Axes]]:
+def _grid(count: int, *, height: float = 1.7) -> tuple[Figure, list[Axes]]:
     """Small panels, as many in a row as fit; one or two fit a column."""
     across = 3 if count in (3, 5, 6, 9) else min(count, 4)
     down = math.ceil(count / across)
     width = COLUMN if across <= 2 else PAGE
     height = 2.0 if count == 1 else height
     figure = Figure(figsize=(width, height * down + 0.45))
-    axes = figure.subplots(down, across, squeeze=False, sharey=share)
+    axes = figure.subplots(down, across, squeeze=False)
     for extra in axes.flat[count:]:
         extra.set_axis_off()
     return figure, list(axes.flat[:count])

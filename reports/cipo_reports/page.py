@@ -136,8 +136,8 @@ def _summary(study: Study) -> list[tuple[str, list[tuple[str, str, bool]]]]:
             (r["column"] == "") & r["figure"].str.startswith(SUMMARY) & ~r["figure"].str.contains(" t")
         ]
         task = AVERAGE if AVERAGE in set(wanted["task"]) else study.tasks[0]
-        rows = wanted[wanted["task"] == task].to_dict("records")
-        found = [(_name(row), share(row).text, False) for row in rows if row["value"] is not None]
+        rows = wanted[(wanted["task"] == task) & wanted["value"].notna()].to_dict("records")
+        found = [(_name(row), share(row).text, False) for row in rows]
         return [(study.names[0], found)]
     d = study.differences
     summary = []

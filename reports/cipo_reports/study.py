@@ -135,7 +135,7 @@ def read_study(
             found, said = _task_rows(arm, task, judged, tables.get((arm.name, task), {}))
             rows += found
             notes += said
-    results = pd.DataFrame(rows, columns=list(RESULTS))
+    results = pd.DataFrame(rows, columns=RESULTS)
     averages, over = _averages(results, arms, tables)
     results = pd.concat([results, averages], ignore_index=True)
     differences, said = _differences(arms, base, judged, tables, over, bootstrap, force)
@@ -145,8 +145,8 @@ def read_study(
         mode=judged,
         results=results,
         differences=differences,
-        budget=pd.DataFrame(list(_budget(arms, results, judged)), columns=list(BUDGET)),
-        training=pd.DataFrame(list(_training(arms)), columns=list(TRAINING)),
+        budget=pd.DataFrame(list(_budget(arms, results, judged)), columns=BUDGET),
+        training=pd.DataFrame(list(_training(arms)), columns=TRAINING),
         notes=tuple(dict.fromkeys([*notes, *said])),
     )
 
@@ -299,7 +299,7 @@ def _averages(
                     **{"seeds": int(part["seeds"].min()), **sizes},
                 }
             )
-    return pd.DataFrame(rows, columns=list(RESULTS)), over
+    return pd.DataFrame(rows, columns=RESULTS), over
 
 
 def _same_seeds(
@@ -345,9 +345,9 @@ def _differences(
         notes += [f"{arm.name} against {base.name}: {note}" for note in found.notes]
         of_arm = []
         for row in found.rows:
-            protocol, _, figure = (
-                row.figure.rpartition(" ") if "judgement" not in row.figure else _split(row.figure)
-            )
+            protocol, space, figure = row.figure.partition(" ")  # `self acc@t2`; of first attempts `pass@1`
+            if not space:
+                protocol, figure = DIRECT, row.figure
             d = row.difference
             low, high = d.ci or (None, None)
             of_arm.append(
@@ -355,7 +355,7 @@ def _differences(
                     "arm": arm.name,
                     "baseline": base.name,
                     "task": row.task,
-                    "protocol": protocol or DIRECT,
+                    "protocol": protocol,
                     "figure": figure,
                     "first": d.first,
                     "second": d.second,
@@ -369,12 +369,7 @@ def _differences(
                 }
             )
         rows += of_arm + list(_mean_differences(of_arm, base, arm, tables, over))
-    return pd.DataFrame(rows, columns=list(DIFFERENCES)), notes
-
-
-def _split(figure: str) -> tuple[str, str, str]:
-    """``critique judgement F1`` into protocol and figure."""
-    return figure.partition(" ")
+    return pd.DataFrame(rows, columns=DIFFERENCES), notes
 
 
 def _mean_differences(

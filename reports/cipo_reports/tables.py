@@ -75,8 +75,8 @@ def _optional(study: Study) -> Iterator[Table]:
 
 
 def name(text: str) -> Cell:
-    """A method, a task: what a row is about."""
-    return Cell(text=text)
+    """A method, a task, a category: what a row is about, in one line (values of a task's columns are free text)."""
+    return Cell(text=" ".join(text.split()))
 
 
 def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = False) -> Cell:

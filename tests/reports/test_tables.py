@@ -24,6 +24,7 @@ from cipo_reports.tables import (
     cost,
     main,
     marked,
+    name,
     passk,
     tables,
 )
@@ -59,9 +60,9 @@ def test_numbers_are_those_of_the_results(single: Study, made: Made) -> None:
             )
             assert (first.low, first.high) == tuple(block["metrics"]["pass@1"]["ci"])
             row = cells(curves, task=task, method=arm)
-            for name, estimate in block["metrics"].items():
-                if name != "avg@n":
-                    assert row[name].value == estimate["value"]
+            for figure, estimate in block["metrics"].items():
+                if figure != "avg@n":
+                    assert row[figure].value == estimate["value"]
             for level, found in block["breakdown"]["level"].items():
                 assert cells(parted[f"category-{task}-level"], level=level)[arm].value == found["pass@1"]
             assert (
@@ -190,6 +191,10 @@ def test_latex_compiles(study: Study, tmp_path: Path) -> None:
     done = subprocess.run([engine, *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_a_name_is_one_line() -> None:
+    assert name("two\nlines |\r\n of a\tcategory").text == "two lines | of a category"
 
 
 def test_every_row_has_all_columns(study: Study) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem, derive_seed
-from cipo_trainer.tiny import tiny_llama
+from cipo_trainer.tiny import SPECIAL, fast_tokenizer, tiny_llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -224,20 +224,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     Nothing is added at the ends: the model sees exactly the characters of the prompt.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    vocabulary = {token: index for index, token in enumerate([*special.values(), *ALPHABET])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=special["unk_token"]))
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL.values(), *ALPHABET])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=core,
-        **special,
-        clean_up_tokenization_spaces=False,
-        model_max_length=MAX_LENGTH,
-        padding_side="left",
-    )
+    return fast_tokenizer(core, MAX_LENGTH)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:

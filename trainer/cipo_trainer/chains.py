@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem, derive_seed
-from cipo_trainer.tiny import tiny_llama
+from cipo_trainer.tiny import SPECIAL, fast_tokenizer, tiny_llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -233,19 +233,13 @@ def write_items(path: Path) -> None:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each value, operation and word; words stand between spaces."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    words = [*special.values(), *map(str, range(MODULUS)), *ANSWERS, *OPERATIONS, *WORDS]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=core,
-        **special,
-        clean_up_tokenization_spaces=False,
-        model_max_length=MAX_LENGTH,
-        padding_side="left",
+    words = [*SPECIAL.values(), *map(str, range(MODULUS)), *ANSWERS, *OPERATIONS, *WORDS]
+    core = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL["unk_token"])
     )
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return fast_tokenizer(core, MAX_LENGTH)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:

@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights: what a world's model begins as."""
+"""What the worlds' tokenizers and models have in common: special tokens, and a tiny Llama with random weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING
 from cipo_eval.records import derive_seed
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+
+
+def fast_tokenizer(core: Tokenizer, context: int) -> PreTrainedTokenizerFast:
+    """For transformers, with the special tokens; adds nothing at the ends of a text. ``context`` in tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        tokenizer_object=core,
+        **SPECIAL,
+        clean_up_tokenization_spaces=False,
+        model_max_length=context,
+        padding_side="left",
+    )
 
 
 def tiny_llama(
@@ -38,5 +55,5 @@ def tiny_llama(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(world, "weights", seed))
         model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(**special)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(**special)  # type: ignore[no-untyped-call]  # likewise
     return model
