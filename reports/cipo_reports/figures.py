@@ -1,19 +1,14 @@
 """The figures of a report, from the study's frames: matplotlib, for print at column width and for the screen.
 
-An arm has the same colour, marker and line everywhere (Okabe & Ito's colours, told apart also without colour vision and
-in grey); names stand in one legend per figure, never beside points where they could overlap. Every function gives a
-``Figure``; ``save`` writes it as PNG, PDF and SVG.
+Every function gives ``Figure``s with their names and captions; what they have in common is in ``panels``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,61 +17,13 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_reports.panels import COLUMN, PAGE, arm_lines, curve, grid, legend, look, percent, short, style
 from cipo_reports.study import AVERAGE, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#000000")
-MARKERS = "osD^vP*X"
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), "-")
 RIGHT, WRONG = "#009E73", "#D55E00"
-COLUMN, PAGE = 3.35, 6.9
-"""Width in inches of a column and of a page of a two-column paper."""
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 200,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "cipo-eval",
-    "text.parse_math": False,
-}
-NAME = 24
-"""Longest name in a figure; longer ones are cut."""
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """The look of all figures. Names are text: nothing in them is taken for mathematics."""
-    with mpl.rc_context(STYLE):
-        yield
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes ``name.png``, ``.pdf`` and ``.svg``, the same bytes for the same figure."""
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf", "svg")]
-    with style():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # it is laid out: not once more for each file
-        for path in paths:
-            metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-            figure.savefig(path, metadata=metadata[path.suffix])
-    return paths
 
 
 def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -85,67 +32,6 @@ def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
     with style():
         for make in makers:
             yield from make(study)
-
-
-# --- parts --------------------------------------------------------------------------------------------------------
-
-
-def short(name: str) -> str:
-    """A name that fits, without what fonts cannot show."""
-    text = "".join(char if char.isprintable() else "?" for char in name)
-    return text if len(text) <= NAME else f"{text[: NAME - 1]}…"
-
-
-def _look(study: Study, arm: str) -> dict[str, Any]:
-    i = study.names.index(arm)
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": LINES[i % len(LINES)],
-    }
-
-
-def _grid(count: int, *, height: float = 1.7) -> tuple[Figure, list[Axes]]:
-    """Small panels, as many in a row as fit; one or two fit a column."""
-    across = 3 if count in (3, 5, 6, 9) else min(count, 4)
-    down = math.ceil(count / across)
-    width = COLUMN if across <= 2 else PAGE
-    height = 2.0 if count == 1 else height
-    figure = Figure(figsize=(width, height * down + 0.45))
-    axes = figure.subplots(down, across, squeeze=False)
-    for extra in axes.flat[count:]:
-        extra.set_axis_off()
-    return figure, list(axes.flat[:count])
-
-
-def _legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
-    """Above all panels, on as many lines as the names need."""
-    if handles:
-        room = figure.get_figwidth() / 0.062  # characters of the legend's size
-        longest = max(len(str(handle.get_label())) for handle in handles) + 8
-        columns = max(1, min(columns, int(room / longest), len(handles)))
-        figure.set_figheight(figure.get_figheight() + 0.15 * (math.ceil(len(handles) / columns) - 1))
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2.4)
-
-
-def _arms(study: Study, names: Sequence[str]) -> list[Line2D]:
-    return [Line2D([], [], label=short(name), **_look(study, name)) for name in names]
-
-
-def _percent(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−")))
-
-
-def _curve(study: Study, axes: Axes, arm: str, x: Any, rows: pd.DataFrame) -> None:
-    """A line with its band of confidence."""
-    look = _look(study, arm)
-    axes.plot(x, rows["value"].astype(float), label=short(arm), **look)
-    if rows["low"].notna().all():
-        low, high = (rows[end].astype(float) for end in ("low", "high"))
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
-
-
-# --- figures ------------------------------------------------------------------------------------------------------
 
 
 def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -163,21 +49,21 @@ def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
     tasks = [task for task in study.tasks if curves[curves["task"] == task]["k"].max() > 1]
     if not tasks:
         return
-    figure, panels = _grid(len(tasks))
+    figure, panels = grid(len(tasks))
     shown = []
     for task, axes in zip(tasks, panels, strict=True):
         for arm in study.names:
             rows = curves[(curves["task"] == task) & (curves["arm"] == arm)].sort_values("k")
             if len(rows):
                 shown.append(arm)
-                _curve(study, axes, arm, rows["k"], rows)
+                curve(study, axes, arm, rows["k"], rows)
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(set(curves[curves["task"] == task]["k"])))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(title=short(task), xlabel="k", ylabel="pass@k, %")
-        _percent(axes.yaxis)
-    _legend(figure, _arms(study, list(dict.fromkeys(shown))))
+        percent(axes.yaxis)
+    legend(figure, arm_lines(study, list(dict.fromkeys(shown))))
     yield "passk", "pass@k with 95 % intervals.", figure
 
 
@@ -193,18 +79,18 @@ def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
         ].copy()
         rows["turn"] = rows["figure"].str[5:].astype(int)
         tasks = [task for task in study.tasks if task in set(rows["task"])]
-        figure, panels = _grid(len(tasks))
+        figure, panels = grid(len(tasks))
         shown = []
         for task, axes in zip(tasks, panels, strict=True):
             for arm in study.names:
                 of_arm = rows[(rows["task"] == task) & (rows["arm"] == arm)].sort_values("turn")
                 if len(of_arm):
                     shown.append(arm)
-                    _curve(study, axes, arm, of_arm["turn"], of_arm)
+                    curve(study, axes, arm, of_arm["turn"], of_arm)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(title=short(task), xlabel="turn", ylabel="accuracy, %")
-            _percent(axes.yaxis)
-        _legend(figure, _arms(study, list(dict.fromkeys(shown))))
+            percent(axes.yaxis)
+        legend(figure, arm_lines(study, list(dict.fromkeys(shown))))
         yield f"by-turn-{protocol}", f"Accuracy after each turn ({protocol}), with 95 % intervals.", figure
 
 
@@ -217,14 +103,14 @@ def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
         shares = {arm: found for arm in study.names if (found := _flows(study, arm, protocol))}
         if not shares:
             continue
-        figure, panels = _grid(len(shares), height=2.0)
+        figure, panels = grid(len(shares), height=2.0)
         for (arm, flows), axes in zip(shares.items(), panels, strict=True):
             _alluvial(axes, flows)
             axes.set_title(short(arm))
         labels = {"stays right": (RIGHT, 0.55), "corrected": (RIGHT, 0.95), "broken": (WRONG, 0.95)}
         labels |= {"stays wrong": (WRONG, 0.45)}
         handles = [Patch(facecolor=c, alpha=a, label=name) for name, (c, a) in labels.items()]
-        _legend(figure, handles)
+        legend(figure, handles)
         tasks = [task for task in study.tasks if len(study.figure("Δ(i→c)", protocol).query("task == @task"))]
         over = "" if len(tasks) == 1 else f", mean over {len(tasks)} tasks"
         yield (
@@ -320,24 +206,24 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
         axes = figure.subplots()
         sized = not PROTOCOLS[protocol].only_wrong
         for arm, task in points:
-            look = _look(study, arm)
+            seen = look(study, arm)
             kept = keeps.get((arm, task))
             size = 40.0 if not sized or pd.isna(kept) else _size(float(kept))
             axes.scatter(
                 float(first[arm, task]),
                 float(rate[arm, task]),
                 s=size,
-                color=look["color"],
-                marker=look["marker"],
+                color=seen["color"],
+                marker=seen["marker"],
                 alpha=0.8,
                 linewidth=0,
             )
         axes.set(xlabel="acc@t1, %", ylabel="correction rate, %")
         axes.margins(0.12)
         for axis in (axes.xaxis, axes.yaxis):
-            _percent(axis)
+            percent(axis)
         arms = [arm for arm in study.names if arm in {arm for arm, _ in points}]
-        handles = _arms(study, arms)
+        handles = arm_lines(study, arms)
         for handle in handles:
             handle.set_linestyle("")
         if sized:
@@ -347,7 +233,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 )
                 for x in (0.5, 0.75, 1.0)
             ]
-        _legend(figure, handles, columns=3)
+        legend(figure, handles, columns=3)
         what = "; size: retention" if sized else ""
         yield (
             f"scatter-{protocol}",
@@ -373,7 +259,7 @@ def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
         if not tasks:
             continue
         kinds = ["revise", *fair.get(protocol, ["pass@k"])]
-        figure, panels = _grid(len(tasks))
+        figure, panels = grid(len(tasks))
         for task, axes in zip(tasks, panels, strict=True):
             for arm in study.names:
                 own = b[(b["task"] == task) & (b["arm"] == arm)]
@@ -384,7 +270,7 @@ def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
                         points = pd.concat([own[(own["kind"] == "pass@k") & (own["k"] == 1)], points])
                     if len(points):
                         line, marker = BUDGETS[kind]
-                        color = _look(study, arm)["color"]
+                        color = look(study, arm)["color"]
                         axes.plot(
                             points["tokens"], points["value"], ls=line, marker=marker, ms=3, color=color
                         )
@@ -393,16 +279,16 @@ def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.tick_params(axis="x", labelrotation=30)
             axes.set(title=short(task), xlabel="tokens per problem", ylabel="right, %")
-            _percent(axes.yaxis)
+            percent(axes.yaxis)
         handles: list[Any] = [
-            Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in study.names
+            Line2D([], [], color=look(study, arm)["color"], lw=3, label=short(arm)) for arm in study.names
         ]
         names = {"revise": f"revise ({protocol})", "pass@k": "resample, best of k", "maj@k": "resample, vote"}
         handles += [
             Line2D([], [], color="#555555", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
             for kind in kinds
         ]
-        _legend(figure, handles, columns=3)
+        legend(figure, handles, columns=3)
         yield (
             f"budget-{protocol}",
             f"Revise ({protocol}) or resample: accuracy against generated tokens.",
@@ -428,30 +314,30 @@ def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
     down = math.ceil(len(wanted) / across)
     height = max(1.5, 0.17 * len(tasks) * len(arms) + 0.75)
     figure = Figure(figsize=(COLUMN if across == 1 else PAGE, height * down + 0.3))
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for extra in grid.flat[len(wanted) :]:
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    for extra in panels.flat[len(wanted) :]:
         extra.set_axis_off()
-    for (protocol, name), axes in zip(wanted, grid.flat, strict=False):
+    for (protocol, name), axes in zip(wanted, panels.flat, strict=False):
         axes.axvline(0, color="#666666", linewidth=0.8)
         of_figure = d[(d["protocol"] == protocol) & (d["figure"] == name)]
         for i, arm in enumerate(arms):
-            look = _look(study, arm)
+            seen = look(study, arm)
             for y, task in enumerate(tasks):
                 for row in of_figure[(of_figure["arm"] == arm) & (of_figure["task"] == task)].itertuples():
                     at = y + (i - (len(arms) - 1) / 2) * 0.7 / max(1, len(arms))
-                    axes.plot(row.difference, at, color=look["color"], marker=look["marker"], ls="")
+                    axes.plot(row.difference, at, color=seen["color"], marker=seen["marker"], ls="")
                     if not pd.isna(row.low):
-                        axes.plot([row.low, row.high], [at, at], color=look["color"], linewidth=1.2)
+                        axes.plot([row.low, row.high], [at, at], color=seen["color"], linewidth=1.2)
         axes.set_yticks(range(len(tasks)), [short(task) for task in tasks])
         axes.set_ylim(len(tasks) - 0.5, -0.5)
         axes.set_xlabel("difference, points")
         axes.set_title(short(name if protocol == DIRECT else f"{protocol} {name}"))
         axes.grid(visible=False, axis="y")
-        _percent(axes.xaxis)
-    handles = _arms(study, arms)
+        percent(axes.xaxis)
+    handles = arm_lines(study, arms)
     for handle in handles:
         handle.set_linestyle("-")
-    _legend(figure, handles)
+    legend(figure, handles)
     yield "differences", f"Differences to {study.baseline}, paired by problem, with 95 % intervals.", figure
 
 
@@ -476,10 +362,10 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
     panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
     if not panels:
         return
-    figure, grid = _grid(len(panels) if len(panels) > 1 else 2, height=1.6)
+    figure, places = grid(len(panels) if len(panels) > 1 else 2, height=1.6)
     arms = [arm for arm in study.names if arm in set(t["arm"])]
     drawn: dict[str, list[str]] = {}
-    for (title, lines, shares), axes in zip(panels, grid, strict=False):
+    for (title, lines, shares), axes in zip(panels, places, strict=False):
         for (name, label), line in zip(lines, ("-", ":"), strict=False):
             for arm in arms:
                 wide = t[(t["arm"] == arm) & (t["figure"] == name)].pivot(
@@ -488,7 +374,7 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 if not len(wide):
                     continue
                 smooth = wide.rolling(max(1, len(wide) // 20), min_periods=1).mean()
-                color = _look(study, arm)["color"]
+                color = look(study, arm)["color"]
                 axes.plot(smooth.index, smooth.mean(axis=1), ls=line, color=color)
                 if smooth.shape[1] > 1:
                     low, high = smooth.min(axis=1), smooth.max(axis=1)
@@ -496,14 +382,14 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 drawn.setdefault(line, []).append(label)
         axes.set(title=title, xlabel="step")
         if shares:
-            _percent(axes.yaxis)
-    for extra in grid[len(panels) :]:
+            percent(axes.yaxis)
+    for extra in places[len(panels) :]:
         extra.set_axis_off()
-    handles = [Line2D([], [], color=_look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
+    handles = [Line2D([], [], color=look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
     for line, names in drawn.items() if ":" in drawn else ():
         label = ", ".join(dict.fromkeys(name for name in names if name not in ("entropy", "KL")))
         handles.append(Line2D([], [], color="#555555", ls=line, label=label))
-    _legend(figure, handles)
+    legend(figure, handles)
     yield (
         "training",
         "Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).",

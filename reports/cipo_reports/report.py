@@ -15,8 +15,9 @@ from cipo_eval.errors import UsageError
 from cipo_eval.store import Writing
 from cipo_reports.card import model_card
 from cipo_reports.explorer import BUDGET
-from cipo_reports.figures import figures, save
+from cipo_reports.figures import figures
 from cipo_reports.page import to_html, write_page
+from cipo_reports.panels import save
 from cipo_reports.study import Study
 from cipo_reports.tables import tables
 from cipo_reports.writers import to_csv, to_latex, to_markdown

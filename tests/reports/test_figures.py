@@ -12,21 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from reports.readable import overlaps
 
-from cipo_reports.figures import (
-    COLOURS,
-    LINES,
-    MARKERS,
-    by_turn,
-    dynamics,
-    figures,
-    forest,
-    pass_curves,
-    save,
-    short,
-    style,
-    transitions,
-)
 from cipo_reports.figures import budget as budget_figures
+from cipo_reports.figures import by_turn, dynamics, figures, forest, pass_curves, transitions
+from cipo_reports.panels import COLOURS, LINES, MARKERS, save, short, style
 from cipo_reports.study import AVERAGE, Study
 
 
