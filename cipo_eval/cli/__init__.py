@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from cipo_eval import __version__
-from cipo_eval.cli import compare, data, demo, doctor, pool, report, rescore, run, score, show, tasks, train
+from cipo_eval.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    pool,
+    report,
+    rescore,
+    run,
+    score,
+    show,
+    study,
+    tasks,
+    train,
+)
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -45,6 +59,7 @@ app.command()(show.show)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(train.train)
+app.command()(study.study)
 app.command()(demo.demo)
 app.command()(tasks.tasks)
 app.command()(doctor.doctor)

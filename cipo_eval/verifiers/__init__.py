@@ -14,6 +14,7 @@ from cipo_eval.records import Verifier
 VERIFIERS = {
     "math": "cipo_eval.verifiers.math:MathVerifier",
     "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
+    "countdown": "cipo_eval.verifiers.countdown:CountdownVerifier",
     "mixed": "cipo_eval.verifiers.mixed:MixedVerifier",
 }
 """Built-in verifiers by the name that task definitions use."""

@@ -93,7 +93,7 @@ def read_arms(runs: Sequence[str], groups: Sequence[str]) -> list[Arm]:
     names = [name for name, _ in wanted]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two arms are named {twice}: name them with --groups NAME=FOLDER,FOLDER")
-    return [_arm(name, paths) for name, paths in wanted]
+    return [make_arm(name, paths) for name, paths in wanted]
 
 
 def _expanded(folder: str) -> list[Path]:
@@ -112,7 +112,8 @@ def _name(path: Path) -> str:
     return parts[-1] if parts else str(path)
 
 
-def _arm(name: str, paths: Sequence[Path]) -> Arm:
+def make_arm(name: str, paths: Sequence[Path]) -> Arm:
+    """Of run directories and outputs of trainings. Raises ``UsageError`` for folders that are neither."""
     if len(name) > NAME_LENGTH or not name.isprintable():
         raise UsageError(f"an arm's name has at most {NAME_LENGTH} printable characters: {name!r}")
     runs, trainings, evaluations = [], [], []
@@ -168,3 +169,14 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
     return rows
+
+
+def training_data(folder: Path) -> str:
+    """What a training was on, by a short name: its first held-out task, else where its problems came from."""
+    try:
+        config = json.loads((folder / "train.json").read_text(encoding="utf-8"))["config"]
+        data = config["data"]
+        named = [*config["eval"]["tasks"], data["generator"], data["task"], data["path"]]
+        return Path(next(str(name) for name in named if name)).stem.removeprefix("cipo_")
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""

@@ -28,7 +28,7 @@ RIGHT, WRONG = "#009E73", "#D55E00"
 
 def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, of all for which the study has data."""
-    makers = (pass_curves, by_turn, transitions, scatter, budget, forest, dynamics)
+    makers = (pass_curves, by_turn, transitions, scatter, budget, forest, along, dynamics)
     with style():
         for make in makers:
             yield from make(study)
@@ -357,8 +357,19 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = (
 
 
 def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
-    """What the trainer logged, smoothed over a twentieth of the steps; the mean of the seeds, and their range."""
+    """What the trainer logged, smoothed over a twentieth of the steps; the mean of the seeds, and their range. A figure
+    for each kind of problems that was trained on."""
     t = study.training[study.training["kind"] == "train"]
+    names = list(dict.fromkeys(t["data"]))
+    for data in names:
+        found = _dynamics(study, t[t["data"] == data])
+        if len(names) == 1:
+            yield from found
+        for name, caption, figure in found:
+            yield f"{name}_{data}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
+
+
+def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
     panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
     if not panels:
         return
@@ -393,5 +404,45 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
     yield (
         "training",
         "Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).",
+        figure,
+    )
+
+
+def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """pass@K against pass@1 along training, from the evaluations on the way, K the largest: whether a method that gains
+    in the first loses in the second is seen at the same pass@1, not at the same step. The mean of the seeds; a larger
+    mark where training ended.
+    """
+    t = study.training[study.training["kind"] == "eval"]
+    found = t["figure"].str.extract(r"^(?P<task>[^/]+)/(?P<figure>pass@(?P<k>\d+))$")
+    t = t.assign(task=found["task"], of=found["figure"], k=found["k"].astype(float))[found["task"].notna()]
+    tasks = [task for task in dict.fromkeys(t["task"]) if t[t["task"] == task]["k"].max() > 1]
+    if not tasks or t["step"].nunique() < 3:
+        return
+    figure, panels = grid(len(tasks))
+    shown = []
+    for task, axes in zip(tasks, panels, strict=True):
+        own = t[t["task"] == task]
+        top = f"pass@{int(own['k'].max())}"
+        for arm in study.names:
+            wide = own[own["arm"] == arm].pivot_table(index="step", columns="of", values="value")
+            if len(wide) < 2:
+                continue
+            shown.append(arm)
+            seen = look(study, arm)
+            axes.plot(wide["pass@1"], wide[top], **{**seen, "marker": ""})
+            axes.plot(
+                wide["pass@1"].iloc[-1:],
+                wide[top].iloc[-1:],
+                ls="",
+                **{k: seen[k] for k in ("color", "marker")},
+            )
+        axes.set(title=short(task), xlabel="pass@1, %", ylabel=f"{top}, %")
+        percent(axes.xaxis)
+        percent(axes.yaxis)
+    legend(figure, arm_lines(study, [arm for arm in study.names if arm in shown]))
+    yield (
+        "along",
+        "pass@k against pass@1 along training, mean of the seeds; the mark is where it ended.",
         figure,
     )

@@ -25,7 +25,7 @@ from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.seeds import compare_seed_means, spread, spread_mean
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Mode
-from cipo_reports.arms import Arm, baseline_of, shared_mode, training_log
+from cipo_reports.arms import Arm, baseline_of, shared_mode, training_data, training_log
 from cipo_reports.rows import rows_of
 
 AVERAGE = "average"
@@ -65,7 +65,7 @@ DIFFERENCES = [
     "problems",
 ]
 BUDGET = ["arm", "task", "protocol", "kind", "k", "tokens", "value"]
-TRAINING = ["arm", "seed", "step", "kind", "figure", "value"]
+TRAINING = ["arm", "data", "seed", "step", "kind", "figure", "value"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,9 +470,11 @@ def _spent(
 def _training(arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
     for arm in arms:
         for seed, folder in enumerate(arm.trainings):
+            data = training_data(folder)
             for row in training_log(folder):
                 common = {
                     "arm": arm.name,
+                    "data": data,
                     "seed": seed,
                     "step": row["step"],
                     "kind": row.get("kind", "train"),

@@ -66,7 +66,7 @@ def tables(study: Study, *, with_published: bool = False) -> list[Table]:
 
 def _optional(study: Study) -> Iterator[Table]:
     found = (correction(study), critique(study), differences(study), passk(study), *categories(study))
-    for table in (*found, cost(study)):
+    for table in (*found, cost(study), training(study)):
         if table.rows:
             yield table
 
@@ -433,6 +433,75 @@ def cost(study: Study) -> Table:
     ]
     caption = "Cost of first attempts and of chains of turns."
     return _table("cost", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
+
+
+SPENT = (
+    ("steps", "", 0),
+    ("problems", "drawn", 0),
+    ("generated tokens", "generated_tokens", 0),
+    ("processed tokens", "passed_tokens", 0),
+    ("seconds", "seconds", 0),
+)
+"""Columns: title, figure of the trainer's log that is added up, digits."""
+
+
+def training(study: Study) -> Table:
+    """What each training took: its budget, by which methods are matched."""
+    t = study.training[study.training["kind"] == "train"]
+    several = t["data"].nunique() > 1
+    columns = [*(["data"] if several else []), "method", "trainings", *(title for title, _, _ in SPENT)]
+    rows: list[list[Cell]] = []
+    rules = []
+    for data in dict.fromkeys(t["data"]):
+        rules.append(len(rows))
+        for arm in study.names:
+            own = t[(t["data"] == data) & (t["arm"] == arm)]
+            if not len(own):
+                continue
+            count = own["seed"].nunique()
+            sums = own.groupby("figure")["value"].sum() / count
+            values = [own.groupby("seed")["step"].nunique().mean(), *(sums.get(f) for _, f, _ in SPENT[1:])]
+            cells = [amount(v, digits) for v, (_, _, digits) in zip(values, SPENT, strict=True)]
+            rows.append([*([name(data)] if several else []), name(arm), amount(count), *cells])
+    notes = [
+        "Means of the trainings. Generated: attempts, also those that dynamic sampling dropped, and corrections; "
+        "processed: what went through the model in updates, prompts included. Without evaluations on the way."
+    ]
+    caption = "What training took."
+    return _table("training", caption, columns, rows, left=1 + several, rules=tuple(rules[1:]), notes=notes)
+
+
+def headline(study: Study) -> Table:
+    """What a study is asked for, a figure after the other: accuracy after a correction and correction_lift (under
+    ``self``, or the first protocol with revisions there is), with pass@k beside; each with its difference to the
+    baseline."""
+    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    against = _Lookup(study.differences, "arm", "task", "protocol", "figure")
+    protocol = "self" if "self" in study.protocols else next(iter(study.protocols), None)
+    found = {int(f[5:]) for f in study.results["figure"] if re.fullmatch(r"pass@\d+", f)}
+    wanted = [(protocol, figure) for figure in ("acc@t2", "correction_lift", "retention") if protocol]
+    wanted += [(DIRECT, f"pass@{k}") for k in sorted({min(found), max(found)} if found else ())]
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in study.tasks:
+        for of, figure in wanted:
+            group = []
+            for arm in study.names:
+                value = share(look(arm, task, of, figure), signed=figure == "correction_lift")
+                if value.value is not None:
+                    group.append([name(task), name(figure), name(arm), value])
+            values = marked([row[-1] for row in group])
+            rules.append(len(rows))
+            for row, value in zip(group, values, strict=True):
+                rows.append([*row[:-1], value, difference(against(row[2].text, task, of, figure))])
+    columns = ["task", "figure", "method", "per cent", f"difference to {study.baseline}"]
+    notes = [
+        "acc@t2, lift and retention: after a correction. Differences in points, with 95 % intervals over problems and, "
+        "where there are several, seeds; stars: p < 0.05, 0.01, 0.001 (over tasks adjusted, Holm). ±: deviation "
+        "between seeds."
+    ]
+    caption = f"Corrections ({protocol}) and first attempts."
+    return _table("headline", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
 
 
 def _published() -> Table:

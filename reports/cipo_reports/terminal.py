@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cipo_eval.metrics.bootstrap import mean_interval
+from cipo_reports.tables import Table as CellTable
 
 NONE = "-"
 NAME_WIDTH = 24
@@ -290,3 +291,18 @@ def print_table(console: Console, columns: list[Column], *, section: int) -> Non
 
 def _width(columns: Sequence[Column]) -> int:
     return sum(column.width + GAP for column in columns) - GAP
+
+
+def show_table(found: CellTable, console: Console) -> None:
+    """Prints a table of a report: as the page has it, with its caption and notes."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for place, title in enumerate(found.columns):
+        left = place < found.left
+        table.add_column(Text(title), justify="left" if left else "right", no_wrap=True)
+    for place, row in enumerate(found.rows):
+        if place in found.rules:
+            table.add_section()
+        table.add_row(*(Text(cell.text) for cell in row))
+    console.print(Text(found.caption), table)
+    for note in found.notes:
+        console.print(Text(note))

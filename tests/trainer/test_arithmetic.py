@@ -1,4 +1,4 @@
-"""The demo's problems, tokenizer and checkpoint."""
+"""Arithmetic: problems, tokenizer and model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval.errors import UsageError
-from cipo_trainer import arithmetic, demo_checkpoint
+from cipo_trainer import arithmetic
 
 ITEMS_FILE = Path(__file__).resolve().parents[2] / "tasks" / "arithmetic.jsonl"
 
@@ -155,39 +154,3 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     again, other = (arithmetic.build_model(TOKENIZER, seed).state_dict() for seed in (0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-
-
-def test_demo_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    threads = torch.get_num_threads()
-    seen: list[int] = []
-    for name in ("a", "b"):
-        result = demo_checkpoint(tmp_path / name, steps=3, on_step=lambda step, _: seen.append(step))
-        assert (result.steps, result.stopped_early) == (3, False)
-    assert capfd.readouterr() == ("", "")
-    assert seen == [1, 2, 3] * 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-    assert torch.get_num_threads() == threads
-    a, b = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in "ab")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    start = arithmetic.build_model(TOKENIZER, 0).state_dict()
-    assert not all(torch.equal(a[name], start[name]) for name in a)
-    with pytest.raises(UsageError, match="in use"):
-        demo_checkpoint(tmp_path / "a", steps=3, on_step=lambda *_: pytest.fail("trained for nothing"))
-
-
-def test_interrupted_demo_leaves_nothing_that_looks_like_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        demo_checkpoint(tmp_path / "demo", steps=2, on_step=fail)
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(type(TOKENIZER), "save_pretrained", fail)  # the weights are written by then
-    with pytest.raises(KeyboardInterrupt):
-        demo_checkpoint(tmp_path / "demo", steps=1)
-    assert list(tmp_path.iterdir()) == []

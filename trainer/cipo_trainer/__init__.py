@@ -1,5 +1,1 @@
-"""The trainer: from a checkpoint and a verifier to a better checkpoint."""
-
-from cipo_trainer.demo import demo_checkpoint
-
-__all__ = ["demo_checkpoint"]
+"""The trainer: from a checkpoint and a verifier to a better checkpoint; studies that compare trainings."""

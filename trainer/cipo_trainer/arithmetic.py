@@ -23,18 +23,16 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem, derive_seed
+from cipo_trainer.config import Shape
+from cipo_trainer.families import Family, Pair
 from cipo_trainer.tiny import SPECIAL, fast_tokenizer, tiny_llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-
-Pair = tuple[str, str]
-"""A prompt, and the completion that is to be learned."""
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """The characters the tokenizer knows, one token each: newline and printable ASCII."""
@@ -237,7 +235,37 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
     Head size 32 is the smallest that vLLM's CPU kernels take.
     """
-    return tiny_llama(tokenizer, "arithmetic", seed, hidden=96, inner=288, heads=3)
+    return tiny_llama(tokenizer, Arithmetic.name, seed, Arithmetic.shape)
+
+
+class Arithmetic(Family):
+    """The family; it has no dial."""
+
+    name: ClassVar[str] = "arithmetic"
+    summary: ClassVar[str] = "sums, differences and products, made by this project; needs no data"
+    items: ClassVar[int] = ITEMS_PER_LEVEL * len({kind.level for kind in KINDS})
+    shape: ClassVar[Shape] = Shape(layers=2, hidden=96, inner=288, heads=3)
+
+    def problem_at(self, position: int, *, seed: int) -> Problem:
+        return problem_at(position, seed=seed)
+
+    def pair_at(self, position: int, *, seed: int, corrections: float = 0.0) -> Pair:
+        return pair_at(position, seed=seed, corrections=corrections)
+
+    def build_tokenizer(self) -> PreTrainedTokenizerFast:
+        return build_tokenizer()
+
+    def is_held_out(self, text: str) -> bool:
+        """By text: these items are older than the rule of the other families."""
+        return text in evaluation_prompts()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for item in evaluation_items():
+            yield {"id": item.id, "problem": item.problem, "answer": item.answer, "level": item.level}
+
+    def definition(self) -> dict[str, Any]:
+        columns = {"question": "problem", "gold": "answer", "id": "id"}
+        return {"cipo": {"options": {"kind": "integer"}, "columns": columns, "breakdown": ["level"]}}
 
 
 def main() -> None:

@@ -43,8 +43,10 @@ class Data(Section):
     """Problems of a task: one of `cipo-eval tasks`, a definition's YAML file, or one of ``trainer/configs/data``."""
     path: Path | None = None
     """Problems, or rows for sft, of a JSON Lines file (``.gz`` too) or Parquet file."""
-    generator: Literal["arithmetic", "chains"] | None = None
-    """Problems, or rows for sft, that are made as they are needed."""
+    generator: Literal["arithmetic", "chains", "countdown", "programs"] | None = None
+    """Problems, or rows for sft, that are made as they are needed: a family of synthetic problems."""
+    dial: dict[str, int | float | str] = {}
+    """generator: how difficult they are, and how its teacher errs (docs/study.md)."""
     question: list[str] = ["question", "problem", "prompt"]
     """path: columns that may hold the problem; the first that a row has counts."""
     answer: list[str] = ["answer", "gold", "boxed:solution"]
@@ -61,6 +63,22 @@ class Data(Section):
     """Only problems whose columns have these values (``level: [Level 3, Level 4]``)."""
     corrections: float = Field(default=0.0, ge=0, le=1)
     """generator, sft: share of rows that are corrections of an attempt with a slip, or of a right one."""
+
+
+class Shape(Section):
+    """Of a model with random weights, a Llama with tied embeddings."""
+
+    layers: int = Field(default=2, ge=1)
+    hidden: int = Field(default=128, ge=8)
+    inner: int = Field(default=256, ge=8)
+    """Of the feed-forward layers."""
+    heads: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Shape:
+        if self.hidden % (2 * self.heads):
+            raise ValueError("hidden must be a multiple of twice the heads")
+        return self
 
 
 class Rollout(Section):
@@ -283,7 +301,9 @@ class Config(Section):
     """The whole configuration."""
 
     model: str = "new:arithmetic"
-    """Checkpoint to start from, folder or hub id; ``new:arithmetic``, ``new:chains``: a tiny one, random weights."""
+    """Checkpoint to start from, folder or hub id; ``new:FAMILY``: one with random weights for a family's words."""
+    shape: Shape | None = None
+    """Of such a new one; by default the family's."""
     revision: str | None = None
     trust_remote_code: bool = False
     output: Path = Path("runs/train")

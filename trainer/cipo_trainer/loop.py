@@ -132,11 +132,12 @@ class Trainer:
         most = config.rollout.max_tokens
         self.policy.wake()
         started = time.perf_counter()
-        base, waited, drawn = self._base(number, interrupts)
+        base, waited, drawn, spent = self._base(number, interrupts)
         given = rewards(base, config.reward, most)
         gains = advantage.of(given, config.advantage)
         measured: dict[str, Any] = measure.stream("base", base, given)
         measured |= {"drawn": float(drawn), "seconds_verify": waited}
+        measured["dropped_tokens"] = spent - measured.get("base_tokens", 0.0)
         streams, rolled = [self._stream("base", base, gains)], {"base": base}
         if stream and self._asking and self.controller:
             anchors = correction.select_anchors(
@@ -169,8 +170,8 @@ class Trainer:
         self.state.failed += int(measured["base_failed"] + measured.get("correction_failed", 0))
         return measured
 
-    def _base(self, number: int, interrupts: Interrupts) -> tuple[list[Group], float, int]:
-        """Groups of the base stream, seconds that verdicts were waited for, and problems drawn.
+    def _base(self, number: int, interrupts: Interrupts) -> tuple[list[Group], float, int, float]:
+        """Groups of the base stream, seconds that verdicts were waited for, problems drawn, and tokens generated.
 
         With dynamic sampling (DAPO, arXiv:2503.14476) groups without variance make room for others', as long as
         ``rollout.dynamic`` allows; what is missing then is filled up with them.
@@ -178,18 +179,19 @@ class Trainer:
         asked = self.config.rollout
         kept: list[Group] = []
         spare: list[Group] = []
-        waited, drawn = 0.0, 0
+        waited, drawn, spent = 0.0, 0, 0.0
         for turn in range(1 + asked.dynamic):
             found = self.problems.take(self.state.position + drawn, asked.problems)
             place = (self.config.seed, "train", number, turn)
             requests = [first_request(p, asked.samples, asked.max_tokens, *place) for p in found]
             groups, seconds = self._roll_out(requests, None, interrupts)
             drawn, waited = drawn + len(found), waited + seconds
+            spent += sum(len(sample.tokens) for group in groups for sample in group.samples)
             for group in groups:
                 (spare if asked.dynamic and group.decided else kept).append(group)
             if len(kept) >= asked.problems:
                 break
-        return [*kept, *spare][: asked.problems], waited, drawn
+        return [*kept, *spare][: asked.problems], waited, drawn, spent
 
     def _roll_out(
         self, requests: list[Any], anchors: list[Any] | None, interrupts: Interrupts

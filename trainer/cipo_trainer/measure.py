@@ -41,7 +41,8 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
 
 def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]:
     """Of a step with these figures: tokens per second, model FLOP/s utilisation, peak memory."""
-    generated = measured.get("base_tokens", 0.0) + measured.get("correction_tokens", 0.0)
+    parts = ("base_tokens", "dropped_tokens", "correction_tokens")
+    generated = sum(measured.get(part, 0.0) for part in parts)
     found = {
         "generated_tokens": generated,
         "train_tokens_per_second": measured["passed_tokens"] / max(1e-9, measured["seconds_train"]),

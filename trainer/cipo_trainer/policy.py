@@ -19,9 +19,8 @@ from cipo_eval.engines.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_trainer.config import Config
-from cipo_trainer.worlds import WORLDS
+from cipo_trainer.worlds import NEW, new_model
 
-NEW = "new:"
 LARGE = 1_000_000_000
 """Parameters from which on activations are computed again in the backward pass, unless told otherwise."""
 
@@ -178,16 +177,13 @@ class Policy:
 
     def _new(self) -> str:
         """Writes a model with random weights; the same for the same seed."""
-        made = WORLDS.get(self.config.model.removeprefix(NEW))
-        if made is None:
-            known = ", ".join(f"{NEW}{name}" for name in WORLDS)
-            raise UsageError(f"model: there is no {self.config.model}; known: {known}")
+        made = new_model(self.config)
         folder = self.config.output / "new"
         if not folder.is_dir():
             partial = folder.with_name(".new.partial")
             shutil.rmtree(partial, ignore_errors=True)
             tokenizer = made.build_tokenizer()
-            made.build_model(tokenizer, self.config.seed).save_pretrained(partial)
+            made.build_model(tokenizer, self.config.seed, self.config.shape).save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             partial.replace(folder)
         return str(folder)

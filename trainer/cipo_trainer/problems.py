@@ -20,8 +20,9 @@ from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.tasks import build, load_problems, load_spec
 from cipo_eval.verifiers.extract import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
+from cipo_trainer.families import Pair
 from cipo_trainer.packing import Item
-from cipo_trainer.worlds import WORLDS, Pair
+from cipo_trainer.worlds import family
 
 T = TypeVar("T")
 
@@ -59,8 +60,10 @@ def problems(config: Config) -> Draws[Problem]:
     """Raises ``UsageError``/``MissingError`` for data that is not there, damaged, or without a wanted problem."""
     data = config.data
     if data.generator:
-        made = WORLDS[data.generator]
-        return Draws(lambda at: made.problem_at(at, seed=config.seed), config.seed, data.generator, "math")
+        made = family(data.generator, data.dial)
+        return Draws(
+            lambda at: made.problem_at(at, seed=config.seed), config.seed, made.fingerprint(), made.verifier
+        )
     if data.task:
         found = load_problems(_definition(data.task), data_dir=data.dir)
         chosen = [p for p in found.problems if _wanted(data, p.metadata)]
@@ -81,11 +84,11 @@ def rows(config: Config) -> Draws[Pair]:
     """What supervised training learns. Raises as ``problems`` does."""
     data = config.data
     if data.generator:
-        made, share = WORLDS[data.generator], data.corrections
+        made, share = family(data.generator, data.dial), data.corrections
         return Draws(
             lambda at: made.pair_at(at, seed=config.seed, corrections=share),
             config.seed,
-            f"{data.generator} {share}",
+            f"{made.fingerprint()} {share}",
         )
     assert data.path is not None
     wanted = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)][: data.limit]

@@ -23,7 +23,11 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ``UsageError`` for files that are not there, unknown keys (with the nearest known) and wrong values.
     """
-    values = _read(_find(source))
+    return build(overridden(read_yaml(_find(source)), overrides))
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Values with ``key.key=value`` put into them. Raises ``UsageError``."""
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -32,7 +36,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
             _put(values, key.split("."), yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise UsageError(f"{text!r}: the value is no YAML") from error
-    return build(values)
+    return values
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -44,7 +48,7 @@ def build(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(merged(defaults, values))
     except ValidationError as error:
-        raise UsageError(_explained(error)) from error
+        raise UsageError(explained(error, Config)) from error
 
 
 def to_yaml(config: Config, *, documented: bool = True) -> str:
@@ -89,7 +93,8 @@ def _find(source: str | Path) -> Path:
     return known[str(source)]
 
 
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a file, over those of the one that it includes. Raises ``UsageError``."""
     if path in seen:
         raise UsageError(f"{path} includes itself")
     try:
@@ -101,7 +106,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     include = values.pop("include", None)
     if include is None:
         return values
-    return merged(_read(path.parent / str(include), (*seen, path)), values)
+    return merged(read_yaml(path.parent / str(include), (*seen, path)), values)
 
 
 def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
@@ -112,22 +117,25 @@ def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     values[keys[-1]] = value
 
 
-def _explained(error: ValidationError) -> str:
+def explained(error: ValidationError, root: type[BaseModel]) -> str:
+    """What is wrong with which key of a configuration of class ``root``."""
     lines = []
     for found in error.errors():
         place = ".".join(str(part) for part in found["loc"])
         if found["type"] == "extra_forbidden":
-            known = _fields_at(found["loc"][:-1])
+            known = _fields_at(root, found["loc"][:-1])
             lines.append(f"{place}: there is no such key; {nearest(str(found['loc'][-1]), known)}")
         else:
             lines.append(f"{place or 'configuration'}: {found['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 
-def _fields_at(place: Sequence[int | str]) -> list[str]:
-    section: Any = Config
+def _fields_at(root: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    section: Any = root
     for part in place:
         field = section.model_fields.get(part)
+        if field is None:  # an entry of a mapping
+            continue
         options = getattr(field.annotation, "__args__", None) or (field.annotation,)
         section = next(
             option for option in options if isinstance(option, type) and issubclass(option, BaseModel)

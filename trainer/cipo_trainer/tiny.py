@@ -1,10 +1,12 @@
-"""What the worlds' tokenizers and models have in common: special tokens, and a tiny Llama with random weights."""
+"""What the families' tokenizers and models have in common: special tokens, and a tiny Llama with random weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cipo_eval.records import derive_seed
+from cipo_trainer.config import Shape
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,11 +29,18 @@ def fast_tokenizer(core: Tokenizer, context: int) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama(
-    tokenizer: PreTrainedTokenizerFast, world: str, seed: int, *, hidden: int, inner: int, heads: int
-) -> LlamaForCausalLM:
-    """Two layers, tied embeddings, the tokenizer's vocabulary and context; float32, CPU. Weights depend on ``world``
-    and ``seed`` alone.
+def word_tokenizer(words: Mapping[str, int], pieces: str, *, context: int) -> PreTrainedTokenizerFast:
+    """A token for each word; ``pieces``: a pattern that each word of a text matches, the rest is dropped."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    core = Tokenizer(models.WordLevel(dict(words), unk_token=SPECIAL["unk_token"]))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="removed", invert=True)
+    return fast_tokenizer(core, context)
+
+
+def tiny_llama(tokenizer: PreTrainedTokenizerFast, world: str, seed: int, shape: Shape) -> LlamaForCausalLM:
+    """Tied embeddings, the tokenizer's vocabulary and context; float32, CPU. Weights depend on ``world``, ``seed`` and
+    ``shape`` alone.
     """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -43,11 +52,11 @@ def tiny_llama(
     }
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=2,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=True,
         **special,

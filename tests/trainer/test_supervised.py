@@ -1,12 +1,11 @@
-"""The demonstration's training: rows as they are generated from, learning, repeating, and a limit of time."""
+"""Supervised training: rows as they are generated from, learning to answer and to stop, orders and rates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +13,12 @@ import torch
 from transformers import AutoTokenizer
 
 from cipo_eval.errors import UsageError
-from cipo_trainer import arithmetic, demo
+from cipo_trainer import arithmetic
 from cipo_trainer.config import Config
 from cipo_trainer.loop import rate
 from cipo_trainer.problems import Draws, encoded
 from cipo_trainer.settings import build
+from cipo_trainer.step import Learner, Stream
 
 TOKENIZER = arithmetic.build_tokenizer()
 PAIRS = [("1+2=", "3"), ("37+48=", "7+8=15 3+4+1=8 \\boxed{85}"), ("", "x"), ("a long prompt", "")]
@@ -32,17 +32,21 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def train(model: Any, steps: int = 20, *, limit: float | None = None, note: Any = None) -> demo.Trained:
-    return demo.train(model, TOKENIZER, demo.recipe(steps, 0), limit, note)
+def train(model: Any, pairs: Sequence[tuple[str, str]], steps: int) -> list[float]:
+    """Losses by step, as the trainer's loop makes them."""
+    options = {"lr": 4e-3, "betas": [0.9, 0.98], "warmup": 4, "schedule": "cosine", "batch": 32}
+    config = build({"algorithm": "sft", "steps": steps, "optimizer": options})
+    draws, learner, losses = Draws(pairs, 0, ""), Learner(model, config), []
+    for step in range(steps):
+        items = encoded(TOKENIZER, draws.take(32 * step, 32))
+        lr = 4e-3 * rate(step, config)
+        losses.append(learner.update([Stream(name="rows", items=items)], step=step, lr=lr)["loss"])
+    return losses
 
 
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
-@pytest.mark.parametrize("which", ["demo", "bytes"])
+@pytest.mark.parametrize("which", ["own", "bytes"])
 def test_rows_are_prompt_completion_and_end(which: str, tiny_checkpoint: Path) -> None:
-    tokenizer = TOKENIZER if which == "demo" else AutoTokenizer.from_pretrained(tiny_checkpoint)
+    tokenizer = TOKENIZER if which == "own" else AutoTokenizer.from_pretrained(tiny_checkpoint)
     for (prompt, completion), item in zip(PAIRS, encoded(tokenizer, PAIRS), strict=True):
         assert list(item.prompt) == tokenizer(prompt)["input_ids"]
         assert list(item.tokens) == [*tokenizer(completion)["input_ids"], tokenizer.eos_token_id]
@@ -55,24 +59,12 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
         encoded(tokenizer, PAIRS)
 
 
-def test_equal_calls_train_equal_weights() -> None:
-    models = [arithmetic.build_model(TOKENIZER, 0) for _ in range(3)]
-    first, second, limited = (train(m, 5, limit=None if i < 2 else 3600.0) for i, m in enumerate(models))
-    assert first.loss == second.loss == limited.loss
-    assert torch.equal(weights(models[0]), weights(models[1]))
-    assert torch.equal(weights(models[0]), weights(models[2]))
-    assert [limited.cooled_down, limited.stopped_early] == [False, False]
-
-
-def test_it_learns_to_answer_and_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_learns_to_answer_and_to_stop() -> None:
     pairs = [("1+2=", "\\boxed{3}"), ("4+3=", "\\boxed{7}"), ("9-8=", "\\boxed{1}")]
-    monkeypatch.setattr("cipo_trainer.problems.rows", lambda config: Draws(pairs, config.seed, ""))
     model = arithmetic.build_model(TOKENIZER, 0)
-    losses: list[float] = []
-    result = train(model, 80, note=lambda _, loss: losses.append(loss))
+    losses = train(model, pairs, 80)
     assert losses[0] == pytest.approx(math.log(len(TOKENIZER)), rel=0.2)
-    assert result.loss == pytest.approx(sum(losses[-4:]) / 4)
-    assert result.loss < 0.05
+    assert sum(losses[-4:]) / 4 < 0.05
     for prompt, completion in pairs:
         ids = TOKENIZER(prompt, return_tensors="pt")
         written = model.generate(**ids, max_new_tokens=20, do_sample=False)[0, ids["input_ids"].shape[1] :]
@@ -85,25 +77,6 @@ def test_draws_visit_everything_once_in_changing_order() -> None:
     assert all(sorted(part) == list(range(20)) for part in parts)
     assert all(a != b for a, b in pairwise([list(range(20)), *parts]))
     assert draws.take(15, 10) == [*parts[0][15:], *parts[1][:5]]
-
-
-def test_a_time_limit_stops_softly_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(1000))
-    monkeypatch.setattr(
-        demo, "time", SimpleNamespace(monotonic=lambda: float(next(now)))
-    )  # each look costs a second
-    model = arithmetic.build_model(TOKENIZER, 0)
-    moved: list[float] = []
-    last = weights(model)
-
-    def note(_: int, __: float) -> None:
-        nonlocal last
-        moved.append(float((weights(model) - last).norm()))
-        last = weights(model)
-
-    result = train(model, 500, limit=40, note=note)
-    assert (result.steps, result.stopped_early, result.cooled_down) == (39, True, True)
-    assert moved[-1] < 0.5 * max(moved)
 
 
 def schedule(steps: int, warmup: int, name: str) -> Config:
