@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipo_eval.chains import chains, judged, trajectories
-from cipo_eval.metrics.correction import Trajectories
-from cipo_eval.metrics.passk import pass_at_k
+from cipo_eval.metrics.correction import Trajectories, either_right
+from cipo_eval.metrics.passk import default_ks, pass_at_k
 from cipo_eval.protocols import DIRECT, Protocol
 from cipo_eval.records import Attempt, Mode
 
@@ -87,6 +87,31 @@ def revised(
         columns = [np.bincount(of, weights=np.asarray(x, dtype=np.float64)) / counts for x in pair]
         table = np.stack(columns, axis=1)
         found[name] = {problems[number]: row for number, row in enumerate(table)}
+    if names is None and turns > 1:
+        found |= _sequential(attempts, arrays, [problems[number] for number in range(len(counts))], of, mode)
+    return found
+
+
+def _sequential(
+    attempts: Sequence[Attempt],
+    arrays: Trajectories,
+    problems: Sequence[str],
+    of: NDArray[np.int64],
+    mode: Mode,
+) -> dict[str, Sums]:
+    """``seq@k`` and what it gains over pass@2k, for all k that both can be told for (``metrics.correction``)."""
+    own = by_problem(attempts, mode)
+    n = np.array([len(own.get(problem, [])) for problem in problems])
+    c = np.array([sum(own.get(problem, [])) for problem in problems])
+    counts = np.bincount(of)
+    either = np.bincount(of, weights=either_right(arrays)).astype(np.int64)
+    fewest = min(int(counts.min()), int(n.min()) // 2)
+    found: dict[str, Sums] = {}
+    for k in default_ks(fewest) if fewest else ():
+        scores = pass_at_k(counts, either, k)
+        gains = scores - pass_at_k(n, c, 2 * k)
+        for name, values in ((f"seq@{k}", scores), (f"seq@{k} gain", gains)):
+            found[name] = {p: np.array([value, 1.0]) for p, value in zip(problems, values, strict=True)}
     return found
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cipo_eval.metrics.bootstrap import CONFIDENCE, FEW, RESAMPLES, ClusterBootstrap, clopper_pearson
 from cipo_eval.metrics.majority import Votes, majority_at_k
-from cipo_eval.metrics.passk import pass_at_k
+from cipo_eval.metrics.passk import default_ks, pass_at_k
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -105,7 +105,8 @@ def summarise_turns(
 
     ``by_turn`` has accuracy after each turn; ``steps`` what went from each turn to the next; ``lift`` compares revising
     a failed attempt with another first attempt; ``resampling`` has what first attempts alone would have given, with
-    ``equal_tokens`` those that cost no more than a chain. ``fresh`` None: the chains' own first turns, of which nothing
+    ``equal_tokens`` those that cost no more than a chain; ``sequential`` compares k attempts with a revision each
+    with 2k attempts. ``fresh`` None: the chains' own first turns, of which nothing
     else is known. Raises ``ValueError`` without chains.
     """
     if not len(chains.problem):
@@ -141,6 +142,7 @@ def summarise_turns(
         "steps": steps,
         "lift": _lift(sums),
         "resampling": _resampling(own, sums, spent),
+        "sequential": _sequential(sums, chains, problem, counts, own),
         "tokens": spent,
         "intervals": {"confidence": CONFIDENCE, "resamples": bootstrap, "seed": seed},
     }
@@ -395,6 +397,30 @@ def _resampling(own: Fresh, sums: _Sums, spent: Mapping[str, float] | None) -> d
         **found,
         "equal_tokens": {"k": k, "tokens": round(k * spent["first"], 6), **sums.estimate(figures)},
     }
+
+
+def _sequential(
+    sums: _Sums, chains: Trajectories, problem: NDArray[np.int64], counts: NDArray[np.int64], own: Fresh
+) -> dict[str, Any]:
+    """``seq@k``: chance that one of k attempts or one of their first revisions is right, unbiased as pass@k is, with
+    what it gains over pass@2k of attempts alone; for all k for which there are enough of either."""
+    fewest = min(int(counts.min()), int(own.attempts.min()) // 2)
+    if fewest < 1 or chains.right.shape[1] < 2:
+        return {}
+    either = np.bincount(problem, weights=either_right(chains)).astype(np.int64)
+    figures: dict[str, Figure] = {}
+    for k in default_ks(fewest):
+        sums.by_problem[f"seq{k}"] = pass_at_k(counts, either, k)
+        sums.by_problem[f"parallel{k}"] = pass_at_k(own.attempts, own.right, 2 * k)
+        figures[f"seq@{k}"] = _ratio(f"seq{k}", "all")
+        figures[f"seq@{k} gain"] = _difference(f"seq{k}", f"parallel{k}", "all")
+    return sums.estimate(figures)
+
+
+def either_right(chains: Trajectories) -> BoolArray:
+    """Whether the first attempt or its revision is right, where there was one; shape (chains,)."""
+    found: BoolArray = (chains.right[:, :2] & chains.asked[:, :2]).any(axis=1)
+    return found
 
 
 def _tokens(chains: Trajectories, own: Fresh) -> dict[str, float] | None:

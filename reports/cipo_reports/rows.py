@@ -77,7 +77,7 @@ def _revised(protocol: str, block: Mapping[str, Any]) -> Iterator[dict[str, Any]
         for before, row in step["matrix"].items():
             for after, share in (row or {}).items():
                 named[f"{before}→{after}{later}"] = {"value": share}
-    named |= block["lift"]
+    named |= {**block["lift"], **block.get("sequential", {})}
     resampling = dict(block["resampling"])
     equal = resampling.pop("equal_tokens", {})
     named |= {f"resampled {name}": estimate for name, estimate in resampling.items()}

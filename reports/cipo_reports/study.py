@@ -238,7 +238,7 @@ def _intervals(tables: Tables) -> tuple[dict[tuple[str, str], Interval], bool]:
 
 def _cut(ci: Interval, figure: str) -> Interval:
     """A share lies between 0 and 1; a difference need not."""
-    differs = any(word in figure for word in ("lift", "(t1"))
+    differs = any(word in figure for word in ("lift", "(t1", "gain"))
     return ci if differs else (max(0.0, ci[0]), min(1.0, ci[1]))
 
 

@@ -224,6 +224,7 @@ CORRECTION = (
     ("correction rate", "correction_rate", False),
     ("retention", "retention", False),
     ("lift", "correction_lift", True),
+    ("seq@1 gain", "seq@1 gain", True),
 )
 """Columns: title, figure, whether it has a sign."""
 
@@ -266,7 +267,8 @@ def correction(study: Study) -> Table:
                 rows += _by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
     notes = [
         "acc@tN: accuracy after turn N; Δ(i→c), Δ(c→i): share of attempts that went from wrong to right, from right to "
-        "wrong; lift: right among revised failed attempts less right among fresh ones at the same problems.",
+        "wrong; lift: right among revised failed attempts less right among fresh ones at the same problems; seq@1 gain: an "
+        "attempt or its revision right, less pass@2.",
         "Same tokens: first attempts that cost no more tokens than a chain of turns, put to a vote (self) or with one "
         "that is right (other protocols).",
     ]

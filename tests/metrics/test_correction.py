@@ -251,3 +251,29 @@ def test_the_worked_example_of_the_docs() -> None:
     assert figures(found["lift"]) == pytest.approx(
         {"correction_lift": 0.3333, "revised": 0.6667, "fresh": 0.3333}, abs=1e-4
     )
+
+
+def test_seq_at_k_counts_attempts_with_a_right_turn() -> None:
+    """Problem 0: one of two chains is right at its first turn, the other at neither; problem 1: one is only broken."""
+    found = summarise_turns(chains([(0, "rr"), (0, "ww"), (1, "rw"), (1, "wr")]), bootstrap=10)["sequential"]
+    assert figures(found) == {"seq@1": 0.75, "seq@1 gain": 0.75 - 1.0}
+    with_four = [(0, "ww"), (0, "wr"), (0, "ww"), (0, "rr")]
+    found = summarise_turns(chains(with_four), bootstrap=10)["sequential"]
+    # two of four chains are right: 1 - C(2,2)/C(4,2) of two; one of four first attempts: pass@2 1/2, pass@4 1
+    assert figures(found) == pytest.approx(
+        {"seq@1": 0.5, "seq@1 gain": 0.0, "seq@2": 5 / 6, "seq@2 gain": 5 / 6 - 1}
+    )
+
+
+def test_revisions_that_are_fresh_draws_gain_nothing_over_as_many_attempts() -> None:
+    rng = np.random.default_rng(1)
+    gains = []
+    for _ in range(300):
+        rate = rng.beta(1, 2, size=60)
+        problem = np.repeat(np.arange(60), 4)
+        right = rng.random((240, 2)) < rate[problem, None]
+        made = Trajectories(problem=problem, right=right, asked=np.ones_like(right))
+        found = summarise_turns(made, bootstrap=1)["sequential"]
+        gains.append([found[f"seq@{k} gain"]["value"] for k in (1, 2)])
+    error = np.std(gains, axis=0) / np.sqrt(len(gains))
+    assert (np.abs(np.mean(gains, axis=0)) < 4 * error).all()

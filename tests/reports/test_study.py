@@ -56,6 +56,8 @@ def test_every_figure_of_a_single_run_is_the_one_in_its_results(single: Study, m
                 revised = modes["fixed"]
                 for name, estimate in {**revised["by_turn"], **revised["change"]}.items():
                     assert value(single, arm, task, name, protocol) == estimate["value"]
+                for name, estimate in revised["sequential"].items():
+                    assert value(single, arm, task, name, protocol) == estimate["value"]
                 for name, estimate in revised["steps"][0]["metrics"].items():
                     assert value(single, arm, task, name, protocol) == estimate["value"]
                 assert (

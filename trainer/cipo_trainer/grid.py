@@ -285,7 +285,8 @@ def _work(config: Config) -> float:
 def _evaluation(config: StudyConfig, name: str, seed: int, place: str, temperature: float, of: Job) -> Job:
     asked, use = config.evaluate, config.families[name]
     samples = asked.samples if temperature else 1
-    made = use.items or family(use.family or name, use.dial).items
+    everything = family(use.family or name, use.dial).items
+    made = min(use.items or everything, everything)
     wanted = asked.limit if temperature == asked.temperatures[0] else asked.others or asked.limit
     count = min(wanted or made, made)
     protocols = use.protocols or asked.protocols

@@ -1,0 +1,119 @@
+"""``cipo-eval study`` and ``demo`` from warm start to report, broken off and resumed, with real trainings."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import Commands
+
+from cipo_trainer.config import config_dir
+
+TINY = """
+title: a tiny study
+families:
+  chains: {dial: {modulus: 5, steps: 2}, items: 12}
+shape: {layers: 1, hidden: 16, inner: 16, heads: 1}
+warm: {steps: 60, data: {corrections: 0.5}, optimizer: {batch: 16, lr: 1.0e-2}, checkpoint: {every: 10}}
+train:
+  steps: 4
+  rollout: {problems: 4, samples: 2, max_tokens: 4}
+  optimizer: {lr: 1.0e-4}
+  eval: {every: 2, samples: 2, limit: 4, protocol: [direct, self], prompt_dir: prompts}
+arms:
+  warm start:
+  GRPO: {algorithm: grpo}
+  CIPO: {algorithm: cipo, rollout: {problems: 2}, correction: {prompt_dir: prompts, controller: fixed}}
+baseline: GRPO
+evaluate: {samples: 2, max_tokens: 4}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.mark.slow
+def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    listed = cipo("study", tiny, "-o", folder, "--list")
+    assert listed.out.count("open  chains/seed-0/") == 6
+    assert "after chains/seed-0/warm/train" in listed.out
+    early = cipo("study", tiny, "-o", folder, "--job", "chains/seed-0/cipo/train")
+    assert early.code == 2
+    assert "chains/seed-0/warm/train must come before" in early.err
+    # one by one, as a cluster's launcher would have it
+    first = cipo("study", tiny, "-o", folder, "--job", "chains/seed-0/warm/train", "--quiet")
+    assert (first.code, (folder / "report").exists()) == (0, False)
+    done = cipo("study", tiny, "-o", folder, "--workers", "2")
+    assert done.code == 0, done.err
+    assert "6 jobs, 1 of them done" in done.err
+    assert "acc@t2" in done.out
+    assert "difference to GRPO" in done.out
+    assert str(folder / "report" / "report.html") in done.out
+    results = pd.read_csv(folder / "report" / "results.csv")
+    assert set(results["arm"]) == {"warm start", "GRPO", "CIPO"}
+    for name in ("training", "along"):
+        assert (folder / "report" / "figures" / f"{name}.png").is_file()
+    took = pd.read_csv(folder / "report" / "tables" / "training.csv")
+    assert list(took["method"]) == ["warm start", "GRPO", "CIPO"]
+    # nothing is done twice, and the report is the same
+    before = (folder / "jobs.jsonl").read_bytes()
+    again = cipo("study", tiny, "-o", folder, "--json")
+    assert again.code == 0
+    assert (folder / "jobs.jsonl").read_bytes() == before
+    assert json.loads(again.out)["pages"] == [str(folder / "report" / "report.html")]
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "report" / "results.csv"), results)
+    refused = cipo("study", tiny, "warm.steps=61", "-o", folder)
+    assert refused.code == 2
+    assert "another configuration" in refused.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_going_on_change_nothing(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+    """A study that was broken off while it trained has the figures of one that was not."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert cipo("study", tiny, "-o", whole, "--quiet").code == 0
+    command = [sys.executable, "-m", "cipo_eval", "study", str(tiny), "-o", str(broken)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    log = broken / "chains" / "seed-0" / "warm" / "train" / "log.jsonl"
+    end = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") > 3):
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    rows = [json.loads(line) for line in (broken / "jobs.jsonl").read_text().splitlines()]
+    assert [(row["job"], row["code"]) for row in rows] == [("chains/seed-0/warm/train", 130)]
+    assert cipo("study", tiny, "-o", broken, "--quiet").code == 0
+    frames = [pd.read_csv(f / "report" / "results.csv") for f in (whole, broken)]
+    frames = [f[~f["figure"].str.endswith(" s")].reset_index(drop=True) for f in frames]  # seconds differ
+    pd.testing.assert_frame_equal(*frames)
+
+
+@pytest.mark.slow
+def test_the_demo_is_a_study(cipo: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the demo's own configuration, cut short: what it prints, and where its page is."""
+    import yaml
+
+    from cipo_trainer import grid
+
+    values = yaml.safe_load((config_dir() / "studies" / "demo.yaml").read_text())
+    values["warm"]["steps"], values["train"]["steps"], values["evaluate"]["limit"] = 3, 2, 5
+    (tmp_path / "demo.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setattr(grid, "study_file", lambda name: tmp_path / f"{name}.yaml")
+    done = cipo("demo", "-o", tmp_path / "demo")
+    assert done.code == 0, done.err
+    assert "CIPO" in done.out
+    assert (tmp_path / "demo" / "report" / "report.html").is_file()
+    assert f"cipo-eval show {tmp_path / 'demo'}" in done.err

@@ -1,0 +1,208 @@
+"""Studies: the grid's jobs, their order and identity, and what becomes of jobs that fail, are done or are torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cipo_eval.errors import UsageError
+from cipo_eval.interrupts import Interrupts
+from cipo_trainer.config import config_dir
+from cipo_trainer.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
+from cipo_trainer.jobs import Ledger, Runner, describe
+from cipo_trainer.settings import build
+
+STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
+TINY = """
+seeds: [0, 1]
+families:
+  chains: {dial: {modulus: 5, steps: 2}, items: 12}
+  slips: {family: chains, dial: {modulus: 5, steps: 2, systematic: 0.0}, items: 12, warm: {steps: 5}}
+shape: {layers: 1, hidden: 16, inner: 16, heads: 1}
+warm: {steps: 3, data: {corrections: 0.5}, optimizer: {batch: 4}}
+train: {steps: 2, rollout: {problems: 4, samples: 2, max_tokens: 4}}
+arms:
+  warm start:
+  GRPO: {algorithm: grpo}
+  "CIPO, λ = 1": {algorithm: cipo, steps: 4, rollout: {problems: 2}, correction: {prompt_dir: prompts}}
+baseline: GRPO
+evaluate: {samples: 2, max_tokens: 4, temperatures: [1, 0]}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> StudyConfig:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return read_study_config(path)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_studies_are_valid(name: str) -> None:
+    """Every training in it can be built, and arms that are compared at equal budget draw as many attempts."""
+    config = read_study_config(study_file(name))
+    every = jobs(config)
+    assert len({job.name for job in every}) == len(every)
+    for job in every:
+        if job.config:
+            build(job.config)
+
+
+def test_the_grid_is_families_by_seeds_by_arms(tiny: StudyConfig) -> None:
+    every = jobs(tiny)
+    names = [job.name for job in every]
+    assert len(names) == len(set(names)) == 2 * 2 * (1 + 2 + 3 * 2)
+    for place, job in enumerate(every):
+        assert all(names.index(need) < place for need in job.needs)  # one by one is possible
+    by_name = {job.name: job for job in every}
+    cipo = by_name["slips/seed-1/cipo-lambda-1/train"]
+    assert cipo.needs == ("slips/seed-1/warm/train",)  # a warm start of its own for each seed and family
+    assert cipo.config["seed"] == 1
+    assert cipo.config["data"]["dial"]["systematic"] == 0.0
+    assert by_name["slips/seed-0/warm/train"].units == 5
+    assert by_name["chains/seed-0/warm/train"].units == 3
+    score = by_name["chains/seed-0/cipo-lambda-1/run-t0"]
+    assert "{study}/chains/seed-0/cipo-lambda-1/train/checkpoints/step-000004" in score.arguments
+    assert score.arguments[score.arguments.index("--samples") + 1] == "1"  # greedy: more would be the same
+    assert "warm start" in describe(by_name["chains/seed-0/warm/train"], 0.5)
+
+
+def test_what_is_asked_is_the_same_anywhere(tiny: StudyConfig, tmp_path: Path) -> None:
+    again = [job.identity for job in jobs(tiny)]
+    os.chdir(tmp_path)
+    assert [job.identity for job in jobs(tiny)] == again
+    assert str(tmp_path) not in json.dumps([[job.arguments, job.config] for job in jobs(tiny)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seedz=[1]", r"seedz: there is no such key; .*seeds"),
+        ("baseline=GRPOO", "there is no arm GRPOO"),
+        ("families.chains.dial.modolus=3", "chains has no modolus"),
+        ("families.chains.dails={}", r"families\.chains\.dails: there is no such key"),
+        ("train.rollout.problms=3", r"rollout\.problms: there is no such key"),
+        ("arms.warm={algorithm: grpo}", "no trained arm may be named warm"),
+        ("arms.grpo={algorithm: grpo}", "names must differ"),
+        ("evaluate.protocols=[selfish]", "unknown: selfish"),
+        ("seeds=[]", "at least 1"),
+        ("seeds=[1, 1]", "seeds must differ"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, change: str, message: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    with pytest.raises(UsageError, match=message):
+        read_study_config(path, [change])
+
+
+def test_a_study_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no study dmeo.*demo"):
+        study_file("dmeo")
+    path = tmp_path / "broken.yaml"
+    path.write_text("seeds: [")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_study_config(path)
+
+
+def test_names_are_folders() -> None:
+    assert slug("GRPO, 2× problems") == "grpo-2x-problems"
+    assert slug("../../etc") == "etc"
+    assert slug("λ = 1/3") == "lambda-1-3"
+
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+
+def made(name: str, *arguments: str, needs: tuple[str, ...] = ()) -> Job:
+    """A job of a cheap command."""
+    return Job(
+        name=f"f/seed-0/{name}/train", kind="train", arguments=arguments or ("--version",), needs=needs
+    )
+
+
+def carried_out(folder: Path, every: list[Job], workers: int = 2) -> Runner:
+    runner = Runner(folder, every, workers)
+    with Interrupts() as interrupts:
+        runner.run(interrupts, lambda *_: None)
+    return runner
+
+
+def test_a_failure_stops_those_that_need_it_and_no_others(tmp_path: Path) -> None:
+    a, b = made("a"), made("b", "no-such-command")
+    c, d = made("c", needs=(b.name,)), made("d", needs=(a.name,))
+    runner = carried_out(tmp_path, [a, b, c, d])
+    assert runner.failed == {b.name: 2}
+    assert runner.done == {a.name, d.name}
+    assert [row["job"] for row in Ledger(tmp_path).rows()].count(c.name) == 0
+    assert "No such command" in (tmp_path / "logs" / "f.seed-0.b.train.log").read_text()
+    # what was wrong is put right: only what is missing runs
+    before = len(Ledger(tmp_path).rows())
+    b = replace(b, arguments=("--version",))
+    runner = carried_out(tmp_path, [a, b, c, d])
+    assert runner.failed == {}
+    assert [row["job"] for row in Ledger(tmp_path).rows()[before:]] == [b.name, c.name]
+
+
+def test_a_job_that_was_asked_something_else_is_refused(tmp_path: Path) -> None:
+    carried_out(tmp_path, [made("a")])
+    with pytest.raises(UsageError, match="of another configuration"):
+        Runner(tmp_path, [made("a", "--help")], 1)
+
+
+def test_a_torn_line_of_the_ledger_is_no_harm(tmp_path: Path) -> None:
+    carried_out(tmp_path, [made("a")])
+    ledger = tmp_path / "jobs.jsonl"
+    ledger.write_text(ledger.read_text() + '{"job": "f/seed-0/b/tr')
+    runner = carried_out(tmp_path, [made("a"), made("b")])
+    assert runner.done == {made("a").name, made("b").name}
+
+
+def test_the_dial_decides_the_task(tiny: StudyConfig, tmp_path: Path) -> None:
+    from cipo_eval.tasks import load_problems
+
+    write_tasks(tiny, tmp_path)
+    found = [load_problems(tmp_path / f"tasks/{n}/cipo_{n}.yaml") for n in ("chains", "slips")]
+    assert [f.spec.name for f in found] == ["chains", "slips"]
+    assert [len(f.problems) for f in found] == [12, 12]
+
+
+def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """kill -9 of a study: its jobs keep what they have and end, so the next call finds nobody in their folders."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [sys.executable, "-m", "cipo_eval", "study", str(tmp_path / "tiny.yaml"), "warm.steps=1000000"]
+    options = ["-o", str(tmp_path / "study"), "--workers", "2", "--quiet"]
+    parent = subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
+    logs = [tmp_path / f"study/{f}/seed-0/warm/train/log.jsonl" for f in ("chains", "slips")]
+    until(lambda: all(log.is_file() and log.stat().st_size for log in logs), parent)
+    children = [
+        int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    ]
+    assert len(children) == 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    until(lambda: not any(alive(pid) for pid in children))
+    assert all(list((log.parent / "checkpoints").glob("step-*")) for log in logs)
+
+
+def until(condition: object, process: subprocess.Popen[bytes] | None = None, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process is None or process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
