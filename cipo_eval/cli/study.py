@@ -211,14 +211,14 @@ def _progress(runner: Runner, *, messages: bool) -> Iterator[Watch]:
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("", total=1.0)
 
-            def show(running: Sequence[Any], share: float, left: float | None) -> None:
+            def show(running: Sequence[Any], share: float, left: float) -> None:
                 bar.update(task, completed=share, description=f"{_time(left)}  {under_way(running)}")
 
             yield show
         return
     last = [-LOG_SECONDS]
 
-    def line(running: Sequence[Any], share: float, left: float | None) -> None:
+    def line(running: Sequence[Any], share: float, left: float) -> None:
         now = time.monotonic()
         if running and now - last[0] >= LOG_SECONDS:
             last[0] = now
@@ -227,9 +227,7 @@ def _progress(runner: Runner, *, messages: bool) -> Iterator[Watch]:
     yield line
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "time left not known yet"
+def _time(seconds: float) -> str:
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02} left" if hours else f"{rest // 60}:{rest % 60:02} left"

@@ -419,8 +419,8 @@ def _sequential(
 
 def either_right(chains: Trajectories) -> BoolArray:
     """Whether the first attempt or its revision is right, where there was one; shape (chains,)."""
-    found: BoolArray = (chains.right[:, :2] & chains.asked[:, :2]).any(axis=1)
-    return found
+    right = chains.right & chains.asked
+    return np.asarray(right[:, :2].any(axis=1), dtype=bool)
 
 
 def _tokens(chains: Trajectories, own: Fresh) -> dict[str, float] | None:

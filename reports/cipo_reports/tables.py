@@ -267,8 +267,8 @@ def correction(study: Study) -> Table:
                 rows += _by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
     notes = [
         "acc@tN: accuracy after turn N; Δ(i→c), Δ(c→i): share of attempts that went from wrong to right, from right to "
-        "wrong; lift: right among revised failed attempts less right among fresh ones at the same problems; seq@1 gain: an "
-        "attempt or its revision right, less pass@2.",
+        "wrong; lift: right among revised failed attempts less right among fresh ones at the same problem; seq@1 gain: "
+        "an attempt or its revision right, less pass@2.",
         "Same tokens: first attempts that cost no more tokens than a chain of turns, put to a vote (self) or with one "
         "that is right (other protocols).",
     ]

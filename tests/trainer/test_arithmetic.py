@@ -33,11 +33,6 @@ def value(expression: str) -> int:
     return total
 
 
-def test_items_file_is_what_the_generator_writes(tmp_path: Path) -> None:
-    arithmetic.write_items(tmp_path / "items.jsonl")
-    assert (tmp_path / "items.jsonl").read_bytes() == ITEMS_FILE.read_bytes()
-
-
 def test_items_are_distinct_balanced_and_right() -> None:
     rows = [json.loads(line) for line in ITEMS_FILE.read_text().splitlines()]
     assert len(rows) == len({row["id"] for row in rows}) == len({row["problem"] for row in rows}) == 200

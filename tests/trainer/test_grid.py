@@ -206,3 +206,17 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_remaining_time_follows_the_jobs_order(tmp_path: Path) -> None:
+    """A warm start, then two trainings side by side: three times the expected seconds are not needed for it."""
+    a = replace(made("a"), expected=100.0)
+    b, c = (replace(made(n, needs=(a.name,)), expected=50.0) for n in "bc")
+    runner = Runner(tmp_path, [a, b, c], 2)
+    runner._spent = runner._gained = 0.0
+    assert runner._progress([], [a, b, c]) == (0.0, pytest.approx(150.0))
+    runner.done.add(a.name)
+    runner._spent, runner._gained = 200.0, 100.0  # half as fast as expected
+    share, left = runner._progress([], [b, c])
+    assert share == pytest.approx(0.5)
+    assert left == pytest.approx(50 * 220 / 120)

@@ -10,19 +10,14 @@ problem text; the twin 48+37 may be trained on).
 
 Left out on purpose: a chat template (this is a base model), and byte-level fallback (what is not printable ASCII or a
 newline becomes ``<unk>``).
-
-``python -m cipo_trainer.arithmetic --write tasks/arithmetic.jsonl`` writes the evaluation items.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cipo_eval.protocols import tagged
@@ -157,15 +152,6 @@ def evaluation_prompts() -> frozenset[str]:
     return frozenset(item.problem for item in evaluation_items())
 
 
-def write_items(path: Path) -> None:
-    """Writes the evaluation items as JSON lines; the bytes are the same on every call."""
-    lines = (
-        json.dumps({"id": i.id, "problem": i.problem, "answer": i.answer, "level": i.level}) + "\n"
-        for i in evaluation_items()
-    )
-    path.write_bytes("".join(lines).encode())
-
-
 def problem_at(position: int, *, seed: int) -> Problem:
     """The problem for reinforcement learning at a position of an endless stream."""
     text, answer, _ = _draw_at("problem", position, seed)
@@ -266,16 +252,3 @@ class Arithmetic(Family):
     def definition(self) -> dict[str, Any]:
         columns = {"question": "problem", "gold": "answer", "id": "id"}
         return {"cipo": {"options": {"kind": "integer"}, "columns": columns, "breakdown": ["level"]}}
-
-
-def main() -> None:
-    """``--write PATH``: the evaluation items."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cipo_trainer.arithmetic", description=write_items.__doc__
-    )
-    parser.add_argument("--write", type=Path, metavar="PATH", required=True)
-    write_items(parser.parse_args().write)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,16 +7,12 @@ of them as its answer::
     10 11 9 5 4 3 4 10 3 \\boxed{9}
 
 ``derivations`` has the teacher that a warm start imitates. The task `chains` has 1,000 problems of this dial.
-
-``python -m cipo_trainer.chains --write tasks/chains.jsonl`` writes the evaluation items.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -102,14 +98,3 @@ def _numbers(modulus: int) -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _operations(modulus: int) -> tuple[str, ...]:
     return tuple(f"+{k}" for k in range(1, modulus)) + tuple(f"*{k}" for k in range(2, modulus))
-
-
-def main() -> None:
-    """``--write PATH``: the evaluation items."""
-    parser = argparse.ArgumentParser(prog="python -m cipo_trainer.chains")
-    parser.add_argument("--write", type=Path, metavar="PATH", required=True)
-    Chains().write_items(parser.parse_args().write)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,17 +6,13 @@
 An expression uses each number once, with + - * and exact division. The warm start imitates a teacher that writes a
 right expression with probability ``skill``, else a random one over the same numbers; what is learned of a wrong attempt
 is an attempt that is not the same.
-
-``python -m cipo_trainer.countdown --write tasks/countdown.jsonl`` writes the evaluation items.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -148,14 +144,3 @@ def _amount(count: int) -> str:
 
 def _boxed(expression: str) -> str:
     return f"\\boxed{{{expression}}}"
-
-
-def main() -> None:
-    """``--write PATH``: the evaluation items."""
-    parser = argparse.ArgumentParser(prog="python -m cipo_trainer.countdown")
-    parser.add_argument("--write", type=Path, metavar="PATH", required=True)
-    Countdown().write_items(parser.parse_args().write)
-
-
-if __name__ == "__main__":
-    main()

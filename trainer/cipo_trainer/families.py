@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from cipo_eval.data import write_atomically
 from cipo_eval.records import Problem, derive_seed
 from cipo_trainer.config import Shape
 from cipo_trainer.tiny import tiny_llama
@@ -104,11 +105,12 @@ class Family(BaseModel):
             "verifier": self.verifier,
             "sources": [{"kind": "embedded", "path": f"{name}.jsonl"}],
         }
-        text = {"task": f"cipo_{name}", "doc_to_text": "{{question}}", **own}
-        definition = {**text, "metadata": {"version": 1.0, "cipo": {**head, **cipo}}}
+        top = {"task": f"cipo_{name}", "doc_to_text": "{{question}}", **own}
+        definition = {**top, "metadata": {"version": 1.0, "cipo": {**head, **cipo}}}
         self.write_items(folder / f"{name}.jsonl", limit=limit)
         path = folder / f"cipo_{name}.yaml"
-        path.write_text(yaml.safe_dump(definition, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True)
+        write_atomically(path, text.encode())
         return path
 
     def write_items(self, path: Path, *, limit: int | None = None) -> None:
@@ -116,7 +118,7 @@ class Family(BaseModel):
         lines = [
             json.dumps(row) + "\n" for _, row in zip(range(limit or self.items), self.rows(), strict=False)
         ]
-        path.write_bytes("".join(lines).encode())
+        write_atomically(path, "".join(lines).encode())
 
 
 def vocabulary(special: Mapping[str, str], *groups: Sequence[str]) -> dict[str, int]:

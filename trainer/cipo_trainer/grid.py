@@ -208,10 +208,8 @@ def task_file(family_name: str) -> str:
 def write_tasks(config: StudyConfig, folder: Path) -> None:
     """The task of every family's dial."""
     for name, use in config.families.items():
-        path = folder / task_file(name)
         made = family(use.family or name, use.dial)
-        if not path.is_file():
-            made.write_task(path.parent, name=slug(name), limit=use.items)
+        made.write_task((folder / task_file(name)).parent, name=slug(name), limit=use.items)
 
 
 def _of_seed(config: StudyConfig, name: str, seed: int) -> tuple[list[Job], list[Job], list[Job]]:
@@ -258,7 +256,10 @@ def _training(
         values = merged(merged(merged(values, config.train), over or {}), use.train)
     if "eval" in values:  # on the way: of the family's own held-out problems
         values = merged(values, {"eval": {"tasks": [f"{STUDY}/{task_file(name)}"]}})
-    known = build(values)
+    try:
+        known = build(values)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
     kind = "train" if start else "warm"
     arguments = ["train", f"{STUDY}/{place}.yaml", f"output={STUDY}/{place}", "--quiet"]
     arguments += ["--init-from", f"{STUDY}/{start.name}"] if start else []

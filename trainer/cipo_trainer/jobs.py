@@ -77,8 +77,10 @@ class Ledger:
             file.write(json.dumps(row) + "\n")
 
 
-Watch = Callable[[Sequence[Running], float, float | None], None]
-"""Told now and then: jobs under way, share that is done, seconds that are left (None: not known yet)."""
+Watch = Callable[[Sequence[Running], float, float], None]
+"""Told now and then: jobs under way, share that is done, seconds that are left."""
+TRUST = 20.0
+"""Expected seconds after which what was measured counts for as much as what was expected."""
 
 
 class Runner:
@@ -96,7 +98,7 @@ class Runner:
         """All jobs that are missing. Ctrl-C reaches them, they keep what they have, and it is raised again."""
         waiting = [job for job in self._jobs if job.name not in self.done]
         running: list[Running] = []
-        self._before, self._started = self._finished(()), time.monotonic()
+        self._spent = self._gained = 0.0
         try:
             while waiting or running:
                 for job in self._ready(waiting, running):
@@ -109,7 +111,7 @@ class Runner:
                 for one in [r for r in running if r.process.poll() is not None]:
                     running.remove(one)
                     self._end(one)
-                watch(running, *self._progress(running))
+                watch(running, *self._progress(running, waiting))
         finally:
             for one in running:
                 one.process.send_signal(signal.SIGINT)
@@ -148,8 +150,10 @@ class Runner:
         return Running(job=job, process=process, slot=slot)
 
     def _end(self, one: Running) -> None:
-        code = one.process.returncode
-        self._ledger.add(one.job, code, time.monotonic() - one.started)
+        code, seconds = one.process.returncode, time.monotonic() - one.started
+        self._ledger.add(one.job, code, seconds)
+        self._spent += seconds
+        self._gained += one.job.expected
         if code in GOOD:
             self.done.add(one.job.name)
         else:
@@ -157,17 +161,25 @@ class Runner:
 
     # --- how far it is ---------------------------------------------------------------------------------------
 
-    def _finished(self, running: Sequence[Running]) -> float:
-        """Expected seconds of what is done."""
-        whole = sum(job.expected for job in self._jobs if job.name in self.done)
-        return whole + sum(r.job.expected * self.share(r.job) for r in running)
-
-    def _progress(self, running: Sequence[Running]) -> tuple[float, float | None]:
+    def _progress(self, running: Sequence[Running], waiting: Sequence[Job]) -> tuple[float, float]:
+        """The share that is done, and the time until the last job ends if all go on as those so far."""
+        shares = {r.job.name: self.share(r.job) for r in running}
+        now, spent, gained = time.monotonic(), self._spent, self._gained
+        for r in running:
+            spent += now - r.started
+            gained += r.job.expected * shares[r.job.name]
+        pace = (spent + TRUST) / (gained + TRUST)
+        ends = {r.job.name: r.job.expected * (1 - shares[r.job.name]) * pace for r in running}
+        free = sorted([*ends.values(), *[0.0] * (self._workers - len(running))])
+        for job in waiting:
+            if any(need not in self.done and need not in ends for need in job.needs):
+                continue  # it needs one that failed
+            start = max([free.pop(0), *(ends.get(need, 0.0) for need in job.needs)])
+            ends[job.name] = start + job.expected * pace
+            free = sorted([*free, ends[job.name]])
         everything = sum(job.expected for job in self._jobs)
-        finished = self._finished(running)
-        gained, spent = finished - self._before, time.monotonic() - self._started
-        left = spent * (everything - finished) / gained if gained > 0.02 * everything else None
-        return finished / max(everything, 1e-9), left
+        done = sum(job.expected * shares.get(job.name, job.name in self.done) for job in self._jobs)
+        return done / max(everything, 1e-9), max(ends.values(), default=0.0)
 
     def share(self, job: Job) -> float:
         """Of a job under way, from what it has written."""

@@ -8,17 +8,13 @@ hand from then on. All arithmetic is modulo ten::
 
 A wrong line is local, as in chains, but what counts is what the tests see: an error that a later line overwrites does
 no harm. The first test is public, so the `feedback` protocol shows what a wrong program returned for it.
-
-``python -m cipo_trainer.programs --write tasks/programs.jsonl`` writes the evaluation items.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -213,14 +209,3 @@ def _lines(variables: int) -> tuple[str, ...]:
     names = NAMES[:variables]
     extra = ("plus-0", "times-0", "times-1")
     return tuple(dict.fromkeys(_line(o, n) for o in (*_operations(variables), *extra) for n in names))
-
-
-def main() -> None:
-    """``--write PATH``: the evaluation items."""
-    parser = argparse.ArgumentParser(prog="python -m cipo_trainer.programs")
-    parser.add_argument("--write", type=Path, metavar="PATH", required=True)
-    Programs().write_items(parser.parse_args().write)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,13 @@
-"""The families of synthetic problems by name, each made by its dial: no data is needed for them."""
+"""The families of synthetic problems by name, each made by its dial: no data is needed for them.
+
+``python -m cipo_trainer.worlds chains tasks/chains.jsonl`` writes a family's evaluation items.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -45,3 +50,16 @@ def new_model(config: Config) -> Family:
         known = ", ".join(f"{NEW}{known}" for known in FAMILIES)
         raise UsageError(f"model: there is no {config.model}; known: {known}")
     return family(name, config.data.dial if config.data.generator == name else None)
+
+
+def main() -> None:
+    """``FAMILY PATH``: writes the evaluation items of a family's default dial."""
+    parser = argparse.ArgumentParser(prog="python -m cipo_trainer.worlds", description=main.__doc__)
+    parser.add_argument("family", choices=list(FAMILIES))
+    parser.add_argument("path", type=Path)
+    asked = parser.parse_args()
+    family(asked.family).write_items(asked.path)
+
+
+if __name__ == "__main__":
+    main()
