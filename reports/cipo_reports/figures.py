@@ -370,6 +370,8 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
+    if rolling := set(t[t["figure"] == "base_accuracy"]["arm"]):  # a warm start's long way would hide theirs
+        t = t[t["arm"].isin(rolling)]
     panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
     if not panels:
         return

@@ -174,6 +174,9 @@ def test_dynamic_sampling_looks_for_groups_with_variance(tmp_path: Path) -> None
     assert 4 < first["drawn"] <= 28
     assert first["base_attempts"] == 16
     assert first["base_zero_variance"] < rows(plain)[0]["base_zero_variance"]
+    # what was drawn and dropped was generated, too: methods are matched by it
+    for row in (first, *rows(plain)):
+        assert (row["dropped_tokens"] > 0) is (row["drawn"] * 4 > row["base_attempts"])
 
 
 # --- breaks --------------------------------------------------------------------------------------------------
