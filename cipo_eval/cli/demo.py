@@ -10,6 +10,7 @@ import typer
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
 from cipo_eval.cli.study import carry_out, conclude
+from cipo_eval.errors import EXIT_FAILURES
 
 
 def demo(
@@ -36,8 +37,8 @@ def demo(
         say(
             "once by GRPO, once, with as many attempts, by CIPO, which also corrects them. Which corrects better?"
         )
-    code = carry_out(config, output, workers=workers, messages=speak)
-    if code == 0:
+    runner = carry_out(config, output, workers=workers, messages=speak)
+    if not runner.failed:
         conclude(config, output, as_json=json, quiet=quiet)
         if speak:
             task = next(iter(config.families))
@@ -45,4 +46,4 @@ def demo(
             run = place / "run-t1"
             say(f"read attempts: cipo-eval show {run} --protocol self --transition 'w->r'")
             say("more seeds, more arms: cipo-eval study claims (docs/study.md)")
-    raise typer.Exit(code)
+    raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)

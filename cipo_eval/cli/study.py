@@ -61,10 +61,10 @@ def study(
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return
-    code = carry_out(asked, folder, workers=workers, only=job, messages=not (quiet or json))
-    if code == 0 and not job:
+    runner = carry_out(asked, folder, workers=workers, only=job, messages=not (quiet or json))
+    if not runner.failed and not job:
         conclude(asked, folder, as_json=json, quiet=quiet)
-    raise typer.Exit(code)
+    raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)
 
 
 def carry_out(
@@ -74,8 +74,8 @@ def carry_out(
     workers: int | None,
     only: Sequence[str] | None = None,
     messages: bool = True,
-) -> int:
-    """Runs the jobs that are missing; the exit code."""
+) -> Runner:
+    """Runs the jobs that are missing, and names those that failed."""
     from cipo_eval.interrupts import Interrupts
     from cipo_eval.store import Writing
     from cipo_trainer.grid import jobs, to_yaml, write_tasks
@@ -91,7 +91,9 @@ def carry_out(
         write_tasks(config, folder)
         (folder / "study.yaml").write_text(to_yaml(config), encoding="utf-8")
     runner = Runner(folder, chosen, count, devices)
-    if only and (lacking := {n for j in chosen for n in j.needs} - runner.done - {j.name for j in chosen}):
+    if only and (
+        lacking := {n for j in chosen for n in j.needs} - set(runner.done) - {j.name for j in chosen}
+    ):
         raise UsageError(f"--job: {', '.join(sorted(lacking))} must come before")
     left = sum(job.name not in runner.done for job in chosen)
     if messages and left:
@@ -100,9 +102,11 @@ def carry_out(
         )
     with Interrupts() as interrupts, _progress(runner, messages=messages) as watch:
         runner.run(interrupts, watch)
-    for name, code in runner.failed.items():
-        say(f"failed: {name} (exit code {code}): {folder / 'logs' / name.replace('/', '.')}.log")
-    return EXIT_FAILURES if runner.failed else 0
+    for name, code in runner.flawed.items():
+        lines = runner.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
+        what = "failed" if name in runner.failed else "finished with failures"
+        say(f"{what}: {name} (exit code {code}, {runner.log(name)}): {lines[-1] if lines else ''}")
+    return runner
 
 
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> Path:

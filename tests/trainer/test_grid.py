@@ -141,9 +141,9 @@ def test_a_failure_stops_those_that_need_it_and_no_others(tmp_path: Path) -> Non
     c, d = made("c", needs=(b.name,)), made("d", needs=(a.name,))
     runner = carried_out(tmp_path, [a, b, c, d])
     assert runner.failed == {b.name: 2}
-    assert runner.done == {a.name, d.name}
+    assert set(runner.done) == {a.name, d.name}
     assert [row["job"] for row in Ledger(tmp_path).rows()].count(c.name) == 0
-    assert "No such command" in (tmp_path / "logs" / "f.seed-0.b.train.log").read_text()
+    assert "No such command" in runner.log(b.name).read_text()
     # what was wrong is put right: only what is missing runs
     before = len(Ledger(tmp_path).rows())
     b = replace(b, arguments=("--version",))
@@ -163,7 +163,7 @@ def test_a_torn_line_of_the_ledger_is_no_harm(tmp_path: Path) -> None:
     ledger = tmp_path / "jobs.jsonl"
     ledger.write_text(ledger.read_text() + '{"job": "f/seed-0/b/tr')
     runner = carried_out(tmp_path, [made("a"), made("b")])
-    assert runner.done == {made("a").name, made("b").name}
+    assert set(runner.done) == {made("a").name, made("b").name}
 
 
 def test_the_dial_decides_the_task(tiny: StudyConfig, tmp_path: Path) -> None:
@@ -215,8 +215,16 @@ def test_remaining_time_follows_the_jobs_order(tmp_path: Path) -> None:
     runner = Runner(tmp_path, [a, b, c], 2)
     runner._spent = runner._gained = 0.0
     assert runner._progress([], [a, b, c]) == (0.0, pytest.approx(150.0))
-    runner.done.add(a.name)
+    runner.done[a.name] = 0
     runner._spent, runner._gained = 200.0, 100.0  # half as fast as expected
     share, left = runner._progress([], [b, c])
     assert share == pytest.approx(0.5)
     assert left == pytest.approx(50 * 220 / 120)
+
+
+def test_a_job_that_finished_with_failures_is_done_and_named(tmp_path: Path) -> None:
+    a, b = made("a"), made("b", needs=(made("a").name,))
+    Ledger(tmp_path).add(a, 1, 3.0)
+    runner = carried_out(tmp_path, [a, b])
+    assert (runner.failed, runner.flawed) == ({}, {a.name: 1})
+    assert [row["job"] for row in Ledger(tmp_path).rows()] == [a.name, b.name]

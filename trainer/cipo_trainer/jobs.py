@@ -29,7 +29,7 @@ from cipo_trainer.grid import CONFIGS, STUDY, Job
 POLL = 0.5
 """Seconds between two looks at the jobs that run."""
 GOOD = (EXIT_OK, EXIT_FAILURES)
-"""Exit codes of a job that came to its end; failures (verdicts that were not made, …) are named in its log."""
+"""Exit codes of a job that came to its end; its failures (verdicts that were not made, …) are named in its log."""
 _LEDGER = "jobs.jsonl"
 
 
@@ -60,8 +60,9 @@ class Ledger:
                 continue
         return found
 
-    def done(self, jobs: Iterable[Job]) -> set[str]:
-        """Jobs that came to their end. Raises ``UsageError`` where one of them was asked something else."""
+    def done(self, jobs: Iterable[Job]) -> dict[str, int]:
+        """Jobs that came to their end, with their exit codes. Raises ``UsageError`` where one of them was asked
+        something else."""
         last = {row["job"]: row for row in self.rows() if row["code"] in GOOD}
         for job in jobs:
             if job.name in last and last[job.name].get("identity") != job.identity:
@@ -69,7 +70,7 @@ class Ledger:
                     f"{self._path.parent} holds {job.name} of another configuration: choose another --output, or "
                     f"remove that folder and its lines in {_LEDGER}"
                 )
-        return set(last)
+        return {name: int(row["code"]) for name, row in last.items()}
 
     def add(self, job: Job, code: int, seconds: float) -> None:
         row = {"job": job.name, "code": code, "seconds": round(seconds, 1), "identity": job.identity}
@@ -92,7 +93,19 @@ class Runner:
         self._workers = workers
         self._ledger = Ledger(folder)
         self.done = self._ledger.done(jobs)
+        """Jobs that came to their end, with their exit codes."""
         self.failed: dict[str, int] = {}
+        """Those of this call that did not."""
+
+    @property
+    def flawed(self) -> dict[str, int]:
+        """Jobs that failed, or came to their end with failures that their logs name; by exit code."""
+        own = {job.name for job in self._jobs}
+        return self.failed | {n: code for n, code in self.done.items() if code != EXIT_OK and n in own}
+
+    def log(self, name: str) -> Path:
+        """Of a job, what it said."""
+        return self._folder / "logs" / f"{name.replace('/', '.')}.log"
 
     def run(self, interrupts: Interrupts, watch: Watch) -> None:
         """All jobs that are missing. Ctrl-C reaches them, they keep what they have, and it is raised again."""
@@ -121,10 +134,10 @@ class Runner:
 
     def _ready(self, waiting: Sequence[Job], running: Sequence[Running]) -> list[Job]:
         free = self._workers - len(running)
-        return [job for job in waiting if set(job.needs) <= self.done][:free]
+        return [job for job in waiting if all(need in self.done for need in job.needs)][:free]
 
     def _start(self, job: Job, taken: set[int]) -> Running:
-        place, log = self._folder / job.name, self._folder / "logs" / f"{job.name.replace('/', '.')}.log"
+        place, log = self._folder / job.name, self.log(job.name)
         with Writing(self._folder):
             place.parent.mkdir(parents=True, exist_ok=True)
             log.parent.mkdir(exist_ok=True)
@@ -155,7 +168,7 @@ class Runner:
         self._spent += seconds
         self._gained += one.job.expected
         if code in GOOD:
-            self.done.add(one.job.name)
+            self.done[one.job.name] = code
         else:
             self.failed[one.job.name] = code
 
