@@ -298,6 +298,11 @@ def _write_training(folder: Path, skill: Skill, rng: np.random.Generator, steps:
                 "rho": 0.3 + 0.2 * at,
             }
             row |= {"correction_zero_variance": 0.1 + 0.3 * at, "correction_length": 70 + 20 * at}
+        row |= {"drawn": 32.0, "generated_tokens": 256 * row["base_length"], "seconds": 2.0}
+        row["passed_tokens"] = row["generated_tokens"] * (1.6 if corrected else 1.2)
         rows.append(row)
+        if step % 20 == 0:
+            solved = {"fractions/pass@1": base, "fractions/pass@4": 1 - (1 - base) ** 2}
+            rows.append({"step": step, "kind": "eval", **solved})
     _lines(folder / "log.jsonl", rows)
     return folder

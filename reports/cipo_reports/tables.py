@@ -65,7 +65,17 @@ def tables(study: Study, *, with_published: bool = False) -> list[Table]:
 
 
 def _optional(study: Study) -> Iterator[Table]:
-    found = (correction(study), critique(study), differences(study), passk(study), *categories(study))
+    own = any(
+        PROTOCOLS[protocol].own for protocol in study.protocols
+    )  # corrections of the model's own attempts
+    found = (
+        *([overview(study)] if own else ()),
+        correction(study),
+        critique(study),
+        differences(study),
+        passk(study),
+        *categories(study),
+    )
     for table in (*found, cost(study), training(study)):
         if table.rows:
             yield table
@@ -473,16 +483,69 @@ def training(study: Study) -> Table:
     return _table("training", caption, columns, rows, left=1 + several, rules=tuple(rules[1:]), notes=notes)
 
 
+def overview(study: Study) -> Table:
+    """First attempts and corrections of a method in one line: pass@k, accuracy after a correction, and what became of
+    failed attempts beside the control, fresh attempts at the same problems. Under ``self``, or the first protocol with
+    revisions there is."""
+    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    protocol = _main_protocol(study)
+    ks = _ks(study)
+    wanted = [(DIRECT, f"pass@{k}", f"pass@{k}") for k in ks]
+    if protocol:
+        figures = (
+            ("acc@t2", "acc@t2"),
+            ("correction_rate", "correction rate"),
+            ("fresh", "resample"),
+            ("correction_lift", "lift"),
+            ("retention", "retention"),
+            ("seq@1 gain", "seq@1 gain"),
+        )
+        wanted += [(protocol, figure, title) for figure, title in figures]
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in study.tasks:
+        rules.append(len(rows))
+        group = []
+        for arm in study.names:
+            signs = {figure: figure in ("correction_lift", "seq@1 gain") for _, figure, _ in wanted}
+            cells = [share(look(arm, task, of, f), signed=signs[f]) for of, f, _ in wanted]
+            group.append([name(task), name(arm), *cells])
+        rows += _by_columns(group, 2) if len(group) > 1 else group
+    columns = ["task", "method", *(title for _, _, title in wanted)]
+    notes = [
+        f"Corrections: {protocol}. Resample: right among fresh attempts at the problems of failed ones; lift: "
+        "corrections of these less that; seq@1 gain: an attempt or its correction right, less pass@2."
+    ]
+    return _table(
+        "overview",
+        "First attempts and corrections, per cent.",
+        columns,
+        rows,
+        left=2,
+        rules=tuple(rules[1:]),
+        notes=notes,
+    )
+
+
+def _main_protocol(study: Study) -> str | None:
+    return "self" if "self" in study.protocols else next(iter(study.protocols), None)
+
+
+def _ks(study: Study) -> list[int]:
+    """The smallest and the largest k of pass@k."""
+    found = {int(f[5:]) for f in study.results["figure"] if re.fullmatch(r"pass@\d+", f)}
+    return sorted({min(found), max(found)}) if found else []
+
+
 def headline(study: Study) -> Table:
     """What a study is asked for, a figure after the other: accuracy after a correction and correction_lift (under
     ``self``, or the first protocol with revisions there is), with pass@k beside; each with its difference to the
     baseline."""
     look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     against = _Lookup(study.differences, "arm", "task", "protocol", "figure")
-    protocol = "self" if "self" in study.protocols else next(iter(study.protocols), None)
-    found = {int(f[5:]) for f in study.results["figure"] if re.fullmatch(r"pass@\d+", f)}
+    protocol = _main_protocol(study)
     wanted = [(protocol, figure) for figure in ("acc@t2", "correction_lift", "retention") if protocol]
-    wanted += [(DIRECT, f"pass@{k}") for k in sorted({min(found), max(found)} if found else ())]
+    wanted += [(DIRECT, f"pass@{k}") for k in _ks(study)]
     rows: list[list[Cell]] = []
     rules = []
     for task in study.tasks:

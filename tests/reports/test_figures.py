@@ -13,7 +13,7 @@ from PIL import Image
 from reports.readable import overlaps
 
 from cipo_reports.figures import budget as budget_figures
-from cipo_reports.figures import by_turn, dynamics, figures, forest, pass_curves, transitions
+from cipo_reports.figures import along, by_turn, dynamics, figures, forest, pass_curves, transitions
 from cipo_reports.panels import COLOURS, LINES, MARKERS, save, short, style
 from cipo_reports.study import AVERAGE, Study
 
@@ -41,6 +41,7 @@ def test_every_figure_is_there_and_readable(study: Study) -> None:
         "scatter-self",
         "budget-self",
         "differences",
+        "along",
         "training",
     ):
         assert kind in names
@@ -108,6 +109,17 @@ def test_differences_and_budget_and_training(study: Study) -> None:
     ((_, _, dynamic),) = drawn(dynamics, study)
     titles = [axes.get_title() for axes in dynamic.axes if axes.axison]
     assert titles[:2] == ["reward, %", "retention and ρ, %"]
+
+
+def test_ends_along_training_are_the_last_evaluations_means(study: Study) -> None:
+    ((_, _, figure),) = drawn(along, study)
+    (axes,) = figure.axes
+    ends = {
+        tuple(map(float, (*x, *y))) for x, y in (line.get_data() for line in axes.get_lines()) if len(x) == 1
+    }
+    t = study.training[study.training["kind"] == "eval"]
+    last = t[t["step"] == t["step"].max()].groupby(["arm", "figure"])["value"].mean().unstack()
+    assert ends == {(row["fractions/pass@1"], row["fractions/pass@4"]) for _, row in last.iterrows()}
 
 
 def test_arms_differ_without_colour() -> None:

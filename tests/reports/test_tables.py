@@ -10,8 +10,10 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from cipo_reports import published
 from cipo_reports.page import to_html
@@ -22,12 +24,16 @@ from cipo_reports.tables import (
     categories,
     correction,
     cost,
+    headline,
     main,
     marked,
     name,
+    overview,
     passk,
     tables,
+    training,
 )
+from cipo_reports.terminal import show_table
 from cipo_reports.writers import to_csv, to_latex, to_markdown
 
 Made = dict[str, list[Path]]
@@ -80,6 +86,60 @@ def test_numbers_are_those_of_the_results(single: Study, made: Made) -> None:
                     assert row["retention"].value == step["retention"]["value"]
                 else:  # right attempts are not asked again
                     assert row["retention"].value is None
+
+
+def test_a_line_of_the_overview_is_a_method(single: Study, made: Made) -> None:
+    table = overview(single)
+    for arm, paths in made.items():
+        for task, entry in results(paths[0]).items():
+            row, found = cells(table, task=task, method=arm), entry["protocols"]["self"]["fixed"]
+            assert row["pass@1"].value == entry["fixed"]["metrics"]["pass@1"]["value"]
+            assert row["acc@t2"].value == found["by_turn"]["acc@t2"]["value"]
+            assert row["resample"].value == found["lift"]["fresh"]["value"]
+            assert row["lift"].value == found["lift"]["correction_lift"]["value"]
+            assert row["seq@1 gain"].value == found["sequential"]["seq@1 gain"]["value"]
+
+
+def test_the_headline_has_every_figure_with_its_difference(study: Study) -> None:
+    table = headline(study)
+    assert len(table.rows) == len(study.tasks) * len(study.names) * 5
+    for row in table.rows:
+        task, figure, arm = (cell.text for cell in row[:3])
+        value, difference = row[3:]
+        protocol = "direct" if figure.startswith("pass") else "self"
+        rows = study.figure(figure, protocol)
+        assert value.value == rows[(rows["arm"] == arm) & (rows["task"] == task)]["value"].item()
+        d = study.differences
+        of = d[
+            (d["arm"] == arm) & (d["task"] == task) & (d["figure"] == figure) & (d["protocol"] == protocol)
+        ]
+        assert difference.value == (of["difference"].item() if len(of) else None)
+    out = io.StringIO()
+    show_table(table, Console(file=out, width=100))
+    for row in table.rows:  # whole, on a terminal of the usual width
+        line = next(x for x in out.getvalue().splitlines() if all(cell.text in x for cell in row))
+        assert "…" not in line
+
+
+def test_what_training_took_is_the_sum_of_its_log(study: Study, made: Made) -> None:
+    table = training(study)
+    for arm, paths in made.items():
+        logs = [path / "log.jsonl" for path in paths if (path / "log.jsonl").is_file()]
+        if not logs:
+            assert not [row for row in table.rows if row[0].text == arm]
+            continue
+        rows = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+        trained = [[row for row in of if row["kind"] == "train"] for of in rows]
+        found = cells(table, method=arm)
+        assert found["trainings"].value == len(logs)
+        assert found["steps"].value == np.mean([len(of) for of in trained])
+        for title, figure in (
+            ("generated tokens", "generated_tokens"),
+            ("processed tokens", "passed_tokens"),
+        ):
+            assert found[title].value == pytest.approx(
+                np.mean([sum(r[figure] for r in of) for of in trained])
+            )
 
 
 def test_the_best_is_bold_and_the_second_underlined() -> None:
@@ -200,7 +260,9 @@ def test_a_name_is_one_line() -> None:
 def test_every_row_has_all_columns(study: Study) -> None:
     names = [table.name for table in tables(study, with_published=True)]
     assert len(names) == len(set(names))
-    assert {"main", "correction", "differences", "passk", "cost", "published"} <= set(names)
+    assert {"main", "overview", "correction", "differences", "passk", "cost", "training", "published"} <= set(
+        names
+    )
     for table in tables(study, with_published=True):
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert re.fullmatch(r"[\w.@-]+", table.name)
