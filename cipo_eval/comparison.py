@@ -97,8 +97,10 @@ def compare_arms(
     bootstrap: int = 2000,
     force: bool = False,
     read: Read = attempts_of_task,
+    paired: bool = False,
 ) -> Comparison:
-    """Every figure that both arms have, each given as its runs: one for each seed (``metrics.seeds``).
+    """Every figure that both arms have, each given as its runs: one for each seed (``metrics.seeds``), ``paired`` where
+    the i-th of both began with the same weights.
 
     A task counts the runs that have it. Raises ``UsageError`` where runs were asked different things, unless ``force``.
     """
@@ -137,6 +139,7 @@ def compare_arms(
             [[infos[run]["tasks"][task] for run in arm[task]] for arm in arms],
             judged,
             bootstrap,
+            paired,
         )
         rows += found
         notes += said
@@ -169,6 +172,7 @@ def _task_rows(
     infos: Sequence[Sequence[Mapping[str, Any]]],
     mode: Mode,
     bootstrap: int,
+    paired: bool,
 ) -> tuple[list[Row], list[str]]:
     """Rows of a task, first attempts and then protocols, and what there is to say about them."""
     rows, notes = [], []
@@ -180,12 +184,12 @@ def _task_rows(
             notes.append(f"{task}: {left} problem(s) that not all of the runs attempted are left out")
         if problems:
             figures = [[sums.first_turn(of_run, mode, [1])["pass@1"] for of_run in arm] for arm in attempts]
-            row = _row(task, "pass@1", figures, bootstrap, derive_seed("compare", task))
+            row = _row(task, "pass@1", figures, bootstrap, derive_seed("compare", task), paired)
             single = all(len(table[problem]) == 1 for table in tables for problem in problems)
             rows.append(_with_problems(row, figures, single and len(tables) == 2))
     for name in _protocols(infos):
         turns = min(info["protocols"][name]["turns"] for arm in infos for info in arm)
-        rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap)
+        rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap, paired)
     return rows, notes
 
 
@@ -195,7 +199,9 @@ def _protocols(infos: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     return [name for name in every[0] if all(name in protocols for protocols in every)]
 
 
-def _row(task: str, figure: str, arms: Sequence[Sequence[sums.Sums]], bootstrap: int, seed: int) -> Row:
+def _row(
+    task: str, figure: str, arms: Sequence[Sequence[sums.Sums]], bootstrap: int, seed: int, paired: bool
+) -> Row:
     """``arms``: of each the sums of its runs."""
     _, table = sums.aligned([of_run for arm in arms for of_run in arm])
     first, second = table[: len(arms[0])], table[len(arms[0]) :]
@@ -203,7 +209,7 @@ def _row(task: str, figure: str, arms: Sequence[Sequence[sums.Sums]], bootstrap:
     if len(first) == len(second) == 1:
         difference = compare_ratios(*(part[0] for part in parts), bootstrap=bootstrap, seed=seed)
     else:
-        difference = compare_seeds(*parts)
+        difference = compare_seeds(*parts, paired=paired and len(first) == len(second))
     return Row(task=task, figure=figure, difference=difference)
 
 
@@ -222,7 +228,13 @@ def _with_problems(row: Row, arms: Sequence[Sequence[sums.Sums]], single: bool) 
 
 
 def _protocol_rows(
-    task: str, protocol: Protocol, attempts: Sequence[ByRun], mode: Mode, turns: int, bootstrap: int
+    task: str,
+    protocol: Protocol,
+    attempts: Sequence[ByRun],
+    mode: Mode,
+    turns: int,
+    bootstrap: int,
+    paired: bool,
 ) -> list[Row]:
     """Accuracy after the last turn, correction rate, retention and lift of the first step; of judgements, accuracy and
     F1."""
@@ -240,7 +252,7 @@ def _protocol_rows(
             name != "correction_lift" or values[..., 1].any()
         )  # one attempt at each problem: no lift at all
         if len(every) == len(found) and problems and known:
-            rows.append(_row(task, f"{protocol.name} {name}", tables, bootstrap, seed))
+            rows.append(_row(task, f"{protocol.name} {name}", tables, bootstrap, seed, paired))
     return rows
 
 

@@ -52,6 +52,12 @@ def report(
     force: Annotated[
         bool, typer.Option("--force", help="Compare runs that were asked different things; the page says so.")
     ] = False,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired", help="The i-th run of each method began with the same weights (a warm start)."
+        ),
+    ] = False,
     page_megabytes: Annotated[
         int, typer.Option(min=0, help="Most characters of attempts in the page, in millions.")
     ] = 250,
@@ -86,6 +92,7 @@ def report(
             mode=Mode(mode.value) if mode else None,
             bootstrap=bootstrap,
             force=force,
+            paired=paired,
         )
         written = write_report(
             study,

@@ -118,7 +118,7 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     pages: list[Path] = []
     shown = None
     for temperature in config.evaluate.temperatures:
-        study = read_study(_arms(config, folder, temperature), baseline=config.baseline)
+        study = read_study(_arms(config, folder, temperature), baseline=config.baseline, paired=True)
         first = not pages
         out = folder / ("report" if first else f"report-t{temperature:g}")
         if not quiet and not as_json:

@@ -83,19 +83,30 @@ def spread_mean(tasks: Sequence[Table]) -> Spread:
 
 
 def compare_seeds(
-    first_top: ArrayLike, first_bottom: ArrayLike, second_top: ArrayLike, second_bottom: ArrayLike
+    first_top: ArrayLike,
+    first_bottom: ArrayLike,
+    second_top: ArrayLike,
+    second_bottom: ArrayLike,
+    *,
+    paired: bool = False,
 ) -> Difference:
-    """Second arm minus first: paired by problem, seeds independent (a training of one arm has no partner in the other).
+    """Second arm minus first: paired by problem. Seeds are independent (a training of one arm has no partner in the
+    other), or ``paired``: the i-th of both began with the same weights, so that what those are worth cancels.
 
     Shapes (seeds, problems), the same problems in both. An arm with a single seed is taken to vary between seeds as
-    the other does. Raises ``ValueError`` for shapes that differ, and for one seed in each: nothing is known of seeds.
+    the other does. Raises ``ValueError`` for shapes that differ, for one seed in each: nothing is known of seeds, and
+    where ``paired`` for different numbers of seeds.
     """
-    return compare_seed_means([(first_top, first_bottom)], [(second_top, second_bottom)])
+    return compare_seed_means([(first_top, first_bottom)], [(second_top, second_bottom)], paired=paired)
 
 
-def compare_seed_means(first: Sequence[Table], second: Sequence[Table]) -> Difference:
+def compare_seed_means(
+    first: Sequence[Table], second: Sequence[Table], *, paired: bool = False
+) -> Difference:
     """``compare_seeds`` of the unweighted means over the same tasks."""
     (ours, own), (theirs, other) = _linear(first), _linear(second)
+    if paired and len(own) != len(other):
+        raise ValueError("needs as many seeds in both arms")
     problems = own.shape[1]
     if other.shape[1] != problems or len(own) < 2 > len(other):
         raise ValueError("needs the same problems in both arms, and two seeds in one of them")
@@ -105,7 +116,8 @@ def compare_seed_means(first: Sequence[Table], second: Sequence[Table]) -> Diffe
             first=means[0], second=means[1], difference=None, ci=None, p=None, mde=None, problems=problems
         )
     difference = float(theirs.mean() - ours.mean())
-    found = _variances([(ours, -own), (theirs, other)])
+    arms = [(theirs - ours, other - own)] if paired else [(ours, -own), (theirs, other)]
+    found = _variances(arms)
     ci = _interval(difference, found) if problems > 1 else None
     p = mde = None
     if problems > 1:

@@ -119,8 +119,12 @@ def read_study(
     mode: Mode | None = None,
     bootstrap: int = 2000,
     force: bool = False,
+    paired: bool = False,
 ) -> Study:
-    """Raises ``UsageError`` for runs that cannot be read or were asked different things (unless ``force``)."""
+    """``paired``: the i-th run of each arm began with the same weights.
+
+    Raises ``UsageError`` for runs that cannot be read or were asked different things (unless ``force``).
+    """
     judged, base = shared_mode(arms, mode), baseline_of(arms, baseline)
     for arm in arms:
         if not arm.tasks:
@@ -138,7 +142,7 @@ def read_study(
     results = pd.DataFrame(rows, columns=RESULTS)
     averages, over = _averages(results, arms, tables)
     results = pd.concat([results, averages], ignore_index=True)
-    differences, said = _differences(arms, base, judged, tables, over, bootstrap, force)
+    differences, said = _differences(arms, base, judged, tables, over, bootstrap, force, paired)
     return Study(
         arms=tuple(arms),
         baseline=base,
@@ -321,6 +325,7 @@ def _differences(
     over: Over,
     bootstrap: int,
     force: bool,
+    paired: bool,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Each arm against the baseline, as ``cipo-eval compare`` does it, and the means over tasks."""
     rows: list[dict[str, Any]] = []
@@ -341,6 +346,7 @@ def _differences(
             bootstrap=bootstrap,
             force=force,
             read=read,
+            paired=paired,
         )
         notes += [f"{arm.name} against {base.name}: {note}" for note in found.notes]
         of_arm = []
@@ -368,7 +374,7 @@ def _differences(
                     "problems": d.problems,
                 }
             )
-        rows += of_arm + list(_mean_differences(of_arm, base, arm, tables, over))
+        rows += of_arm + list(_mean_differences(of_arm, base, arm, tables, over, paired))
     return pd.DataFrame(rows, columns=DIFFERENCES), notes
 
 
@@ -378,6 +384,7 @@ def _mean_differences(
     arm: Arm,
     tables: Mapping[tuple[str, str], Tables],
     over: Over,
+    paired: bool,
 ) -> Iterator[dict[str, Any]]:
     """Over the tasks of each figure's average. Where both arms have seeds, they are the same trainings in all tasks."""
     for protocol, figure in dict.fromkeys((row["protocol"], row["figure"]) for row in rows):
@@ -398,7 +405,9 @@ def _mean_differences(
             for a in (base, arm)
         ]
         if all(seeds) and all(x.shape[1] == y.shape[1] for x, y in zip(*seeds, strict=True)):
-            d = compare_seed_means(*([(x[..., 0], x[..., 1]) for x in of] for of in seeds))
+            halves = [[(x[..., 0], x[..., 1]) for x in of] for of in seeds]
+            same = paired and len(seeds[0][0]) == len(seeds[1][0])
+            d = compare_seed_means(*halves, paired=same)
             row |= {"p": d.p, "p_holm": d.p, "mde": d.mde}  # one figure: nothing to adjust for
             row |= dict(zip(("low", "high"), d.ci or (None, None), strict=True))
         elif all(of["low"] is not None for of in found) and all(

@@ -80,6 +80,30 @@ def test_pairing_by_problem_takes_the_problems_own_difficulty_out() -> None:
     assert paired.difference == pytest.approx(compare_means(a.mean(0), b.mean(0)).difference)
 
 
+def test_pairing_by_seed_takes_the_warm_starts_own_worth_out() -> None:
+    """Arms that share their start: a difference of nothing stays rarely significant, a small one shows."""
+    rng = np.random.default_rng(7)
+    ones = np.ones((5, 60))
+    false, found, apart = 0, 0, 0
+    for _ in range(1000):
+        start = rng.normal(0, 0.08, (5, 1)) + rng.normal(0, 0.2, (1, 60))
+        a, b, c = (
+            0.5 + effect + start + rng.normal(0, 0.015, (5, 1)) + rng.normal(0, 0.1, (5, 60))
+            for effect in (0, 0, 0.06)
+        )
+        false += compare_seeds(a, ones, b, ones, paired=True).p < 0.05
+        found += compare_seeds(a, ones, c, ones, paired=True).p < 0.05
+        apart += compare_seeds(a, ones, c, ones).p < 0.05
+    assert false <= 70
+    assert found >= 900 > 2 * apart
+    one = compare_seeds(a, ones, c, ones, paired=True)
+    assert one.difference == pytest.approx(compare_seeds(a, ones, c, ones).difference)
+    shifted = compare_seeds(a, ones, a + 0.1 + start[:, :1], ones, paired=True)  # no partner's worth is lost
+    assert shifted.difference == pytest.approx(0.1 + start[:, :1].mean())
+    with pytest.raises(ValueError, match="as many seeds"):
+        compare_seeds(a, ones, c[:4], ones[:4], paired=True)
+
+
 def test_one_seed_against_several_is_as_unsure_as_the_several_say() -> None:
     rng = np.random.default_rng(5)
     a, b = rng.random((1, 50)), rng.random((4, 50)) + rng.normal(0, 0.2, (4, 1))

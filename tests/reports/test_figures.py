@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from reports.readable import overlaps
 
-from cipo_reports.figures import budget as budget_figures
 from cipo_reports.figures import along, by_turn, dynamics, figures, forest, pass_curves, transitions
+from cipo_reports.figures import budget as budget_figures
 from cipo_reports.panels import COLOURS, LINES, MARKERS, save, short, style
 from cipo_reports.study import AVERAGE, Study
 
