@@ -1,0 +1,54 @@
+"""docs/study.md says what its committed results say: every number of its tables, to the digit that is shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+FIGURES = {
+    "acc@t2": ("self", "acc@t2"),
+    "correction rate": ("self", "correction_rate"),
+    "resample": ("self", "fresh"),
+    "lift": ("self", "correction_lift"),
+    "retention": ("self", "retention"),
+}
+STUDIES = sorted(path.parent.name for path in (DOCS / "study").glob("*/results.csv"))
+
+
+def tables(study: str) -> list[list[dict[str, str]]]:
+    """Rows of the tables after the mark of a study, by column."""
+    page = (DOCS / "study.md").read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(rf"<!-- {study} -->\n((?:\|.*\n)+)", page):
+        head, _, *lines = [
+            [cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()
+        ]
+        found.append([dict(zip(head, line, strict=True)) for line in lines])
+    return found
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_numbers_of_the_page_are_those_of_the_results(study: str) -> None:
+    results = pd.read_csv(DOCS / "study" / study / "results.csv")
+    results = results[results["column"].isna()]
+    shown = tables(study)
+    assert shown, f"docs/study.md shows nothing of {study}"
+    for row in (row for table in shown for row in table):
+        of = results[(results["task"] == row["task"]) & (results["arm"] == row["method"])]
+        assert len(of), row
+        for column, text in row.items():
+            if column in ("task", "method"):
+                continue
+            protocol, figure = FIGURES.get(column, ("direct", column))
+            (found,) = of[(of["protocol"] == protocol) & (of["figure"] == figure)].to_dict("records")
+            value, _, std = text.replace("−", "-").partition(" ± ")
+            assert float(value) == pytest.approx(100 * found["value"], abs=0.051), (row, column)
+            assert not std or float(std) == pytest.approx(100 * found["std"], abs=0.051), (row, column)
+
+
+def test_every_study_is_shown() -> None:
+    assert set(STUDIES) == set(re.findall(r"<!-- ([\w-]+) -->", (DOCS / "study.md").read_text()))
