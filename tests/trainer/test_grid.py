@@ -18,7 +18,7 @@ from cipo_eval.interrupts import Interrupts
 from cipo_trainer.config import config_dir
 from cipo_trainer.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
 from cipo_trainer.jobs import Ledger, Runner, describe
-from cipo_trainer.settings import build
+from cipo_trainer.settings import build, merged
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
 TINY = """
@@ -54,6 +54,14 @@ def test_shipped_studies_are_valid(name: str) -> None:
     for job in every:
         if job.config:
             build(job.config)
+    drawn = {
+        arm: (c.steps * c.rollout.problems * c.rollout.samples * (2 if c.stream else 1))
+        for arm, over in config.arms.items()
+        if over
+        and not any(word in arm for word in ("half", "processed", "DAPO"))  # whose name says otherwise
+        for c in [build(merged(config.train, over))]
+    }
+    assert len(set(drawn.values())) == 1, drawn
 
 
 def test_the_grid_is_families_by_seeds_by_arms(tiny: StudyConfig) -> None:
