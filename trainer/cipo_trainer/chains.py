@@ -11,13 +11,12 @@ of them as its answer::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from cipo_eval.records import Problem
 from cipo_trainer.derivations import AGAIN, WRONG, Derivations, Task
 from cipo_trainer.families import vocabulary
 from cipo_trainer.tiny import SPECIAL, word_tokenizer
@@ -34,6 +33,7 @@ class Chains(Derivations):
 
     name: ClassVar[str] = "chains"
     summary: ClassVar[str] = "chains of modular operations, made by this project; needs no data"
+    options: ClassVar[Mapping[str, str]] = {"kind": "integer"}
 
     modulus: int = Field(default=13, ge=5, le=97)
 
@@ -63,24 +63,15 @@ class Chains(Derivations):
     def is_right(self, task: Task, words: Sequence[str]) -> bool:
         return words[-1] == self.solve(task)[-1]
 
-    def as_problem(self, task: Task, position: int) -> Problem:
-        text = self.prompt(task)
-        return Problem(
-            task=self.name,
-            id=f"{text}{position}",
-            index=position,
-            question=text,
-            prompt=text,
-            gold=self.solve(task)[-1],
-            options={"kind": "integer"},
-        )
+    def gold(self, task: Task) -> str:
+        return self.solve(task)[-1]
 
     def item(self, name: str, task: Task) -> dict[str, Any]:
         return {"id": name, "problem": self.prompt(task), "answer": self.solve(task)[-1]}
 
     def definition(self) -> dict[str, Any]:
         columns = {"question": "problem", "gold": "answer", "id": "id"}
-        return {"cipo": {"options": {"kind": "integer"}, "columns": columns, "breakdown": ["hard"]}}
+        return {"cipo": {"options": dict(self.options), "columns": columns, "breakdown": ["hard"]}}
 
     def build_tokenizer(self) -> PreTrainedTokenizerFast:
         """One token for each value, operation and word; words stand between spaces."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -31,6 +31,9 @@ Task = tuple[str, tuple[str, ...]]
 
 class Derivations(Family):
     """A family of such problems; the dial of its teacher."""
+
+    options: ClassVar[Mapping[str, str]]
+    """What the verifier must know beside the gold."""
 
     steps: int = Field(default=10, ge=1, le=64)
     """Operations of a problem."""
@@ -91,7 +94,8 @@ class Derivations(Family):
         """What the verifier would say."""
 
     @abstractmethod
-    def as_problem(self, task: Task, position: int) -> Problem: ...
+    def gold(self, task: Task) -> str:
+        """What its verifier judges by."""
 
     # --- the teacher -----------------------------------------------------------------------------------------
 
@@ -173,6 +177,19 @@ class Derivations(Family):
             if self.is_held_out(self.prompt(task)) == held_out:
                 return task
         raise RuntimeError("no problem of the wanted side was drawn")
+
+    def as_problem(self, task: Task, position: int) -> Problem:
+        """For training, at a position of its stream."""
+        text = self.prompt(task)
+        return Problem(
+            task=self.name,
+            id=f"{text}{position}",
+            index=position,
+            question=text,
+            prompt=text,
+            gold=self.gold(task),
+            options=self.options,
+        )
 
     def problem_at(self, position: int, *, seed: int) -> Problem:
         return self.as_problem(

@@ -55,6 +55,7 @@ class Programs(Derivations):
     name: ClassVar[str] = "programs"
     summary: ClassVar[str] = "instructions to be translated into tiny Python programs, made by this project"
     verifier: ClassVar[str] = "code"
+    options: ClassVar[Mapping[str, str]] = {"entry_point": "f"}
 
     steps: int = Field(default=8, ge=1, le=64)
     variables: int = Field(default=4, ge=2, le=len(NAMES))
@@ -124,17 +125,8 @@ class Programs(Derivations):
         task = self.draw(draws(self.name, "problem", seed, position % POOL), held_out=False)
         return self.as_problem(task, position)
 
-    def as_problem(self, task: Task, position: int) -> Problem:
-        text = self.prompt(task)
-        return Problem(
-            task=self.name,
-            id=f"{text}{position}",
-            index=position,
-            question=text,
-            prompt=text,
-            gold=testsets.store(self.tests(task)),
-            options={"entry_point": "f"},
-        )
+    def gold(self, task: Task) -> str:
+        return testsets.store(self.tests(task))
 
     def item(self, name: str, task: Task) -> dict[str, Any]:
         inputs = [list(given) for given in self.inputs(task)]
