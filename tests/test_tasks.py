@@ -20,6 +20,7 @@ ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272,
 ROWS["realcritic_math"] = 268
 CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
+FAMILIES = ("chains", "countdown", "programs")
 UNSEEN = "criticbench"
 """Its data was never at hand: no fingerprint, no pinned commit."""
 SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -40,7 +41,7 @@ def problems(request: pytest.FixtureRequest, real_data: Path) -> tasks.ProblemSe
 
 
 def test_all_tasks_are_there_and_consistent() -> None:
-    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN, "chains", UNSEEN}
+    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN, *FAMILIES, UNSEEN}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
         assert spec.name == name
@@ -336,7 +337,7 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
     return lm_eval_task(folder, name, **metadata).eval_docs
 
 
-@pytest.mark.parametrize("name", [*ROWS, *CODE, BUILTIN, "chains"])
+@pytest.mark.parametrize("name", [*ROWS, *CODE, BUILTIN, *FAMILIES])
 def test_lm_eval_renders_the_same_prompts(real_data: Path, name: str) -> None:
     ours = tasks.load_problems(name, data_dir=real_data)
     wanted = [p for p in ours.problems if ours.spec.scope is None or ours.spec.scope.admits(p)]
