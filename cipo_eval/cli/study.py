@@ -103,9 +103,10 @@ def carry_out(
     with Interrupts() as interrupts, _progress(runner, messages=messages) as watch:
         runner.run(interrupts, watch)
     for name, code in runner.flawed.items():
-        lines = runner.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
+        log = runner.log(name)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         what = "failed" if name in runner.failed else "finished with failures"
-        say(f"{what}: {name} (exit code {code}, {runner.log(name)}): {lines[-1] if lines else ''}")
+        say(f"{what}: {name} (exit code {code}, {log}): {lines[-1] if lines else ''}")
     return runner
 
 

@@ -95,3 +95,14 @@ def test_ctrl_c_and_going_on_change_nothing(cipo: Commands, tiny: Path, tmp_path
     assert cipo("study", tiny, "-o", broken, "--job", name, "--quiet").code == 0
     weights = [f / name / "checkpoints" / "step-000060" / "model.safetensors" for f in (whole, broken)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_job_that_failed_is_named_with_its_log(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+    """Its folder holds something else: the command says so, names the log and ends with 1, without a report."""
+    folder = tmp_path / "study"
+    (folder / "chains" / "seed-0" / "warm" / "train" / "mine").mkdir(parents=True)
+    done = cipo("study", tiny, "-o", folder)
+    assert done.code == 1
+    assert "failed: chains/seed-0/warm/train (exit code 2" in done.err
+    assert "holds no training run" in done.err  # the last line of its log
+    assert not (folder / "report").exists()

@@ -221,7 +221,6 @@ def test_remaining_time_follows_the_jobs_order(tmp_path: Path) -> None:
     a = replace(made("a"), expected=100.0)
     b, c = (replace(made(n, needs=(a.name,)), expected=50.0) for n in "bc")
     runner = Runner(tmp_path, [a, b, c], 2)
-    runner._spent = runner._gained = 0.0
     assert runner._progress([], [a, b, c]) == (0.0, pytest.approx(150.0))
     runner.done[a.name] = 0
     runner._spent, runner._gained = 200.0, 100.0  # half as fast as expected

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from cipo_eval.protocols import tagged
-from cipo_eval.records import Problem, derive_seed
+from cipo_eval.records import Problem
 from cipo_trainer.families import DRAWS, Family, Pair, draws
 
 AGAIN, WRONG = "Again:", "Wrong."
@@ -239,7 +239,3 @@ class Derivations(Family):
         states = [task[0], *map(self.state, self.solve(task))]
         count = sum(self.entry(*e)[0] < self.easy for e in zip(task[1], states, strict=False))
         return str(count) if count < 2 else "2 or more"
-
-    def seed_of(self, task: Task) -> int:
-        """For what belongs to a problem and not to its place in a stream, such as tests."""
-        return derive_seed(self.name, "problem of", self.prompt(task))

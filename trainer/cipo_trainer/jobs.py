@@ -55,7 +55,7 @@ class Ledger:
         for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []:
             try:
                 row = json.loads(line)
-                found.append({"job": str(row["job"]), "code": int(row["code"]), **row})
+                found.append({**row, "job": str(row["job"]), "code": int(row["code"])})
             except (ValueError, KeyError, TypeError):
                 continue
         return found
@@ -92,6 +92,7 @@ class Runner:
         self._folder, self._jobs, self._devices = folder, jobs, devices
         self._workers = workers
         self._ledger = Ledger(folder)
+        self._spent = self._gained = 0.0
         self.done = self._ledger.done(jobs)
         """Jobs that came to their end, with their exit codes."""
         self.failed: dict[str, int] = {}
@@ -111,7 +112,6 @@ class Runner:
         """All jobs that are missing. Ctrl-C reaches them, they keep what they have, and it is raised again."""
         waiting = [job for job in self._jobs if job.name not in self.done]
         running: list[Running] = []
-        self._spent = self._gained = 0.0
         try:
             while waiting or running:
                 for job in self._ready(waiting, running):

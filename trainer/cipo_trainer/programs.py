@@ -101,13 +101,8 @@ class Programs(Derivations):
 
     def tests(self, task: Task) -> TestSet:
         """The first is public."""
-        right = self.solve(task)
-        found = [
-            Test(args=list(given), expected=encode(run(right, given)), public=number == 0)
-            for number, given in enumerate(self.inputs(task))
-        ]
-        group = Group(name="tests", tests=tuple(found))
-        return TestSet(kind=Kind.CALLS, groups=(group,), entry_point="f", cpu_seconds=2.0, memory=1 << 30)
+        inputs, right = self.inputs(task), self.solve(task)
+        return _tests(inputs, [run(right, given) for given in inputs])
 
     def telling(self, task: Task, words: Sequence[str], rng: random.Random) -> str:
         """Half of them with what the verifier would show of the first test that fails."""
@@ -148,20 +143,20 @@ class Programs(Derivations):
 
 def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
     """A row that ``Programs.item`` made."""
-    pairs = enumerate(zip(row["inputs"], row["outputs"], strict=True))
-    tests = tuple(
-        Test(args=given, expected=encode(tuple(found)), public=number == 0)
-        for number, (given, found) in pairs
-    )
-    group = Group(name="tests", tests=tests)
-    whole = TestSet(kind=Kind.CALLS, groups=(group,), entry_point="f", cpu_seconds=2.0, memory=1 << 30)
     return Item(
         id=row["id"],
         question=row["problem"],
-        tests=whole,
-        options={"entry_point": "f"},
+        tests=_tests(row["inputs"], row["outputs"]),
+        options=Programs.options,
         metadata={"hard": row["hard"]},
     )
+
+
+def _tests(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> TestSet:
+    pairs = enumerate(zip(inputs, outputs, strict=True))
+    found = [Test(args=list(a), expected=encode(tuple(b)), public=n == 0) for n, (a, b) in pairs]
+    group = Group(name="tests", tests=tuple(found))
+    return TestSet(kind=Kind.CALLS, groups=(group,), entry_point="f", cpu_seconds=2.0, memory=1 << 30)
 
 
 def run(lines: Sequence[str], given: Sequence[int]) -> tuple[int, ...]:
