@@ -20,6 +20,9 @@ from cipo_eval.metrics.passk import default_ks, pass_at_k
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+NEARLY = 0.01
+"""Where an attempt and its revision are equally long, means differ by a token in thousands: up to this share more is no
+more."""
 Totals = Mapping[str, FloatArray]
 """Named sums over problems: one value each, or one per resample."""
 
@@ -387,7 +390,7 @@ def _resampling(own: Fresh, sums: _Sums, spent: Mapping[str, float] | None) -> d
     found = sums.estimate({"pass@2": _ratio("pass2", "all")})
     if spent is None or spent["first"] <= 0:
         return found
-    k = min(fewest, max(1, int(spent["chain"] / spent["first"])))
+    k = min(fewest, max(1, int((1 + NEARLY) * spent["chain"] / spent["first"])))
     figures = {f"pass@{k}": _ratio("pass", "all")}
     sums.by_problem["pass"] = pass_at_k(own.attempts, own.right, k)
     if own.votes is not None:

@@ -16,9 +16,9 @@ from typing import Any
 import jinja2
 
 from cipo_eval import __version__
+from cipo_reports.cells import Table, difference, share
 from cipo_reports.explorer import BUDGET, explorer
 from cipo_reports.study import AVERAGE, Study
-from cipo_reports.tables import Table, difference, share
 
 
 def environment() -> jinja2.Environment:

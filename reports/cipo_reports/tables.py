@@ -1,59 +1,32 @@
-"""The tables of a report, from the study's frames, and how they are written: LaTeX, Markdown, CSV, HTML.
-
-A table is cells of text that carry their value, so that the page can sort them; nothing is computed here but which
-value is best. Shares are per cent, differences points.
-"""
+"""The tables of a report, from the study's frames."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
-
-import pandas as pd
 
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_reports import published
+from cipo_reports.cells import (
+    DAGGER,
+    NONE,
+    STARS,
+    Cell,
+    Lookup,
+    Table,
+    amount,
+    by_columns,
+    difference,
+    make_table,
+    marked,
+    missing,
+    name,
+    share,
+    stars,
+)
 from cipo_reports.study import AVERAGE, Study
-
-NONE = "–"
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-DAGGER = "†"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """What stands in a table."""
-
-    text: str
-    value: float | None = None
-    """What it is sorted by; None: the text."""
-    low: float | None = None
-    high: float | None = None
-    mark: str = ""
-    """``best``, ``second`` or nothing."""
-    title: str = ""
-    """More about it, where a reader can ask for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of cells under column names."""
-
-    name: str
-    """Of its files."""
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    left: int = 1
-    """So many columns are names."""
-    rules: tuple[int, ...] = ()
-    """Rows that have a line above them."""
-    notes: tuple[str, ...] = field(default=())
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame([[cell.text for cell in row] for row in self.rows], columns=list(self.columns))
 
 
 def tables(study: Study, *, with_published: bool = False) -> list[Table]:
@@ -81,92 +54,11 @@ def _optional(study: Study) -> Iterator[Table]:
             yield table
 
 
-# --- cells --------------------------------------------------------------------------------------------------------
-
-
-def name(text: str) -> Cell:
-    """A method, a task, a category: what a row is about, in one line (values of a task's columns are free text)."""
-    return Cell(text=" ".join(text.split()))
-
-
-def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = False) -> Cell:
-    """A figure in per cent, with the deviation between seeds where there are several."""
-    if row is None or _missing(row["value"]):
-        return Cell(text=NONE)
-    value = float(row["value"])
-    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
-    if not _missing(row.get("std")):
-        text += f" ± {100 * float(row['std']):.1f}"
-    low, high = (None if _missing(row.get(end)) else float(row[end]) for end in ("low", "high"))
-    return Cell(text=text + stars, value=value, low=low, high=high, title=_interval_title(low, high))
-
-
-def _interval_title(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"95 % interval: {100 * low:.1f} to {100 * high:.1f}"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def difference(row: Mapping[str, Any] | None) -> Cell:
-    """Points with their interval and stars."""
-    if row is None or _missing(row["difference"]):
-        return Cell(text=NONE)
-    text = f"{100 * row['difference']:+.1f}"
-    if not _missing(row["low"]):
-        text += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-    return Cell(text=text + stars(row.get("p_holm")), value=float(row["difference"]))
-
-
-def stars(p: float | None) -> str:
-    """How far from chance: one to three stars, or none."""
-    return "" if _missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
-
-
-def amount(value: Any, digits: int = 0) -> Cell:
-    """A number of things, or of seconds."""
-    if _missing(value):
-        return Cell(text=NONE)
-    return Cell(text=f"{float(value):,.{digits}f}", value=float(value))
-
-
-def marked(cells: Sequence[Cell], *, lowest: bool = False) -> list[Cell]:
-    """The best and second best of comparable cells, marked; equal ones share a mark."""
-    values = sorted({cell.value for cell in cells if cell.value is not None}, reverse=not lowest)
-    if len([cell for cell in cells if cell.value is not None]) < 2 or len(values) < 2:
-        return list(cells)
-    ties = sum(cell.value == values[0] for cell in cells)
-    marks = {values[0]: "best"} | ({values[1]: "second"} if ties == 1 else {})
-    return [cell if cell.value is None else replace(cell, mark=marks.get(cell.value, "")) for cell in cells]
-
-
-def _by_columns(rows: list[list[Cell]], left: int, lowest: Sequence[int] = ()) -> list[list[Cell]]:
-    """Marks the best of each column from ``left`` on."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    columns = [column if i < left else marked(column, lowest=i in lowest) for i, column in enumerate(columns)]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-class _Lookup:
-    """Rows of a frame by some of its columns."""
-
-    def __init__(self, frame: pd.DataFrame, *keys: str) -> None:
-        self._rows = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
-
-    def __call__(self, *key: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._rows.get(key)
-        return found
-
-
-# --- tables -------------------------------------------------------------------------------------------------------
-
-
 def main(study: Study, *, with_published: bool = False) -> Table:
     """Methods × tasks: the figure that stands for each task, the average, and its difference to the baseline."""
     whole = study.results[study.results["column"] == ""]
-    look = _Lookup(whole, "arm", "task", "protocol", "figure")
-    against = _Lookup(study.differences, "arm", "task", "protocol", "figure")
+    look = Lookup(whole, "arm", "task", "protocol", "figure")
+    against = Lookup(study.differences, "arm", "task", "protocol", "figure")
     heads = {task: study.headline(task) for task in study.tasks}
     average = len(set(heads.values())) == 1 and len(study.tasks) > 1
     columns = ["method", *(_column(task, head) for task, head in heads.items())]
@@ -183,7 +75,7 @@ def main(study: Study, *, with_published: bool = False) -> Table:
             if study.baseline is not None:
                 row.append(difference(against(arm, AVERAGE, *head)))
         rows.append(row)
-    rows = _by_columns(rows, 1) if len(rows) > 1 else rows
+    rows = by_columns(rows, 1) if len(rows) > 1 else rows
     if study.baseline is not None and average:  # the best difference is the best average
         rows = [[*row[:-1], replace(row[-1], mark="")] for row in rows]
     rules: tuple[int, ...] = ()
@@ -206,7 +98,7 @@ def main(study: Study, *, with_published: bool = False) -> Table:
             notes.append(f"{DAGGER} Published ({published.SOURCE}), not measured here.")
         else:
             rules = ()
-    return _table("main", "Main results, per cent.", columns, rows, rules=rules, notes=notes)
+    return make_table("main", "Main results, per cent.", columns, rows, rules=rules, notes=notes)
 
 
 def _column(task: str, head: tuple[str, str]) -> str:
@@ -241,7 +133,7 @@ CORRECTION = (
 
 def correction(study: Study) -> Table:
     """What became of attempts that were revised, and what as many tokens of fresh attempts give."""
-    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     last = {
         protocol: max(
             int(match[1])
@@ -274,7 +166,7 @@ def correction(study: Study) -> Table:
             if group:
                 rules.append(len(rows))
                 worst = 3 + len(accuracy) + 2
-                rows += _by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
+                rows += by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
     notes = [
         "acc@tN: accuracy after turn N; Δ(i→c), Δ(c→i): share of attempts that went from wrong to right, from right to "
         "wrong; lift: right among revised failed attempts less right among fresh ones at the same problem; seq@1 gain: "
@@ -283,7 +175,7 @@ def correction(study: Study) -> Table:
         "that is right (other protocols).",
     ]
     caption = "Self-correction, per cent."
-    return _table("correction", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
+    return make_table("correction", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
 
 
 CRITIQUE = (
@@ -300,7 +192,7 @@ CRITIQUE = (
 
 def critique(study: Study) -> Table:
     """What judgements of attempts were worth, and what became of the attempts."""
-    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     judging = [protocol for protocol in study.protocols if PROTOCOLS[protocol].judges]
     rows: list[list[Cell]] = []
     rules = []
@@ -313,14 +205,14 @@ def critique(study: Study) -> Table:
             ]
             if group:
                 rules.append(len(rows))
-                rows += _by_columns(group, 2) if len(group) > 1 else group
+                rows += by_columns(group, 2) if len(group) > 1 else group
     columns = ["task", "method", *(title for title, _ in CRITIQUE)]
     notes = [
         "Positive: the attempt is wrong. Always wrong: F1 of saying so of every attempt. Corrected: share of wrong "
         "attempts that were right after it, of those that the judgement caught or missed.",
     ]
     caption = "Judgements of attempts, per cent."
-    return _table("critique", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
+    return make_table("critique", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
 
 def differences(study: Study) -> Table:
@@ -354,11 +246,11 @@ def differences(study: Study) -> Table:
         "over tasks (Holm). Smallest visible: the smallest true difference that would show with 80 % power.",
     ]
     caption = f"Differences to {study.baseline}, points, with 95 % intervals."
-    return _table("differences", caption, columns, rows, left=4, rules=tuple(rules), notes=notes)
+    return make_table("differences", caption, columns, rows, left=4, rules=tuple(rules), notes=notes)
 
 
 def _p(value: Any) -> Cell:
-    if _missing(value):
+    if missing(value):
         return Cell(text=NONE)
     return Cell(text="< 0.001" if value < 0.001 else f"{value:.3f}", value=float(value))
 
@@ -366,7 +258,7 @@ def _p(value: Any) -> Cell:
 def passk(study: Study) -> Table:
     """pass@k and maj@k for every k that a method has."""
     whole = study.results[(study.results["column"] == "") & (study.results["protocol"] == DIRECT)]
-    look = _Lookup(whole, "arm", "task", "figure")
+    look = Lookup(whole, "arm", "task", "figure")
     names = sorted(
         {figure for figure in whole["figure"] if re.fullmatch(r"(pass|maj)@\d+", figure)},
         key=lambda figure: (figure.startswith("maj"), int(figure.partition("@")[2])),
@@ -381,11 +273,11 @@ def passk(study: Study) -> Table:
         ]
         if group:
             rules.append(len(rows))
-            rows += _by_columns(group, 2) if len(group) > 1 else group
+            rows += by_columns(group, 2) if len(group) > 1 else group
     if len(names) < 2:
         rows = []
     caption = "pass@k and maj@k, per cent."
-    return _table("passk", caption, ["task", "method", *names], rows, left=2, rules=tuple(rules[1:]))
+    return make_table("passk", caption, ["task", "method", *names], rows, left=2, rules=tuple(rules[1:]))
 
 
 def categories(study: Study) -> Iterator[Table]:
@@ -395,7 +287,7 @@ def categories(study: Study) -> Iterator[Table]:
         figures = [f for f in dict.fromkeys(group["figure"]) if f == "pass@1" or re.fullmatch(r"acc@t\d+", f)]
         figure = figures[-1]
         of_figure = group[group["figure"] == figure]
-        look = _Lookup(of_figure, "arm", "group")
+        look = Lookup(of_figure, "arm", "group")
         sizes = of_figure.groupby("group", sort=False)["problems"].max()
         rows = []
         for value in dict.fromkeys(of_figure["group"]):
@@ -405,7 +297,7 @@ def categories(study: Study) -> Iterator[Table]:
         caption = f"{task} by {column}: {what}, per cent."
         part = "" if protocol == DIRECT else f"-{protocol}"
         columns = [str(column), "problems", *study.names]
-        yield _table(f"category-{task}-{column}{part}", caption, columns, rows)
+        yield make_table(f"category-{task}-{column}{part}", caption, columns, rows)
 
 
 COSTS = (
@@ -419,7 +311,7 @@ COSTS = (
 
 def cost(study: Study) -> Table:
     """What first attempts took, and how often they were cut off; of revisions, the tokens of a chain."""
-    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     chains = study.protocols
     columns = ["task", "method", "attempts", "truncated %", *(title for title, _, _ in COSTS)]
     columns += [f"tokens of a chain, {protocol}" for protocol in chains]
@@ -444,7 +336,7 @@ def cost(study: Study) -> Table:
         "Generation seconds as the engine shares them out."
     ]
     caption = "Cost of first attempts and of chains of turns."
-    return _table("cost", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
+    return make_table("cost", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
 
 SPENT = (
@@ -480,14 +372,16 @@ def training(study: Study) -> Table:
         "processed: what went through the model in updates, prompts included. Without evaluations on the way."
     ]
     caption = "What training took."
-    return _table("training", caption, columns, rows, left=1 + several, rules=tuple(rules[1:]), notes=notes)
+    return make_table(
+        "training", caption, columns, rows, left=1 + several, rules=tuple(rules[1:]), notes=notes
+    )
 
 
 def overview(study: Study) -> Table:
     """First attempts and corrections of a method in one line: pass@k, accuracy after a correction, and what became of
     failed attempts beside the control, fresh attempts at the same problems. Under ``self``, or the first protocol with
     revisions there is."""
-    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     protocol = _main_protocol(study)
     ks = _ks(study)
     wanted = [(DIRECT, f"pass@{k}", f"pass@{k}") for k in ks]
@@ -510,13 +404,13 @@ def overview(study: Study) -> Table:
             signs = {figure: figure in ("correction_lift", "seq@1 gain") for _, figure, _ in wanted}
             cells = [share(look(arm, task, of, f), signed=signs[f]) for of, f, _ in wanted]
             group.append([name(task), name(arm), *cells])
-        rows += _by_columns(group, 2) if len(group) > 1 else group
+        rows += by_columns(group, 2) if len(group) > 1 else group
     columns = ["task", "method", *(title for _, _, title in wanted)]
     notes = [
         f"Corrections: {protocol}. Resample: right among fresh attempts at the problems of failed ones; lift: "
         "corrections of these less that; seq@1 gain: an attempt or its correction right, less pass@2."
     ]
-    return _table(
+    return make_table(
         "overview",
         "First attempts and corrections, per cent.",
         columns,
@@ -541,8 +435,8 @@ def headline(study: Study) -> Table:
     """What a study is asked for, a figure after the other: accuracy after a correction and correction_lift (under
     ``self``, or the first protocol with revisions there is), with pass@k beside; each with its difference to the
     baseline."""
-    look = _Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
-    against = _Lookup(study.differences, "arm", "task", "protocol", "figure")
+    look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
+    against = Lookup(study.differences, "arm", "task", "protocol", "figure")
     protocol = _main_protocol(study)
     wanted = [(protocol, figure) for figure in ("acc@t2", "correction_lift", "retention") if protocol]
     wanted += [(DIRECT, f"pass@{k}") for k in _ks(study)]
@@ -566,7 +460,7 @@ def headline(study: Study) -> Table:
         "between seeds."
     ]
     caption = f"Corrections ({protocol}) and first attempts."
-    return _table("headline", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
+    return make_table("headline", caption, columns, rows, left=3, rules=tuple(rules[1:]), notes=notes)
 
 
 def _published() -> Table:
@@ -576,25 +470,4 @@ def _published() -> Table:
     ]
     caption = f"Published figures{DAGGER}, per cent."
     notes = [f"{DAGGER} {published.SOURCE}; Qwen3-4B (mathematics), Seed-Coder-8B (code). Not measured here."]
-    return _table("published", caption, ["figure", "initial", "GRPO", "CIPO"], rows, notes=notes)
-
-
-def _table(
-    title: str,
-    caption: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Cell]],
-    *,
-    left: int = 1,
-    rules: tuple[int, ...] = (),
-    notes: Sequence[str] = (),
-) -> Table:
-    return Table(
-        name=re.sub(r"[^\w.@-]+", "_", title),
-        caption=caption,
-        columns=tuple(columns),
-        rows=tuple(tuple(row) for row in rows),
-        left=left,
-        rules=rules,
-        notes=tuple(notes),
-    )
+    return make_table("published", caption, ["figure", "initial", "GRPO", "CIPO"], rows, notes=notes)

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cipo_eval.metrics.bootstrap import mean_interval
-from cipo_reports.tables import Table as CellTable
+from cipo_reports.cells import Table as CellTable
 
 NONE = "-"
 NAME_WIDTH = 24

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cipo_reports.tables import Table
+from cipo_reports.cells import Table
 
 WIDE = 7
 """With more columns a LaTeX table takes both columns of a page."""

@@ -200,6 +200,13 @@ def test_attempts_of_others_are_compared_with_the_models_own() -> None:
     assert found["resampling"] == {}
 
 
+def test_a_revision_of_an_attempts_length_is_worth_another_attempt() -> None:
+    """Seven tokens each, but one attempt has eight: a chain is two attempts long nevertheless."""
+    pool = chains([(0, "wr"), (1, "ww")] * 50, tokens=np.array([[7, 7]] * 99 + [[8, 7]]))
+    equal = summarise_turns(pool, bootstrap=5)["resampling"]["equal_tokens"]
+    assert (equal["k"], equal["tokens"]) == (2, 14.02)
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -16,18 +16,15 @@ import pytest
 from rich.console import Console
 
 from cipo_reports import published
+from cipo_reports.cells import Cell, Table, marked, name
 from cipo_reports.page import to_html
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.tables import (
-    Cell,
-    Table,
     categories,
     correction,
     cost,
     headline,
     main,
-    marked,
-    name,
     overview,
     passk,
     tables,

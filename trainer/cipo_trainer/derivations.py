@@ -22,8 +22,9 @@ from cipo_eval.protocols import tagged
 from cipo_eval.records import Problem
 from cipo_trainer.families import DRAWS, Family, Pair, draws
 
-AGAIN, WRONG = "Again:", "Wrong."
-"""How ``self.txt`` of ``trainer/configs/prompts`` asks, and what ``oracle.txt`` has before it."""
+AGAIN, WRONG = "Again:", "Wrong:"
+"""How ``self.txt`` and ``oracle.txt`` of ``trainer/configs/prompts`` ask: a word each, so that an attempt stands at the
+same distance from its correction under both. With a word more, small models did not learn to copy it."""
 
 Task = tuple[str, tuple[str, ...]]
 """Start and operations."""
@@ -216,7 +217,7 @@ class Derivations(Family):
 
     def telling(self, task: Task, words: Sequence[str], rng: random.Random) -> str:  # noqa: ARG002  for other families
         """How a wrong attempt is said to be wrong."""
-        return f"{WRONG} {AGAIN}"
+        return WRONG
 
     def rows(self) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()

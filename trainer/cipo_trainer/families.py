@@ -100,7 +100,8 @@ class Family(BaseModel):
             "description": self.summary,
             "licence": "Apache-2.0",
             "homepage": "",
-            "metrics": ["pass@k", "avg@n"],
+            # programs have no answer that could be voted on
+            "metrics": ["pass@k", "avg@n", *([] if self.verifier == "code" else ["maj@k"])],
             "presets": {},
             "verifier": self.verifier,
             "sources": [{"kind": "embedded", "path": f"{name}.jsonl"}],
