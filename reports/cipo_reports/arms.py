@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,12 +172,21 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def training_data(folder: Path) -> str:
-    """What a training was on, by a short name: its first held-out task, else where its problems came from."""
-    try:
-        config = json.loads((folder / "train.json").read_text(encoding="utf-8"))["config"]
-        data = config["data"]
-        named = [*config["eval"]["tasks"], data["generator"], data["task"], data["path"]]
-        return Path(next(str(name) for name in named if name)).stem.removeprefix("cipo_")
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return ""
+def training_data(folders: Iterable[Path]) -> dict[Path, str]:
+    """What each training was on, by a short name: its first held-out task, else where its problems came from, with
+    what tells families of one generator apart: the part of the dial that not all of them share."""
+    found: dict[Path, tuple[str, dict[str, Any]]] = {}
+    for folder in folders:
+        found[folder] = "", {}
+        with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
+            config = json.loads((folder / "train.json").read_text(encoding="utf-8"))["config"]
+            data, tasks = config["data"], config["eval"]["tasks"]
+            named = next(str(n) for n in (*tasks, data["generator"], data["task"], data["path"]) if n)
+            dial = {} if tasks or not data["generator"] else data.get("dial") or {}
+            found[folder] = Path(named).stem.removeprefix("cipo_"), dict(dial)
+    names: dict[Path, str] = {}
+    for folder, (name, dial) in found.items():
+        others = [other for same, other in found.values() if same == name]
+        own = [f"{key} {value}" for key, value in dial.items() if any(o.get(key) != value for o in others)]
+        names[folder] = f"{name} ({', '.join(own)})" if own else name
+    return names

@@ -477,13 +477,13 @@ def _spent(
 
 
 def _training(arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+    data = training_data(folder for arm in arms for folder in arm.trainings)
     for arm in arms:
         for seed, folder in enumerate(arm.trainings):
-            data = training_data(folder)
             for row in training_log(folder):
                 common = {
                     "arm": arm.name,
-                    "data": data,
+                    "data": data[folder],
                     "seed": seed,
                     "step": row["step"],
                     "kind": row.get("kind", "train"),

@@ -17,7 +17,7 @@ from cipo_eval.comparison import compare_runs
 from cipo_eval.errors import UsageError
 from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
-from cipo_reports.arms import read_arms
+from cipo_reports.arms import read_arms, training_data
 from cipo_reports.rows import rows_of
 from cipo_reports.study import AVERAGE, Study, read_study
 
@@ -161,6 +161,23 @@ def test_a_training_stands_for_its_last_evaluation(made: Made, tmp_path: Path) -
     with (training / "log.jsonl").open("a") as file:
         file.write('{"step": 121, "ba')  # torn
     assert found.training["step"].max() == read_study([arm], bootstrap=100).training["step"].max() == 120
+
+
+def test_trainings_on_families_of_one_generator_are_told_apart(tmp_path: Path) -> None:
+    """By what differs in their dials; held-out tasks have names of their own."""
+    chains = {"generator": "chains", "task": None, "path": None}
+    asked = {
+        "slips": ({**chains, "dial": {"steps": 6, "systematic": 0.0}}, []),
+        "plain": ({**chains, "dial": {"steps": 6}}, []),
+        "named": ({**chains, "dial": {"steps": 9}}, ["tasks/cipo_long.yaml"]),
+        "rows": ({"generator": None, "task": None, "path": "data/rows.jsonl"}, []),
+    }
+    for name, (data, tasks) in asked.items():
+        (tmp_path / name).mkdir()
+        config = {"data": data, "eval": {"tasks": tasks}}
+        (tmp_path / name / "train.json").write_text(json.dumps({"config": config}))
+    found = training_data([tmp_path / name for name in (*asked, "nothing")])
+    assert list(found.values()) == ["chains (systematic 0.0)", "chains", "long", "rows", ""]
 
 
 def test_figures_that_do_not_exist_are_missing_and_not_zero() -> None:
