@@ -37,6 +37,17 @@ def test_figures_are_those_of_the_runs(cipo: Commands, pair: tuple[Path, Path]) 
     assert rows["self retention"]["second"] == pytest.approx(6 / 8)
 
 
+def test_pass_at_k_up_to_the_fewest_attempts(cipo: Commands, tmp_path: Path) -> None:
+    """Three attempts at each problem against two."""
+    first = make_run(tmp_path / "a", {f"p{i}": ["w", "r", "w"] for i in range(8)})
+    second = make_run(tmp_path / "b", {f"p{i}": ["w", "w"] if i else ["r", "w"] for i in range(8)})
+    (found,) = cipo("compare", first, second, "--json").json
+    rows = {row["figure"]: row for row in found["rows"]}
+    assert set(rows) == {"pass@1", "pass@2"}
+    assert (rows["pass@2"]["first"], rows["pass@2"]["second"]) == (pytest.approx(2 / 3), pytest.approx(1 / 8))
+    assert (rows["pass@1"]["mcnemar"], rows["pass@2"]["gained"]) == (None, [])
+
+
 def test_a_run_compared_with_itself(cipo: Commands, pair: tuple[Path, Path]) -> None:
     (found,) = cipo("compare", pair[0], pair[0], "--json").json
     for row in found["rows"]:
@@ -115,5 +126,6 @@ def test_real_runs(cipo: Commands, tiny_checkpoint: Path, tmp_path: Path) -> Non
     rows = {row["figure"]: row for row in found["rows"]}
     for name, run in (("first", "1"), ("second", "2")):
         block = results(tmp_path / run)["tasks"]["arithmetic"]
-        assert rows["pass@1"][name] == block["fixed"]["metrics"]["pass@1"]["value"]
+        for figure in ("pass@1", "pass@2"):
+            assert rows[figure][name] == block["fixed"]["metrics"][figure]["value"]
         assert rows["self acc@t2"][name] == block["protocols"]["self"]["fixed"]["by_turn"]["acc@t2"]["value"]
