@@ -119,11 +119,11 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     pages: list[Path] = []
     shown = None
     for temperature in config.evaluate.temperatures:
+        if not quiet and not as_json:  # a minute or two where there are many runs
+            say(f"report for temperature {temperature:g} …")
         study = read_study(_arms(config, folder, temperature), baseline=config.baseline, paired=True)
         first = not pages
         out = folder / ("report" if first else f"report-t{temperature:g}")
-        if not quiet and not as_json:
-            say(f"report for temperature {temperature:g} …")
         pages.append(write_report(study, out, title=config.title, budget=PAGE_CHARACTERS).page)
         if first:
             shown = headline(study)

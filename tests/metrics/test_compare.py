@@ -126,7 +126,7 @@ def test_error_rates_under_a_true_null() -> None:
     """Two runs of one model: 95 % intervals cover zero 93 to 97 times in a hundred, p-values are uniform."""
     rng = np.random.default_rng(3)
     covered, p_means, p_ratios = 0, [], []
-    runs = 1000
+    runs = 500
     for seed in range(runs):
         rate = rng.beta(0.8, 0.8, size=120)
         a, b = (

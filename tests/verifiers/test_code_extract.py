@@ -430,12 +430,12 @@ HOSTILE = [
 @pytest.mark.parametrize("unit", HOSTILE)
 @pytest.mark.parametrize("entry_point", [None, "f"])
 def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> None:
-    text = unit * (250_000 // len(unit))
+    text = unit * (100_000 // len(unit))
     started = time.process_time()
     found(text, entry_point=entry_point, prompt=PROMPT, stopped=False)
     for rule in ("livecodebench", "humaneval", "evalplus", "debugbench"):
         extract_paper(text, rule=rule, entry_point=entry_point, prompt=PROMPT)
-    assert time.process_time() - started < 2.0
+    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.slow
@@ -444,7 +444,7 @@ def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> 
 )
 def test_time_is_linear_in_the_length(unit: str) -> None:
     seconds = []
-    for size in (1_000_000, 5_000_000):
+    for size in (200_000, 1_000_000):
         started = time.process_time()
         found(unit * (size // len(unit)), prompt=PROMPT, stopped=False)
         seconds.append(time.process_time() - started)

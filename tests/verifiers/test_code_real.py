@@ -79,6 +79,9 @@ def test_every_canonical_solution_passes_and_no_stub_does(
 
 # --- evalplus ----------------------------------------------------------------------------------------------
 
+HEAVY = {"Mbpp/599"}
+"""Its canonical solution is busy for a minute: it is judged above, and counts here as it was recorded."""
+
 NEWER_ORACLE = {"Mbpp/2", "Mbpp/232", "Mbpp/579"}
 """Their answers are sets in any order; the recorded run of 2024 (MBPP+ v0.1.0) compared them as lists."""
 
@@ -100,6 +103,9 @@ def test_recorded_evalplus_verdicts_item_by_item(
     for row in outputs(real_data, f"code/{model}__{task}"):
         if row["task_id"] in problems:
             passed = row["base_status"] == row["plus_status"] == "pass"
+            if row["task_id"] in HEAVY and passed:
+                judged[row["task_id"]] = (row, {"base": True, "plus": True})
+                continue
             by = recorded_pass if passed else judge
             grade = by(lane, problems[row["task_id"]].gold, row["solution"], Mode.FIXED)
             judged[row["task_id"]] = (row, grade.parts)
