@@ -175,18 +175,18 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
 def training_data(folders: Iterable[Path]) -> dict[Path, str]:
     """What each training was on, by a short name: its first held-out task, else where its problems came from, with
     what tells families of one generator apart: the part of the dial that not all of them share."""
-    found: dict[Path, tuple[str, dict[str, Any]]] = {}
+    found: dict[Path, tuple[str, dict[str, Any] | None]] = {}
     for folder in folders:
-        found[folder] = "", {}
+        found[folder] = "", None
         with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
             config = json.loads((folder / "train.json").read_text(encoding="utf-8"))["config"]
             data, tasks = config["data"], config["eval"]["tasks"]
             named = next(str(n) for n in (*tasks, data["generator"], data["task"], data["path"]) if n)
-            dial = {} if tasks or not data["generator"] else data.get("dial") or {}
-            found[folder] = Path(named).stem.removeprefix("cipo_"), dict(dial)
+            dial = None if tasks or not data["generator"] else dict(data.get("dial") or {})
+            found[folder] = Path(named).stem.removeprefix("cipo_"), dial
     names: dict[Path, str] = {}
     for folder, (name, dial) in found.items():
-        others = [other for same, other in found.values() if same == name]
-        own = [f"{key} {value}" for key, value in dial.items() if any(o.get(key) != value for o in others)]
+        others = [other for same, other in found.values() if same == name and other is not None]
+        own = [f"{k} {v}" for k, v in (dial or {}).items() if any(other.get(k) != v for other in others)]
         names[folder] = f"{name} ({', '.join(own)})" if own else name
     return names

@@ -170,6 +170,7 @@ def test_trainings_on_families_of_one_generator_are_told_apart(tmp_path: Path) -
         "slips": ({**chains, "dial": {"steps": 6, "systematic": 0.0}}, []),
         "plain": ({**chains, "dial": {"steps": 6}}, []),
         "named": ({**chains, "dial": {"steps": 9}}, ["tasks/cipo_long.yaml"]),
+        "same": ({**chains, "dial": {"steps": 6}}, ["tasks/cipo_chains.yaml"]),
         "rows": ({"generator": None, "task": None, "path": "data/rows.jsonl"}, []),
     }
     for name, (data, tasks) in asked.items():
@@ -177,7 +178,7 @@ def test_trainings_on_families_of_one_generator_are_told_apart(tmp_path: Path) -
         config = {"data": data, "eval": {"tasks": tasks}}
         (tmp_path / name / "train.json").write_text(json.dumps({"config": config}))
     found = training_data([tmp_path / name for name in (*asked, "nothing")])
-    assert list(found.values()) == ["chains (systematic 0.0)", "chains", "long", "rows", ""]
+    assert list(found.values()) == ["chains (systematic 0.0)", "chains", "long", "chains", "rows", ""]
 
 
 def test_figures_that_do_not_exist_are_missing_and_not_zero() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -116,6 +117,19 @@ def test_the_headline_has_every_figure_with_its_difference(study: Study) -> None
     for row in table.rows:  # whole, on a terminal of the usual width
         line = next(x for x in out.getvalue().splitlines() if all(cell.text in x for cell in row))
         assert "…" not in line
+
+
+def test_a_narrow_terminal_cuts_nothing_off() -> None:
+    """Values and names of methods go on in the next line."""
+    row = ("chains", "correction_lift", "GRPO, 2.6× steps", "-16.9 ± 22.3", "-12.7 [-24.1, -1.4]***")
+    columns = ("task", "figure", "method", "per cent", "difference to GRPO")
+    table = Table(name="t", caption="", columns=columns, rows=(tuple(Cell(text=c) for c in row),), left=3)
+    out = io.StringIO()
+    show_table(table, Console(file=out, width=64))
+    assert max(map(len, out.getvalue().splitlines())) <= 64
+    assert "…" not in out.getvalue()
+    words = Counter(out.getvalue().split())
+    assert not Counter(" ".join((*row, *columns)).split()) - words
 
 
 def test_what_training_took_is_the_sum_of_its_log(study: Study, made: Made) -> None:
