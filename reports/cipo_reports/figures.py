@@ -6,6 +6,7 @@ Every function gives ``Figure``s with their names and captions; what they have i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -366,7 +367,8 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
         if len(names) == 1:
             yield from found
         for name, caption, figure in found:
-            yield f"{name}_{data}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
+            file = re.sub(r"[^\w.-]+", "-", data).strip("-.")
+            yield f"{name}_{file}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
 
 
 def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
