@@ -80,6 +80,22 @@ def test_pairing_by_problem_takes_the_problems_own_difficulty_out() -> None:
     assert paired.difference == pytest.approx(compare_means(a.mean(0), b.mean(0)).difference)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 4, 6])
+@pytest.mark.parametrize("between", [0.02, 0.05, 0.15])
+def test_few_pairs_of_seeds_do_not_find_what_is_not_there(seeds: int, between: float) -> None:
+    """Trainings that differ by chance alone: significant about once in twenty times, however few they are."""
+    rng = np.random.default_rng(5)
+    ones = np.ones((seeds, 100))
+    p = [
+        compare_seeds(
+            crossed(rng, seeds, 100, between), ones, crossed(rng, seeds, 100, between), ones, paired=True
+        ).p
+        for _ in range(500)
+    ]
+    assert np.mean(np.array(p) < 0.05) < 0.085
+    assert np.mean(np.array(p) < 0.001) < 0.02
+
+
 def test_pairing_by_seed_takes_the_warm_starts_own_worth_out() -> None:
     """Arms that share their start: a difference of nothing stays rarely significant, a small one shows."""
     rng = np.random.default_rng(7)
