@@ -183,13 +183,13 @@ def _task_rows(
         if left := len(set.union(*(set(table) for table in tables)) - problems):
             notes.append(f"{task}: {left} problem(s) that not all of the runs attempted are left out")
         if problems:
-            counts = [len(rights) for table in tables for rights in table.values()]
-            for k in sorted({1, min(counts)}):  # the first attempt, and what all attempts reach together
+            single = all(len(table[problem]) == 1 for table in tables for problem in problems)
+            fewest = min(len(rights) for table in tables for rights in table.values())
+            for k in sorted({1, fewest}):  # one attempt, and what all reach together
                 name = f"pass@{k}"
                 figures = [[sums.first_turn(of_run, mode, [k])[name] for of_run in arm] for arm in attempts]
                 row = _row(task, name, figures, bootstrap, derive_seed("compare", task), paired)
-                single = len(tables) == 2 and max(counts) == 1
-                rows.append(_with_problems(row, figures, single) if k == 1 else row)
+                rows.append(_with_problems(row, figures, single and len(tables) == 2) if k == 1 else row)
     for name in _protocols(infos):
         turns = min(info["protocols"][name]["turns"] for arm in infos for info in arm)
         rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap, paired)

@@ -55,7 +55,8 @@ def report(
     paired: Annotated[
         bool,
         typer.Option(
-            "--paired", help="The i-th run of each method began with the same weights (a warm start)."
+            "--paired",
+            help="The i-th run of each method began with the same weights (a warm start). Counts from four runs on.",
         ),
     ] = False,
     page_megabytes: Annotated[

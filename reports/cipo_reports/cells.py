@@ -127,6 +127,11 @@ class Lookup:
         return found
 
 
+def file_name(text: str) -> str:
+    """A name as a part of file names, also for LaTeX; may be empty."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
+
+
 def make_table(
     title: str,
     caption: str,

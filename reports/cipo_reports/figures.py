@@ -6,7 +6,6 @@ Every function gives ``Figure``s with their names and captions; what they have i
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_reports.cells import file_name
 from cipo_reports.panels import COLUMN, PAGE, arm_lines, curve, grid, legend, look, percent, short, style
 from cipo_reports.study import AVERAGE, Study
 
@@ -367,8 +367,7 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
         if len(names) == 1:
             yield from found
         for name, caption, figure in found:
-            file = re.sub(r"[^\w.-]+", "-", data).strip("-.")
-            yield f"{name}_{file}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
+            yield f"{name}_{file_name(data)}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
 
 
 def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:

@@ -6,7 +6,6 @@ figures/NAME.{png,pdf,svg}, model-cards/ARM.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from cipo_eval.errors import UsageError
 from cipo_eval.store import Writing
 from cipo_reports.card import model_card
+from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures
 from cipo_reports.page import to_html, write_page
@@ -115,5 +115,4 @@ def _numbers(columns: Sequence[str]) -> list[str]:
 def _cards(study: Study, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for arm in study.arms:
-        name = re.sub(r"[^\w.-]+", "-", arm.name).strip(".-") or "arm"
-        (folder / f"{name}.md").write_text(model_card(study, arm), encoding="utf-8")
+        (folder / f"{file_name(arm.name) or 'arm'}.md").write_text(model_card(study, arm), encoding="utf-8")

@@ -298,9 +298,8 @@ def show_table(found: CellTable, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for place, title in enumerate(found.columns):
         left = place < found.left
-        short = (
-            place < found.left - 1
-        )  # names of methods and values go on in the next line rather than be cut
+        # Names of methods and values go on in the next line rather than be cut.
+        short = place < found.left - 1
         table.add_column(Text(title), justify="left" if left else "right", no_wrap=short, overflow="fold")
     for place, row in enumerate(found.rows):
         if place in found.rules:

@@ -19,13 +19,14 @@ from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import worlds
 from cipo_trainer.chains import Chains
 from cipo_trainer.countdown import Countdown
-from cipo_trainer.derivations import Derivations, Task
+from cipo_trainer.derivations import AGAIN, WRONG, Derivations, Task
 from cipo_trainer.families import Family
 from cipo_trainer.programs import Programs, run
 from cipo_trainer.settings import build
 from cipo_trainer.worlds import FAMILIES, family, new_model
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
+PROMPTS = TASKS.parent / "trainer" / "configs" / "prompts"
 SMALL: dict[str, Family] = {
     "chains": Chains(modulus=7, steps=6),
     "programs": Programs(steps=5, variables=3),
@@ -240,6 +241,23 @@ def test_the_verifier_agrees_with_the_family(name: str, tmp_path: Path) -> None:
     assert False in seen
 
 
+def test_rows_ask_for_corrections_as_the_shipped_prompts_do() -> None:
+    """In one word each, known to every family that says so: what is copied stands at the same distance under both."""
+    for name, word in (("self", AGAIN), ("oracle", WRONG)):
+        assert (PROMPTS / f"{name}.txt").read_text() == f"{word}\n"
+    for made in SMALL.values():
+        if isinstance(made, Derivations):
+            tokenizer = made.build_tokenizer()
+            for word in (AGAIN, WRONG):
+                (token,) = tokenizer(word, add_special_tokens=False)["input_ids"]
+                assert token != tokenizer.unk_token_id
+            told = made.model_copy(update={"told": 1.0, "right": 0.0})
+            rows = [told.pair_at(at, seed=0, corrections=1.0)[0] for at in range(40)]
+            asked = {row.rpartition("\n")[2] for row in rows}
+            assert WRONG in asked
+            assert asked <= {WRONG, AGAIN}
+
+
 def test_feedback_in_rows_is_what_the_verifier_shows() -> None:
     """A model is told in training what it is told when it is scored."""
     from cipo_eval.protocols import feedback
@@ -340,10 +358,9 @@ def test_a_warm_start_is_trained_and_scored(cipo: Commands, tmp_path: Path) -> N
     trained = cipo("train", "chains_sft", f"output={tmp_path / 'sft'}", *small, "--quiet")
     assert trained.code == 0, trained.err
     checkpoint = tmp_path / "sft" / "checkpoints" / "step-000150"
-    prompts = Path(__file__).resolve().parents[2] / "trainer" / "configs" / "prompts"
     done = cipo(
         "run", "--model", checkpoint, "--tasks", "chains", "--limit", "20", "--samples", "2", "--temperature", "1",
-        "--max-tokens", "24", "--protocol", "self", "--turn-format", "inline", "--prompt-dir", prompts,
+        "--max-tokens", "24", "--protocol", "self", "--turn-format", "inline", "--prompt-dir", PROMPTS,
         "-o", tmp_path / "run", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err

@@ -57,10 +57,8 @@ def test_shipped_studies_are_valid(name: str) -> None:
     drawn = {
         arm: (c.steps * c.rollout.problems * c.rollout.samples * (2 if c.stream else 1))
         for arm, over in config.arms.items()
-        if over
-        and not any(
-            word in arm for word in ("half", "processed", "2.6×", "DAPO")
-        )  # whose name says otherwise
+        # but those whose name says otherwise
+        if over and not any(word in arm for word in ("half", "processed", "2.6×", "DAPO"))
         for c in [build(merged(config.train, over))]
     }
     assert len(set(drawn.values())) == 1, drawn
