@@ -48,6 +48,16 @@ def test_pass_at_k_up_to_the_fewest_attempts(cipo: Commands, tmp_path: Path) -> 
     assert (rows["pass@1"]["mcnemar"], rows["pass@2"]["gained"]) == (None, [])
 
 
+def test_problems_that_one_run_lacks_do_not_count(cipo: Commands, tmp_path: Path) -> None:
+    """Two attempts at it, one at each of the others: McNemar's test is of the others."""
+    first = make_run(tmp_path / "a", {f"p{i}": ["w"] for i in range(6)} | {"more": ["r", "r"]})
+    second = make_run(tmp_path / "b", {f"p{i}": ["r"] for i in range(6)})
+    (found,) = cipo("compare", first, second, "--json").json
+    (row,) = found["rows"]
+    assert (row["figure"], row["problems"], row["first"]) == ("pass@1", 6, 0)
+    assert row["mcnemar"]["gained"] == 6
+
+
 def test_a_run_compared_with_itself(cipo: Commands, pair: tuple[Path, Path]) -> None:
     (found,) = cipo("compare", pair[0], pair[0], "--json").json
     for row in found["rows"]:
