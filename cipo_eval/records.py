@@ -29,6 +29,9 @@ class State(StrEnum):
     """The model stopped by itself without a final answer."""
     TRUNCATED = "truncated"
     """The token limit came before a final answer."""
+    FILTERED = "filtered"
+    """A server withheld the text, or a part of it (``finish_reason`` ``content_filter``): what the model said is not
+    known."""
     VERIFIER_TIMEOUT = "verifier_timeout"
     VERIFIER_ERROR = "verifier_error"
 
@@ -124,8 +127,8 @@ class Completion:
 
     text: str
     finish_reason: str | None
-    """``stop`` (end token or stop string), ``length`` (token limit), ``context`` (the prompt left no room), or None
-    where a replayed file does not say."""
+    """``stop`` (end token or stop string), ``length`` (token limit), ``context`` (the prompt left no room),
+    ``content_filter`` (a server withheld it), or None where a replayed file does not say."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
@@ -137,6 +140,15 @@ class Completion:
     """Characters of earlier attempts that the prompt had no room for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A sample that an engine could not get, after all its tries: counted by name, never stored and never scored; the
+    next start asks for it again."""
+
+    why: str
+    """One printable line, the same for all failures of one kind: failures are counted by it."""
+
+
 class Engine(Protocol):
     """Generates completions: the one interface of ``hf``, ``replay`` and all later engines."""
 
@@ -146,8 +158,11 @@ class Engine(Protocol):
         """Identity for ``run.json``: the model, its fingerprint, versions. Equal identities give equal samples."""
         ...
 
-    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
-        """Yields ``(request, sample index, completion)`` as they finish, in any order.
+    def generate(
+        self, requests: Feed | Sequence[Request]
+    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
+        """Yields ``(request, sample index, completion)`` as they finish, in any order; in place of a completion that
+        it could not get, a ``Failure``.
 
         From a feed it takes more whenever it has room; for samples that it will never give it says ``done``.
         """

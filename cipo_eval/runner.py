@@ -45,7 +45,7 @@ from cipo_eval.verifiers.pool import VerifierPool
 _NAMES_ONLY = ("engine.model:", "engine.file:", "engine.server:")
 """Paths may be written differently; fingerprints tell whether it is the same model or file. Of a served model the name
 must be the same, its server may have moved."""
-FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR)
+FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)
 
 
 @dataclass(slots=True)

@@ -188,6 +188,9 @@ class VerifierPool:
         mode: Mode,
         settle: Callable[[Mode, Verdict | None], None],
     ) -> None:
+        if finish_reason == "content_filter":
+            settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
+            return
         started = time.perf_counter()
         try:
             found = self._verifier(name).extract(problem, text, finish_reason, mode)
