@@ -14,22 +14,23 @@ from typing import Any
 import numpy as np
 
 from cipo_eval import sums
+from cipo_eval.analysis.selection import Selected, selected_attempts
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.compare import Difference, compare_ratios, holm, mcnemar
 from cipo_eval.metrics.seeds import compare_seeds
 from cipo_eval.plan import differences
 from cipo_eval.protocols import PROTOCOLS, Protocol
-from cipo_eval.records import Attempt, Mode, derive_seed
-from cipo_eval.store import attempts_of_task, read_info
+from cipo_eval.records import Mode, derive_seed
+from cipo_eval.store import read_info
 
-Read = Callable[[Path, str], Sequence[Attempt]]
-"""The attempts of a run at a task."""
+Read = Callable[[Path, str], Selected]
+"""The attempts of a run at a task that count."""
 Runs = Sequence[Path]
 """One run, or one for each seed of a training."""
 
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
 """What must be the same of a task; of protocols, all but how much was asked for."""
-EXTENT = ("turns", "samples", "limit")
+EXTENT = ("turns", "samples", "limit", "scope")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def compare_arms(
     mode: Mode | None = None,
     bootstrap: int = 2000,
     force: bool = False,
-    read: Read = attempts_of_task,
+    read: Read = selected_attempts,
     paired: bool = False,
 ) -> Comparison:
     """Every figure that both arms have, each given as its runs: one for each seed (``metrics.seeds``), ``paired`` where
@@ -136,7 +137,6 @@ def compare_arms(
         found, said = _task_rows(
             task,
             [[read(run, task) for run in arm[task]] for arm in arms],
-            [[infos[run]["tasks"][task] for run in arm[task]] for arm in arms],
             judged,
             bootstrap,
             paired,
@@ -163,20 +163,19 @@ def _unlike(infos: Sequence[Mapping[str, Any]], task: str) -> list[str]:
     return [note.replace(" there, ", " in the first, ").replace(" asked", " in the second") for note in notes]
 
 
-ByRun = Sequence[Sequence[Attempt]]
+ByRun = Sequence[Selected]
 
 
 def _task_rows(
     task: str,
     attempts: Sequence[ByRun],
-    infos: Sequence[Sequence[Mapping[str, Any]]],
     mode: Mode,
     bootstrap: int,
     paired: bool,
 ) -> tuple[list[Row], list[str]]:
     """Rows of a task, first attempts and then protocols, and what there is to say about them."""
     rows, notes = [], []
-    rights = [[sums.by_problem(of_run, mode) for of_run in arm] for arm in attempts]
+    rights = [[sums.by_problem(of_run.first, mode) for of_run in arm] for arm in attempts]
     tables = [table for arm in rights for table in arm]
     if all(tables):
         problems = set.intersection(*(set(table) for table in tables))
@@ -190,16 +189,16 @@ def _task_rows(
                 figures = [[sums.first_turn(of_run, mode, [k])[name] for of_run in arm] for arm in attempts]
                 row = _row(task, name, figures, bootstrap, derive_seed("compare", task), paired)
                 rows.append(_with_problems(row, figures, single and len(tables) == 2) if k == 1 else row)
-    for name in _protocols(infos):
-        turns = min(info["protocols"][name]["turns"] for arm in infos for info in arm)
+    every = [of_run for arm in attempts for of_run in arm]
+    for name in _protocols(every):
+        turns = min(of_run.turns(name) for of_run in every)
         rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap, paired)
     return rows, notes
 
 
-def _protocols(infos: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+def _protocols(runs: Sequence[Selected]) -> list[str]:
     """Those that all runs were asked for."""
-    every = [info.get("protocols", {}) for arm in infos for info in arm]
-    return [name for name in every[0] if all(name in protocols for protocols in every)]
+    return [name for name in runs[0].protocols if all(name in run.protocols for run in runs)]
 
 
 def _row(

@@ -7,9 +7,10 @@ known, and puts what follows from it into the feed.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cipo_eval.feed import Feed
@@ -26,6 +27,16 @@ IN_FLIGHT = 4096
 """Completions waiting for their verdict before generation pauses."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Submitted:
+    """A completion that waits for its verdict, itself and no equal one."""
+
+    request: Request
+    sample: int
+    completion: Completion
+    label: bool | None
+
+
 class Judging:
     """Verdicts under way: bounded in number, each stored the moment it is known, in whichever thread that is.
 
@@ -38,7 +49,9 @@ class Judging:
         self._slots = threading.BoundedSemaphore(IN_FLIGHT)
         self._idle = threading.Condition()
         self.open = 0
-        """Completions without a verdict."""
+        """Completions that are neither stored nor given up."""
+        self._waiting: set[_Submitted] = set()
+        """Those that nobody has begun to store."""
         self._error: BaseException | None = None
 
     def reserve(self) -> None:
@@ -46,14 +59,22 @@ class Judging:
         self._slots.acquire()
         self._raise()
 
+    def skip(self) -> None:
+        """Gives a reserved place back: the sample that it was for will not come."""
+        self._feed.done()
+        self._slots.release()
+
     def submit(
         self, request: Request, sample: int, completion: Completion, label: bool | None = None
     ) -> None:
         """Hands one completion over, within a reserved place; ``label``: whether it is right according to its pool."""
+        one = _Submitted(request, sample, completion, label)
         with self._idle:
+            self._waiting.add(one)
             self.open += 1
+            self._progress.judging = self.open
         future = self._verdicts(request, completion)
-        future.add_done_callback(lambda done: self._finish(done, request, sample, completion, label))
+        future.add_done_callback(lambda done: self._finish(done, one))
 
     def _verdicts(self, request: Request, completion: Completion) -> Future[dict[Mode, Verdict]]:
         plan = self._plans[request.problem.task]
@@ -72,34 +93,40 @@ class Judging:
         )
         return read
 
-    def wait(self) -> None:
-        """Returns when every submitted completion is stored; raises what went wrong in storing one."""
+    def wait(self, seconds: float | None = None) -> None:
+        """Returns when every submitted completion is stored, at the latest after so many seconds; raises what went
+        wrong in storing one."""
+        end = None if seconds is None else time.monotonic() + seconds
         with self._idle:
-            while self.open:
+            while self.open and (end is None or time.monotonic() < end):
                 self._idle.wait(0.2)
         self._raise()
+
+    def shelve(self) -> None:
+        """Stores what still waits without a verdict: the next start judges it and need not generate it again.
+
+        What came with a pool is there anyway.
+        """
+        for one in list(self._waiting):
+            if self._take(one) and one.request.messages:
+                self._run.keep(_attempt(one.request, one.sample, one.completion, {}), self._progress)
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _finish(
-        self,
-        done: Future[dict[Mode, Verdict]],
-        request: Request,
-        sample: int,
-        completion: Completion,
-        label: bool | None,
-    ) -> None:
+    def _take(self, one: _Submitted) -> bool:
+        """Whether a completion is the caller's to store: each is stored once."""
+        with self._idle:
+            if one not in self._waiting:
+                return False
+            self._waiting.remove(one)
+            return True
+
+    def _finish(self, done: Future[dict[Mode, Verdict]], one: _Submitted) -> None:
         try:
-            if not done.cancelled() and self._error is None:
-                verdicts = {mode: labelled(verdict, label) for mode, verdict in done.result().items()}
-                attempt = _attempt(request, sample, completion, verdicts)
-                self._run.keep(attempt, self._progress)
-                plan = self._plans[attempt.task]
-                more = self._run.following(plan, request.problem, attempt, {}, request.history)
-                self._progress.total += len(more)
-                self._feed.add(more)
+            if not done.cancelled() and self._error is None and self._take(one):
+                self._store(one, done.result())
         except BaseException as error:  # a full disk, say: raised in the main thread
             self._error = error
             self._feed.end()
@@ -108,7 +135,18 @@ class Judging:
             self._slots.release()
             with self._idle:
                 self.open -= 1
+                self._progress.judging = self.open
                 self._idle.notify_all()
+
+    def _store(self, one: _Submitted, found: Mapping[Mode, Verdict]) -> None:
+        request = one.request
+        verdicts = {mode: labelled(verdict, one.label) for mode, verdict in found.items()}
+        attempt = _attempt(request, one.sample, one.completion, verdicts)
+        self._run.keep(attempt, self._progress)
+        plan = self._plans[attempt.task]
+        more = self._run.following(plan, request.problem, attempt, {}, request.history)
+        self._progress.total += len(more)
+        self._feed.add(more)
 
 
 def judgement(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cipo_eval.analysis.selection import Extent, Selection
 from cipo_eval.protocols import DIRECT, Protocol, Revising
 from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
 from cipo_eval.scope import Scope
@@ -71,15 +72,35 @@ class TaskPlan:
         prompt = (given and problem.given_prompt) or problem.prompt
         return (*system, {"role": "user", "content": prompt})
 
+    @property
+    def extent(self) -> Extent:
+        """How much is asked for, of every protocol of this plan."""
+        return Extent(samples=self.samples, limit=self.limit, scope=self.scope, turns=self.revising.turns)
+
+    @property
+    def selection(self) -> Selection:
+        """What of a run's attempts is part of what this plan asks for."""
+        names = [protocol.name for protocol in self.revising.protocols]
+        if self.revising.generates_first:
+            names.append(DIRECT)
+        return Selection(
+            task=self.name,
+            extents=dict.fromkeys(names, self.extent),
+            problems={p.id: p.metadata for p in self.problems.problems},
+            pooled=self.pooled,
+        )
+
+    @property
+    def pooled(self) -> dict[str, dict[str, int]]:
+        """By protocol that corrects a pool and by problem, how many attempts the pool has; empty without a pool."""
+        if self.revising.pool is None:
+            return {}
+        counts = {p.id: len(self.revising.given(self.name, p.id)) for p in self.problems.problems}
+        return {protocol.name: counts for protocol in self.revising.protocols if not protocol.own}
+
     def keys(self) -> set[AttemptKey]:
         """Of the first attempts that the model makes. Whether others follow, their verdicts tell."""
-        if not self.revising.generates_first:
-            return set()
-        return {
-            AttemptKey(self.name, p.id, DIRECT, sample, 1)
-            for p in self.selected
-            for sample in range(self.samples)
-        }
+        return set(self.selection.first_keys())
 
     @property
     def most_later_attempts(self) -> int:
@@ -106,19 +127,6 @@ class TaskPlan:
             for number, item in enumerate(items)
             if sample * len(items) + number < most
         ]
-
-    def wants(self, key: AttemptKey) -> bool:
-        """Whether an attempt at one of the selected problems is part of what is asked for."""
-        if key.protocol == DIRECT:
-            return key.turn == 1 and self.revising.generates_first and key.sample < self.samples
-        protocol = next((p for p in self.revising.protocols if p.name == key.protocol), None)
-        if protocol is None or key.turn > protocol.last_turn(self.revising.turns):
-            return False
-        if protocol.own:
-            return key.sample < self.samples
-        if self.revising.pool is None:  # whatever is there, in a run whose pool is not at hand
-            return True
-        return key.sample < self.samples * len(self.revising.given(self.name, key.problem))
 
     def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
         """First attempts at a problem; ``seed`` is the run's."""
@@ -160,7 +168,6 @@ class TaskPlan:
             "verifier": self.problems.spec.verifier,
             "think": self.think,
             "harness": self.harness,
-            "scope": self.scope.to_text() if self.scope else None,
             "sampling": {**sampling, "stop": list(self.sampling.stop)},
             "protocols": self._protocols(),
         }

@@ -14,10 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from cipo_eval.analysis.selection import selected_attempts
 from cipo_eval.errors import UsageError
-from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Attempt, Mode, Problem, derive_seed, fingerprint
-from cipo_eval.store import attempts_path, read_attempts, read_info
+from cipo_eval.store import read_info
 
 VERSION = 1
 """Of the file's form."""
@@ -79,8 +79,7 @@ def build_pool(
         raise UsageError(f"{run} has no task {unknown[0]}: it has {', '.join(info['tasks'])}")
     attempts: list[Attempt] = []
     for name in names:
-        path = attempts_path(run, name)
-        attempts += [a for _, a in read_attempts(path) if a.protocol == DIRECT] if path.exists() else []
+        attempts += selected_attempts(run, name, info).first
     if any(judged not in a.verdicts for a in attempts):
         raise UsageError(f"{run} was not judged in mode {judged}")
     items: list[PoolItem] = []

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cipo_eval import __version__
+from cipo_eval.analysis.selection import Selected, Selection
 from cipo_eval.chains import revisions
 from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed
@@ -25,13 +26,14 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.judging import Judging, judgement, labelled
 from cipo_eval.metrics.summary import summarise
 from cipo_eval.plan import TaskPlan, definition_name, differences
-from cipo_eval.protocols import DIRECT, PROTOCOLS, Revising
+from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import (
     SCHEMA_VERSION,
     Attempt,
     AttemptKey,
     Completion,
     Engine,
+    Failure,
     Mode,
     Problem,
     Request,
@@ -39,12 +41,14 @@ from cipo_eval.records import (
     Turn,
     Verdict,
 )
-from cipo_eval.store import RunStore
+from cipo_eval.store import RunStore, read_problems
 from cipo_eval.verifiers.pool import VerifierPool
 
 _NAMES_ONLY = ("engine.model:", "engine.file:", "engine.server:")
 """Paths may be written differently; fingerprints tell whether it is the same model or file. Of a served model the name
 must be the same, its server may have moved."""
+GRACE_SECONDS = 3.0
+"""How long an interrupted run waits for the verdicts under way: schedulers kill soon after their signal."""
 FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)
 
 
@@ -55,10 +59,14 @@ class Progress:
     total: int = 0
     done: int = 0
     tokens: int = 0
+    judging: int = 0
+    """Completions that wait for their verdict."""
+    failed: int = 0
+    """Samples that the engine could not get."""
     states: Counter[str] = dataclasses.field(default_factory=Counter)
     changed: Callable[[Progress], None] = lambda _: None
     stopping: Callable[[int], None] = lambda _: None
-    """Called once at the first Ctrl-C with the number of verdicts that are waited for."""
+    """Called once when interrupted, with the number of verdicts that are waited for."""
 
 
 class Run:
@@ -95,30 +103,57 @@ class Run:
             "seed": seed,
             "modes": [m.value for m in modes],
         }
-        self.info = self._bind(common, list(command), regrade)
+        self._failed: dict[str, Counter[str]] = {plan.name: Counter() for plan in self.plans}
+        before = store.read_info()
+        self.info = self._bind(before, common, list(command), regrade)
+        facts = self.info["tasks"]
+        self._asked_otherwise = before is not None and any(
+            before["tasks"].get(plan.name) != facts[plan.name] for plan in self.plans
+        )
         planned = {plan.name for plan in self.plans}
         old = (store.read_results() or {}).get("tasks", {})
         self._other_results = {name: block for name, block in old.items() if name not in planned}
+        self._selections: dict[str, Selection] = {}
         self._attempts: dict[str, dict[AttemptKey, Attempt]] = {}
         for plan in self.plans:
-            store.write_problems(plan.name, [_shown(plan, problem) for problem in plan.selected])
-            loaded = store.load(plan.name)
-            self._attempts[plan.name] = {key: _slim(a) for key, a in loaded.items()}
+            self._selections[plan.name] = self._write_problems(plan)
+            self._attempts[plan.name] = {key: _slim(a) for key, a in store.load(plan.name).items()}
+
+    def _write_problems(self, plan: TaskPlan) -> Selection:
+        """Notes in the run's directory which problems were ever asked for, and returns what is asked for now."""
+        known = read_problems(self.store.path, plan.name)
+        pooled = {name: dict(counts) for name, counts in plan.pooled.items()}
+        rows = {}
+        for problem in plan.problems.problems:
+            row = _shown(plan, problem)
+            pool = {name: counts[problem.id] for name, counts in pooled.items()}
+            if pool := {**known.get(problem.id, {}).get("pool", {}), **pool}:
+                row["pool"] = pool
+            rows[problem.id] = row
+        selection = Selection.stored(plan.name, self.info["tasks"][plan.name], rows)
+        asked = {p for protocol in selection.extents for p in selection.problems_of(protocol)}
+        noted = {p: row for p, row in rows.items() if p in asked or p in known}
+        if noted != known:
+            self.store.write_problems(plan.name, list(noted.values()))
+        return selection
+
+    def selected(self, plan: TaskPlan) -> Selected:
+        """The attempts that count: of this call, and of protocols that earlier calls asked for."""
+        return self._selections[plan.name].select(self._attempts[plan.name].values())
 
     def missing(self, plan: TaskPlan) -> list[Request]:
         """Requests for the attempts that are not on disk yet, as far as they are known now."""
         have = self._attempts[plan.name]
-        requests = []
-        if plan.revising.generates_first:
-            for problem in plan.selected:
-                keys = [AttemptKey(plan.name, problem.id, DIRECT, s, 1) for s in range(plan.samples)]
-                if samples := [key.sample for key in keys if key not in have]:
-                    requests.append(plan.first(problem, samples, self.seed))
+        problems = {p.id: p for p in plan.selected}
+        wanted: dict[str, list[int]] = {}
+        for key in plan.selection.first_keys():
+            if key not in have:
+                wanted.setdefault(key.problem, []).append(key.sample)
+        requests = [plan.first(problems[problem], samples, self.seed) for problem, samples in wanted.items()]
         if plan.revising.protocols:
             whole = self.store.load(plan.name)  # with their texts
-            problems = {p.id: p for p in plan.selected}
-            for attempt in whole.values():
-                if attempt.turn == 1 and attempt.problem in problems and plan.wants(attempt.key):
+            for attempt in plan.selection.select(whole.values()).attempts:
+                if attempt.turn == 1:
                     requests += self.following(plan, problems[attempt.problem], attempt, whole)
         return requests
 
@@ -171,13 +206,19 @@ class Run:
     def execute(
         self, engine: Engine, pool: VerifierPool, progress: Progress, interrupts: Interrupts | None = None
     ) -> None:
-        """Generates and judges what is missing.
+        """Generates and judges what is missing; first judges again what has no verdict that holds.
 
-        Ctrl-C, or an engine that fails, stops generating; the verdicts under way are waited for, then it is raised
-        again. A second Ctrl-C does not wait. Either way every attempt with a verdict is on disk.
+        An interruption is no verdict: generating stops, verdicts under way are waited for at most ``GRACE_SECONDS``,
+        and what has none by then is stored without, for the next start. An engine that fails stops generating as well;
+        all verdicts are waited for, then its error is raised.
         """
         interrupts = interrupts or Interrupts()
         self._check_verdicts()
+        unsure = {plan.name: self._unsure(plan) for plan in self.plans}
+        if any(unsure.values()) or self._asked_otherwise:
+            self._withdraw_results()
+        for plan in self.plans:
+            self._judge_again(plan, unsure[plan.name], pool, interrupts)
         follow = any(plan.revising.protocols for plan in self.plans)
         feed = Feed((request for plan in self.plans for request in self.missing(plan)), follow=follow)
         given = [pair for plan in self.plans for pair in self.given(plan)]
@@ -203,75 +244,133 @@ class Run:
                     found = next(completions, None)
                 if found is None:
                     break
-                judging.submit(*found)
+                request, sample, said = found
+                if isinstance(said, Failure):
+                    self._lost(request, said, progress)
+                    judging.skip()
+                else:
+                    judging.submit(request, sample, said)
             with interrupts.allowed():
                 judging.wait()
-        except (
-            KeyboardInterrupt,
-            Exception,
-        ) as error:  # an engine that fails must not take finished samples with it
-            if isinstance(error, KeyboardInterrupt):
-                progress.stopping(judging.open)
-            with interrupts.allowed():
-                judging.wait()
+        except KeyboardInterrupt:
+            progress.stopping(judging.open)
+            try:
+                with interrupts.allowed():
+                    judging.wait(GRACE_SECONDS)
+            finally:
+                judging.shelve()
             raise
+        except Exception:  # an engine that fails must not take finished samples with it
+            try:
+                with interrupts.allowed():
+                    judging.wait()
+            finally:
+                judging.shelve()
+            raise
+        finally:
+            self._note(engine)
+
+    def _lost(self, request: Request, failure: Failure, progress: Progress) -> None:
+        """Counts a sample that the engine could not get; nothing of it is stored."""
+        self._failed[request.problem.task][failure.why] += 1
+        progress.failed += 1
+        progress.changed(progress)
+
+    def _note(self, engine: Engine) -> None:
+        """Keeps what an engine had to do otherwise than asked (a server that takes no seed) in ``run.json``."""
+        said = getattr(engine, "notes", None)
+        notes: list[str] = said() if said else []
+        known = self.info.get("adaptations", [])
+        if new := [note for note in notes if note not in known]:
+            self.info["adaptations"] = [*known, *new]
+            self.store.write_info(self.info)
+        self.warnings += notes
+
+    def _unsure(self, plan: TaskPlan) -> dict[AttemptKey, Attempt]:
+        """Attempts that are asked for and have no verdict that holds, with their texts: none at all (an interrupted
+        run), or that the verifier failed (a harness that was being killed said so as well)."""
+        suspects = {
+            key
+            for key, a in self._attempts[plan.name].items()
+            if plan.selection.wants(key)
+            and (not a.verdicts or any(v.state is State.VERIFIER_ERROR for v in a.verdicts.values()))
+        }
+        if not suspects:
+            return {}
+        return {key: a for key, a in self.store.load(plan.name).items() if key in suspects}
+
+    def _judge_again(
+        self,
+        plan: TaskPlan,
+        unsure: Mapping[AttemptKey, Attempt],
+        pool: VerifierPool,
+        interrupts: Interrupts,
+    ) -> None:
+        """Judges attempts again and appends those whose verdict is another one, and the judgements of them.
+
+        Turns that follow from a verdict which has changed stay on disk and do not count (``chains.trajectories``).
+        """
+        if not unsure:
+            return
+        whole = self.store.load(plan.name)
+        judged = {k: a for k, a in unsure.items() if not PROTOCOLS[a.protocol].is_judgement(a.turn)}
+        after = {key._replace(turn=key.turn + 1) for key in judged}
+        for key, attempt in whole.items():
+            if PROTOCOLS[attempt.protocol].is_judgement(attempt.turn) and (key in unsure or key in after):
+                judged[key] = attempt
+        problems = {p.id: p for p in plan.all_problems}
+        fresh = dict(whole)
+        for attempt, found in self._rejudged(plan, judged, problems, pool, interrupts, fresh):
+            verdicts = {mode.value: verdict for mode, verdict in found.items()}
+            fresh[attempt.key] = replace(attempt, verdicts=verdicts)
+            states = {mode: verdict.state for mode, verdict in attempt.verdicts.items()}
+            if states != {mode: verdict.state for mode, verdict in verdicts.items()}:
+                self._keep(fresh[attempt.key])
 
     def results(self) -> dict[str, Any]:
         """The contents of ``results.json``: this call's tasks, and those of earlier calls as they stood."""
         tasks: dict[str, Any] = dict(self._other_results)
         for plan in self.plans:
-            wanted = plan.keys()
-            attempts = [a for key, a in self._attempts[plan.name].items() if key in wanted]
-            metadata = {p.id: p.metadata for p in plan.selected}
+            selected = self.selected(plan)
+            metadata = {p.id: p.metadata for p in plan.problems.problems}
+            asked = {p: metadata[p] for p in selected.selection.problems_of(DIRECT)}
+            first = list(selected.first)
             block: dict[str, Any] = {
-                mode.value: self._summary(plan, attempts, metadata, mode) for mode in self.modes if attempts
+                mode.value: self._summary(plan, first, asked, mode) for mode in self.modes if first
             }
-            if protocols := self._protocols(plan):
+            if protocols := self._protocols(plan, selected, metadata):
                 block["protocols"] = protocols
             if len(self.modes) > 1:
-                block["disagreements"] = disagreements(attempts, self.modes)
-            block["missing_attempts"] = len(wanted) - len(attempts)
+                block["disagreements"] = disagreements(first, self.modes)
+            block["missing_attempts"] = len(selected.selection.first_keys()) - len(first)
+            if selected.not_asked:
+                block["not_asked"] = selected.not_asked
             tasks[plan.name] = block
         return self._framed(tasks)
 
-    def _protocols(self, plan: TaskPlan) -> dict[str, Any]:
+    def _protocols(
+        self, plan: TaskPlan, selected: Selected, metadata: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Figures of every protocol that was ever asked for, by mode: of earlier calls as far as they asked."""
-        asked = {protocol.name for protocol in plan.revising.protocols}
-        blocks: dict[str, Any] = {}
-        for name, facts in self.info["tasks"][plan.name]["protocols"].items():
-            protocol = PROTOCOLS[name]
-            part = replace(
-                plan,
-                samples=facts["samples"],
-                limit=facts["limit"],
-                revising=replace(
-                    plan.revising if name in asked else Revising(),
-                    protocols=(protocol,),
-                    turns=facts["turns"],
-                ),
-            )
-            if attempts := self._wanted(part):
-                first = [
-                    a
-                    for key, a in self._attempts[plan.name].items()
-                    if a.protocol == DIRECT and (part.wants(key) or not protocol.own)
-                ]
-                blocks[name] = {
-                    mode.value: revisions(
-                        plan.name,
-                        attempts,
-                        protocol,
-                        mode=mode,
-                        turns=facts["turns"],
-                        bootstrap=self.bootstrap,
-                        first=first,
-                        votes="maj@k" in plan.problems.spec.metrics,
-                        metadata={p.id: p.metadata for p in part.selected},
-                        breakdown=plan.problems.spec.breakdown,
-                    )
-                    for mode in self.modes
-                }
-        return blocks
+        return {
+            name: {
+                mode.value: revisions(
+                    plan.name,
+                    attempts,
+                    PROTOCOLS[name],
+                    mode=mode,
+                    turns=selected.turns(name),
+                    bootstrap=self.bootstrap,
+                    first=selected.fresh(name),
+                    votes="maj@k" in plan.problems.spec.metrics,
+                    metadata=metadata,
+                    breakdown=plan.problems.spec.breakdown,
+                )
+                for mode in self.modes
+            }
+            for name in selected.protocols
+            if (attempts := selected.of(name))
+        }
 
     def _framed(self, tasks: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -313,10 +412,7 @@ class Run:
 
     def _wanted(self, plan: TaskPlan) -> list[Attempt]:
         """The attempts of all turns that this call asks for, and that are there."""
-        problems = {p.id for p in plan.selected}
-        return [
-            a for key, a in self._attempts[plan.name].items() if key.problem in problems and plan.wants(key)
-        ]
+        return list(plan.selection.select(self._attempts[plan.name].values()).attempts)
 
     def failures(self) -> list[str]:
         """What went wrong in attempts of this call, a line each: a failed verifier is never silently a lower score."""
@@ -329,20 +425,28 @@ class Run:
             found += [
                 f"{plan.name}: {count} attempt(s): {what}" for what, count in sorted(counts.items()) if count
             ]
+            found += [
+                f"{plan.name}: {count} sample(s) could not be had: {why} (the same command asks for them again)"
+                for why, count in sorted(self._failed[plan.name].items())
+            ]
         return found
 
     def keep(self, attempt: Attempt, progress: Progress) -> None:
         """Writes one attempt; what figures do not need of it stays on disk only."""
         with self._keeping:
-            self.store.append(attempt)
-            self._attempts[attempt.task][attempt.key] = _slim(attempt)
-            _count(progress, attempt)
+            self._keep(attempt)
+            if attempt.verdicts:
+                _count(progress, attempt)
             progress.changed(progress)
+
+    def _keep(self, attempt: Attempt) -> None:
+        self.store.append(attempt)
+        self._attempts[attempt.task][attempt.key] = _slim(attempt)
 
     def rescore(self, pool: VerifierPool, progress: Progress, interrupts: Interrupts | None = None) -> None:
         """Judges every stored attempt of the planned tasks anew, in this run's modes. Nothing is generated."""
         interrupts = interrupts or Interrupts()
-        self._withdraw_results()
+        every: dict[str, list[Attempt]] = {}
         for plan in self.plans:
             loaded = self.store.load(plan.name)
             problems = {p.id: p for p in plan.all_problems}
@@ -359,9 +463,9 @@ class Run:
                 )
                 _count(progress, fresh[attempt.key])
                 progress.changed(progress)
-            self.store.replace(plan.name, [fresh[key] for key in loaded])
+            every[plan.name] = [fresh[key] for key in loaded]
             self._attempts[plan.name] = {key: _slim(fresh[key]) for key in loaded}
-        self.store.write_info(self.info)
+        self.store.replace(every, info=self.info, results=self.results())
 
     def _rejudged(
         self,
@@ -383,7 +487,7 @@ class Run:
         for attempt, future in under_way:
             with interrupts.allowed():
                 found = future.result()
-            label = next(iter(attempt.verdicts.values())).report.get("label")
+            label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
             yield attempt, {mode: labelled(verdict, label) for mode, verdict in found.items()}
         for said in judgements:
             response = fresh[said.key._replace(turn=said.turn - 1)]
@@ -395,16 +499,18 @@ class Run:
     def _check_verdicts(self) -> None:
         """An interrupted rescore leaves tasks in different modes; their figures must not be mixed."""
         for task, attempts in self._attempts.items():
-            if any(m.value not in a.verdicts for a in attempts.values() for m in self.modes):
+            judged = [a for a in attempts.values() if a.verdicts]
+            if any(m.value not in a.verdicts for a in judged for m in self.modes):
                 asked = "both" if len(self.modes) > 1 else self.modes[0].value
                 raise UsageError(
                     f"attempts of {task} were not judged in mode {asked} (an interrupted rescore?): "
                     f"`cipo-eval rescore {self.store.path} --mode {asked}` judges them anew",
                 )
 
-    def _bind(self, common: dict[str, Any], command: list[str], regrade: bool) -> dict[str, Any]:
+    def _bind(
+        self, old: dict[str, Any] | None, common: dict[str, Any], command: list[str], regrade: bool
+    ) -> dict[str, Any]:
         """``run.json`` for this call: the stored one where it agrees, else a new one."""
-        old = self.store.read_info()
         identities = {plan.name: plan.identity() for plan in self.plans}
         tasks = {plan.name: _task_info(plan, identities[plan.name]) for plan in self.plans}
         call = {"at": _now(), "command": command, "version": __version__}
@@ -431,11 +537,8 @@ class Run:
                     f"{self.store.path} was made with another configuration: {'; '.join(differing)}. "
                     f"Choose another --output, or ask for the same{hint}",
                 )
-            for name, block in tasks.items():  # protocols of earlier calls stay, as far as they were asked
-                known = old["tasks"].get(name, {})
-                before = known.get("protocols", {})
-                block["protocols"] = before if regrade else {**before, **block["protocols"]}
-                block["direct"] |= known.get("direct", False)
+            for name, block in tasks.items():
+                _join(block, old["tasks"].get(name, {}), regrade)
             info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
         info["environment"] = environment()
         if confinement := _confinement(self.plans):
@@ -447,17 +550,27 @@ class Run:
 
 def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What ``run.json`` says of a task. Each protocol keeps how much of it was asked for when it last was."""
-    extent = {"turns": plan.revising.turns, "samples": plan.samples, "limit": plan.limit}
+    extent = plan.extent.to_json()
     return {
         **identity,
         "protocols": {name: {**facts, **extent} for name, facts in identity["protocols"].items()},
         "samples": plan.samples,
         "limit": plan.limit,
+        "scope": extent["scope"],
         "direct": plan.revising.generates_first,
         "system_prompt": plan.system_prompt,
         "source": dict(plan.problems.source),
         "definition": definition_name(plan.problems.spec),
     }
+
+
+def _join(block: dict[str, Any], known: Mapping[str, Any], regrade: bool) -> None:
+    """Adds to what this call asks of a task what earlier calls asked: protocols that it does not name, and first
+    attempts where it makes none. Judging again asks for nothing new."""
+    before = known.get("protocols", {})
+    block["protocols"] = before if regrade else {**before, **block["protocols"]}
+    if regrade or (known.get("direct") and not block["direct"]):
+        block |= {n: known[n] for n in ("samples", "limit", "scope", "direct") if n in known}
 
 
 def _shown(plan: TaskPlan, problem: Problem) -> dict[str, Any]:

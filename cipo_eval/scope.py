@@ -1,6 +1,6 @@
 """Which problems of a task count: a window of dates and values of metadata columns.
 
-Part of a run's identity: figures over another window are another benchmark's figures.
+Figures over another window are another benchmark's figures: runs are compared over one window only.
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ class Scope:
 
     def admits(self, problem: Problem) -> bool:
         """Whether a problem counts. One without a date is outside of every window."""
+        return self.admits_metadata(problem.metadata)
+
+    def admits_metadata(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a problem with this metadata counts."""
         if self.start or self.end:
-            day = str(problem.metadata.get("date", ""))[:10]
+            day = str(metadata.get("date", ""))[:10]
             if not day or (self.start and day < self.start) or (self.end and day >= self.end):
                 return False
-        return all(str(problem.metadata.get(column)) in values for column, values in self.only.items())
+        return all(str(metadata.get(column)) in values for column, values in self.only.items())
 
     def to_text(self) -> str:
         """One line of JSON for ``run.json``; equal scopes have equal texts."""

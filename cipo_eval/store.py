@@ -93,14 +93,13 @@ class RunStore:
         return results if isinstance(results, dict) and results.get("schema") == SCHEMA_VERSION else None
 
     def write_problems(self, task: str, problems: Sequence[Mapping[str, Any]]) -> None:
-        """The problems of a task as people see them, unless as many are there already (a run's data never changes)."""
+        """The problems of a task as people see them, in the order of the data."""
         folder = self.path / "problems"
-        if len(read_problems(self.path, task)) < len(problems):
-            with Writing(self.path):
-                folder.mkdir(exist_ok=True)
-                new = folder / f".{task}.jsonl.new"
-                new.write_text("".join(json.dumps(row) + "\n" for row in problems), encoding="ascii")
-                new.replace(folder / f"{task}.jsonl")
+        with Writing(self.path):
+            folder.mkdir(exist_ok=True)
+            new = folder / f".{task}.jsonl.new"
+            new.write_text("".join(json.dumps(row) + "\n" for row in problems), encoding="ascii")
+            new.replace(folder / f"{task}.jsonl")
 
     def drop_results(self) -> None:
         """Results that no longer describe the attempts must not be read."""
@@ -121,7 +120,7 @@ class RunStore:
                 self._synced = time.monotonic()
 
     def load(self, task: str) -> dict[AttemptKey, Attempt]:
-        """The attempts of a task in the file's order. Cuts off a torn last line; the first of equal keys counts."""
+        """The attempts of a task, as ``attempts_of_task`` has them. Cuts off a torn last line."""
         path = attempts_path(self.path, task)
         attempts: dict[AttemptKey, Attempt] = {}
         if not path.exists():
@@ -129,7 +128,7 @@ class RunStore:
         whole = 0
         for line, attempt in read_attempts(path):
             whole += len(line)
-            attempts.setdefault(attempt.key, attempt)
+            attempts[attempt.key] = attempt
         torn = path.stat().st_size - whole
         if torn:
             with Writing(self.path):
@@ -139,22 +138,35 @@ class RunStore:
             )
         return attempts
 
-    def replace(self, task: str, attempts: Iterable[Attempt]) -> None:
-        """Rewrites a task's attempts as a whole (rescoring): the old file stays until the new one is complete."""
-        path = attempts_path(self.path, task)
-        temporary = path.with_suffix(".new")
+    def replace(
+        self,
+        tasks: Mapping[str, Iterable[Attempt]],
+        *,
+        info: Mapping[str, Any],
+        results: Mapping[str, Any],
+    ) -> None:
+        """Rewrites the attempts of tasks, with ``run.json`` and ``results.json`` (rescoring): whatever goes wrong
+        before all of it is written leaves the run as it was."""
+        written: list[tuple[Path, Path]] = []
         with Writing(self.path):
             try:
-                with temporary.open("w", encoding="ascii") as file:
-                    file.writelines(json.dumps(attempt.to_json()) + "\n" for attempt in attempts)
-                    file.flush()
-                    os.fsync(file.fileno())
+                for task, attempts in tasks.items():
+                    path = attempts_path(self.path, task)
+                    written.append((path.with_suffix(".new"), path))
+                    _write_lines(written[-1][0], (json.dumps(attempt.to_json()) for attempt in attempts))
+                for name, value in (("run.json", info), ("results.json", results)):
+                    written.append((self.path / f".{name}.new", self.path / name))
+                    _write_lines(written[-1][0], [json.dumps(value, indent=1)])
                 with self._lock:
-                    if task in self._files:
-                        os.close(self._files.pop(task))
-                temporary.replace(path)
+                    for task in tasks:
+                        if task in self._files:
+                            os.close(self._files.pop(task))
+                self.drop_results()  # from here on nothing needs space: no mixture is left behind
+                for new, path in written:
+                    new.replace(path)
             finally:
-                temporary.unlink(missing_ok=True)
+                for new, _ in written:
+                    new.unlink(missing_ok=True)
 
     def _open(self, task: str) -> int:
         if task not in self._files:
@@ -169,14 +181,17 @@ class RunStore:
         temporary = self.path / f".{name}.new"
         with Writing(self.path):
             try:
-                with temporary.open("w", encoding="utf-8") as file:
-                    json.dump(value, file, indent=1, ensure_ascii=True)
-                    file.write("\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_lines(temporary, [json.dumps(value, indent=1)])
                 temporary.replace(self.path / name)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="ascii") as file:
+        file.writelines(line + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def attempts_path(run: Path, task: str) -> Path:
@@ -217,9 +232,13 @@ def read_attempts(path: Path) -> Iterator[tuple[bytes, Attempt]]:
 
 
 def attempts_of_task(run: Path, task: str) -> list[Attempt]:
-    """The attempts of a run at a task; none where it has no file of them. Raises ``UsageError`` for a damaged one."""
+    """Every attempt of a run at a task, asked for or not (``analysis.selection`` has those that count); none where it
+    has no file of them. A later line takes the place of an earlier one with the same key: what was judged again is
+    appended. Raises ``UsageError`` for a damaged file."""
     path = attempts_path(run, task)
-    return [attempt for _, attempt in read_attempts(path)] if path.exists() else []
+    if not path.exists():
+        return []
+    return list({attempt.key: attempt for _, attempt in read_attempts(path)}.values())
 
 
 def read_problems(run: Path, task: str) -> dict[str, dict[str, Any]]:

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cipo_eval.analysis.selection import Selected
 from cipo_eval.chains import chains, judged, trajectories
 from cipo_eval.metrics.correction import Trajectories, either_right
 from cipo_eval.metrics.passk import default_ks, pass_at_k
-from cipo_eval.protocols import DIRECT, Protocol
+from cipo_eval.protocols import Protocol
 from cipo_eval.records import Attempt, Mode
 
 FloatArray = NDArray[np.float64]
@@ -23,18 +24,17 @@ Sums = Mapping[str, FloatArray]
 """By problem, shape (2,): what is above and what is below the line."""
 
 
-def by_problem(attempts: Sequence[Attempt], mode: Mode) -> dict[str, list[bool]]:
-    """Of each problem, whether the model's own first attempts are right, in the order of the samples."""
+def by_problem(first: Sequence[Attempt], mode: Mode) -> dict[str, list[bool]]:
+    """Of each problem, whether these first attempts at it are right, in the order of the samples."""
     found: dict[str, list[tuple[int, bool]]] = defaultdict(list)
-    for attempt in attempts:
-        if attempt.protocol == DIRECT and attempt.turn == 1:
-            found[attempt.problem].append((attempt.sample, attempt.verdicts[mode.value].correct))
+    for attempt in first:
+        found[attempt.problem].append((attempt.sample, attempt.verdicts[mode.value].correct))
     return {problem: [right for _, right in sorted(rows)] for problem, rows in found.items()}
 
 
-def first_turn(attempts: Sequence[Attempt], mode: Mode, ks: Sequence[int]) -> dict[str, Sums]:
+def first_turn(selected: Selected, mode: Mode, ks: Sequence[int]) -> dict[str, Sums]:
     """pass@k of first attempts for each k. Raises ``ValueError`` for a k above the fewest attempts at a problem."""
-    table = by_problem(attempts, mode)
+    table = by_problem(selected.first, mode)
     if not table:
         return {}
     n = np.array([len(rights) for rights in table.values()])
@@ -48,7 +48,7 @@ def first_turn(attempts: Sequence[Attempt], mode: Mode, ks: Sequence[int]) -> di
 
 
 def revised(
-    attempts: Sequence[Attempt],
+    selected: Selected,
     protocol: Protocol,
     mode: Mode,
     turns: int,
@@ -56,9 +56,10 @@ def revised(
 ) -> dict[str, Sums]:
     """Figures of a protocol by name: accuracy after each turn and its change, what went each way in the first step,
     lift; of judgements, accuracy and F1. ``names``: only these."""
-    arrays, kept = trajectories(chains(attempts, protocol), protocol, mode, turns)
+    arrays, kept = trajectories(chains(selected.of(protocol.name), protocol), protocol, mode, turns)
     if not kept:
         return {}
+    own = by_problem(selected.fresh(protocol.name), mode)
     state = arrays.state
     everything = np.ones(len(state))
     first, second = state[:, 0], state[:, min(1, turns - 1)]
@@ -74,7 +75,7 @@ def revised(
     }
     if not protocol.only_wrong:  # else right attempts are not asked again
         parts["retention"] = (first & second, first)
-    parts["correction_lift"] = _lift(attempts, arrays, kept, protocol, mode)
+    parts["correction_lift"] = _lift(own, arrays, kept, protocol)
     if protocol.judges:
         wrong, says_wrong, says_right = judged(kept, mode)
         parts["judgement accuracy"] = (np.where(wrong, says_wrong, says_right), everything)
@@ -88,19 +89,17 @@ def revised(
         table = np.stack(columns, axis=1)
         found[name] = {problems[number]: row for number, row in enumerate(table)}
     if names is None and turns > 1:
-        found |= _sequential(attempts, arrays, [problems[number] for number in range(len(counts))], of, mode)
+        found |= _sequential(own, arrays, [problems[number] for number in range(len(counts))], of)
     return found
 
 
 def _sequential(
-    attempts: Sequence[Attempt],
+    own: Mapping[str, Sequence[bool]],
     arrays: Trajectories,
     problems: Sequence[str],
     of: NDArray[np.int64],
-    mode: Mode,
 ) -> dict[str, Sums]:
     """``seq@k`` and what it gains over pass@2k, for all k that both can be told for (``metrics.correction``)."""
-    own = by_problem(attempts, mode)
     n = np.array([len(own.get(problem, [])) for problem in problems])
     c = np.array([sum(own.get(problem, [])) for problem in problems])
     counts = np.bincount(of)
@@ -116,15 +115,13 @@ def _sequential(
 
 
 def _lift(
-    attempts: Sequence[Attempt],
+    own: Mapping[str, Sequence[bool]],
     arrays: Trajectories,
     kept: Sequence[Sequence[Attempt]],
     protocol: Protocol,
-    mode: Mode,
 ) -> tuple[FloatArray, FloatArray]:
     """Of failed attempts that were revised: right ones, less what other first attempts at the problem give
     (``metrics.correction``)."""
-    own = by_problem(attempts, mode)
     rights = [own.get(chain[0].problem, []) for chain in kept]
     others = np.array([len(x) for x in rights]) - protocol.own
     state = arrays.state

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Attempt, State, Verdict
-from cipo_eval.store import RunStore, attempts_path, read_attempts, read_info
+from cipo_eval.store import (
+    RunStore,
+    attempts_of_task,
+    attempts_path,
+    read_attempts,
+    read_info,
+    read_problems,
+)
 
 
 def attempt(sample: int, text: str = "2", *, correct: bool = True) -> Attempt:
@@ -86,11 +93,14 @@ def test_damage_in_the_middle_is_named_with_its_line(tmp_path: Path, damage: byt
         assert [key.sample for key in store.load("t")] == [0, 1]
 
 
-def test_the_first_of_equal_keys_counts(tmp_path: Path) -> None:
+def test_the_last_of_equal_keys_counts(tmp_path: Path) -> None:
+    """What was judged again is appended, and takes the place of what was there."""
     with RunStore(tmp_path / "run") as store:
         store.append(attempt(0, "first"))
+        store.append(attempt(1))
         store.append(attempt(0, "second"))
-        assert [a.text for a in store.load("t").values()] == ["first"]
+        assert [a.text for a in store.load("t").values()] == ["second", "2"]
+        assert attempts_of_task(store.path, "t") == list(store.load("t").values())
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -117,18 +127,23 @@ def test_a_damaged_run_json_is_a_clear_error(tmp_path: Path, content: str) -> No
         read_info(tmp_path / "nowhere")
 
 
-def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_replacing_keeps_everything_until_all_of_it_is_whole(tmp_path: Path) -> None:
+    documents = {"info": {"schema": 1, "modes": ["paper"]}, "results": {"schema": 1, "new": True}}
     with RunStore(tmp_path / "run") as store:
         store.append(attempt(0))
+        store.write_info({"schema": 1})
+        store.write_results({"schema": 1})
 
         def broken() -> Iterator[Attempt]:
             yield attempt(0, correct=False)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            store.replace("t", broken())
+            store.replace({"other": [], "t": broken()}, **documents)
         assert [a.verdicts["fixed"].correct for a in store.load("t").values()] == [True]
-        store.replace("t", [attempt(0, correct=False)])
+        assert store.read_info() == store.read_results() == {"schema": 1}
+        store.replace({"t": [attempt(0, correct=False)]}, **documents)
+        assert (store.read_info(), store.read_results()) == (documents["info"], documents["results"])
         store.append(attempt(1))
         assert [a.verdicts["fixed"].correct for a in store.load("t").values()] == [False, True]
     assert sorted(p.name for p in (tmp_path / "run" / "attempts").iterdir()) == ["t.jsonl"]
@@ -167,6 +182,12 @@ def test_a_full_disk_keeps_every_whole_attempt(small_disk: Path) -> None:
             store.write_results({"filler": "y" * 20_000})
         assert not (store.path / "results.json").exists()
         assert read_info(store.path) == {"schema": 1}
+        (store.path / "results.json").write_text('{"schema": 1}')
+        again = list(store.load("t").values())
+        with pytest.raises(MissingError, match="full"):  # judged again, and no room for it
+            store.replace({"t": again}, info={"schema": 1, "new": True}, results={"schema": 1, "new": True})
+        assert store.read_info() == store.read_results() == {"schema": 1}
+        assert list(store.load("t").values()) == again
         assert store.warnings == []  # no torn line: the short write was taken back
 
 
@@ -192,14 +213,12 @@ def test_reading_stops_before_a_torn_line(tmp_path: Path) -> None:
     assert [a.sample for _raw, a in read_attempts(path)] == [0]
 
 
-def test_problems_are_kept_once_and_grow(tmp_path: Path) -> None:
-    from cipo_eval.store import read_problems
-
+def test_problems_are_written_whole(tmp_path: Path) -> None:
     rows = [{"id": f"p{i}", "question": f"q{i} \ud83d", "metadata": {}} for i in range(5)]
     with RunStore(tmp_path / "run") as store:
         store.write_info({"schema": 1})
-        for count in (2, 5, 3):
+        for count in (2, 5):
             store.write_problems("t", rows[:count])
-        assert list(read_problems(store.path, "t")) == [f"p{i}" for i in range(5)]
+            assert list(read_problems(store.path, "t")) == [f"p{i}" for i in range(count)]
         assert read_problems(store.path, "other") == {}
     assert [p.name for p in (tmp_path / "run" / "problems").iterdir()] == ["t.jsonl"]

@@ -13,6 +13,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.analysis.selection import Selected
     from cipo_eval.chains import Chain
     from cipo_eval.records import Attempt
 
@@ -43,10 +44,11 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = LISTED,
 ) -> None:
     """Print the attempts at a problem with their verdicts; without --problem, a line for each chain of turns."""
+    from cipo_eval.analysis.selection import selected_attempts
     from cipo_eval.chains import attempts_of
     from cipo_eval.protocols import PROTOCOLS
     from cipo_eval.records import State
-    from cipo_eval.store import attempts_of_task, read_info, read_problems
+    from cipo_eval.store import read_info, read_problems
 
     info = read_info(run)
     judged = mode.value if mode else info["modes"][0]
@@ -60,12 +62,14 @@ def show(
         raise UsageError(f"{run} has no task {unknown[0]}: {nearest(unknown[0], info['tasks'])}")
     found: list[tuple[str, Chain]] = []
     known: set[str] = set()
+    not_asked = 0
     for name in tasks:
-        attempts = attempts_of_task(run, name)
-        known.update(a.problem for a in attempts)
+        selected = selected_attempts(run, name, info)
+        known.update(a.problem for a in selected.attempts)
+        not_asked += selected.not_asked
         found += [
             (of, chain)
-            for of, chain in _chains(attempts, list(info["tasks"][name].get("protocols", {})), protocol)
+            for of, chain in _chains(selected, protocol)
             if (problem is None or chain[0].problem == problem)
             and (sample is None or chain[0].sample == sample)
             and (state is None or any(a.verdicts[judged].state == state for a in chain))
@@ -83,16 +87,20 @@ def show(
         typer.echo(f"{len(found) - limit} more: --limit {len(found)} shows them", err=True)
     if not found:
         typer.echo("no attempts are like that", err=True)
+    if not_asked:
+        typer.echo(
+            f"{not_asked} attempt(s) more are on disk, which the run's last calls did not ask for", err=True
+        )
 
 
-def _chains(attempts: list[Attempt], names: list[str], only: str | None) -> Iterator[tuple[str, Chain]]:
+def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, Chain]]:
     """Chains with the name of their protocol; first attempts alone where nothing follows them."""
     from cipo_eval.chains import chains
     from cipo_eval.protocols import DIRECT, chosen
 
-    wanted = [only] if only else [name for name in names if name != DIRECT] or [DIRECT]
+    wanted = [only] if only else list(selected.protocols) or [DIRECT]
     for protocol in chosen(wanted):
-        for chain in chains(attempts, protocol):
+        for chain in chains(selected.of(protocol.name), protocol):
             yield protocol.name, chain
 
 

@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.analysis.selection import Selected, selected_attempts
 from cipo_eval.errors import UsageError, nearest
-from cipo_eval.records import Attempt, Mode
-from cipo_eval.store import attempts_of_task, read_info
+from cipo_eval.records import Mode
+from cipo_eval.store import read_info
 
 NAME_LENGTH = 60
 
@@ -48,13 +49,14 @@ class RunData:
         return dict(found)
 
     @cached_property
-    def _attempts(self) -> dict[str, list[Attempt]]:
+    def _selected(self) -> dict[str, Selected]:
         return {}
 
-    def attempts(self, task: str) -> list[Attempt]:
-        if task not in self._attempts:
-            self._attempts[task] = attempts_of_task(self.path, task)
-        return self._attempts[task]
+    def selected(self, task: str) -> Selected:
+        """The attempts at a task that count."""
+        if task not in self._selected:
+            self._selected[task] = selected_attempts(self.path, task, self.info)
+        return self._selected[task]
 
 
 @dataclass(frozen=True)

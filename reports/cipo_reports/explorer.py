@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cipo_eval.analysis.selection import Selected
 from cipo_eval.chains import Chain, chains
 from cipo_eval.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_eval.records import Attempt, AttemptKey, State
@@ -150,13 +151,12 @@ def cut(text: str, longest: int) -> str:
 
 
 def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, task: str) -> None:
-    attempts = run.attempts(task)
+    selected = run.selected(task)
     known = read_problems(run.path, task)
     places: dict[str, int] = {}
     numbers: dict[AttemptKey, int] = {}
-    names = list(run.info["tasks"][task].get("protocols", {}))
     mode = study.mode.value
-    for protocol, chain in _chains(attempts, names):
+    for protocol, chain in _chains(selected):
         first = chain[0]
         if first.problem not in places:
             places[first.problem] = len(index.problems)
@@ -179,15 +179,15 @@ def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, tas
             index.turns.append(numbers[attempt.key])
 
 
-def _chains(attempts: list[Attempt], names: list[str]) -> Iterator[tuple[Protocol, Chain]]:
+def _chains(selected: Selected) -> Iterator[tuple[Protocol, Chain]]:
     """Chains of every protocol; first attempts alone where nothing follows them."""
     revised = set()
-    for name in names:
-        for chain in chains(attempts, PROTOCOLS[name]):
+    for name in selected.protocols:
+        for chain in chains(selected.of(name), PROTOCOLS[name]):
             if len(chain) > 1 or not PROTOCOLS[name].own:
                 revised.add(chain[0].key)
                 yield PROTOCOLS[name], chain
-    for chain in chains(attempts, PROTOCOLS[DIRECT]):
+    for chain in chains(selected.first, PROTOCOLS[DIRECT]):
         if chain[0].key not in revised:
             yield PROTOCOLS[DIRECT], chain
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cipo_eval import sums
+from cipo_eval.analysis.selection import Selected
 from cipo_eval.chains import chains, trajectories
 from cipo_eval.comparison import compare_arms
 from cipo_eval.errors import UsageError
@@ -209,18 +210,17 @@ def tables_of(arm: Arm, task: str, mode: Mode) -> Tables:
     """Of the runs of an arm that have a task: figures that all of them have."""
     found: dict[tuple[str, str], list[sums.Sums]] = {}
     runs = arm.having(task)
-    infos = [run.info["tasks"][task] for run in runs]
-    rights = [sums.by_problem(run.attempts(task), mode) for run in runs]
+    every = [run.selected(task) for run in runs]
+    rights = [sums.by_problem(selected.first, mode) for selected in every]
     fewest = min(min((len(x) for x in of_run.values()), default=0) for of_run in rights)
     ks = default_ks(fewest) if fewest else []
-    for run in runs:
-        attempts = run.attempts(task)
-        for name, table in sums.first_turn(attempts, mode, ks).items():
+    for selected in every:
+        for name, table in sums.first_turn(selected, mode, ks).items():
             found.setdefault((DIRECT, name), []).append(table)
-        for name in infos[0].get("protocols", {}):
-            if all(name in info.get("protocols", {}) for info in infos):
-                turns = min(info["protocols"][name]["turns"] for info in infos)
-                for figure, table in sums.revised(attempts, PROTOCOLS[name], mode, turns).items():
+        for name in every[0].protocols:
+            if all(name in of_run.protocols for of_run in every):
+                turns = min(of_run.turns(name) for of_run in every)
+                for figure, table in sums.revised(selected, PROTOCOLS[name], mode, turns).items():
                     found.setdefault((name, figure), []).append(table)
     if (DIRECT, "pass@1") in found:
         found[DIRECT, "avg@n"] = found[DIRECT, "pass@1"]
@@ -333,8 +333,8 @@ def _differences(
     base = next((arm for arm in arms if arm.name == baseline), None)
     known = {run.path: run for arm in arms for run in arm.runs}
 
-    def read(path: Path, task: str) -> Sequence[Any]:
-        return known[path].attempts(task)
+    def read(path: Path, task: str) -> Selected:
+        return known[path].selected(task)
 
     for arm in arms:
         if base is None or arm is base or not set(arm.tasks) & set(base.tasks):
@@ -448,17 +448,14 @@ def _spent(
     arm: Arm, task: str, mode: Mode, values: Mapping[tuple[str, str], float]
 ) -> Iterator[dict[str, Any]]:
     """Of each protocol that revises the model's own attempts, tokens up to each turn (mean over chains and seeds)."""
-    runs = arm.having(task)
-    asked = [run.info["tasks"][task].get("protocols", {}) for run in runs]
-    for name in asked[0]:
-        if not PROTOCOLS[name].own or not all(name in of for of in asked):
+    runs = [run.selected(task) for run in arm.having(task)]
+    for name in runs[0].protocols:
+        if not PROTOCOLS[name].own or not all(name in run.protocols for run in runs):
             continue
-        turns = min(of[name]["turns"] for of in asked)
+        turns = min(run.turns(name) for run in runs)
         curves = []
         for run in runs:
-            arrays, kept = trajectories(
-                chains(run.attempts(task), PROTOCOLS[name]), PROTOCOLS[name], mode, turns
-            )
+            arrays, kept = trajectories(chains(run.of(name), PROTOCOLS[name]), PROTOCOLS[name], mode, turns)
             if kept and arrays.tokens is not None:
                 curves.append(np.where(arrays.asked, arrays.tokens, 0).mean(axis=0).cumsum())
         if not curves or not np.mean(curves, axis=0)[0]:

@@ -1,0 +1,207 @@
+"""Which attempts count: what a run was asked for, and the attempts on its disk that belong to that.
+
+A run directory may hold more than its last call asked for: samples of an earlier, larger call, problems outside of the
+window that counts now, turns that a protocol no longer has. Every figure that any command prints goes through
+``Selection``, so that all of them are made of the same attempts:
+
+- The model's own first attempts count as far as the last call that asked for them went (its samples, its limit, its
+  scope); a protocol's chains as far as the last call that named the protocol went.
+- Revisions are compared with fresh first attempts: those that the protocol's own chains begin with; for chains that
+  begin with somebody else's attempts, those that count as first attempts.
+- An attempt without a verdict (its run was interrupted) is no attempt yet.
+
+Nothing is ever deleted: asked for again, it counts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.errors import UsageError
+from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_eval.records import Attempt, AttemptKey
+from cipo_eval.scope import Scope
+from cipo_eval.store import attempts_of_task, read_info, read_problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much of one protocol was asked for when it last was."""
+
+    samples: int
+    limit: int | None = None
+    """The first so many problems of the scope; None: all."""
+    scope: Scope | None = None
+    """Problems that count; None: all."""
+    turns: int = 1
+    """Attempts of a whole chain."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``run.json`` has it beside the other facts of a protocol."""
+        scope = self.scope.to_text() if self.scope else None
+        return {"turns": self.turns, "samples": self.samples, "limit": self.limit, "scope": scope}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], scope: str | None) -> Extent:
+        """Of what ``run.json`` says; ``scope``: the task's, for runs that noted it there only."""
+        text = facts.get("scope", scope)
+        return cls(
+            samples=facts["samples"],
+            limit=facts["limit"],
+            scope=Scope.from_text(text) if text else None,
+            turns=facts.get("turns", 1),
+        )
+
+
+@dataclass(frozen=True)  # no slots: parts of it are cached
+class Selection:
+    """What a run was asked for at one task."""
+
+    task: str
+    extents: Mapping[str, Extent]
+    """By protocol; ``direct`` among them where first attempts of the model were asked for."""
+    problems: Mapping[str, Mapping[str, Any]]
+    """By id, in the order of the data, their metadata: all that any extent may mean, or more. Empty: not known."""
+    pooled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By protocol and problem, the attempts of the pool that it corrects, where that is known."""
+
+    @classmethod
+    def stored(cls, task: str, facts: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> Selection:
+        """What a run directory says: the task's entry in ``run.json``, and its problems (``store.read_problems``)."""
+        scope = facts.get("scope")
+        extents = {name: Extent.of(of, scope) for name, of in facts.get("protocols", {}).items()}
+        if facts.get("direct", True):
+            samples = facts.get("samples", max((e.samples for e in extents.values()), default=0))
+            extents[DIRECT] = Extent.of({"samples": samples, "limit": facts.get("limit")}, scope)
+        pooled: dict[str, dict[str, int]] = {}
+        for problem, row in rows.items():
+            for protocol, count in row.get("pool", {}).items():
+                pooled.setdefault(protocol, {})[problem] = count
+        return cls(
+            task=task,
+            extents=extents,
+            problems={problem: row.get("metadata", {}) for problem, row in rows.items()},
+            pooled=pooled,
+        )
+
+    @cached_property
+    def _asked(self) -> Mapping[str, frozenset[str] | None]:
+        """By protocol, the problems that it was asked for; None: whatever is there."""
+        return {name: frozenset(self.problems_of(name)) if self.problems else None for name in self.extents}
+
+    def problems_of(self, protocol: str) -> tuple[str, ...]:
+        """The problems that a protocol was asked for, in the order of the data; none where it was not."""
+        extent = self.extents.get(protocol)
+        if extent is None:
+            return ()
+        scope = extent.scope
+        admitted = [p for p, of in self.problems.items() if scope is None or scope.admits_metadata(of)]
+        return tuple(admitted[: extent.limit])
+
+    def belongs(self, key: AttemptKey, protocol: str) -> bool:
+        """Whether an attempt is part of a protocol's chains (of ``direct``: a first attempt) as they were asked for."""
+        extent = self.extents.get(protocol)
+        if extent is None:
+            return False
+        asked = self._asked[protocol]
+        if asked is not None and key.problem not in asked:
+            return False
+        if protocol == DIRECT or (key.protocol == DIRECT and PROTOCOLS[protocol].own):
+            return key.protocol == DIRECT and key.turn == 1 and key.sample < extent.samples
+        if key.protocol != protocol or key.turn > PROTOCOLS[protocol].last_turn(extent.turns):
+            return False
+        if PROTOCOLS[protocol].own:
+            return key.sample < extent.samples
+        items = self.pooled.get(protocol, {}).get(key.problem)
+        return items is None or key.sample < extent.samples * items
+
+    def wants(self, key: AttemptKey) -> bool:
+        """Whether an attempt is part of anything that was asked for."""
+        return any(self.belongs(key, protocol) for protocol in self.extents)
+
+    def first_keys(self) -> list[AttemptKey]:
+        """Keys of all first attempts that were asked for, whether they are there or not."""
+        extent = self.extents.get(DIRECT)
+        return [
+            AttemptKey(self.task, problem, DIRECT, sample, 1)
+            for problem in self.problems_of(DIRECT)
+            for sample in range(extent.samples if extent else 0)
+        ]
+
+    def select(self, attempts: Iterable[Attempt]) -> Selected:
+        """The attempts that count, of all that are there."""
+        judged = [attempt for attempt in attempts if attempt.verdicts]
+        return Selected(selection=self, every=tuple(judged))
+
+
+@dataclass(frozen=True)  # no slots: parts of it are cached
+class Selected:
+    """The attempts of a run at a task that belong to what it was asked for."""
+
+    selection: Selection
+    every: tuple[Attempt, ...]
+    """All on disk that have a verdict, whether they were asked for or not."""
+
+    @cached_property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Those that belong to anything that was asked for, in the order of the file."""
+        return tuple(attempt for attempt in self.every if self.selection.wants(attempt.key))
+
+    @property
+    def not_asked(self) -> int:
+        """How many attempts more are on disk."""
+        return len(self.every) - len(self.attempts)
+
+    @cached_property
+    def first(self) -> tuple[Attempt, ...]:
+        """The model's own first attempts."""
+        return self.of(DIRECT)
+
+    def of(self, protocol: str) -> tuple[Attempt, ...]:
+        """Attempts of a protocol's chains, the first turns that they begin with included."""
+        return tuple(a for a in self.attempts if self.selection.belongs(a.key, protocol))
+
+    def fresh(self, protocol: str) -> tuple[Attempt, ...]:
+        """The model's own first attempts that revisions of a protocol are compared with."""
+        if not PROTOCOLS[protocol].own:
+            return self.first
+        return tuple(attempt for attempt in self.of(protocol) if attempt.protocol == DIRECT)
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Protocols with revisions that were asked for."""
+        return tuple(name for name in self.selection.extents if name != DIRECT)
+
+    def turns(self, protocol: str) -> int:
+        """Attempts of a whole chain of a protocol."""
+        return self.selection.extents[protocol].turns
+
+
+def selected_attempts(run: Path, task: str, info: Mapping[str, Any] | None = None) -> Selected:
+    """The attempts of a run directory at a task that count; ``info``: its ``run.json`` where it was read already.
+
+    Raises ``UsageError`` for a damaged file, and where only some of the problems were asked for and the run does not
+    say which.
+    """
+    facts = (read_info(run) if info is None else info)["tasks"][task]
+    selection = Selection.stored(task, facts, read_problems(run, task))
+    attempts = attempts_of_task(run, task)
+    if not selection.problems:
+        _check_limits(run, selection, attempts)
+    return selection.select(attempts)
+
+
+def _check_limits(run: Path, selection: Selection, attempts: Sequence[Attempt]) -> None:
+    """Without a list of problems a limit says something only where it is no limit."""
+    there = len({attempt.problem for attempt in attempts})
+    limits = [e.limit for e in selection.extents.values() if e.limit is not None]
+    if limits and min(limits) < there:
+        raise UsageError(
+            f"{run} was asked for the first {min(limits)} problems of {selection.task}, has attempts at {there}, and "
+            f"does not say which are the first (problems/{selection.task}.jsonl is not there): "
+            f"`cipo-eval rescore {run}` writes it"
+        )
