@@ -30,7 +30,7 @@ Runs = Sequence[Path]
 
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
 """What must be the same of a task; of protocols, all but how much was asked for."""
-EXTENT = ("turns", "samples", "limit", "scope")
+EXTENT = ("turns", "samples", "limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Attempt, AttemptKey, Completion, Mode, Request, Verdict, fingerprint
@@ -21,6 +22,8 @@ from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.pool import VerifierPool
 
 if TYPE_CHECKING:
+    from cipo_eval.interrupts import Interrupts
+    from cipo_eval.plan import TaskPlan
     from cipo_eval.runner import Progress, Run
 
 IN_FLIGHT = 4096
@@ -157,6 +160,42 @@ def judgement(
         Mode(mode): critique.verdict(text, finish_reason, form, Mode(mode), verdict)
         for mode, verdict in response.items()
     }
+
+
+def judged_again(
+    plan: TaskPlan,
+    loaded: Mapping[AttemptKey, Attempt],
+    pool: VerifierPool,
+    modes: Sequence[Mode],
+    interrupts: Interrupts,
+    fresh: Mapping[AttemptKey, Attempt],
+) -> Iterator[tuple[Attempt, Mapping[Mode, Verdict]]]:
+    """New verdicts of all attempts, then of the judgements of them (``fresh``: attempts with new verdicts). Raises
+    ``UsageError`` for attempts at problems that the data does not have."""
+    problems = {p.id: p for p in plan.all_problems}
+    unknown = sorted({a.problem for a in loaded.values() if a.problem not in problems})
+    if unknown:
+        raise UsageError(
+            f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
+        )
+    judgements = [a for a in loaded.values() if PROTOCOLS[a.protocol].is_judgement(a.turn)]
+    verifier = plan.problems.spec.verifier
+    under_way = [
+        (a, pool.submit(verifier, problems[a.problem], a.text, a.finish_reason, modes))
+        for a in loaded.values()
+        if not PROTOCOLS[a.protocol].is_judgement(a.turn)
+    ]
+    for attempt, future in under_way:
+        with interrupts.allowed():
+            found = future.result()
+        label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
+        yield attempt, {mode: labelled(verdict, label) for mode, verdict in found.items()}
+    for said in judgements:
+        response = fresh[said.key._replace(turn=said.turn - 1)]
+        yield (
+            said,
+            judgement(said.text, said.finish_reason, plan.revising.critique_form, response.verdicts),
+        )
 
 
 def labelled(verdict: Verdict, label: bool | None) -> Verdict:

@@ -8,24 +8,20 @@ samples.
 from __future__ import annotations
 
 import dataclasses
-import platform
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from cipo_eval import __version__
 from cipo_eval.analysis.selection import Selected, Selection
 from cipo_eval.chains import revisions
 from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.judging import Judging, judgement, labelled
+from cipo_eval.judging import Judging, judged_again
 from cipo_eval.metrics.summary import summarise
-from cipo_eval.plan import TaskPlan, definition_name, differences
+from cipo_eval.plan import TaskPlan
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import (
     SCHEMA_VERSION,
@@ -39,14 +35,11 @@ from cipo_eval.records import (
     Request,
     State,
     Turn,
-    Verdict,
 )
+from cipo_eval.run_info import bind
 from cipo_eval.store import RunStore, read_problems
 from cipo_eval.verifiers.pool import VerifierPool
 
-_NAMES_ONLY = ("engine.model:", "engine.file:", "engine.server:")
-"""Paths may be written differently; fingerprints tell whether it is the same model or file. Of a served model the name
-must be the same, its server may have moved."""
 GRACE_SECONDS = 3.0
 """How long an interrupted run waits for the verdicts under way: schedulers kill soon after their signal."""
 FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)
@@ -105,7 +98,7 @@ class Run:
         }
         self._failed: dict[str, Counter[str]] = {plan.name: Counter() for plan in self.plans}
         before = store.read_info()
-        self.info = self._bind(before, common, list(command), regrade)
+        self.info = bind(store, self.plans, common, command, regrade=regrade)
         facts = self.info["tasks"]
         self._asked_otherwise = before is not None and any(
             before["tasks"].get(plan.name) != facts[plan.name] for plan in self.plans
@@ -318,9 +311,8 @@ class Run:
         for key, attempt in whole.items():
             if PROTOCOLS[attempt.protocol].is_judgement(attempt.turn) and (key in unsure or key in after):
                 judged[key] = attempt
-        problems = {p.id: p for p in plan.all_problems}
         fresh = dict(whole)
-        for attempt, found in self._rejudged(plan, judged, problems, pool, interrupts, fresh):
+        for attempt, found in judged_again(plan, judged, pool, self.modes, interrupts, fresh):
             verdicts = {mode.value: verdict for mode, verdict in found.items()}
             fresh[attempt.key] = replace(attempt, verdicts=verdicts)
             states = {mode: verdict.state for mode, verdict in attempt.verdicts.items()}
@@ -449,15 +441,9 @@ class Run:
         every: dict[str, list[Attempt]] = {}
         for plan in self.plans:
             loaded = self.store.load(plan.name)
-            problems = {p.id: p for p in plan.all_problems}
-            unknown = sorted({a.problem for a in loaded.values() if a.problem not in problems})
-            if unknown:
-                raise UsageError(
-                    f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
-                )
             progress.total += len(loaded)
             fresh: dict[AttemptKey, Attempt] = {}
-            for attempt, found in self._rejudged(plan, loaded, problems, pool, interrupts, fresh):
+            for attempt, found in judged_again(plan, loaded, pool, self.modes, interrupts, fresh):
                 fresh[attempt.key] = replace(
                     attempt, verdicts={mode.value: verdict for mode, verdict in found.items()}
                 )
@@ -466,35 +452,6 @@ class Run:
             every[plan.name] = [fresh[key] for key in loaded]
             self._attempts[plan.name] = {key: _slim(fresh[key]) for key in loaded}
         self.store.replace(every, info=self.info, results=self.results())
-
-    def _rejudged(
-        self,
-        plan: TaskPlan,
-        loaded: Mapping[AttemptKey, Attempt],
-        problems: Mapping[str, Problem],
-        pool: VerifierPool,
-        interrupts: Interrupts,
-        fresh: Mapping[AttemptKey, Attempt],
-    ) -> Iterator[tuple[Attempt, Mapping[Mode, Verdict]]]:
-        """New verdicts of all attempts, then of the judgements of them (``fresh``: attempts with new verdicts)."""
-        judgements = [a for a in loaded.values() if PROTOCOLS[a.protocol].is_judgement(a.turn)]
-        verifier = plan.problems.spec.verifier
-        under_way = [
-            (a, pool.submit(verifier, problems[a.problem], a.text, a.finish_reason, self.modes))
-            for a in loaded.values()
-            if not PROTOCOLS[a.protocol].is_judgement(a.turn)
-        ]
-        for attempt, future in under_way:
-            with interrupts.allowed():
-                found = future.result()
-            label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
-            yield attempt, {mode: labelled(verdict, label) for mode, verdict in found.items()}
-        for said in judgements:
-            response = fresh[said.key._replace(turn=said.turn - 1)]
-            yield (
-                said,
-                judgement(said.text, said.finish_reason, plan.revising.critique_form, response.verdicts),
-            )
 
     def _check_verdicts(self) -> None:
         """An interrupted rescore leaves tasks in different modes; their figures must not be mixed."""
@@ -506,71 +463,6 @@ class Run:
                     f"attempts of {task} were not judged in mode {asked} (an interrupted rescore?): "
                     f"`cipo-eval rescore {self.store.path} --mode {asked}` judges them anew",
                 )
-
-    def _bind(
-        self, old: dict[str, Any] | None, common: dict[str, Any], command: list[str], regrade: bool
-    ) -> dict[str, Any]:
-        """``run.json`` for this call: the stored one where it agrees, else a new one."""
-        identities = {plan.name: plan.identity() for plan in self.plans}
-        tasks = {plan.name: _task_info(plan, identities[plan.name]) for plan in self.plans}
-        call = {"at": _now(), "command": command, "version": __version__}
-        if old is None:
-            info = {"schema": SCHEMA_VERSION, "created": _now(), **common, "tasks": tasks, "calls": [call]}
-        else:
-            differing = [d for d in differences(old, common) if not d.startswith(_NAMES_ONLY)] + [
-                d
-                for plan in self.plans
-                for d in differences(old["tasks"].get(plan.name, {}), identities[plan.name], plan.name)
-            ]
-            if regrade:
-                free = (".think:", ".harness:", ".protocols.")
-                differing = [
-                    d for d in differing if not (d.startswith("modes:") or any(name in d for name in free))
-                ]
-            if differing:
-                hint = (
-                    f" (`cipo-eval rescore {self.store.path} --mode …` regrades in another mode)"
-                    if any(d.startswith("modes") for d in differing)
-                    else ""
-                )
-                raise UsageError(
-                    f"{self.store.path} was made with another configuration: {'; '.join(differing)}. "
-                    f"Choose another --output, or ask for the same{hint}",
-                )
-            for name, block in tasks.items():
-                _join(block, old["tasks"].get(name, {}), regrade)
-            info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
-        info["environment"] = environment()
-        if confinement := _confinement(self.plans):
-            info["sandbox"] = confinement
-        if not regrade:  # else written when every verdict is new
-            self.store.write_info(info)
-        return info
-
-
-def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``run.json`` says of a task. Each protocol keeps how much of it was asked for when it last was."""
-    extent = plan.extent.to_json()
-    return {
-        **identity,
-        "protocols": {name: {**facts, **extent} for name, facts in identity["protocols"].items()},
-        "samples": plan.samples,
-        "limit": plan.limit,
-        "scope": extent["scope"],
-        "direct": plan.revising.generates_first,
-        "system_prompt": plan.system_prompt,
-        "source": dict(plan.problems.source),
-        "definition": definition_name(plan.problems.spec),
-    }
-
-
-def _join(block: dict[str, Any], known: Mapping[str, Any], regrade: bool) -> None:
-    """Adds to what this call asks of a task what earlier calls asked: protocols that it does not name, and first
-    attempts where it makes none. Judging again asks for nothing new."""
-    before = known.get("protocols", {})
-    block["protocols"] = before if regrade else {**before, **block["protocols"]}
-    if regrade or (known.get("direct") and not block["direct"]):
-        block |= {n: known[n] for n in ("samples", "limit", "scope", "direct") if n in known}
 
 
 def _shown(plan: TaskPlan, problem: Problem) -> dict[str, Any]:
@@ -611,44 +503,3 @@ def disagreements(attempts: Iterable[Attempt], modes: Sequence[Mode]) -> list[di
             }
             found.append({"problem": a.problem, "sample": a.sample, **judged})
     return found
-
-
-def _confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:
-    """How programs are confined here, where any will run. Raises ``MissingError`` before anything is generated."""
-    code = [
-        plan
-        for plan in plans
-        if plan.problems.spec.verifier == "code"
-        or any(p.options.get("verifier") == "code" for p in plan.problems.problems)
-    ]
-    if not code:
-        return None
-    from cipo_eval.sandbox import probe
-
-    return probe.choose(allow_unsafe=any(plan.allow_unsafe for plan in code)).to_json()
-
-
-def environment() -> dict[str, str]:
-    """Versions that may explain a difference between two runs."""
-    from importlib import metadata
-
-    versions = {
-        "cipo-eval": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-    for package in ("torch", "transformers", "datasets", "lm_eval", "math-verify", "sympy", "numpy"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def command_line() -> list[str]:
-    """The exact command, for ``run.json``."""
-    return ["cipo-eval", *sys.argv[1:]]

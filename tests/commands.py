@@ -48,7 +48,8 @@ class Commands:
 
 
 def turns(run: Path, task: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """What a run stored of each attempt, times aside, by the whole key; fails where a key is there twice."""
+    """What a run stored of each attempt, times aside, by the whole key; fails where an attempt that has its verdict
+    is there twice (what was judged again may be)."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in (run / "attempts" / f"{task}.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -56,7 +57,9 @@ def turns(run: Path, task: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         for verdict in row["verdicts"].values():
             del verdict["seconds"]
         key = tuple(row[name] for name in ("problem", "protocol", "sample", "turn"))
-        assert key not in found, f"{key} is there twice"
+        known = found.get(key, {"verdicts": {}})["verdicts"]
+        unsure = not known or any(v["state"] == "verifier_error" for v in known.values())
+        assert unsure, f"{key} is there twice"
         found[key] = row
     return found
 

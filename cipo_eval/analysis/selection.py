@@ -32,7 +32,8 @@ from cipo_eval.store import attempts_of_task, read_info, read_problems
 class Extent:
     """How much of one protocol was asked for when it last was."""
 
-    samples: int
+    samples: int | None
+    """Of each problem; None: whatever is there, where a run does not say."""
     limit: int | None = None
     """The first so many problems of the scope; None: all."""
     scope: Scope | None = None
@@ -50,8 +51,8 @@ class Extent:
         """Of what ``run.json`` says; ``scope``: the task's, for runs that noted it there only."""
         text = facts.get("scope", scope)
         return cls(
-            samples=facts["samples"],
-            limit=facts["limit"],
+            samples=facts.get("samples"),
+            limit=facts.get("limit"),
             scope=Scope.from_text(text) if text else None,
             turns=facts.get("turns", 1),
         )
@@ -75,8 +76,8 @@ class Selection:
         scope = facts.get("scope")
         extents = {name: Extent.of(of, scope) for name, of in facts.get("protocols", {}).items()}
         if facts.get("direct", True):
-            samples = facts.get("samples", max((e.samples for e in extents.values()), default=0))
-            extents[DIRECT] = Extent.of({"samples": samples, "limit": facts.get("limit")}, scope)
+            direct = {"samples": facts.get("samples"), "limit": facts.get("limit"), "scope": scope}
+            extents[DIRECT] = Extent.of(direct, scope)
         pooled: dict[str, dict[str, int]] = {}
         for problem, row in rows.items():
             for protocol, count in row.get("pool", {}).items():
@@ -102,6 +103,14 @@ class Selection:
         admitted = [p for p, of in self.problems.items() if scope is None or scope.admits_metadata(of)]
         return tuple(admitted[: extent.limit])
 
+    def _sampled(self, key: AttemptKey, protocol: str) -> bool:
+        """Whether so many samples were asked for."""
+        samples = self.extents[protocol].samples
+        if samples is not None and not PROTOCOLS[protocol].own:
+            items = self.pooled.get(protocol, {}).get(key.problem)
+            samples = None if items is None else samples * items
+        return samples is None or key.sample < samples
+
     def belongs(self, key: AttemptKey, protocol: str) -> bool:
         """Whether an attempt is part of a protocol's chains (of ``direct``: a first attempt) as they were asked for."""
         extent = self.extents.get(protocol)
@@ -111,13 +120,9 @@ class Selection:
         if asked is not None and key.problem not in asked:
             return False
         if protocol == DIRECT or (key.protocol == DIRECT and PROTOCOLS[protocol].own):
-            return key.protocol == DIRECT and key.turn == 1 and key.sample < extent.samples
-        if key.protocol != protocol or key.turn > PROTOCOLS[protocol].last_turn(extent.turns):
-            return False
-        if PROTOCOLS[protocol].own:
-            return key.sample < extent.samples
-        items = self.pooled.get(protocol, {}).get(key.problem)
-        return items is None or key.sample < extent.samples * items
+            return key.protocol == DIRECT and key.turn == 1 and self._sampled(key, protocol)
+        within = key.turn <= PROTOCOLS[protocol].last_turn(extent.turns)
+        return key.protocol == protocol and within and self._sampled(key, protocol)
 
     def wants(self, key: AttemptKey) -> bool:
         """Whether an attempt is part of anything that was asked for."""
@@ -129,7 +134,7 @@ class Selection:
         return [
             AttemptKey(self.task, problem, DIRECT, sample, 1)
             for problem in self.problems_of(DIRECT)
-            for sample in range(extent.samples if extent else 0)
+            for sample in range((extent and extent.samples) or 0)
         ]
 
     def select(self, attempts: Iterable[Attempt]) -> Selected:

@@ -43,7 +43,8 @@ def rescore(
     """Judge every stored attempt again and rewrite verdicts and results; the attempts themselves stay."""
     from cipo_eval.config import MODES
     from cipo_eval.records import Mode
-    from cipo_eval.runner import Run, command_line
+    from cipo_eval.run_info import command_line
+    from cipo_eval.runner import Run
     from cipo_eval.store import RunStore, read_info
     from cipo_eval.verifiers.pool import VerifierPool
 

@@ -128,7 +128,8 @@ def run(
     """Generate and judge attempts; an existing run directory is resumed and only added to."""
     from cipo_eval.config import MODES, Decoding
     from cipo_eval.plan import TaskPlan
-    from cipo_eval.runner import Run, command_line
+    from cipo_eval.run_info import command_line
+    from cipo_eval.runner import Run
     from cipo_eval.store import RunStore
     from cipo_eval.tasks import load_problems
     from cipo_eval.verifiers.pool import VerifierPool

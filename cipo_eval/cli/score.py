@@ -79,7 +79,8 @@ def score(
     from cipo_eval.engines.replay import ReplayEngine
     from cipo_eval.plan import TaskPlan
     from cipo_eval.protocols import DIRECT
-    from cipo_eval.runner import Run, command_line
+    from cipo_eval.run_info import command_line
+    from cipo_eval.runner import Run
     from cipo_eval.store import RunStore
     from cipo_eval.tasks import load_problems
     from cipo_eval.verifiers.pool import VerifierPool

@@ -61,7 +61,7 @@ def write_report(
                 if old.is_file():
                     old.unlink()
         on_step("tables")
-        _frames(study, out)
+        write_frames(study, out)
         made = tables(study, with_published=published)
         for table in made:
             for suffix, writer in (
@@ -97,7 +97,7 @@ def check_folder(out: Path) -> None:
         raise UsageError(f"{out} holds something that is no report: choose another --output")
 
 
-def _frames(study: Study, out: Path) -> None:
+def write_frames(study: Study, out: Path) -> None:
     for name in FRAMES:
         frame = getattr(study, name)
         if name == "results" or len(frame):

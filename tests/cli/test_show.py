@@ -36,7 +36,7 @@ def attempt(problem: str, protocol: str, turn: int, right: bool, text: str, **mo
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "attempts").mkdir(parents=True)
-    tasks = {"arithmetic": {"protocols": {"self": {}, "oracle": {}}}}
+    tasks = {"arithmetic": {"protocols": {"self": {"turns": 3}, "oracle": {"turns": 3}}}}
     (folder / "run.json").write_text(json.dumps({"schema": 1, "modes": ["fixed"], "tasks": tasks}))
     failure = {"kind": "error", "test": 3, "public": False, "error": "Boom\x1b[2J"}
     stored = [
