@@ -141,7 +141,7 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_not(
     other = make_checkpoint(tmp_path / "other", seed=1)
     outcome = cipo("run", "--model", other, *SHORT, "--samples", "2", "-o", base)
     assert outcome.code == 2
-    assert "engine.fingerprint" in outcome.err
+    assert f"holds attempts of another model ({tiny_checkpoint} there, {other} asked)" in outcome.err
     moved = shutil.copytree(tiny_checkpoint, tmp_path / "moved")
     assert cipo("run", "--model", moved, *SHORT, "--samples", "2", "-o", base).code == 0
 
