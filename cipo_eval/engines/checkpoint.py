@@ -6,15 +6,26 @@ wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.engines.files import TOKENIZER_FILES, check_adapter, check_folder, check_place
+from cipo_eval.engines.files import (
+    TOKENIZER_FILES,
+    check_adapter,
+    check_config,
+    check_folder,
+    check_place,
+    read_object,
+    shown,
+)
 from cipo_eval.engines.hub import look_at_hub
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.engines.weights import embedding_rows, imported_peft, load_adapter, load_model
+from cipo_eval.errors import CipoError, MissingError, UsageError
 from cipo_eval.records import fingerprint
 
 _RECOMMENDED = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -69,10 +80,8 @@ class Checkpoint:
 
         if (Path(self.model) / "config.json").is_file():  # weights, whatever else is beside them
             return None
-        try:
+        with _load_errors(self.model, "configuration"):
             found = find_adapter_config_file(self.model, revision=self.revision)
-        except Exception as error:
-            raise _load_error(self.model, "configuration", error) from error
         return Path(found) if found else None
 
     @cached_property
@@ -84,25 +93,13 @@ class Checkpoint:
             return self.model
         from huggingface_hub import snapshot_download
 
-        try:
+        with _load_errors(self.model, "adapter"):
             return snapshot_download(self.model, revision=self.revision)
-        except Exception as error:
-            raise _load_error(self.model, "adapter", error) from error
 
     @cached_property
     def adapter_facts(self) -> dict[str, Any]:
         """``adapter_config.json``; empty where there is no adapter."""
-        import json
-
-        if self._adapter_config is None:
-            return {}
-        try:
-            found = json.loads(self._adapter_config.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"adapter_config.json of {self.model} cannot be read: {error}") from error
-        if not isinstance(found, dict):
-            raise UsageError(f"adapter_config.json of {self.model} must hold an object")
-        return found
+        return {} if self._adapter_config is None else read_object(self._adapter_config)
 
     @cached_property
     def base(self) -> str:
@@ -120,33 +117,33 @@ class Checkpoint:
     def config(self) -> Any:
         from transformers import AutoConfig
 
-        try:
+        with _load_errors(self.base, "configuration"):
             return AutoConfig.from_pretrained(self.base, **self._common)
-        except Exception as error:
-            raise _load_error(self.base, "configuration", error) from error
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The adapter's own one where it has one."""
+        """The adapter's own one where it has one. Of several chat templates it has the default only."""
         from transformers import AutoTokenizer
 
         own = self.adapter is not None and any((Path(self.adapter) / f).is_file() for f in TOKENIZER_FILES)
         place = self.adapter if own else self.base
-        try:
-            return AutoTokenizer.from_pretrained(place, **({} if own else self._common))
-        except Exception as error:
-            raise _load_error(str(place), "tokenizer", error) from error
+        with _load_errors(str(place), "tokenizer"):
+            found = AutoTokenizer.from_pretrained(place, **({} if own else self._common))
+            # Llama 3's configuration asks for it: spaces before punctuation would vanish from what was said
+            found.clean_up_tokenization_spaces = False
+            if isinstance(found.chat_template, dict):
+                found.chat_template = _default_template(str(place), found.chat_template)
+            return found
 
     @cached_property
     def _generation(self) -> Any:
         from transformers.generation.configuration_utils import GenerationConfig
 
-        try:
-            return GenerationConfig.from_pretrained(self.base, revision=self._common["revision"])
-        except OSError:  # there is none
-            return GenerationConfig.from_model_config(self.config)
-        except Exception as error:
-            raise _load_error(self.base, "generation_config.json", error) from error
+        with _load_errors(self.base, "generation_config.json"):
+            try:
+                return GenerationConfig.from_pretrained(self.base, revision=self._common["revision"])
+            except OSError:  # there is none
+                return GenerationConfig.from_model_config(self.config)
 
     @property
     def ends(self) -> frozenset[int]:
@@ -169,29 +166,52 @@ class Checkpoint:
         return int(value) if value else None
 
     def load(self, dtype: Any) -> Any:
-        """The model with its weights, those of an adapter merged into them."""
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging as transformers_logging
+        """The model with its weights, those of an adapter merged into them. Raises ``UsageError`` where they are not
+        all its own (``weights``), or where the tokenizer has tokens that the model lacks."""
+        if self.adapter is not None:
+            imported_peft(self.model)  # before minutes of loading
+        model = self._loaded(dtype)
+        if self.adapter is not None:
+            model = self._merged(model)
+        self._check_vocabulary(model.get_input_embeddings().weight.shape[0])
+        return model
 
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        try:
-            model: Any = AutoModelForCausalLM.from_pretrained(self.base, dtype=dtype, **self._common)
-        except Exception as error:
-            raise _load_error(self.base, "model", error) from error
-        if self.adapter is None:
-            return model
-        try:
-            from peft import PeftModel
-        except ImportError as error:
-            raise MissingError(
-                f"{self.model} is a LoRA adapter: pip install 'cipo-eval[lora]' to load it"
-            ) from error
-        try:
-            if model.get_input_embeddings().num_embeddings < len(self.tokenizer):
-                model.resize_token_embeddings(len(self.tokenizer))
-            return PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
-        except Exception as error:
-            raise _load_error(self.adapter, "adapter", error) from error
+    def check_weights(self) -> None:
+        """What ``load`` would say of names and shapes, for whoever loads weights some other way; reads none of them."""
+        if self.config.model_type not in _causal_types() or getattr(self.config, "quantization_config", None):
+            return
+        model = self._loaded("auto", device_map="meta")
+        if self.adapter is not None and importlib.util.find_spec("peft"):
+            self._merged(model)
+
+    def _loaded(self, dtype: Any, device_map: str | None = None) -> Any:
+        check_config(self.base, self.config.to_dict())
+        with _load_errors(self.base, "model"):
+            return load_model(self.base, dtype=dtype, device_map=device_map, **self._common)
+
+    def _check_vocabulary(self, rows: int) -> None:
+        """That the model has an embedding for each token; one that was added only to fill batches may lack it."""
+        tokenizer = self.tokenizer
+        beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        template = str(tokenizer.chat_template or "")
+        needed = [
+            token
+            for token in sorted(beyond, key=beyond.__getitem__)
+            if token not in added or token in template or token in (tokenizer.bos_token, tokenizer.eos_token)
+        ]
+        if needed:
+            raise UsageError(
+                f"the tokenizer of {self.model} is not its model's: {len(beyond):,} tokens are beyond the embedding, "
+                f"which has {rows:,} rows ({shown(needed)})"
+            )
+
+    def _merged(self, model: Any) -> Any:
+        assert self.adapter is not None
+        with _load_errors(self.adapter, "adapter"):
+            if rows := embedding_rows(model, self.adapter, len(self.tokenizer)):
+                model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter has them
+            return load_adapter(model, self.adapter).merge_and_unload()
 
     def describe(self) -> dict[str, Any]:
         """Its identity for ``run.json``."""
@@ -233,11 +253,40 @@ def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
     return fingerprint({"model": model, "config": {k: str(v) for k, v in config.items()}})
 
 
+def _causal_types() -> frozenset[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def _default_template(place: str, templates: Mapping[str, str]) -> str:
+    if "default" not in templates:
+        raise UsageError(
+            f"{place} has chat templates called {shown(sorted(templates))} and none called default: write the one that "
+            "is meant to chat_template.jinja there"
+        )
+    return templates["default"]
+
+
+@contextmanager
+def _load_errors(place: str, part: str) -> Iterator[None]:
+    """Says in one line what of a model did not load."""
+    try:
+        yield
+    except CipoError:
+        raise
+    except Exception as error:
+        raise _load_error(place, part, error) from error
+
+
 def _load_error(model: str, part: str, error: Exception) -> Exception:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
+    why = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, ImportError):
+        return MissingError(f"the {part} of {model} needs a package that is not here ({why})")
     if Path(model).is_dir():
-        return UsageError(f"the {part} of {model} does not load ({type(error).__name__}: {first})")
+        return UsageError(f"the {part} of {model} does not load ({why})")
     return MissingError(
-        f"the {part} of {model!r} is neither a local folder nor obtainable from the hub "
-        f"({type(error).__name__}: {first})",
+        f"the {part} of {model!r} is neither a local folder nor obtainable from the hub ({why})",
     )

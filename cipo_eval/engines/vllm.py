@@ -32,6 +32,9 @@ UNDER_WAY = 2048
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM makes room for."""
 
+_CHECKED_FORMATS = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "pt"})
+"""Of vLLM's ways to load: those that read the checkpoint as transformers would."""
+
 _SPEED_ONLY = frozenset(
     {
         "tensor_parallel_size",
@@ -66,13 +69,16 @@ class VLLMEngine:
         checkpoint = Checkpoint(model, revision, trust_remote_code)
         texts = Texts(checkpoint.tokenizer, context=checkpoint.context, thinking=thinking)
         vllm = _imported()
+        given = dict(arguments or {})
+        if given.get("load_format", "auto") in _CHECKED_FORMATS:
+            checkpoint.check_weights()  # here, since vLLM says what is wrong in another process
         self.checkpoint, self.texts, self._logprobs = checkpoint, texts, logprobs
         self._vllm = vllm
         self._ends = sorted(checkpoint.ends)
         self._lora: Any = None
         self._count = 0
         self._closed = False
-        self._given = dict(arguments or {})
+        self._given = given
         try:
             chosen = self._arguments(dtype, self._given)
         except TypeError as error:

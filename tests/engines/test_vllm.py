@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def engine(checkpoint: Path) -> Iterator[VLLMEngine]:
     yield found
     found.close()
     found.close()  # twice is allowed
+
+
+def test_weights_are_checked_before_vllm_starts(checkpoint: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    state = load_file(copy / "model.safetensors")
+    save_file({f"_orig_mod.{k}": v for k, v in state.items()}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=r"unexpected \(_orig_mod\.lm_head\.weight"):
+        VLLMEngine(str(copy), arguments=SMALL)
 
 
 def same(theirs: VLLMEngine, ours: HFEngine, *requests: object) -> None:

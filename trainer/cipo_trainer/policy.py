@@ -17,6 +17,7 @@ import torch
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
+from cipo_eval.engines.weights import check_adapter_names
 from cipo_eval.errors import MissingError, UsageError
 from cipo_trainer.config import Config
 from cipo_trainer.worlds import NEW, new_model
@@ -143,7 +144,9 @@ class Policy:
         if self.config.lora:
             from peft import set_peft_model_state_dict
 
-            set_peft_model_state_dict(self.model, state)
+            found: Any = set_peft_model_state_dict(self.model, state)
+            missing = [name for name in found.missing_keys if "lora_" in name]
+            check_adapter_names(self.model, str(folder), missing=missing, unexpected=found.unexpected_keys)
         else:
             missing, unexpected = self.model.load_state_dict(state, strict=False)
             tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
