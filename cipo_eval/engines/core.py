@@ -25,6 +25,7 @@ from transformers.cache_utils import DynamicCache
 
 from cipo_eval.engines.asks import Ask, Group, Prefix, Row, Sample, Waiting, shared
 from cipo_eval.engines.draw import Stream, draw
+from cipo_eval.engines.finite import check_finite
 from cipo_eval.engines.graphs import Graphs
 from cipo_eval.engines.models import Masks, head_logits, out_of_memory, release, supported
 from cipo_eval.engines.slots import PACKED, Slots, layers_of
@@ -91,8 +92,7 @@ class Core:
     def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
         """Samples as they finish. ``take(wait)`` gives what has come since the last call, with ``wait`` not before
         there is something, and nothing at the end.
-
-        Raises ``torch.OutOfMemoryError`` where not even one sample fits.
+        Raises ``torch.OutOfMemoryError`` where not even one sample fits, ``NotFinite`` where scores are no numbers.
         """
         self._forget()
         while True:
@@ -429,6 +429,7 @@ class Core:
                 row.fed = self._take_singly(row, own, logprobs)
             if sample := self._ended(row):
                 ended[id(row)] = sample
+        check_finite(self.model, rows, said)
         return ended
 
     def _take_singly(self, row: Row, tokens: Sequence[int], logprobs: Sequence[float]) -> int:

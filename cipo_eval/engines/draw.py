@@ -111,7 +111,9 @@ def _invert(
     weights = (inside - top).exp().masked_fill(places >= logits.shape[-1], 0.0)
     inner = weights.double().cumsum(dim=-1)
     within, _ = _passing(inner, left * inner[:, -1])
-    return block * _BLOCK + within, (top[:, 0].double() + upto[:, -1].log()).float()
+    # only where scores are no numbers it would be beyond the vocabulary
+    tokens = (block * _BLOCK + within).clamp(max=logits.shape[-1] - 1)
+    return tokens, (top[:, 0].double() + upto[:, -1].log()).float()
 
 
 def _sums(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +136,7 @@ def _passing(upto: torch.Tensor, thresholds: torch.Tensor) -> tuple[torch.Tensor
     last = torch.searchsorted(
         upto, upto[:, -1:].contiguous(), right=False
     )  # the last place with a sum of its own
-    at = torch.minimum(at, last)
+    at = torch.minimum(at, last).clamp(max=upto.shape[-1] - 1)  # searching for no number finds no place
     end = upto.gather(1, at)
     start = torch.where(at > 0, upto.gather(1, (at - 1).clamp(min=0)), 0.0)
     share = ((thresholds[:, None] - start) / (end - start)).clamp(0, 1)

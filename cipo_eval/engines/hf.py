@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.engines.chat import Prompt
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.texts import Texts, Thinking, no_room
-from cipo_eval.errors import MissingError
+from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Request, derive_seed
 
@@ -74,23 +74,20 @@ class HFEngine:
         from cipo_eval.engines.fuse import fuse_norms
         from cipo_eval.engines.models import supported
 
-        if loaded is not None:
-            device = str(loaded.device)
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
+        self.device = torch_device(device) if loaded is None else loaded.device
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
         self.tokenizer = self.checkpoint.tokenizer
         lengths = [n for n in (self.checkpoint.context, max_model_len) if n]
         self.texts = Texts(self.tokenizer, context=min(lengths, default=None), thinking=thinking)
         # CPUs emulate bfloat16, slower and less exact
-        chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else dtype
-        self.model = self.checkpoint.load(chosen).to(self.device).eval() if loaded is None else loaded
+        chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else torch_dtype(dtype)
+        self.model = self._placed(self.checkpoint.load(chosen)) if loaded is None else loaded
         if loaded is None:
             fuse_norms(self.model)
         self.end_ids = self.checkpoint.ends
-        pad = self.tokenizer.pad_token_id
-        self.pad_id = pad if pad is not None else (min(self.end_ids) if self.end_ids else 0)
+        self._rows = self.model.get_input_embeddings().weight.shape[0]
+        pads = (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0)
+        self.pad_id = next(pad for pad in pads if pad is not None and pad < self._rows)
         # A checkpoint's own sampling defaults (temperature, repetition penalty …) would be merged into ours silently.
         self.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             eos_token_id=sorted(self.end_ids) or None, pad_token_id=self.pad_id
@@ -112,6 +109,14 @@ class HFEngine:
             "generation": "core" if type(self.core).__name__ == "Core" else "model.generate",
         }
 
+    def _placed(self, model: Any) -> Any:
+        try:
+            return model.to(self.device).eval()
+        except RuntimeError as error:
+            raise _explained(
+                error, "out of memory while loading: use a smaller dtype, or --engine vllm"
+            ) from error
+
     def release(self) -> None:
         """Gives the memory of the cache back; the next requests take it again."""
         self.core.release()
@@ -124,6 +129,8 @@ class HFEngine:
             torch.cuda.empty_cache()
 
     def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+        from cipo_eval.engines.finite import NotFinite
+
         feed = as_feed(requests)
         again: list[Ask] = []
 
@@ -142,13 +149,25 @@ class HFEngine:
                     continue
                 at = sample.number if part.number is None else part.number
                 yield part.request, part.request.samples[at], self._completion(sample, part)
+        except NotFinite as error:
+            problem = error.tag.request.problem
+            raise UsageError(
+                f"the scores of {self.checkpoint.model} are NaN or infinite for {problem.task} {problem.id}: {error}; "
+                "what is judged is kept"
+            ) from error
         except RuntimeError as error:
-            raise _explained(error) from error
+            memory = "out of memory even with one sample at a time: lower --max-tokens or use a smaller dtype"
+            raise _explained(error, memory) from error
 
     def _ask(self, request: Request, *, keep: bool = False) -> Ask:
         from cipo_eval.engines.asks import Ask
 
         prompt = self.texts.prompt(request)
+        if (most := max(prompt.ids, default=0)) >= self._rows:
+            raise UsageError(
+                f"{self.checkpoint.model} has no embedding for the token "
+                f"{self.tokenizer.convert_ids_to_tokens(most)!r} ({most} of {self._rows}): the tokenizer is not its own"
+            )
         room = self.texts.room(prompt, request.sampling.max_tokens)
         thoughts = self.texts.thoughts(room)
         return Ask(
@@ -215,20 +234,53 @@ class HFEngine:
         import torch
 
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = 2 * config.num_hidden_layers * heads * head_dim * self.model.dtype.itemsize
+        width = config.hidden_size
+        if queries := getattr(config, "num_attention_heads", None):  # else there is a state, and no keys
+            heads = getattr(config, "num_key_value_heads", None) or queries
+            width = heads * (getattr(config, "head_dim", None) or config.hidden_size // queries)
+        per_token = 2 * config.num_hidden_layers * width * self.model.dtype.itemsize
         room = CPU_CACHE_BYTES
         if self.device.type == "cuda":
             room = int(0.6 * max(0, torch.cuda.mem_get_info(self.device)[0] - reserve))
         return max(FEWEST_BATCH_TOKENS, int(room // per_token))
 
 
-def _explained(error: RuntimeError) -> Exception:
+def torch_device(name: str) -> Any:
+    """Where a model runs; ``auto``: on a GPU where there is one. Raises ``UsageError`` for a name that is none,
+    ``MissingError`` for a device that is not here."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:1") from error
+    if device.type == "meta":
+        raise UsageError("--device meta holds no weights; use auto, cpu, cuda or cuda:1")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        why = str(error).strip().splitlines()
+        raise MissingError(
+            f"--device {name} is not here: {why[0] if why else type(error).__name__}"
+        ) from error
+    return device
+
+
+def torch_dtype(name: Any) -> Any:
+    """The floating-point type of this name; ``auto`` as it is. Raises ``UsageError`` for any other name."""
+    import torch
+
+    found = getattr(torch, name, None) if isinstance(name, str) else name
+    if name != "auto" and not (
+        isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1
+    ):
+        raise UsageError(f"--dtype {name}: use auto, float32, bfloat16 or float16")
+    return name if name == "auto" else found
+
+
+def _explained(error: RuntimeError, memory: str) -> Exception:
     from cipo_eval.engines.models import out_of_memory
 
-    if out_of_memory(error):
-        return MissingError(
-            "out of memory even with one sample at a time: lower --max-tokens or use a smaller dtype"
-        )
-    return error
+    return MissingError(memory) if out_of_memory(error) else error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 
 FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"})
 """``model_type`` of models whose attention is known here, each tested against a loop without a cache."""
+
+SINGLY = frozenset({"rwkv"})
+"""``model_type`` of models that transformers decodes wrongly in batches: rows take up each other's states."""
 
 
 class Masks:
@@ -50,6 +54,17 @@ def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 def supported(model: Any) -> bool:
     """Whether the core knows a model's attention."""
     return model.config.model_type in FAMILIES
+
+
+def recurrent(model: Any) -> bool:
+    """Whether a model carries a state from token to token, or takes no attention mask: what is filled up on the left
+    changes what it says."""
+    types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return (
+        bool(getattr(model, "_is_stateful", False))
+        or any("attention" not in name or name == "linear_attention" for name in types)
+        or "attention_mask" not in inspect.signature(model.forward).parameters
+    )
 
 
 def out_of_memory(error: RuntimeError) -> bool:

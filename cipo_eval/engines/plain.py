@@ -6,6 +6,7 @@ start if ever; then the batch halves and the run goes on. Tokens are drawn as in
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,9 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from cipo_eval.engines.asks import Ask, Sample
 from cipo_eval.engines.core import MAX_ROWS
 from cipo_eval.engines.draw import Stream, draw
-from cipo_eval.engines.models import out_of_memory, release
+from cipo_eval.engines.finite import NotFinite, explained
+from cipo_eval.engines.models import SINGLY, out_of_memory, recurrent, release
+from cipo_eval.errors import UsageError
 
 _Place = tuple[Ask, int]
 """One sample: an ask and the position of its seed."""
@@ -29,6 +32,7 @@ class Plain:
 
     def __init__(self, model: Any, *, ends: Iterable[int], pad: int, tokens: int) -> None:
         self.model, self._ends, self._pad, self._tokens = model, frozenset(ends), pad, tokens
+        self._alike = recurrent(model)
 
     def update_weights(self, state: dict[str, torch.Tensor]) -> None:
         """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
@@ -40,7 +44,7 @@ class Plain:
     def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
         """As ``Core.run``."""
         waiting: list[_Place] = []
-        limit = MAX_ROWS["cpu"]
+        limit = 1 if self.model.config.model_type in SINGLY else MAX_ROWS["cpu"]
         while True:
             new = list(take(not waiting))
             if not new and not waiting:
@@ -66,7 +70,8 @@ class Plain:
             waiting = waiting[count:]
 
     def _batch_size(self, waiting: Sequence[_Place], limit: int) -> int:
-        """Samples from the front that share sampling parameters and room, within the token budget; at least one."""
+        """Samples from the front that share sampling parameters and room, within the token budget; at least one. Of a
+        recurrent model also the length of the prompt: its state would take up what fills shorter ones."""
         if not waiting:
             return 0
         first = waiting[0][0]
@@ -76,6 +81,7 @@ class Plain:
             count < min(most, len(waiting))
             and waiting[count][0].sampling == first.sampling
             and waiting[count][0].max_new == first.max_new
+            and (not self._alike or len(waiting[count][0].prompt) == len(first.prompt))
         ):
             count += 1
         return count
@@ -89,22 +95,41 @@ class Plain:
         for i, (ask, _) in enumerate(places):  # left padding: every prompt ends where its completion begins
             ids[i, width - len(ask.prompt) :] = torch.tensor(ask.prompt)
             mask[i, width - len(ask.prompt) :] = 1
-        drawing = _Draw(places)
-        output = self.model.generate(
-            ids.to(self.model.device),
-            attention_mask=mask.to(self.model.device),
-            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-                max_new_tokens=places[0][0].max_new, do_sample=False, use_cache=True
-            ),
-            logits_processor=LogitsProcessorList([drawing]),
-            stopping_criteria=StoppingCriteriaList([_Cut(places, width)]),
-        )
+        drawing = _Draw(self.model, places, self._ends)
+        output = self._generated(ids, mask, places, drawing)
         logprobs = torch.stack(drawing.logprobs, dim=1).tolist()
         seconds = (time.perf_counter() - started) / len(places)
         return [
             self._finished(*place, tokens, said, seconds)
             for place, tokens, said in zip(places, output[:, width:].tolist(), logprobs, strict=True)
         ]
+
+    def _generated(
+        self, ids: torch.Tensor, mask: torch.Tensor, places: Sequence[_Place], drawing: _Draw
+    ) -> torch.Tensor:
+        """Prompts and completions, shape (rows, tokens). Raises ``UsageError`` for a model that transformers cannot
+        generate with."""
+        config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+            max_new_tokens=places[0][0].max_new, do_sample=False, use_cache=True
+        )
+        try:
+            found: torch.Tensor = self.model.generate(
+                ids.to(self.model.device),
+                attention_mask=mask.to(self.model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([drawing]),
+                stopping_criteria=StoppingCriteriaList([_Cut(places, ids.shape[1])]),
+            )
+        except (NotFinite, UsageError):
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and out_of_memory(error):
+                raise
+            family, said = self.model.config.model_type, " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"transformers cannot generate with this {family} model ({type(error).__name__}: {said})"
+            ) from error
+        return found
 
     def _finished(
         self, ask: Ask, number: int, tokens: list[int], logprobs: list[float], seconds: float
@@ -141,16 +166,26 @@ def _sample(
 class _Draw(LogitsProcessor):
     """Turns greedy decoding into drawing, a random stream for each row, and keeps log-probabilities."""
 
-    def __init__(self, places: Sequence[_Place]) -> None:
+    def __init__(self, model: Any, places: Sequence[_Place], ends: frozenset[int]) -> None:
+        self._model, self._places, self._ends = model, places, ends
         self._sampling = places[0][0].sampling
         self._streams = [Stream(ask.seeds[number]) for ask, number in places]
         self.logprobs: list[torch.Tensor] = []
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         numbers = [stream.next() for stream in self._streams] if self._sampling.temperature else []
         tokens, logprobs = draw(scores, self._sampling, numbers)
+        if not bool(logprobs.isfinite().all()):
+            self._check(input_ids, logprobs)
         self.logprobs.append(logprobs)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    def _check(self, input_ids: torch.Tensor, logprobs: torch.Tensor) -> None:
+        """Raises ``NotFinite`` for the first row that has not ended and whose scores are no numbers."""
+        for (ask, _), row, logprob in zip(self._places, input_ids.tolist(), logprobs.tolist(), strict=True):
+            said = row[len(row) - len(self.logprobs) :] if self.logprobs else []
+            if not math.isfinite(logprob) and self._ends.isdisjoint(said):
+                raise NotFinite(ask.tag, explained(self._model, [*ask.prompt, *said]))
 
 
 class _Cut(StoppingCriteria):
