@@ -1,7 +1,8 @@
 """A loopback Hugging Face hub: the part of its protocol that the real ``huggingface_hub`` needs to fetch data files.
 
-Data set info at a revision, ``resolve`` with commit and entity-tag headers, redirects of large files to another host,
-ranges, and the error codes of the real hub. It can also misbehave: cut a transfer off, send other bytes than listed.
+Info of data sets and models at a revision, ``resolve`` with commit and entity-tag headers, redirects of large files to
+another host, ranges, and the error codes of the real hub. It can also misbehave: cut a transfer off, send other bytes
+than listed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def commit_of(number: int) -> str:
 
 @dataclass
 class Repo:
-    """Commits of one data set, oldest first; files with ``lfs`` names are large files."""
+    """Commits of one data set or model, oldest first; files with ``lfs`` names are large files."""
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     lfs: bool = False
@@ -101,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests[f"{self.command} {path}"] += 1
         if self.hub.status is not None:
             self._send(self.hub.status, b"{}")
-        elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        elif found := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._info(*found.groups())
         elif found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(*found.groups())
