@@ -28,6 +28,7 @@ from cipo_eval.engines.server_replies import (
     Ended,
     ErrorInside,
     cut_off,
+    error_name,
     json_object,
     printable_line,
     read_completion,
@@ -106,7 +107,6 @@ class OpenAIEngine:
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
         self._retries = Retries(server.retries)
         self._adaptations = Adaptations()
-        self._examples: dict[str, str] = {}
         self._heard = float("-inf")
         self._answered = False
         self._failed_in_a_row: set[str] = set()
@@ -131,10 +131,8 @@ class OpenAIEngine:
         return found if self.server.thinking is None else {**found, "enable_thinking": self.server.thinking}
 
     def notes(self) -> list[str]:
-        """What whoever reads the run's figures must know of how the server took part: what of the requests it did not
-        take, and its own words about samples that failed, one example of each kind."""
-        said = [f"{why}: for example {words}" for why, words in sorted(self._examples.items())]
-        return [*self._adaptations.notes(), *said]
+        """What of the requests the server did not take, a line each; known once it has answered."""
+        return self._adaptations.notes()
 
     def close(self) -> None:
         if not self._closed:
@@ -181,15 +179,14 @@ class OpenAIEngine:
                 raise self._gone(f"gives no answer after {self._retries.tries} ({error})") from error
             return await self._failure(request, f"{error.why} ({self._retries.tries})", error)
         except _Refused as refusal:
-            return await self._failure(request, f"the server refuses the request ({refusal.status})", refusal)
+            why = f"the server refuses the request (status {_named(refusal.status, refusal.said)})"
+            return await self._failure(request, why, refusal)
         self._answered = True
         self._failed_in_a_row.clear()
         return found
 
     async def _failure(self, request: Request, why: str, error: Again | _Refused) -> Failure:
         """A sample that failed. Raises where it seems to be the server that failed, or the kind of request."""
-        if error.said:
-            self._examples.setdefault(why, self._shown(error.said))
         if isinstance(error, Again) and error.in_form:
             self._failed_in_a_row.clear()
         else:
@@ -327,7 +324,8 @@ class OpenAIEngine:
         if status == 401:
             raise self._wants_a_key(status, text)
         if (status in (408, 409, 425, 429) or status >= 500) and not withheld(text):
-            why = "an error in place of a completion" if inside else f"status {status}"
+            named = _named(status, text)
+            why = f"an error in place of a completion ({named})" if inside else f"status {named}"
             raise Again(why, text, after=after)
         raise _Refused(status, text)
 
@@ -405,6 +403,11 @@ async def _read(response: Any) -> bytes:
             raise Again(f"a reply of more than {MOST_BYTES >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
+
+
+def _named(status: int, text: str) -> str:
+    """A status with the error's own name, which is the same for all errors of the kind."""
+    return f"{status} {error_name(text)}".strip()
 
 
 def _seconds(value: str | None) -> float | None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 LONGEST_WAIT = 120.0
 """Seconds between two tries, whatever a server asks for."""
+FIRST_WAIT = 0.5
 _LONGEST_OWN_WAIT = 60.0
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Retries:
             except Again as error:
                 if attempt == last:
                     raise
-                wait = min(_LONGEST_OWN_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+                wait = min(_LONGEST_OWN_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
                 if error.after is not None:  # meant for all that is sent
                     wait = min(max(error.after, 0.0), LONGEST_WAIT)
                     self._not_before = max(self._not_before, time.monotonic() + wait)

@@ -77,6 +77,17 @@ def cut_off(text: str) -> bool:
     return bool(_CUT_OFF.search(text))
 
 
+def error_name(text: str) -> str:
+    """The name that a server's error has (``insufficient_quota``), where it has one."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    found = found.get("error", found) if isinstance(found, dict) else found
+    names = [found.get(key) for key in ("code", "type", "status")] if isinstance(found, dict) else []
+    return next((name for name in names if isinstance(name, str) and _WORD.fullmatch(name)), "")
+
+
 def printable_line(text: str) -> str:
     """One printable line of a text that somebody else wrote, at most 300 characters."""
     return "".join(c if c.isprintable() else " " for c in text[:300]).strip()
