@@ -206,11 +206,13 @@ def _with_ends(parse: Callable[..., list[str | None]], outputs: Any, **more: Any
     """The texts that a class of lm-eval reads from a server's reply, each with the reason that it ended; None, which
     the class itself turns into a text of its own, where that is not the end of an answer."""
     texts = parse(outputs=outputs, **more)
+    replies = outputs if isinstance(outputs, list) else [outputs]
+    if not all(isinstance(reply, dict) and "choices" in reply for reply in replies):
+        return texts  # another protocol
     try:
-        replies = outputs if isinstance(outputs, list) else [outputs]
         choices = [c for reply in replies for c in sorted(reply["choices"], key=lambda c: c["index"])]
         return [_ended(text, choice) for text, choice in zip(texts, choices, strict=True)]
-    except (KeyError, TypeError, ValueError):  # not a reply: what the class makes of it is no answer
+    except (KeyError, TypeError, ValueError):  # what the class makes of these is no answer
         return [None] * len(texts)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -317,3 +321,41 @@ def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(MissingError, match="the key in SOME_KEY") as caught:
             OpenAIEngine("tiny", Server(url="http://127.0.0.1:9/v1", key_variable="SOME_KEY"))
         assert key not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("fault", [status(503, {"Retry-After": "100"}), lambda _: time.sleep(30)])
+def test_a_signal_ends_a_run_that_waits_for_its_server(
+    cipo: Commands, tmp_path: Path, fault: Any, number: signal.Signals
+) -> None:
+    """Within 5 seconds, in a wait between two tries and in a request; what was judged is kept, the rest asked again."""
+    first: list[str] = []
+
+    def rule(body: dict[str, Any]) -> Any:
+        first.append(prompt(body))
+        return None if prompt(body) == first[0] else fault
+
+    flags = ("run", "--engine", "openai", "--model", "tiny", "--tasks", "arithmetic", "--limit", "4")
+    flags += ("-o", str(tmp_path / "run"), "--base-url")
+    stored = tmp_path / "run" / "attempts" / "arithmetic.jsonl"
+    with ModelServer(rule=rule) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cipo_eval", *flags, server.url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stderr=subprocess.PIPE,
+        )
+        while not (len(server.bodies) >= 4 and stored.exists() and stored.read_bytes().endswith(b"\n")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        started = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert time.monotonic() - started < 5
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert b"Task was destroyed" not in said
+    assert len(turns(tmp_path / "run", "arithmetic")) == 1
+    with ModelServer() as server:
+        assert cipo(*flags, server.url, "--quiet").code == 0
+        assert len(server.bodies) == 3
