@@ -18,6 +18,11 @@ ANSWER = "so it is \\boxed{4}"
 """What a server without a model says."""
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # a shorter one turns connections away where the machine is busy
+
+
 class ModelServer:
     """``with ModelServer(engine) as server``: each request first meets the next of ``faults``, if there is one, then
     what ``rule`` has for its body."""
@@ -44,8 +49,7 @@ class ModelServer:
         class Bound(Handler):
             owner = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), Bound)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property

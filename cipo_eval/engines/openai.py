@@ -80,6 +80,8 @@ class _Refused(Exception):  # noqa: N818  may be answered with another request
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status, self.said = status, text
+        self.about: UsageError | None = None
+        """What seems to be wrong, where it names a parameter that cannot be left out (or repeats a prompt that does)."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
@@ -191,9 +193,10 @@ class OpenAIEngine:
             self._failed_in_a_row.clear()
         else:
             self._failed_in_a_row.add(fingerprint(request.messages))
-        refusal = error if isinstance(error, _Refused) and not self._answered else None
+        refusal = error if isinstance(error, _Refused) else None
         async with self._asking_whether_it_answers:
-            if len(self._failed_in_a_row) >= FAILED_IN_A_ROW or (refusal and not self._answered):
+            of_the_kind = refusal and (refusal.about or not self._answered)
+            if of_the_kind or len(self._failed_in_a_row) >= FAILED_IN_A_ROW:
                 await self._ask_whether_it_answers(request, refusal)
         return Failure(why=why)
 
@@ -208,7 +211,7 @@ class OpenAIEngine:
         except _TooLong:
             pass
         except _Refused as again:
-            raise self._refusal(refusal or again) from again
+            raise again.about or self._refusal(refusal or again) from again
         except Again as error:
             raise self._gone(
                 f"gives no answer: to the last {len(self._failed_in_a_row)} prompts, nor to a plain one "
@@ -280,7 +283,11 @@ class OpenAIEngine:
                     return Ended("", "content_filter" if withheld(text) else "length")
                 if too_long(text):
                     raise _TooLong from refusal
-                other = self._adaptations.after_refusal(body, self._unkeyed(text))
+                try:
+                    other = self._adaptations.after_refusal(body, self._unkeyed(text))
+                except UsageError as error:
+                    refusal.about = error
+                    raise refusal from error
                 if other is None:
                     raise
                 body = other

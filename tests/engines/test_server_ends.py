@@ -379,13 +379,19 @@ def test_a_reasoning_model_of_openai_s() -> None:
     assert len(notes) == 2
 
 
-def test_a_refusal_that_repeats_the_request_teaches_nothing_once_it_was_answered() -> None:
+@pytest.mark.parametrize("prompts", [("a", "bad", "b"), ("bad", "a", "b")])
+def test_a_refusal_that_repeats_the_request_teaches_nothing(prompts: tuple[str, ...]) -> None:
+    """Whether something was answered before it or not: a plain request tells what the server does not take."""
     notes: list[str] = []
 
     def rule(body: dict[str, Any]) -> Any:
         return status(400, error=f"no: {json.dumps(body)}") if prompt(body) == "bad" else None
 
     with ModelServer(rule=rule) as server:
-        said = found(server, request("a"), request("bad"), request("b"), concurrency=1, notes=notes)
-    assert [type(said[p, 0]) for p in ("a", "bad", "b")] == [Completion, Failure, Completion]
+        said = found(server, *map(request, prompts), concurrency=1, notes=notes)
+    assert {name: type(said[name, 0]) for name in prompts} == {
+        "a": Completion,
+        "bad": Failure,
+        "b": Completion,
+    }
     assert notes == []
