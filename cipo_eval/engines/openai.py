@@ -81,7 +81,7 @@ class _Refused(Exception):  # noqa: N818  may be answered with another request
         super().__init__(text)
         self.status, self.said = status, text
         self.about: UsageError | None = None
-        """What seems to be wrong, where it names a parameter that cannot be left out (or repeats a prompt that does)."""
+        """What seems wrong, where it names a parameter that cannot be left out (or repeats a prompt that does)."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
