@@ -1,4 +1,4 @@
-"""A loopback server of OpenAI's protocol around a real tiny model, which can also misbehave."""
+"""A loopback server of OpenAI's protocol, around a real tiny model or with one answer to all, that can misbehave."""
 
 from __future__ import annotations
 
@@ -14,14 +14,31 @@ from cipo_eval.records import Problem, Request, Sampling
 
 Fault = Callable[["Handler"], None]
 
+ANSWER = "so it is \\boxed{4}"
+"""What a server without a model says."""
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # a shorter one turns connections away where the machine is busy
+
 
 class ModelServer:
-    """``with ModelServer(engine) as server``: each request first meets the next of ``faults``, if there is one."""
+    """``with ModelServer(engine) as server``: each request first meets the next of ``faults``, if there is one, then
+    what ``rule`` has for its body."""
 
     def __init__(
-        self, engine: Any, *, key: str | None = None, context: int | None = None, name: str = "tiny"
+        self,
+        engine: Any = None,
+        *,
+        key: str | None = None,
+        context: int | None = None,
+        name: str = "tiny",
+        owner: str = "vllm",
+        rule: Callable[[dict[str, Any]], Fault | None] = lambda _: None,
     ) -> None:
         self.engine, self.key, self.context, self.name = engine, key, context, name
+        self.owned_by, self.rule = owner, rule
         self.faults: list[Fault] = []
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
@@ -32,8 +49,7 @@ class ModelServer:
         class Bound(Handler):
             owner = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), Bound)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property
@@ -61,13 +77,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, text in (headers or {}).items():
             self.send_header(name, text)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
+    @property
+    def chat(self) -> bool:
+        return self.path.endswith("/chat/completions")
+
     def do_GET(self) -> None:
         if self._allowed():
-            self.send(200, {"data": [{"id": self.owner.name, "owned_by": "vllm"}]})
+            self.send(200, {"data": [{"id": self.owner.name, "owned_by": self.owner.owned_by}]})
 
     def do_POST(self) -> None:
         owner = self.owner
@@ -76,12 +97,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         with owner.lock:
             owner.bodies.append(body)
-            fault = owner.faults.pop(0) if owner.faults else None
+            fault = owner.faults.pop(0) if owner.faults else owner.rule(body)
             owner.at_once += 1
             owner.most_at_once = max(owner.most_at_once, owner.at_once)
         try:
             if fault:
                 fault(self)
+            elif owner.engine is None:
+                ended()(self)
             else:
                 self._complete(body)
         finally:
@@ -126,12 +149,42 @@ class Handler(BaseHTTPRequestHandler):
         )
 
 
-def status(code: int, headers: dict[str, str] | None = None) -> Fault:
-    return lambda handler: handler.send(code, {"error": "not now"}, headers)
+def prompt(body: dict[str, Any]) -> str:
+    """The last thing that is said to the model."""
+    return str(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
+
+
+def status(code: int, headers: dict[str, str] | None = None, error: Any = "not now") -> Fault:
+    return lambda handler: handler.send(code, {"error": error}, headers)
 
 
 def reply(body: bytes) -> Fault:
     return lambda handler: handler.send(200, body)
+
+
+def ended(reason: Any = "stop", text: str | None = ANSWER, **more: Any) -> Fault:
+    """A completion that ended for this reason, in the form of the endpoint that is asked; ``more``: of the message."""
+
+    def send(handler: Handler) -> None:
+        message = {"role": "assistant", "content": text, **more}
+        said = {"message": message} if handler.chat else {"text": text or ""}
+        handler.send(200, {"choices": [{"index": 0, **said, "finish_reason": reason}]})
+
+    return send
+
+
+def choices(*of: dict[str, Any], usage: Any = None) -> Fault:
+    return lambda handler: handler.send(200, {"choices": list(of), "usage": usage})
+
+
+def broken(head: bytes, body: bytes = b"") -> Fault:
+    """A reply of status 200 that ends before it is whole."""
+
+    def send(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body)
+        handler.close_connection = True
+
+    return send
 
 
 def drop(handler: Handler) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli.options import ENGINE
+from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ class EngineFlags:
         ]
         if foreign:
             raise UsageError(f"--engine {engine} has no {', '.join(foreign)}")
+        if name == "openai":
+            check_key_variable(self.api_key_env)
 
     def recommended(self, engine: str, model: str) -> dict[str, Any]:
         """Sampling that a checkpoint recommends. Raises ``UsageError`` where there is no such thing."""

@@ -6,15 +6,18 @@ and then takes what followed: one turn after another. n samples of a prompt are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
+from cipo_eval.engines.retries import Again
+from cipo_eval.engines.server_replies import finish_reason
 from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request, derive_seed
+from cipo_eval.records import Completion, Failure, Request, derive_seed
 
 CHUNK = 256
 """Samples of one call of the model: what is lost at most where it breaks off."""
@@ -26,7 +29,8 @@ _Place = tuple[Request, int, int]
 
 
 class LMEvalEngine:
-    """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off."""
+    """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off. A
+    sample for which it has no text, as far as it says so, is asked for once more and then a ``Failure``."""
 
     def __init__(self, kind: str, model: str, arguments: Mapping[str, Any]) -> None:
         """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``."""
@@ -53,6 +57,9 @@ class LMEvalEngine:
             raise MissingError(f"lm-eval's {kind} does not start: {_said(error)}") from error
         tokenizer = getattr(self.lm, "tokenizer", None)
         self._seeds_each = isinstance(self.lm, TemplateAPI) or kind in _OWN_SEEDS
+        self._knows_ends = isinstance(self.lm, TemplateAPI)
+        if self._knows_ends:
+            self.lm.parse_generations = partial(_with_ends, self.lm.parse_generations)
         self.texts: Texts | None = None
         if hasattr(tokenizer, "apply_chat_template"):
             context = getattr(self.lm, "max_length", None)
@@ -72,7 +79,9 @@ class LMEvalEngine:
     def close(self) -> None:
         self.lm = None
 
-    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+    def generate(
+        self, requests: Feed | Sequence[Request]
+    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
         feed = as_feed(requests)
         while taken := feed.take(wait=True):
             places: list[_Place] = [
@@ -83,7 +92,7 @@ class LMEvalEngine:
             for at in range(0, len(places), CHUNK):
                 yield from self._chunk(places[at : at + CHUNK])
 
-    def _chunk(self, places: Sequence[_Place]) -> Iterator[tuple[Request, int, Completion]]:
+    def _chunk(self, places: Sequence[_Place]) -> Iterator[tuple[Request, int, Completion | Failure]]:
         from lm_eval.api.instance import Instance
 
         asked: list[tuple[_Place, Any]] = []
@@ -109,25 +118,43 @@ class LMEvalEngine:
             from transformers import set_seed
 
             set_seed(derive_seed("lm-eval", *(seed for (_, _, seed), _ in asked)) % 2**32)
+        for ((request, sample, _), empty), text in zip(asked, self._texts(instances), strict=True):
+            yield request, sample, self._completion(text, empty)
+
+    def _texts(self, instances: Sequence[Any]) -> list[str | None]:
+        """The class's texts; None where it has none, twice."""
+        found = self._ask(instances)
+        if without := [at for at, text in enumerate(found) if text is None]:
+            for at, text in zip(without, self._ask([instances[at] for at in without]), strict=True):
+                found[at] = text
+        return found
+
+    def _ask(self, instances: Sequence[Any]) -> list[str | None]:
+        from lm_eval.models.api_models import LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER
+
         try:
-            found = self.lm.generate_until(instances, disable_tqdm=True)
+            found = self.lm.generate_until(list(instances), disable_tqdm=True)
         except (Exception, SystemExit) as error:
             raise MissingError(
                 f"lm-eval's {self.kind} broke off ({_said(error)}); what is judged is kept"
             ) from error
-        if None in found:
-            raise MissingError(f"lm-eval's {self.kind} gave no text for a request; what is judged is kept")
-        for ((request, sample, _), empty), text in zip(asked, found, strict=True):
-            yield (
-                request,
-                sample,
-                Completion(
-                    text=wellformed(str(text)),
-                    finish_reason=None,  # its classes do not say
-                    prompt_tokens=empty.prompt_tokens,
-                    left_out=empty.left_out,
-                ),
-            )
+        return [
+            None
+            if text is None
+            or (self._knows_ends and text == LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER and type(text) is str)
+            else text
+            for text in found
+        ]
+
+    def _completion(self, text: str | None, empty: Completion) -> Completion | Failure:
+        if text is None:
+            return Failure(why=f"lm-eval's {self.kind} has no text for it (2 tries)")
+        return Completion(
+            text=wellformed(str(text)),
+            finish_reason=getattr(text, "finish_reason", None),  # most of its classes do not say
+            prompt_tokens=empty.prompt_tokens,
+            left_out=empty.left_out,
+        )
 
     def _prompt(self, request: Request) -> tuple[Any, int, Completion]:
         """What the class is given, the room for new tokens, and what is known before anything is said."""
@@ -167,6 +194,35 @@ class LMEvalEngine:
         if sampling.min_p:
             found["min_p"] = sampling.min_p
         return found
+
+
+class _Text(str):
+    """A server's text that knows why it ended."""
+
+    finish_reason: str
+
+
+def _with_ends(parse: Callable[..., list[str | None]], outputs: Any, **more: Any) -> list[str | None]:
+    """The texts that a class of lm-eval reads from a server's reply, each with the reason that it ended; None, which
+    the class itself turns into a text of its own, where that is not the end of an answer."""
+    texts = parse(outputs=outputs, **more)
+    replies = outputs if isinstance(outputs, list) else [outputs]
+    if not all(isinstance(reply, dict) and "choices" in reply for reply in replies):
+        return texts  # another protocol
+    try:
+        choices = [c for reply in replies for c in sorted(reply["choices"], key=lambda c: c["index"])]
+        return [_ended(text, choice) for text, choice in zip(texts, choices, strict=True)]
+    except (KeyError, TypeError, ValueError):  # what the class makes of these is no answer
+        return [None] * len(texts)
+
+
+def _ended(text: str | None, choice: Any) -> str | None:
+    try:
+        found = _Text(text or "")
+        found.finish_reason = finish_reason(choice)
+    except Again:
+        return None
+    return found
 
 
 def _said(error: BaseException) -> str:

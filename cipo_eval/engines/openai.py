@@ -5,41 +5,47 @@ promise. A finished sample is handed out at once, so that little is lost where a
 here, lengths are the server's business: where it says that a prompt is too long, less is asked for.
 
 What a server sends is not trusted: replies have a size limit, redirects are not followed (they would carry the key
-elsewhere), and of error texts one printable line is shown.
+elsewhere), and of error texts one printable line is shown. What counts as an answer is ``server_replies``' business,
+what servers do not take that of ``adaptations``, and how often a sample is tried that of ``retries``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import random
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from cipo_eval.engines.adaptations import Adaptations
 from cipo_eval.engines.chat import harmless, shortened, wellformed
+from cipo_eval.engines.keys import check_key_variable, read_key
 from cipo_eval.engines.pump import Pump
-from cipo_eval.errors import MissingError, UsageError, nearest
+from cipo_eval.engines.retries import Again, Retries
+from cipo_eval.engines.server_replies import (
+    Ended,
+    ErrorInside,
+    cut_off,
+    error_name,
+    json_object,
+    printable_line,
+    read_completion,
+    too_long,
+    withheld,
+)
+from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request, fingerprint
+from cipo_eval.records import Completion, Failure, Request, fingerprint
 
 MOST_BYTES = 64 << 20
 """Of one reply."""
-LONGEST_WAIT = 120.0
-"""Seconds between two tries, whatever the server asks for."""
+FAILED_IN_A_ROW = 8
+"""Prompts without an answer, and none answered between them: then the server is asked whether it answers at all."""
+_CONNECT_SECONDS = 30.0
 _LEAST_NEW = 16
 """New tokens below which a prompt counts as one that does not fit."""
-_TOO_LONG = re.compile(
-    r"context.{0,10}(length|size|window)|maximum context|max_model_len|max_total_tokens"
-    r"|(prompt|input|inputs).{0,40}too (long|large)|too many (input )?tokens",
-    re.IGNORECASE | re.DOTALL,
-)
-_REASONS = {"stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length"}
 _DEFAULTS = {
     "vllm": {"repetition_penalty": 1.0},
     "sglang": {"repetition_penalty": 1.0},
@@ -63,17 +69,19 @@ class Server:
     timeout: float = 600.0
     """Seconds that one request may take."""
     retries: int = 8
-    """Further tries of a request, where the server is busy, broken or silent."""
+    """Further tries of a sample, where the server is busy, broken, silent or gives no completion."""
     thinking: bool | None = None
     """``enable_thinking`` of the chat template; None: the template's default."""
 
 
-class _Again(Exception):  # noqa: N818  not an error yet
-    """Worth another try, after so many seconds if the server said so."""
+class _Refused(Exception):  # noqa: N818  may be answered with another request
+    """The server does not take the request."""
 
-    def __init__(self, why: str, after: float | None = None) -> None:
-        super().__init__(why)
-        self.after = after
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.said = status, text
+        self.about: UsageError | None = None
+        """What seems wrong, where it names a parameter that cannot be left out (or repeats a prompt that does)."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
@@ -82,7 +90,8 @@ class _TooLong(Exception):  # noqa: N818  answered by asking for less
 
 class OpenAIEngine:
     """Completions from a server. Raises ``UsageError`` for a model that it does not have or a request that it refuses,
-    ``MissingError`` where it cannot be reached, wants a key, or gives up."""
+    ``MissingError`` where it cannot be reached, wants a key, or has stopped to answer. A sample that it alone is not
+    given is a ``Failure``."""
 
     name = "openai"
 
@@ -93,12 +102,17 @@ class OpenAIEngine:
         httpx: Any = utils.httpx  # type: ignore[attr-defined]  # there for callers, under either name of the package
         self.model_name, self.server = model, server
         self._httpx = httpx
-        self._key = os.environ.get(server.key_variable, "").strip()
+        self._key = read_key(server.key_variable)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=server.concurrency)
-        self._client = httpx.AsyncClient(headers=headers, timeout=server.timeout, limits=limits)
-        self._limit_name = "max_tokens"
-        self._not_before = 0.0
+        timeout = httpx.Timeout(server.timeout, connect=min(server.timeout, _CONNECT_SECONDS))
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
+        self._retries = Retries(server.retries)
+        self._adaptations = Adaptations()
+        self._heard = float("-inf")
+        self._answered = False
+        self._failed_in_a_row: set[str] = set()
+        self._asking_whether_it_answers = asyncio.Lock()
         self._closed = False
         self._pump = Pump(server.concurrency)
         try:
@@ -118,40 +132,112 @@ class OpenAIEngine:
         }
         return found if self.server.thinking is None else {**found, "enable_thinking": self.server.thinking}
 
+    def notes(self) -> list[str]:
+        """What of the requests the server did not take, a line each; known once it has answered."""
+        return self._adaptations.notes()
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._pump.call(self._client.aclose())
-            self._pump.close()
+            self._pump.close(self._client.aclose())
 
-    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+    def generate(
+        self, requests: Feed | Sequence[Request]
+    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
         return self._pump.run(as_feed(requests), self._complete)
+
+    # --- on the loop -----------------------------------------------------------------------------------------
 
     async def _find_model(self) -> str:
         """Who serves it. Servers without a list of models are believed."""
         try:
-            listed = await self._send("models", None, tries=2)
-        except UsageError:
+            listed = await self._retries.run(self._list, further=1)
+        except Again as error:
+            raise self._gone(f"gives no answer after 2 tries ({self._shown(str(error))})") from error
+        except _Refused as refusal:
+            if refusal.status == 403:
+                raise self._refusal(refusal) from refusal
             return ""
         data = listed.get("data")
         models = [m for m in data if isinstance(m, dict)] if isinstance(data, list) else []
         by_name = {str(m.get("id")): m for m in models}
         if by_name and self.model_name not in by_name:
             raise UsageError(
-                f"the server has no model {_line(self.model_name)}: {_line(nearest(self.model_name, by_name))}"
+                f"the server has no model {printable_line(self.model_name)}: "
+                f"{printable_line(nearest(self.model_name, by_name))}"
             )
         return str(by_name.get(self.model_name, {}).get("owned_by", ""))
 
-    async def _complete(self, request: Request, seed: int) -> Completion:
+    async def _list(self) -> dict[str, Any]:
+        return json_object(await self._receive("models", None))
+
+    async def _complete(self, request: Request, seed: int) -> Completion | Failure:
+        """One sample, after as many tries as it takes and the server is given."""
+        started = time.monotonic()
+        try:
+            found = await self._sample(request, seed)
+        except Again as error:
+            if error.unreachable and self._heard < started:
+                raise self._gone(f"gives no answer after {self._retries.tries} ({error})") from error
+            return await self._failure(request, f"{error.why} ({self._retries.tries})", error)
+        except _Refused as refusal:
+            why = f"the server refuses the request (status {_named(refusal.status, refusal.said)})"
+            return await self._failure(request, why, refusal)
+        self._answered = True
+        self._failed_in_a_row.clear()
+        return found
+
+    async def _failure(self, request: Request, why: str, error: Again | _Refused) -> Failure:
+        """A sample that failed. Raises where it seems to be the server that failed, or the kind of request."""
+        if isinstance(error, Again) and error.in_form:
+            self._failed_in_a_row.clear()
+        else:
+            self._failed_in_a_row.add(fingerprint(request.messages))
+        refusal = error if isinstance(error, _Refused) else None
+        async with self._asking_whether_it_answers:
+            of_the_kind = refusal and (refusal.about or not self._answered)
+            if of_the_kind or len(self._failed_in_a_row) >= FAILED_IN_A_ROW:
+                await self._ask_whether_it_answers(request, refusal)
+        return Failure(why=why)
+
+    async def _ask_whether_it_answers(self, request: Request, refusal: _Refused | None) -> None:
+        """Raises where the server has no answer to a plain prompt either, sampled as the request that failed."""
+        most = min(request.sampling.max_tokens, _LEAST_NEW)
+        path, body = self._asked(
+            replace(request, carried=()), [{"role": "user", "content": "Hello"}], 0, most
+        )
+        try:
+            await self._retries.run(lambda: self._ask(path, body), further=1)
+        except _TooLong:
+            pass
+        except _Refused as again:
+            raise again.about or self._refusal(refusal or again) from again
+        except Again as error:
+            raise self._gone(
+                f"gives no answer: to the last {len(self._failed_in_a_row)} prompts, nor to a plain one "
+                f"({self._shown(str(error))})"
+            ) from error
+        self._answered = True
+        self._failed_in_a_row.clear()
+
+    async def _sample(self, request: Request, seed: int) -> Completion:
         started = time.perf_counter()
         left_out = 0
         for most, keep in _ladder(request):
             messages, left_out = shortened(request.messages, request.carried, keep)
+            path, body = self._asked(request, messages, seed, most)
             try:
-                reply = await self._send(*self._asked(request, messages, seed, most))
+                ended = await self._retries.run(lambda path=path, body=body: self._ask(path, body))  # type: ignore[misc]
             except _TooLong:
                 continue
-            return self._completion(reply, time.perf_counter() - started, left_out)
+            return Completion(
+                text=ended.text,
+                finish_reason=ended.finish_reason,
+                prompt_tokens=ended.prompt_tokens,
+                completion_tokens=ended.completion_tokens,
+                seconds=time.perf_counter() - started,
+                left_out=left_out,
+            )
         return Completion(text="", finish_reason="context", left_out=left_out)
 
     def _asked(
@@ -164,7 +250,7 @@ class OpenAIEngine:
         texts = [harmless(text) if i in carrying else text for i, text in enumerate(texts)]
         body: dict[str, Any] = {
             "model": self.model_name,
-            self._limit_name: most,
+            "max_tokens": most,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": seed % 2**31,  # more digits are not portable
@@ -185,79 +271,108 @@ class OpenAIEngine:
         said = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
         return "chat/completions", {**body, "messages": said}
 
-    def _completion(self, reply: Mapping[str, Any], seconds: float, left_out: int) -> Completion:
-        choice = reply["choices"][0]
-        used = reply.get("usage")
-        used = used if isinstance(used, dict) else {}
-        return Completion(
-            text=wellformed(_text(choice) or ""),
-            finish_reason=_REASONS.get(str(choice.get("finish_reason"))),
-            prompt_tokens=_count(used.get("prompt_tokens")),
-            completion_tokens=_count(used.get("completion_tokens")),
-            seconds=seconds,
-            left_out=left_out,
+    async def _ask(self, path: str, asked: Mapping[str, Any]) -> Ended:
+        """A completion for this body, or for what the server takes of it."""
+        body = self._adaptations.applied(asked)
+        while True:
+            try:
+                ended = await self._answer(path, body, asked["max_tokens"])
+            except _Refused as refusal:
+                text = refusal.said
+                if withheld(text) or cut_off(text):
+                    return Ended("", "content_filter" if withheld(text) else "length")
+                if too_long(text):
+                    raise _TooLong from refusal
+                try:
+                    other = self._adaptations.after_refusal(body, self._unkeyed(text))
+                except UsageError as error:
+                    refusal.about = error
+                    raise refusal from error
+                if other is None:
+                    raise
+                body = other
+                continue
+            self._adaptations.answered(body, asked)
+            return ended
+
+    async def _answer(self, path: str, body: Mapping[str, Any], most: int) -> Ended:
+        try:
+            return read_completion(json_object(await self._receive(path, body)), most)
+        except ErrorInside as error:
+            self._check_status(error.status, error.text, inside=True)
+            raise AssertionError("unreachable") from error
+
+    async def _receive(self, path: str, body: Mapping[str, Any] | None) -> bytes:
+        """The content of a reply of status 200."""
+        url = f"{self.server.url.rstrip('/')}/{path}"
+        how: dict[str, Any] = {"json": body} if body is not None else {}
+        try:
+            async with (
+                asyncio.timeout(self.server.timeout),
+                self._client.stream("POST" if body is not None else "GET", url, **how) as response,
+            ):
+                self._heard = time.monotonic()
+                content = await _read(response)
+        except (self._httpx.ConnectError, self._httpx.ConnectTimeout) as error:
+            raise Again("the server cannot be reached", self._shown(str(error)), unreachable=True) from error
+        except (self._httpx.TimeoutException, TimeoutError) as error:
+            raise Again(f"no answer within {self.server.timeout:g} seconds") from error
+        except self._httpx.HTTPError as error:
+            raise Again("the connection broke", f"{type(error).__name__}: {error}") from error
+        if response.status_code != 200:
+            text = content.decode("utf-8", "replace")
+            self._check_status(response.status_code, text, _seconds(response.headers.get("Retry-After")))
+        return content
+
+    def _check_status(
+        self, status: int, text: str, after: float | None = None, *, inside: bool = False
+    ) -> NoReturn:
+        """Raises what an error means: another try, a refusal, or a key that is missing."""
+        if status == 401:
+            raise self._wants_a_key(status, text)
+        if (status in (408, 409, 425, 429) or status >= 500) and not withheld(text):
+            named = _named(status, text)
+            why = f"an error in place of a completion ({named})" if inside else f"status {named}"
+            raise Again(why, text, after=after)
+        raise _Refused(status, text)
+
+    # --- what is said ----------------------------------------------------------------------------------------
+
+    def _gone(self, what: str) -> MissingError:
+        return MissingError(
+            f"{self.server.url} {what}; what is judged is kept, and the same command goes on from there"
         )
 
-    async def _send(
-        self, path: str, body: Mapping[str, Any] | None, tries: int | None = None
-    ) -> dict[str, Any]:
-        """The reply's JSON object, after as many tries as it takes and the server is given."""
-        last = (tries if tries is not None else self.server.retries + 1) - 1
-        for attempt in range(last + 1):
-            if (pause := self._not_before - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
-            try:
-                return await self._try(path, body)
-            except _Again as error:
-                if attempt == last:
-                    raise MissingError(
-                        f"{self.server.url} gives no answer after {last + 1} tries ({self._shown(str(error))}); "
-                        "what is judged is kept, and the same command goes on from there"
-                    ) from error
-                wait = min(60.0, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-                if error.after is not None:  # meant for all that is sent
-                    wait = min(max(error.after, 0.0), LONGEST_WAIT)
-                    self._not_before = max(self._not_before, time.monotonic() + wait)
-                await asyncio.sleep(wait)
-        raise AssertionError("unreachable")
+    def _wants_a_key(self, status: int, text: str) -> MissingError:
+        return MissingError(
+            f"{self.server.url} wants a key that it accepts ({status}: {self._shown(text)}): "
+            f"export {self.server.key_variable}=…"
+        )
 
-    async def _try(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        url = f"{self.server.url.rstrip('/')}/{path}"
-        try:
-            async with asyncio.timeout(self.server.timeout):
-                how: dict[str, Any] = {"json": body} if body is not None else {}
-                async with self._client.stream("POST" if body is not None else "GET", url, **how) as response:
-                    content = await _read(response)
-        except (self._httpx.HTTPError, TimeoutError) as error:
-            raise _Again(f"{type(error).__name__}: {error}") from error
-        status = response.status_code
-        if status == 200:
-            return _reply(content, completion=body is not None)
-        text = content.decode("utf-8", "replace")
-        if status in (401, 403):
-            raise MissingError(
-                f"{self.server.url} wants a key that it accepts ({status}: {self._shown(text)}): "
-                f"export {self.server.key_variable}=…"
-            )
-        if status in (408, 409, 425, 429) or status >= 500:
-            raise _Again(f"{status}: {text}", _seconds(response.headers.get("Retry-After")))
-        if body is not None and status in (400, 413, 422):
-            if self._limit_name == "max_tokens" and "max_completion_tokens" in text:
-                self._limit_name = "max_completion_tokens"  # newer models of OpenAI's know this one only
-            if "max_tokens" in body and self._limit_name != "max_tokens":
-                return await self._try(path, {self._limit_name: body["max_tokens"], **_without(body)})
-            if _TOO_LONG.search(text):
-                raise _TooLong
-        raise UsageError(f"{self.server.url} refuses the request ({status}: {self._shown(text)})")
+    def _refusal(self, refused: _Refused) -> CipoError:
+        if refused.status == 403:
+            return self._wants_a_key(refused.status, refused.said)
+        return UsageError(
+            f"{self.server.url} refuses the request ({refused.status}: {self._shown(refused.said)})"
+        )
+
+    def _unkeyed(self, text: str) -> str:
+        """A server's words without the key, should it repeat it."""
+        return text.replace(self._key, "…") if self._key else text
 
     def _shown(self, text: str) -> str:
-        """A server's words, without the key, should it repeat it."""
-        return _line(text.replace(self._key, "…") if self._key else text)
+        """One line of a server's words."""
+        return printable_line(self._unkeyed(text))
 
 
 def _check(server: Server) -> None:
-    parts = urlsplit(server.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    check_key_variable(server.key_variable)
+    try:
+        parts = urlsplit(server.url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, a port that is none
+        usable = False
+    if not usable:
         raise UsageError("--base-url must be the address of a server, such as http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
@@ -292,44 +407,14 @@ async def _read(response: Any) -> bytes:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > MOST_BYTES:
-            raise UsageError(f"the server's reply has more than {MOST_BYTES >> 20} MiB")
+            raise Again(f"a reply of more than {MOST_BYTES >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 
 
-def _reply(content: bytes, *, completion: bool) -> dict[str, Any]:
-    """The JSON object; of a completion, one that has a text."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise _Again(f"the reply is not JSON ({type(error).__name__})") from error
-    if not isinstance(found, dict):
-        raise _Again("the reply is not a JSON object")
-    if completion:
-        choices = found.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        if not isinstance(choice, dict) or _text(choice) is None:
-            raise _Again("the reply holds no completion")
-    return found
-
-
-def _text(choice: Mapping[str, Any]) -> str | None:
-    """What the model wrote, thoughts that the server took out of it included; None where it is not a text."""
-    if "text" in choice:
-        return choice["text"] if isinstance(choice["text"], str) else None
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return None
-    content, thoughts = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
-    if not isinstance(content, str | None):
-        return None
-    if isinstance(thoughts, str):
-        return f"<think>\n{thoughts}\n</think>\n\n{content or ''}"
-    return content or ""
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**53 else None
+def _named(status: int, text: str) -> str:
+    """A status with the error's own name, which is the same for all errors of the kind."""
+    return f"{status} {error_name(text)}".strip()
 
 
 def _seconds(value: str | None) -> float | None:
@@ -344,12 +429,3 @@ def _seconds(value: str | None) -> float | None:
         )
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _without(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "max_tokens"}
-
-
-def _line(text: str) -> str:
-    """One printable line of a text that somebody else wrote."""
-    return "".join(c if c.isprintable() else " " for c in text[:300]).strip()

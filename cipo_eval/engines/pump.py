@@ -7,6 +7,7 @@ the moment it is finished.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -15,12 +16,15 @@ from concurrent.futures import Future
 from typing import Any
 
 from cipo_eval.feed import Feed
-from cipo_eval.records import Completion, Request
+from cipo_eval.records import Completion, Failure, Request
 
 _LOOK_SECONDS = 0.05
 """Between two looks at the feed while samples are under way."""
 
-One = Callable[[Request, int], Coroutine[Any, Any, Completion]]
+_CLOSE_SECONDS = 2.0
+"""That what is under way is given to end, once it was told to."""
+
+One = Callable[[Request, int], Coroutine[Any, Any, Completion | Failure]]
 """One sample of a request, given its seed."""
 
 
@@ -35,13 +39,17 @@ class Pump:
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine that the loop runs; raises what it raises."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # where the wait for it was interrupted; else it is done
 
-    def run(self, feed: Feed, one: One) -> Iterator[tuple[Request, int, Completion]]:
+    def run(self, feed: Feed, one: One) -> Iterator[tuple[Request, int, Completion | Failure]]:
         """Samples as they finish, in any order; the first error of one ends them all."""
         waiting: deque[tuple[Request, int, int]] = deque()
-        finished: queue.SimpleQueue[tuple[Future[Completion], Request, int]] = queue.SimpleQueue()
-        under_way: set[Future[Completion]] = set()
+        finished: queue.SimpleQueue[tuple[Future[Completion | Failure], Request, int]] = queue.SimpleQueue()
+        under_way: set[Future[Completion | Failure]] = set()
         try:
             while True:
                 for request in feed.take(wait=not waiting and not under_way):
@@ -65,9 +73,29 @@ class Pump:
             for future in under_way:
                 future.cancel()
 
-    def close(self) -> None:
-        """Stops the loop; safe to call twice."""
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+    def close(self, last: Coroutine[Any, Any, Any] | None = None) -> None:
+        """Ends what is under way, waits, connections, all of it, then does ``last`` and stops the loop; within seconds,
+        whatever hangs. Safe to call twice."""
+        if not self._thread.is_alive():
+            if last is not None:
+                last.close()
+            return
+        ending = asyncio.run_coroutine_threadsafe(_end(last), self.loop)
+        with contextlib.suppress(TimeoutError):
+            ending.result(2 * _CLOSE_SECONDS)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_CLOSE_SECONDS)
+        if not self._thread.is_alive():
             self.loop.close()
+
+
+async def _end(last: Coroutine[Any, Any, Any] | None) -> None:
+    """On the loop: cancels all other tasks, and does one thing more."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_CLOSE_SECONDS)
+    if last is not None:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(last, _CLOSE_SECONDS)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.pump import Pump
+from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
-from cipo_eval.records import Completion, Request, derive_seed
+from cipo_eval.records import Completion, Failure, Request, derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,8 @@ _SPEED_ONLY = frozenset(
 
 
 class VLLMEngine:
-    """Raises ``UsageError``/``MissingError`` for a model that does not load, or where vLLM is missing or fails."""
+    """Raises ``UsageError``/``MissingError`` for a model that does not load, or where vLLM is missing or fails. A
+    sample that vLLM ends neither by itself nor at a limit is tried once more, and then a ``Failure``."""
 
     name = "vllm"
 
@@ -77,6 +79,7 @@ class VLLMEngine:
         self._ends = sorted(checkpoint.ends)
         self._lora: Any = None
         self._count = 0
+        self._retries = Retries(1)
         self._closed = False
         self._given = given
         try:
@@ -108,7 +111,9 @@ class VLLMEngine:
             self._pump.call(self._stop())
             self._pump.close()
 
-    def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
+    def generate(
+        self, requests: Feed | Sequence[Request]
+    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
         return self._pump.run(as_feed(requests), self._complete)
 
     def update_weights(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -158,8 +163,14 @@ class VLLMEngine:
         await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         await self._engine.reset_prefix_cache()
 
-    async def _complete(self, request: Request, seed: int) -> Completion:
+    async def _complete(self, request: Request, seed: int) -> Completion | Failure:
         """One sample."""
+        try:
+            return await self._retries.run(lambda: self._sample(request, seed))
+        except Again as error:
+            return Failure(why=f"{error.why} ({self._retries.tries})")
+
+    async def _sample(self, request: Request, seed: int) -> Completion:
         started = time.perf_counter()
         prompt = self.texts.prompt(request)
         room = self.texts.room(prompt, request.sampling.max_tokens)
@@ -232,11 +243,14 @@ class VLLMEngine:
             raise MissingError(
                 f"vLLM broke off ({_said(error)}); what is judged is kept, and the same command goes on from there"
             ) from error
+        reason = getattr(found, "finish_reason", None)
+        if reason not in ("stop", "length"):  # abort, error, or no output at all
+            raise Again(f"vLLM's finish reason {reason or 'missing'}")
         tokens = list(found.token_ids)
         said = None
         if found.logprobs is not None:
             said = [step[token].logprob for step, token in zip(found.logprobs, tokens, strict=True)]
-        return tokens, "length" if found.finish_reason == "length" else "stop", said
+        return tokens, reason, said
 
     # --- starting --------------------------------------------------------------------------------------------
 

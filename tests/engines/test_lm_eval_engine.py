@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 from asking import GREEDY, SAMPLED, outputs, request
 from commands import Commands, turns
-from model_server import ModelServer, status
+from model_server import ANSWER, ModelServer, choices, ended, prompt, status
 from tiny import make_checkpoint
 
 from cipo_eval.engines import lm_eval
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.lm_eval import LMEvalEngine
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.records import Completion, Failure
 
 CPU = {"device": "cpu", "dtype": "float32", "batch_size": 8}
 
@@ -88,6 +90,34 @@ def test_a_class_behind_a_server_takes_every_sample_s_seed(checkpoint: Path) -> 
         server.faults = [status(500)] * 99
         with pytest.raises(MissingError, match="broke off"):
             outputs(engine, asked)
+
+
+@pytest.mark.parametrize("concurrent", [1, 4])
+def test_what_a_server_s_class_has_no_text_for_is_a_failure(concurrent: int) -> None:
+    """The class itself turns null into an empty answer; ends are those of the openai engine."""
+    ends = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+    replies = {
+        **{reason: ended(reason) for reason in [*ends, "error", "abort", "tool_calls"]},
+        "missing": ended(None),
+        "null": ended("abort", None),
+        "empty": ended("stop", ""),
+        "none": choices({"index": 0, "finish_reason": "error"}),
+    }
+    with ModelServer(rule=lambda body: replies[prompt(body)]) as server:
+        arguments = {"base_url": server.url + "/chat/completions", "tokenizer_backend": "None"}
+        engine = LMEvalEngine(
+            "local-chat-completions", "tiny", {**arguments, "num_concurrent": concurrent, "max_retries": 1}
+        )
+        found = {r.problem.id: c for r, _, c in engine.generate([request(name) for name in replies])}
+        tries = Counter(prompt(body) for body in server.bodies)
+    texts = {name: c for name, c in found.items() if isinstance(c, Completion)}
+    assert {name: (c.text, c.finish_reason) for name, c in texts.items()} == {
+        **{name: (ANSWER, reason) for name, reason in ends.items()},
+        "empty": ("", "stop"),
+    }
+    why = "lm-eval's local-chat-completions has no text for it (2 tries)"
+    assert {c.why for c in found.values() if isinstance(c, Failure)} == {why}
+    assert {name for name, count in tries.items() if count == 2} == found.keys() - texts.keys()
 
 
 def test_clear_errors(checkpoint: Path, tmp_path: Path) -> None:

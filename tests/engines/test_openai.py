@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +15,11 @@ from typing import Any
 
 import pytest
 from asking import request as asked
-from commands import Commands, turns
-from model_server import ModelServer, drop, hang, reply, status
+from commands import Commands, results, turns
+from model_server import ModelServer, drop, ended, hang, prompt, reply, status
 
 from cipo_eval.engines.hf import HFEngine
+from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.openai import OpenAIEngine, Server
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Request, Sampling, Span
@@ -86,12 +92,6 @@ def test_retry_after_holds_back_all_requests(server: ModelServer) -> None:
     assert time.monotonic() - started >= 1
 
 
-def test_a_server_that_stays_broken_is_given_up(server: ModelServer) -> None:
-    server.faults = [status(503)] * 2
-    with pytest.raises(MissingError, match=r"no answer after 2 tries.*503.*what is judged is kept"):
-        outputs(server, request(), retries=1)
-
-
 def test_no_more_than_so_many_requests_at_once(server: ModelServer) -> None:
     slow = replace(GREEDY, max_tokens=64)
     outputs(server, *(request(str(i), (1, 2), slow) for i in range(6)), concurrency=3)
@@ -114,13 +114,6 @@ def test_clear_errors(model: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError, match="--base-url") as refused:
             OpenAIEngine("tiny", Server(url=url))
         assert "secret" not in str(refused.value)
-
-
-def test_a_refused_request_is_not_tried_again(server: ModelServer) -> None:
-    server.faults = [status(400)]
-    with pytest.raises(UsageError, match=r"refuses the request \(400"):
-        outputs(server, request())
-    assert len(server.bodies) == 1
 
 
 def test_what_does_not_fit_gets_less_and_then_nothing(model: HFEngine) -> None:
@@ -185,7 +178,7 @@ def run(cipo: Commands, output: Path, *engine: str | Path) -> None:
 def test_run_gives_what_hf_gives(
     cipo: Commands, model: HFEngine, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both turns; and a server that gives up is exit code 3."""
+    """Both turns; and a server that is gone is exit code 3."""
     run(cipo, tmp_path / "hf", "--model", tiny_checkpoint)
     monkeypatch.setenv("OPENAI_API_KEY", "sesame-and-more")
     with ModelServer(model, key="sesame-and-more") as server:
@@ -199,15 +192,6 @@ def test_run_gives_what_hf_gives(
             "--endpoint",
             "completions",
         )
-        server.faults = [status(503)]
-        failed = cipo(
-            "run", *flags, "--tasks", "arithmetic", "--limit", "6", "--max-tokens", "8", "--temperature", "0",
-            "--retries", "0", "--concurrency", "1", "-o", tmp_path / "broken",
-        )  # fmt: skip
-        assert failed.code == 3
-        assert "what is judged is kept" in failed.err
-        assert not (tmp_path / "broken" / "results.json").exists()
-        server.faults = []
         run(cipo, tmp_path / "served", *flags)
     ours, theirs = turns(tmp_path / "hf", "arithmetic"), turns(tmp_path / "served", "arithmetic")
     assert {k: (a["text"], a["prompt_hash"]) for k, a in ours.items()} == {
@@ -230,7 +214,149 @@ def test_a_run_follows_its_model_to_another_address_but_not_to_another_model(
     with ModelServer(model, name="other") as two:
         refused = asked(two, "other", 2)
         assert (refused.code, len(two.bodies)) == (2, 0)
-        assert "engine.fingerprint" in refused.err
+        assert "another model (tiny there, other asked)" in refused.err
     with ModelServer(model) as three:
         assert asked(three, "tiny", 2).code == 0
         assert len(three.bodies) == 1
+
+
+def test_what_a_server_did_not_give_is_named_and_asked_for_again(cipo: Commands, tmp_path: Path) -> None:
+    """Each end becomes what the table says: a verdict, a state, or a failure that the next start mends."""
+    seen: dict[str, int] = {}
+    ends = ["stop", "length", "content_filter", "error", None, "tool_calls", "abort"]
+
+    def rule(body: dict[str, Any]) -> Any:
+        return ended(ends[seen.setdefault(prompt(body), len(seen)) % len(ends)])
+
+    def run(server: ModelServer, folder: str) -> Any:
+        flags = ("--engine", "openai", "--model", "tiny", "--tasks", "arithmetic", "--limit", "14")
+        flags += ("--retries", "1", "--quiet", "--base-url", server.url)
+        return cipo("run", *flags, "-o", tmp_path / folder)
+
+    with ModelServer(rule=rule) as server:
+        disturbed = run(server, "run")
+    assert disturbed.code == 1
+    for reason in ("error", "missing", "tool_calls", "abort"):
+        assert f"2 sample(s) could not be had: finish reason {reason} (2 tries)" in disturbed.err
+    assert "2 attempt(s): filtered" in disturbed.err
+    stored = turns(tmp_path / "run", "arithmetic")
+    assert Counter(row["finish_reason"] for row in stored.values()) == {
+        "stop": 2,
+        "length": 2,
+        "content_filter": 2,
+    }
+    assert {row["verdicts"]["fixed"]["state"] for row in stored.values()} >= {"filtered"}
+    answering = {k: v for k, v in seen.items() if ends[v % len(ends)] in ("length", "content_filter")}
+    with ModelServer(rule=lambda body: ended(ends[answering.get(prompt(body), 0) % len(ends)])) as server:
+        again = run(server, "run")
+        asked_again = len(server.bodies)
+        undisturbed = run(server, "other")
+    assert asked_again == 8
+    assert "finish reason" not in again.err
+    assert again.code == undisturbed.code == 1  # two are withheld, for good
+    assert turns(tmp_path / "run", "arithmetic") == turns(tmp_path / "other", "arithmetic")
+    assert results(tmp_path / "run") == results(tmp_path / "other")
+
+
+def test_what_a_server_does_not_take_is_in_run_json(cipo: Commands, tmp_path: Path) -> None:
+    def rule(body: dict[str, Any]) -> Any:
+        return status(422, error={"detail": [{"loc": ["body", "seed"]}]}) if "seed" in body else None
+
+    with ModelServer(rule=rule) as server:
+        flags = ("--engine", "openai", "--model", "tiny", "--tasks", "arithmetic", "--limit", "2")
+        done = cipo("run", *flags, "--base-url", server.url, "--quiet", "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "warning: the server refuses seed" in done.err
+    assert "the server refuses seed" in (tmp_path / "run" / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-proj-4f9aB7sesame",
+        "sk_live_sesame0123",
+        "hf_abcdefghijSESAME",
+        "gsk_sesame",
+        "AIzaSysesame",
+        "a8Kd93jfQ02xZp71sesame",
+        "0123456789abcdef0123456789sesame",
+        "two words sesame",
+        "",
+    ],
+)
+def test_a_key_in_place_of_its_variable_s_name_is_refused_and_not_repeated(
+    cipo: Commands, tmp_path: Path, key: str
+) -> None:
+    flags = (
+        "--engine",
+        "openai",
+        "--model",
+        "tiny",
+        "--tasks",
+        "arithmetic",
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+    )
+    refused = cipo("run", *flags, "--api-key-env", key, "-o", tmp_path / "run")
+    assert refused.code == 2
+    assert "looks like a key" in refused.err
+    assert "sesame" not in (refused.err + refused.out).lower()
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="looks like a key"):
+        OpenAIEngine("tiny", Server(url="http://127.0.0.1:9/v1", key_variable=key))
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "MY_KEY_2", "together_api_key", "AZURE_OPENAI_API_KEY_EU_WEST1"]
+)
+def test_names_of_variables_are_names_whether_set_or_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_key_variable(name)
+    monkeypatch.setenv("sk_1a2B3c4D5e6F7g", "x")
+    check_key_variable("sk_1a2B3c4D5e6F7g")
+
+
+def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("ses\name", "sésame", "ses ame"):
+        monkeypatch.setenv("SOME_KEY", key)
+        with pytest.raises(MissingError, match="the key in SOME_KEY") as caught:
+            OpenAIEngine("tiny", Server(url="http://127.0.0.1:9/v1", key_variable="SOME_KEY"))
+        assert key not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("fault", [status(503, {"Retry-After": "100"}), lambda _: time.sleep(30)])
+def test_a_signal_ends_a_run_that_waits_for_its_server(
+    cipo: Commands, tmp_path: Path, fault: Any, number: signal.Signals
+) -> None:
+    """Within seconds, in a wait between two tries and in a request; what was judged is kept, the rest asked again."""
+    first: list[str] = []
+
+    def rule(body: dict[str, Any]) -> Any:
+        first.append(prompt(body))
+        return None if prompt(body) == first[0] else fault
+
+    flags = ("run", "--engine", "openai", "--model", "tiny", "--tasks", "arithmetic", "--limit", "4")
+    flags += ("-o", str(tmp_path / "run"), "--base-url")
+    stored = tmp_path / "run" / "attempts" / "arithmetic.jsonl"
+    with ModelServer(rule=rule) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cipo_eval", *flags, server.url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stderr=subprocess.PIPE,
+        )
+        while not (len(server.bodies) >= 4 and stored.exists() and stored.read_bytes().endswith(b"\n")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        started = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        took = time.monotonic() - started
+        assert took < 10, took  # 5 on a machine that has nothing else to do
+    assert process.returncode == 130, said
+    assert b"cipo_eval/engines" not in said
+    assert b"Task was destroyed" not in said
+    assert len(turns(tmp_path / "run", "arithmetic")) == 1
+    with ModelServer() as server:
+        assert cipo(*flags, server.url, "--quiet").code == 0
+        assert len(server.bodies) == 3

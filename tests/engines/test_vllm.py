@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cipo_eval.engines.texts import Thinking
 from cipo_eval.engines.vllm import VLLMEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed
+from cipo_eval.records import Failure
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `tox -e vllm` runs these")
 pytestmark = pytest.mark.slow
@@ -118,6 +119,32 @@ def test_a_closed_generation_frees_the_engine(engine: VLLMEngine) -> None:
     next(running)
     running.close()
     assert outputs(engine, request("abc"))["abc", 0].text
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", None])
+def test_a_sample_that_vllm_gives_up_is_tried_once_more_and_then_a_failure(
+    engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    asked = request("abc", (1, 2), SAMPLED)
+    expected = outputs(engine, asked)
+    generate, calls = engine._engine.generate, []
+
+    async def giving_up(*arguments: object, **more: object) -> AsyncIterator[object]:
+        calls.append(arguments)
+        async for output in generate(*arguments, **more):
+            if len(calls) <= most:
+                output.outputs[0].finish_reason = reason
+            yield output
+
+    monkeypatch.setattr(engine._engine, "generate", giving_up)
+    most = 2
+    mended = outputs(engine, asked)
+    assert {k: c.token_ids for k, c in mended.items()} == {k: c.token_ids for k, c in expected.items()}
+    calls.clear()
+    most = 4
+    failure = Failure(why=f"vLLM's finish reason {reason or 'missing'} (2 tries)")
+    assert set(outputs(engine, asked).values()) == {failure}
+    assert len(calls) == 4
 
 
 def test_arguments_that_change_texts_are_part_of_the_identity(engine: VLLMEngine) -> None:

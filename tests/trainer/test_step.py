@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from asking import request
 from made import bandit, make_bandit
 from test_packing import SIZES, items, make_model
 
+from cipo_eval.errors import MissingError
+from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import Failure
 from cipo_trainer.config import Config
 from cipo_trainer.masters import Masters
 from cipo_trainer.packing import Item
+from cipo_trainer.rollout import roll_out
 from cipo_trainer.settings import build
 from cipo_trainer.step import Learner, Stream
 
@@ -211,3 +216,14 @@ def test_lora_trains_adapters_only_and_its_base_is_the_reference(tmp_path: Path)
     for name, parameter in policy.model.named_parameters():
         if name in frozen:
             assert torch.equal(parameter, frozen[name])
+
+
+def test_a_sample_that_the_engine_cannot_get_ends_the_training() -> None:
+    """A step without it would train on another mixture."""
+
+    class Giving:
+        def generate(self, requests: Any) -> Any:
+            return iter([(requests[0], 0, Failure(why="vLLM's finish reason abort (2 tries)"))])
+
+    with pytest.raises(MissingError, match="cannot roll out: vLLM's finish reason abort"):
+        roll_out(Giving(), None, "math", [request("q")], interrupts=Interrupts())  # type: ignore[arg-type]

@@ -13,8 +13,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from cipo_eval.errors import MissingError
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.records import Completion, Mode, Problem, Request, Sampling, State, Verdict, derive_seed
+from cipo_eval.records import (
+    Completion,
+    Failure,
+    Mode,
+    Problem,
+    Request,
+    Sampling,
+    State,
+    Verdict,
+    derive_seed,
+)
 from cipo_eval.verifiers.pool import VerifierPool
 
 FAILED = frozenset({State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR})
@@ -106,6 +117,10 @@ def roll_out(
         if found is None:
             break
         request, number, completion = found
+        if isinstance(completion, Failure):  # a step without it would train on another mixture
+            raise MissingError(
+                f"the engine cannot roll out: {completion.why}; the same command goes on from the last checkpoint"
+            )
         said = completion.text, completion.finish_reason
         judged = pool.submit(verifier, request.problem, *said, (Mode.FIXED,))
         futures[places[id(request)], number] = completion, judged
