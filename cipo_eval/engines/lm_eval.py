@@ -7,10 +7,12 @@ and then takes what followed: one turn after another. n samples of a prompt are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
+from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
@@ -28,8 +30,11 @@ _Place = tuple[Request, int, int]
 class LMEvalEngine:
     """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off."""
 
-    def __init__(self, kind: str, model: str, arguments: Mapping[str, Any]) -> None:
-        """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``."""
+    def __init__(
+        self, kind: str, model: str, arguments: Mapping[str, Any], *, clock: datetime = FIXED_CLOCK
+    ) -> None:
+        """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``; ``clock``: the time that
+        a chat template is told which writes the date."""
         from importlib import metadata
 
         from lm_eval.api.registry import get_model
@@ -56,7 +61,9 @@ class LMEvalEngine:
         self.texts: Texts | None = None
         if hasattr(tokenizer, "apply_chat_template"):
             context = getattr(self.lm, "max_length", None)
-            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None)
+            self.texts = Texts(
+                tokenizer, context=context if isinstance(context, int) else None, clock=clock
+            )
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -126,6 +133,7 @@ class LMEvalEngine:
                     finish_reason=None,  # its classes do not say
                     prompt_tokens=empty.prompt_tokens,
                     left_out=empty.left_out,
+                    prompt_hash=empty.prompt_hash,
                 ),
             )
 
