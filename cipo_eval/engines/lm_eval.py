@@ -61,9 +61,7 @@ class LMEvalEngine:
         self.texts: Texts | None = None
         if hasattr(tokenizer, "apply_chat_template"):
             context = getattr(self.lm, "max_length", None)
-            self.texts = Texts(
-                tokenizer, context=context if isinstance(context, int) else None, clock=clock
-            )
+            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None, clock=clock)
 
     def describe(self) -> dict[str, Any]:
         return {

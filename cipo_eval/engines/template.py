@@ -98,7 +98,7 @@ def check_whole(text: str, messages: Sequence[Message], carried: Sequence[Span] 
                 continue
             bare = bare or _bare(text)
             if _bare(piece) not in bare:
-                raise _left_out(message["role"], "of a prompt, or changes it")
+                raise _left_out([message["role"]])
 
 
 def between_turns(tokenizer: Any, setting: Setting = DEFAULT) -> list[str]:
@@ -148,9 +148,10 @@ def _rendered(
             given, chat_template=template, tokenize=False, add_generation_prompt=reply, **variables
         )
     except Exception as error:  # a program from elsewhere: whatever it does
-        roles = ", ".join(message["role"] for message in messages)
+        roles = [message["role"] for message in messages]
+        hint = "; some take no --system-prompt" if "system" in roles else ""
         raise UsageError(
-            f"the model's chat template rejects the messages ({roles}): {_said(error)}; some take no --system-prompt"
+            f"the model's chat template rejects the messages ({', '.join(roles)}): {_said(error)}{hint}"
         ) from error
     return str(text)
 
@@ -167,7 +168,7 @@ def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...], setting:
         lost = [turn["role"] for turn in turns if not _holds(text, turn["content"])]
         if not lost:
             return parts
-        errors.append(_left_out(lost[-1], "of a conversation, as a text and as a list of parts"))
+        errors.append(_left_out(lost))
     raise errors[0]
 
 
@@ -186,9 +187,13 @@ def _marked(roles: Sequence[str]) -> list[dict[str, str]]:
     return [{"role": role, "content": f"\ue000text {i}\ue001"} for i, role in enumerate(roles)]
 
 
-def _left_out(role: str, where: str) -> UsageError:
-    hint = "; without --system-prompt it may work" if role == "system" else ""
-    return UsageError(f"the model's chat template leaves out the text of the {role} message {where}{hint}")
+def _left_out(roles: Sequence[str]) -> UsageError:
+    named = " and ".join(dict.fromkeys(roles))
+    hint = "; some take no --system-prompt" if "system" in roles else ""
+    return UsageError(
+        f"the model's chat template leaves out, or changes, the text of {named} messages, "
+        f"whether it is given as a text or as a list of parts{hint}"
+    )
 
 
 def _around(content: str, spans: Sequence[Span]) -> list[str]:

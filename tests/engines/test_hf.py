@@ -16,7 +16,7 @@ from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.texts import Stops
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Request, Sampling
+from cipo_eval.records import Completion, Request, Sampling, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,9 @@ def test_the_context_limits_tokens_and_says_so(engine: HFEngine) -> None:
     found = outputs(engine, request(long, (1,), replace(GREEDY, max_tokens=100)), request(full, (1,)))
     assert found[long, 1].completion_tokens == 512 - 480
     assert found[long, 1].finish_reason == "length"
-    assert found[full, 1] == Completion(text="", finish_reason="context", prompt_tokens=600)
+    assert found[full, 1] == Completion(
+        text="", finish_reason="context", prompt_tokens=600, prompt_hash=fingerprint(full)
+    )
 
 
 def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
