@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,22 @@ def test_stop_strings_cut_text_and_tokens(engine: HFEngine) -> None:
     assert free.completion_tokens is not None
     assert cut.completion_tokens <= free.completion_tokens
     assert cut.logprobs == free.logprobs[: cut.completion_tokens]  # type: ignore[index]
+
+
+def test_a_special_token_is_a_stop_string_too(tmp_path: Path) -> None:
+    """Also one that is no end token; the stored text has no special tokens."""
+    endless = HFEngine(str(make_checkpoint(tmp_path / "endless", endless=True)), device="cpu")
+    free, cut = (
+        outputs(endless, request("abc", tuple(range(60)), replace(SAMPLED, stop=stop)))
+        for stop in ((), ("never", "<|user|>"))
+    )
+    raw = {key: endless.tokenizer.decode(completion.token_ids) for key, completion in free.items()}
+    assert 3 < sum("<|user|>" in text for text in raw.values()) < 57
+    for key, completion in cut.items():
+        before, mark, _ = raw[key].partition("<|user|>")
+        assert endless.tokenizer.decode(completion.token_ids) == before
+        assert completion.finish_reason == ("stop" if mark else "length")
+        assert completion.text == re.sub(r"<\|\w+\|>", "", before)
 
 
 def test_stop_strings_within_characters_of_several_bytes(engine: HFEngine) -> None:
