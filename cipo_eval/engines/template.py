@@ -7,7 +7,6 @@ and its clock stands still, so that equal messages are equal prompts on every da
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,17 +164,11 @@ def _takes_parts(tokenizer: Any, template: str, roles: tuple[str, ...], setting:
         except UsageError as error:
             errors.append(error)
             continue
-        lost = [turn["role"] for turn in turns if not _holds(text, turn["content"])]
+        lost = [turn["role"] for turn in turns if turn["content"] not in text]
         if not lost:
             return parts
         errors.append(_left_out(lost))
     raise errors[0]
-
-
-def _holds(text: str, content: str) -> bool:
-    """Whether a text holds this content, and not the list that it stands in."""
-    part = _part(content)
-    return content in text and str(part) not in text and json.dumps(part, ensure_ascii=False) not in text
 
 
 def _part(content: str) -> dict[str, str]:
@@ -183,7 +176,8 @@ def _part(content: str) -> dict[str, str]:
 
 
 def _marked(roles: Sequence[str]) -> list[dict[str, str]]:
-    """Messages whose contents are found again."""
+    """Messages whose contents are found again; not in a list that is printed as it is, where these characters are
+    escaped."""
     return [{"role": role, "content": f"\ue000text {i}\ue001"} for i, role in enumerate(roles)]
 
 

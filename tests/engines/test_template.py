@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import transformers.utils.chat_template_utils as theirs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
@@ -134,6 +134,7 @@ def test_a_question_that_alone_is_left_out_is_refused_too() -> None:
 
 
 @pytest.mark.parametrize("name", [*PARTS, *TEXTS])
+@settings(max_examples=25)
 @given(pieces=st.lists(st.sampled_from(PHRASES), max_size=6))
 def test_no_content_is_refused_where_templates_trim_or_have_switches(name: str, pieces: list[str]) -> None:
     text = "".join(pieces)
@@ -155,6 +156,14 @@ def test_whatever_a_template_does_is_one_line(template: str) -> None:
     with pytest.raises(UsageError, match="rejects the messages") as raised:
         Texts(tokenizer(template), context=None)
     assert "\n" not in str(raised.value)
+
+
+def test_of_several_templates_the_default_is_taken_or_none() -> None:
+    several: Any = {"default": CHATML, "rag": "{{ messages[0].content }}"}
+    assert render(tokenizer(several), conversation("Q")) == render(tokenizer(CHATML), conversation("Q"))
+    del several["default"]
+    with pytest.raises(UsageError, match="chat template"):
+        Texts(tokenizer(several), context=None)
 
 
 @pytest.mark.parametrize("start", DATES)
