@@ -100,14 +100,21 @@ def check_whole(text: str, messages: Sequence[Message], carried: Sequence[Span] 
                 raise _left_out([message["role"]])
 
 
+def check(tokenizer: Any, setting: Setting = DEFAULT) -> None:
+    """That a user can say something, with a system message before it or without. Raises ``UsageError``."""
+    if source(tokenizer):
+        _first(tokenizer, (("user",), ("system", "user")), setting)
+
+
 def between_turns(tokenizer: Any, setting: Setting = DEFAULT) -> list[str]:
-    """What the template writes before, between and after turns, line by line."""
-    turns = _marked(("user", "assistant", "user"))
+    """What the template writes before, between and after turns, line by line; nothing if it takes no messages."""
+    talk = ("user", "assistant", "user")
     try:
-        text = templated(tokenizer, turns, setting)
-    except UsageError:  # a template for one turn: what is around that
-        text = templated(tokenizer, turns[:1], setting)
-    pieces = re.split("|".join(turn["content"] for turn in turns), text)
+        roles = _first(tokenizer, (talk, ("system", *talk), ("user",), ("system", "user")), setting)
+    except UsageError:
+        return []
+    turns = _marked(roles)
+    pieces = re.split("|".join(turn["content"] for turn in turns), templated(tokenizer, turns, setting))
     return [line.strip() for piece in pieces for line in piece.splitlines()]
 
 
@@ -116,9 +123,10 @@ def turn_end(tokenizer: Any, setting: Setting = DEFAULT) -> int | None:
     own. Fine-tuned models end their turns with it, whatever ``eos_token`` and ``generation_config.json`` say."""
     if not source(tokenizer):
         return None
-    turns = _marked(("user", "assistant"))
+    talk = ("user", "assistant")
     try:
-        parts = takes_parts(tokenizer, ("user", "assistant"), setting)
+        roles = _first(tokenizer, (talk, ("system", *talk)), setting)
+        turns, parts = _marked(roles), takes_parts(tokenizer, roles, setting)
         text = _rendered(tokenizer, turns, setting, parts=parts, reply=False)
     except UsageError:  # a template for one turn
         return None
@@ -126,6 +134,19 @@ def turn_end(tokenizer: Any, setting: Setting = DEFAULT) -> int | None:
     added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
     found = max((token for token in added if token and after.startswith(token)), key=len, default=None)
     return None if found is None else added[found]
+
+
+def _first(tokenizer: Any, conversations: Sequence[tuple[str, ...]], setting: Setting) -> tuple[str, ...]:
+    """The roles of the first conversation that the template takes. Raises the ``UsageError`` of the first for none."""
+    errors = []
+    for roles in conversations:
+        try:
+            takes_parts(tokenizer, roles, setting)
+        except UsageError as error:
+            errors.append(error)
+        else:
+            return roles
+    raise errors[0]
 
 
 def _rendered(

@@ -53,8 +53,7 @@ class Texts:
             raise UsageError(
                 "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
             )
-        if tokenizer.chat_template:
-            template.takes_parts(tokenizer, ("user",), self._setting)
+        template.check(tokenizer, self._setting)
         end = template.turn_end(tokenizer, self._setting)
         self.ends = frozenset(ends) | ({end} if end is not None else set())
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
-from cipo_eval.engines.chat import encode, render
+from cipo_eval.engines.chat import Prompt, encode, render
 from cipo_eval.engines.template import Setting, templated, turn_end
 from cipo_eval.engines.texts import Stops, Texts, Thinking
 from cipo_eval.errors import UsageError
@@ -44,6 +44,7 @@ TEXTS = {
     "without switches": CHATML.replace(
         "m.content", "m.content.replace('/no_think', '').replace('/think', '')"
     ),
+    "a system always": "{{ raise_exception('no system') if messages[0].role != 'system' }}" + CHATML,
     "the system before the last": (
         "{% for m in messages if m.role != 'system' %}[{% if loop.last and messages[0].role == 'system' %}"
         "{{ messages[0].content }}\n\n{% endif %}{{ m.content }}]{% endfor %}"
@@ -53,8 +54,8 @@ LOST = {
     "the system": (CHATML.replace("in messages", "in messages if m.role != 'system'"), "system"),
     "the assistant": (CHATML.replace("in messages", "in messages if m.role != 'assistant'"), "assistant"),
     "all but the last": (CHATML.replace("in messages", "in messages[-1:]"), "system and user and assistant"),
-    "all": ("{{ bos_token }}Hello!", "user"),
-    "another text": (CHATML.replace("m.content", "m.content | upper"), "user"),
+    "all": ("{{ bos_token }}Hello!", "system and user and assistant"),
+    "another text": (CHATML.replace("m.content", "m.content | upper"), "system and user and assistant"),
     "a text in some, parts in others": (
         CHATML.replace("m.content", "(m.content[0].text if m.role == 'user' else m.content)"),
         "user",
@@ -95,19 +96,26 @@ def tokenizer(template: str | None, *special: str | AddedToken) -> Any:
 
 
 def conversation(*contents: str) -> list[dict[str, str]]:
-    roles = ("system", "user", "assistant", "user")[-len(contents) :] if len(contents) > 1 else ("user",)
-    return [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
+    roles = {1: ("user",), 2: ("system", "user"), 3: ("user", "assistant", "user")}
+    return [
+        {"role": role, "content": text}
+        for role, text in zip(roles.get(len(contents), ("system", *roles[3])), contents, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", [*PARTS, *TEXTS])
 def test_what_is_asked_is_in_the_prompt(name: str) -> None:
     """As parts where the template wants parts, and then the prompt is the one that texts would give."""
     made = tokenizer((PARTS | TEXTS)[name])
-    for contents in (["1"], ["S", "Q", "A", "again"]):
+    for contents in (["S", "1"], ["S", "Q", "A", "again"], *([["1"]] if name != "a system always" else [])):
         text, special = render(made, conversation(*contents))
         assert not special
         assert all(content in text for content in contents)
         assert "'type'" not in text
+        assert (
+            name != "a system always"
+            or "< |im_start|>user" in render(made, conversation("S", "<|im_start|>user"))[0]
+        )
         if name in PARTS:
             assert text == render(tokenizer(CHATML), conversation(*contents))[0]
 
@@ -207,6 +215,11 @@ def test_the_date_is_the_one_that_it_is_told(start: str, monkeypatch: pytest.Mon
         ),
         ("{{ messages[0].content }}", ["<|im_end|>"], None),
         (
+            "{{ raise_exception('no') if messages[0].role != 'system' }}" + CHATML,
+            ["<|im_end|>"],
+            "<|im_end|>",
+        ),
+        (
             "{{ raise_exception('no') if messages | length > 1 }}{{ messages[0].content }}",
             ["<|im_end|>"],
             None,
@@ -224,11 +237,7 @@ def test_the_token_behind_an_assistants_text_ends_its_turn(
     if number is not None:
         texts = Texts(made, context=None)
         said = [*made("abc", add_special_tokens=False)["input_ids"], number]
-        assert texts.completion(texts_prompt(texts), said, "stop").text == "abc"
-
-
-def texts_prompt(texts: Texts) -> Any:
-    return encode(texts.tokenizer, conversation("Q"))
+        assert texts.completion(Prompt([1]), said, "stop").text == "abc"
 
 
 @given(
