@@ -216,7 +216,7 @@ def _attempt(
         turn=request.turn,
         parent=str(parent) if request.turn > 1 else None,
         # an attempt that nobody was asked for here is known by its text
-        prompt_hash=fingerprint(list(request.messages) or completion.text),
+        prompt_hash=completion.prompt_hash or fingerprint(list(request.messages) or completion.text),
         seed=request.seeds[request.samples.index(sample)] if request.messages else None,
         text=completion.text,
         finish_reason=completion.finish_reason,

@@ -138,6 +138,8 @@ class Completion:
     """Of the tokens, in the model's own distribution (temperature 1, no filter)."""
     left_out: int = 0
     """Characters of earlier attempts that the prompt had no room for."""
+    prompt_hash: str | None = None
+    """Fingerprint of the prompt as the model saw it; None: the engine does not know it, and messages stand for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,11 +118,14 @@ def test_every_chain_is_there_and_none_that_should_not_be(whole: Path) -> None:
     assert max(seeds.values()) == 1
 
 
-def test_prompts_are_those_of_the_protocol(whole: Path, task: Path) -> None:
+def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpoint: Path) -> None:
     from cipo_eval import protocols as known
+    from cipo_eval.engines.chat import render
+    from cipo_eval.engines.checkpoint import Checkpoint
     from cipo_eval.records import Turn, Verdict
     from cipo_eval.tasks import load_problems
 
+    tokenizer = Checkpoint(str(tiny_checkpoint)).tokenizer
     problems = {p.id: p for p in load_problems(str(task)).problems}
     found = rows(whole)
     for (problem, protocol, sample, turn), row in found.items():
@@ -135,7 +138,7 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path) -> None:
             ]
             first = ({"role": "user", "content": problems[problem].prompt},)
             messages, _ = known.Revising(turns=3).messages(known.PROTOCOLS[protocol], first, history)
-            assert row["prompt_hash"] == fingerprint(list(messages))
+            assert row["prompt_hash"] == fingerprint(render(tokenizer, messages)[0])
 
 
 def test_protocols_one_after_another_equal_all_at_once(

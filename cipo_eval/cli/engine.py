@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ import typer
 
 from cipo_eval.cli.options import ENGINE
 from cipo_eval.engines.keys import check_key_variable
+from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -208,8 +211,11 @@ class EngineFlags:
             raise UsageError(f"--preset checkpoint: {model} recommends no sampling (generation_config.json)")
         return found
 
-    def make(self, engine: str, model: str, problems: Sequence[Problem]) -> Engine:
-        """The engine; ``problems``: what a replayed file is matched with. Raises ``UsageError``, ``MissingError``."""
+    def make(
+        self, engine: str, model: str, problems: Sequence[Problem], *, clock: datetime = FIXED_CLOCK
+    ) -> Engine:
+        """The engine; ``problems``: what a replayed file is matched with; ``clock``: the time that chat templates are
+        told. Raises ``UsageError``, ``MissingError``."""
         self.check(engine)
         name, _, kind = engine.partition(":")
         if name == "openai":
@@ -221,9 +227,9 @@ class EngineFlags:
         if name == "lm-eval":
             from cipo_eval.engines.lm_eval import LMEvalEngine
 
-            return LMEvalEngine(kind, model, self._model_args())
+            return LMEvalEngine(kind, model, self._model_args(), clock=clock)
         if name == "vllm":
-            return self._vllm(model)
+            return self._vllm(model, clock)
         from cipo_eval.engines.hf import HFEngine
 
         return HFEngine(
@@ -235,6 +241,7 @@ class EngineFlags:
             trust_remote_code=self.trust_remote_code,
             max_model_len=self.max_model_len,
             thinking=self._thinking(),
+            clock=clock,
         )
 
     def _thinking(self) -> Thinking:
@@ -255,7 +262,7 @@ class EngineFlags:
             )
         return found
 
-    def _vllm(self, model: str) -> Engine:
+    def _vllm(self, model: str, clock: datetime) -> Engine:
         from cipo_eval.engines.vllm import VLLMEngine
 
         sizes = {"tensor_parallel_size": self.tensor_parallel, "data_parallel_size": self.data_parallel}
@@ -268,6 +275,7 @@ class EngineFlags:
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
             thinking=self._thinking(),
+            clock=clock,
             arguments={**given, **self._model_args()},
         )
 
@@ -288,3 +296,15 @@ class EngineFlags:
             thinking=self.enable_thinking,
         )
         return OpenAIEngine(model, server)
+
+
+def frozen_clock(folder: Path) -> datetime:
+    """The time of a run directory's first call, which chat templates that write the date are told in all later ones;
+    in a new directory, now. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
+    from cipo_eval.store import read_info
+
+    if (folder / "run.json").is_file():
+        info = read_info(folder)
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # of no use: the engine will differ
+            return datetime.fromisoformat(info["engine"].get("clock") or info["created"])
+    return datetime.now(UTC).replace(microsecond=0)

@@ -207,7 +207,8 @@ def run(
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
     with RunStore(folder) as store:
-        source = flags_of_engine.make(engine, model, [p for plan in plans for p in plan.all_problems])
+        every = [p for plan in plans for p in plan.all_problems]
+        source = flags_of_engine.make(engine, model, every, clock=e.frozen_clock(folder))
         job = Run(
             store,
             plans,

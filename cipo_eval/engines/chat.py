@@ -1,4 +1,4 @@
-"""The one place where messages become the text that a model sees.
+"""The one place where messages become the text, and the tokens, that a model sees.
 
 What stands in a message may be hostile: an attempt of an earlier turn, or another model's. Special tokens within a
 message, and what a chat template writes between turns, are broken up, so that no text can end its own turn or begin
@@ -8,13 +8,20 @@ another one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cipo_eval.errors import UsageError
-from cipo_eval.records import Span
+from cipo_eval.engines.template import (
+    DEFAULT,
+    Message,
+    Setting,
+    between_turns,
+    check_whole,
+    source,
+    templated,
+)
+from cipo_eval.records import Span, fingerprint
 
 CUT = "\n[… {} characters left out …]\n"
 """Stands for the middle of a carried attempt that was too long."""
@@ -23,24 +30,24 @@ _MARKS = re.compile(r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>|</?s>|\[/?INS
 _FEWEST = 64
 """Characters of a carried attempt that stay at the least."""
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
-
-Message = Mapping[str, str]
-
 
 def render(
-    tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any] = _NONE
+    tokenizer: Any,
+    messages: Sequence[Message],
+    setting: Setting = DEFAULT,
+    *,
+    carried: Sequence[Span] = (),
 ) -> tuple[str, bool]:
     """The prompt text, and whether the tokenizer must still add its special tokens.
 
-    With a chat template: the template's text up to the assistant's header (the template writes the special tokens), its
-    own variables set to ``options`` (``enable_thinking``). A base model without one gets the contents, separated by
-    blank lines.
+    With a chat template: the template's text up to the assistant's header (the template writes the special tokens).
+    A base model without one gets the contents, separated by blank lines. ``carried``: parts of the messages that a
+    model said. Raises ``UsageError`` where the template rejects the messages, or leaves out what was asked.
     """
-    safe = [{**message, "content": neutral(tokenizer, message["content"])} for message in messages]
-    if tokenizer.chat_template:
-        return _templated(tokenizer, safe, options), False
-    return "\n\n".join(message["content"] for message in safe), True
+    text, special = _rendered(tokenizer, messages, setting)
+    if not special:
+        check_whole(text, messages, carried)
+    return text, special
 
 
 class Prompt(NamedTuple):
@@ -53,6 +60,11 @@ class Prompt(NamedTuple):
     text: str = ""
     """What the tokens stand for."""
 
+    @property
+    def hash(self) -> str:
+        """What it is known by: equal prompts have equal ones."""
+        return fingerprint(self.text)
+
 
 def encode(
     tokenizer: Any,
@@ -60,22 +72,26 @@ def encode(
     *,
     carried: Sequence[Span] = (),
     most: int | None = None,
-    options: Mapping[str, Any] = _NONE,
+    setting: Setting = DEFAULT,
 ) -> Prompt:
-    """The rendered prompt.
+    """The rendered prompt. Raises as ``render`` does.
 
     Where it has more than ``most`` tokens, the parts ``carried`` of the messages lose as much of their middle as it
     takes, down to a few characters; what is around them stays whole.
     """
-    whole = _encoded(tokenizer, messages, options)
+    whole = _encoded(tokenizer, *render(tokenizer, messages, setting, carried=carried))
     if most is None or len(whole.ids) <= most or not carried:
         return whole
+
+    def shorter(keep: int) -> Prompt:
+        return _encoded(tokenizer, *_rendered(tokenizer, _cut(messages, carried, keep), setting))
+
     # characters that each of them keeps: so many fit, so many do not
     low, high = 0, max(span.end - span.start for span in carried)
-    best, kept = _encoded(tokenizer, _cut(messages, carried, _FEWEST), options), _FEWEST
+    best, kept = shorter(_FEWEST), _FEWEST
     while high - low > max(1, high // 64):
         middle = (low + high) // 2
-        found = _encoded(tokenizer, _cut(messages, carried, middle), options)
+        found = shorter(middle)
         if len(found.ids) <= most:
             low, best, kept = middle, found, max(middle, _FEWEST)
         else:
@@ -122,8 +138,14 @@ def harmless(text: str) -> str:
     return text
 
 
-def _encoded(tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any]) -> Prompt:
-    text, special = render(tokenizer, messages, options)
+def _rendered(tokenizer: Any, messages: Sequence[Message], setting: Setting) -> tuple[str, bool]:
+    safe = [{**message, "content": neutral(tokenizer, message["content"])} for message in messages]
+    if tokenizer.chat_template:
+        return templated(tokenizer, safe, setting), False
+    return "\n\n".join(message["content"] for message in safe), True
+
+
+def _encoded(tokenizer: Any, text: str, special: bool) -> Prompt:
     return Prompt(list(tokenizer(text, add_special_tokens=special)["input_ids"]), text=text)
 
 
@@ -135,23 +157,8 @@ def _cut(messages: Sequence[Message], carried: Sequence[Span], keep: int) -> lis
     return cut
 
 
-def _templated(tokenizer: Any, messages: Sequence[Message], options: Mapping[str, Any] = _NONE) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **options
-        )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise UsageError(
-            f"the model's chat template rejects the messages ({roles}): {error}; some take no --system-prompt"
-        ) from error
-    return str(text)
-
-
 def _marks(tokenizer: Any) -> re.Pattern[str] | None:
-    return _marks_of(tokenizer, str(tokenizer.chat_template or ""))
+    return _marks_of(tokenizer, source(tokenizer))
 
 
 @lru_cache(maxsize=8)  # to list a tokenizer's added tokens takes a while, and there are many prompts
@@ -159,24 +166,9 @@ def _marks_of(tokenizer: Any, template: str) -> re.Pattern[str] | None:
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = {str(token) for token in (*tokenizer.all_special_tokens, *(t for t in added if t.special))}
     special = {token for token in special if len(token) > 1}
-    words = special.union(_between_turns(tokenizer) if template else ())
+    words = special.union(filter(_marking, between_turns(tokenizer)) if template else ())
     ordered = sorted(words, key=lambda word: (-len(word), word))
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None
-
-
-def _between_turns(tokenizer: Any) -> list[str]:
-    """What the chat template writes before, between and after turns, line by line: what no message may hold."""
-    names = ["\ue000first\ue001", "\ue000second\ue001", "\ue000third\ue001"]
-    turns = [
-        {"role": role, "content": name}
-        for role, name in zip(("user", "assistant", "user"), names, strict=True)
-    ]
-    try:
-        text = _templated(tokenizer, turns)
-    except UsageError:  # a template for one turn: what is around that
-        text = _templated(tokenizer, turns[:1])
-    pieces = re.split("|".join(names), text)
-    return sorted({line for piece in pieces for line in map(str.strip, piece.splitlines()) if _marking(line)})
 
 
 def _marking(line: str) -> bool:

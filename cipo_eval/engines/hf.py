@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.chat import Prompt
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
@@ -62,11 +64,13 @@ class HFEngine:
         trust_remote_code: bool = False,
         max_model_len: int | None = None,
         thinking: Thinking = Thinking(),  # noqa: B008  frozen
+        clock: datetime = FIXED_CLOCK,
         loaded: Any = None,
         reserve: int = 0,
     ) -> None:
-        """``loaded``: the model itself, where somebody has it already (the trainer); it stays where it is.
-        ``reserve``: bytes on a GPU that are free now and will not be."""
+        """``clock``: the time that a chat template is told which writes the date. ``loaded``: the model itself, where
+        somebody has it already (the trainer); it stays where it is. ``reserve``: bytes on a GPU that are free now and
+        will not be."""
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
@@ -78,13 +82,19 @@ class HFEngine:
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
         self.tokenizer = self.checkpoint.tokenizer
         lengths = [n for n in (self.checkpoint.context, max_model_len) if n]
-        self.texts = Texts(self.tokenizer, context=min(lengths, default=None), thinking=thinking)
+        self.texts = Texts(
+            self.tokenizer,
+            context=min(lengths, default=None),
+            thinking=thinking,
+            ends=self.checkpoint.ends,
+            clock=clock,
+        )
         # CPUs emulate bfloat16, slower and less exact
         chosen = torch.float32 if dtype == "auto" and self.device.type == "cpu" else torch_dtype(dtype)
         self.model = self._placed(self.checkpoint.load(chosen)) if loaded is None else loaded
         if loaded is None:
             fuse_norms(self.model)
-        self.end_ids = self.checkpoint.ends
+        self.end_ids = self.texts.ends
         self._rows = self.model.get_input_embeddings().weight.shape[0]
         pads = (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0)
         self.pad_id = next(pad for pad in pads if pad is not None and pad < self._rows)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from datetime import datetime
 from typing import Any
 
 from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.retries import Again
 from cipo_eval.engines.server_replies import finish_reason
+from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.feed import Feed, as_feed
@@ -32,8 +34,11 @@ class LMEvalEngine:
     """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off. A
     sample for which it has no text, as far as it says so, is asked for once more and then a ``Failure``."""
 
-    def __init__(self, kind: str, model: str, arguments: Mapping[str, Any]) -> None:
-        """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``."""
+    def __init__(
+        self, kind: str, model: str, arguments: Mapping[str, Any], *, clock: datetime = FIXED_CLOCK
+    ) -> None:
+        """``kind``: lm-eval's name of the class; ``arguments``: those of its ``--model_args``; ``clock``: the time that
+        a chat template is told which writes the date."""
         from importlib import metadata
 
         from lm_eval.api.registry import get_model
@@ -63,7 +68,7 @@ class LMEvalEngine:
         self.texts: Texts | None = None
         if hasattr(tokenizer, "apply_chat_template"):
             context = getattr(self.lm, "max_length", None)
-            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None)
+            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None, clock=clock)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -154,6 +159,7 @@ class LMEvalEngine:
             finish_reason=getattr(text, "finish_reason", None),  # most of its classes do not say
             prompt_tokens=empty.prompt_tokens,
             left_out=empty.left_out,
+            prompt_hash=empty.prompt_hash,
         )
 
     def _prompt(self, request: Request) -> tuple[Any, int, Completion]:

@@ -5,11 +5,13 @@ Requests become prompts that fit, tokens become completions; stop strings, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from cipo_eval.engines import template
 from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Request, fingerprint
@@ -30,22 +32,43 @@ class Thinking:
 
 
 class Texts:
-    """Speaks for one tokenizer. Raises ``UsageError`` where its chat template does not know what is asked."""
+    """Speaks for one tokenizer.
 
-    def __init__(self, tokenizer: Any, *, context: int | None, thinking: Thinking = Thinking()) -> None:
-        self.tokenizer, self.context, self.thinking = tokenizer, context, thinking
-        self._options: dict[str, Any] = {}
-        if thinking.enabled is not None:
-            if "enable_thinking" not in str(tokenizer.chat_template or ""):
-                raise UsageError(
-                    "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
-                )
-            self._options["enable_thinking"] = thinking.enabled
+    Raises ``UsageError`` where its chat template does not know what is asked, or cannot say what a user said.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        context: int | None,
+        thinking: Thinking = Thinking(),
+        ends: Iterable[int] = (),
+        clock: datetime = template.FIXED_CLOCK,
+    ) -> None:
+        """``ends``: ids of tokens that end a sample, besides the one that the template ends a turn with. ``clock``: the
+        time that the template is told."""
+        self.tokenizer, self.context, self.thinking, self.clock = tokenizer, context, thinking, clock
+        if thinking.enabled is not None and "enable_thinking" not in template.source(tokenizer):
+            raise UsageError(
+                "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
+            )
+        template.check(tokenizer, self._setting)
+        end = template.turn_end(tokenizer, self._setting)
+        self.ends = frozenset(ends) | ({end} if end is not None else set())
+
+    @property
+    def _setting(self) -> template.Setting:
+        return template.Setting(thinking=self.thinking.enabled, clock=self.clock)
 
     def describe(self) -> dict[str, Any]:
         """What of an engine's identity is the business of texts."""
-        template = self.tokenizer.chat_template
-        found: dict[str, Any] = {"chat_template": fingerprint(template) if template else None}
+        written = self.tokenizer.chat_template
+        found: dict[str, Any] = {"chat_template": fingerprint(written) if written else None}
+        if self.ends:
+            found["end_tokens"] = [self.tokenizer.convert_ids_to_tokens(end) for end in sorted(self.ends)]
+        if template.dated(self.tokenizer):
+            found["clock"] = self.clock.isoformat(timespec="seconds")
         if self.thinking.enabled is not None:
             found["enable_thinking"] = self.thinking.enabled
         if self.thinking.budget is not None:
@@ -60,7 +83,7 @@ class Texts:
             request.messages,
             carried=request.carried,
             most=self.context - wanted if self.context else None,
-            options=self._options,
+            setting=self._setting,
         )
 
     def room(self, prompt: Prompt, max_tokens: int) -> int:
@@ -98,8 +121,11 @@ class Texts:
         seconds: float | None = None,
     ) -> Completion:
         """``text``: what a stop string left of it."""
+        if text is None:  # an end token need not be a special one
+            said = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
+            text = self.tokenizer.decode(said, skip_special_tokens=True)
         return Completion(
-            text=self.tokenizer.decode(tokens, skip_special_tokens=True) if text is None else text,
+            text=text,
             finish_reason=reason,
             prompt_tokens=len(prompt.ids),
             completion_tokens=len(tokens),
@@ -107,18 +133,24 @@ class Texts:
             token_ids=tuple(tokens),
             logprobs=None if logprobs is None else tuple(logprobs),
             left_out=prompt.left_out,
+            prompt_hash=prompt.hash,
         )
 
 
 def no_room(prompt: Prompt) -> Completion:
     """Of a prompt after which nothing fits."""
     return Completion(
-        text="", finish_reason="context", prompt_tokens=len(prompt.ids), left_out=prompt.left_out
+        text="",
+        finish_reason="context",
+        prompt_tokens=len(prompt.ids),
+        left_out=prompt.left_out,
+        prompt_hash=prompt.hash,
     )
 
 
 class Stops:
-    """Where a sample is to end for its stop strings."""
+    """Where a sample is to end for its stop strings, which may be, or hold, special tokens: those are in the text that
+    is searched, and not in the text that stays."""
 
     def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
         self._tokenizer, self._stops = tokenizer, stops
@@ -128,16 +160,25 @@ class Stops:
 
     def __call__(self, tokens: Sequence[int]) -> tuple[int, str] | None:
         """How many tokens stay, and the text before the first stop string; None while there is none."""
-        tail = self._tokenizer.decode(tokens[-self._tail :], skip_special_tokens=True)
+        tail = self._tokenizer.decode(tokens[-self._tail :])
         return self.first(tokens) if any(stop in tail for stop in self._stops) else None
 
     def first(self, tokens: Sequence[int]) -> tuple[int, str] | None:
         """As a call, with stop strings anywhere in the tokens."""
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = self._tokenizer.decode(tokens)
         cut = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
         if cut is None:
             return None
-        return _tokens_covering(self._tokenizer, tokens, text[:cut]), text[:cut]
+        kept = _tokens_covering(self._tokenizer, tokens, text[:cut])
+        return kept, self._stripped(tokens[:kept], cut)
+
+    def _stripped(self, tokens: Sequence[int], cut: int) -> str:
+        """The text of tokens without special ones, up to where ``cut`` is in the text with them: in the last token."""
+        decode, last = self._tokenizer.decode, tokens[-1:]
+        text = str(decode(tokens, skip_special_tokens=True))
+        if decode(last) and not decode(last, skip_special_tokens=True):  # a special one
+            return text
+        return text[: len(text) - (len(decode(tokens)) - cut)]
 
 
 def _tokens_covering(tokenizer: Any, tokens: Sequence[int], text: str) -> int:
@@ -145,7 +186,7 @@ def _tokens_covering(tokenizer: Any, tokens: Sequence[int], text: str) -> int:
     low, high = 0, len(tokens)
     while low < high:
         middle = (low + high) // 2
-        if tokenizer.decode(tokens[:middle], skip_special_tokens=True).startswith(text):
+        if tokenizer.decode(tokens[:middle]).startswith(text):
             high = middle
         else:
             low = middle + 1

@@ -12,12 +12,14 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
+from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.feed import Feed, as_feed
@@ -63,20 +65,28 @@ class VLLMEngine:
         dtype: str = "auto",
         trust_remote_code: bool = False,
         thinking: Thinking = Thinking(),  # noqa: B008  frozen
+        clock: datetime = FIXED_CLOCK,
         logprobs: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """``logprobs``: also those of the tokens, which the trainer wants. ``arguments``: further ones of vLLM's
-        ``AsyncEngineArgs`` (``tensor_parallel_size``, ``max_model_len`` …)."""
+        """``clock``: the time that a chat template is told which writes the date. ``logprobs``: also those of the
+        tokens, which the trainer wants. ``arguments``: further ones of vLLM's ``AsyncEngineArgs``
+        (``tensor_parallel_size``, ``max_model_len`` …)."""
         checkpoint = Checkpoint(model, revision, trust_remote_code)
-        texts = Texts(checkpoint.tokenizer, context=checkpoint.context, thinking=thinking)
+        texts = Texts(
+            checkpoint.tokenizer,
+            context=checkpoint.context,
+            thinking=thinking,
+            ends=checkpoint.ends,
+            clock=clock,
+        )
         vllm = _imported()
         given = dict(arguments or {})
         if given.get("load_format", "auto") in _CHECKED_FORMATS:
             checkpoint.check_weights()  # here, since vLLM says what is wrong in another process
         self.checkpoint, self.texts, self._logprobs = checkpoint, texts, logprobs
         self._vllm = vllm
-        self._ends = sorted(checkpoint.ends)
+        self._ends = sorted(texts.ends)
         self._lora: Any = None
         self._count = 0
         self._retries = Retries(1)
@@ -230,6 +240,7 @@ class VLLMEngine:
                 stop=list(sampling.stop) or None,
                 stop_token_ids=self._ends,
                 detokenize=bool(sampling.stop),
+                skip_special_tokens=False,  # a stop string may be one
                 logprobs=0 if self._logprobs else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )

@@ -16,7 +16,7 @@ from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.texts import Stops
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Request, Sampling
+from cipo_eval.records import Completion, Request, Sampling, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,25 @@ def test_stop_strings_cut_text_and_tokens(engine: HFEngine) -> None:
     assert cut.logprobs == free.logprobs[: cut.completion_tokens]  # type: ignore[index]
 
 
+def test_a_special_token_is_a_stop_string_too(tmp_path: Path) -> None:
+    """Also one that is no end token; the stored text has no special tokens."""
+    endless = HFEngine(str(make_checkpoint(tmp_path / "endless", endless=True)), device="cpu")
+    asked = request("abc", tuple(range(60)), replace(SAMPLED, max_tokens=48))
+    free = outputs(endless, asked)
+    raw = {key: endless.tokenizer.decode(completion.token_ids) for key, completion in free.items()}
+    counts = {
+        mark: sum(mark in text for text in raw.values()) for mark in endless.tokenizer.all_special_tokens
+    }
+    mark = max(counts, key=lambda mark: counts[mark])
+    assert 2 < counts[mark] < 60
+    cut = outputs(endless, replace(asked, sampling=replace(asked.sampling, stop=("never", mark))))
+    for key, completion in cut.items():
+        before, found, _ = raw[key].partition(mark)
+        assert endless.tokenizer.decode(completion.token_ids) == before
+        assert completion.finish_reason == ("stop" if found else "length")
+        assert completion.text == endless.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+
+
 def test_stop_strings_within_characters_of_several_bytes(engine: HFEngine) -> None:
     """The tiny model's tokens are bytes: a stop string is complete when its last byte is there."""
     text = "aé€𝄞 the end"
@@ -127,7 +146,9 @@ def test_the_context_limits_tokens_and_says_so(engine: HFEngine) -> None:
     found = outputs(engine, request(long, (1,), replace(GREEDY, max_tokens=100)), request(full, (1,)))
     assert found[long, 1].completion_tokens == 512 - 480
     assert found[long, 1].finish_reason == "length"
-    assert found[full, 1] == Completion(text="", finish_reason="context", prompt_tokens=600)
+    assert found[full, 1] == Completion(
+        text="", finish_reason="context", prompt_tokens=600, prompt_hash=fingerprint(full)
+    )
 
 
 def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:

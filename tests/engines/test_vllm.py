@@ -243,8 +243,9 @@ def test_all_engines_give_the_same_run(cipo: Commands, checkpoint: Path, tmp_pat
             for key, row in turns(tmp_path / name, "arithmetic").items()
         }
     assert len(runs["hf"]) == 16
-    for name in ("vllm", "openai"):
-        assert runs[name] == runs["hf"], name
+    assert runs["vllm"] == runs["hf"]
+    # a server renders the prompt itself, so its hash is of the messages
+    assert {k: v[::2] for k, v in runs["openai"].items()} == {k: v[::2] for k, v in runs["hf"].items()}
     # lm-eval does not say why a completion ended, so states may differ
     assert {k: v[:2] for k, v in runs["lm-eval"].items()} == {k: v[:2] for k, v in runs["hf"].items()}
     seeded = OpenAIEngine("tiny", Server(url=served))
