@@ -65,6 +65,7 @@ def _costs(block: Mapping[str, Any]) -> dict[str, float | None]:
         "generation seconds": seconds["generation"]["total"],
         "verifier seconds": seconds["verification"]["total"],
         "verifier failures": sum(block["states"][s] for s in ("verifier_timeout", "verifier_error")),
+        "withheld": block["states"].get("filtered", 0),
     }
 
 

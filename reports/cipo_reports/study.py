@@ -31,7 +31,14 @@ from cipo_reports.rows import rows_of
 
 AVERAGE = "average"
 """Stands for a task: the unweighted mean over the tasks that all arms have."""
-TOTALS = ("generated tokens", "prompt tokens", "generation seconds", "verifier seconds", "verifier failures")
+TOTALS = (
+    "generated tokens",
+    "prompt tokens",
+    "generation seconds",
+    "verifier seconds",
+    "verifier failures",
+    "withheld",
+)
 """Figures that add up over tasks: they have no average."""
 RESULTS = [
     "arm",
@@ -101,6 +108,12 @@ class Study:
         """The rows of a figure of a protocol, averages included; ``column``: of a breakdown."""
         r = self.results
         return r[(r["figure"] == name) & (r["protocol"] == protocol) & (r["column"] == column)]
+
+    def one_seed(self, arm: str, task: str) -> bool:
+        """Whether a difference between this arm and the baseline rests on one training of either."""
+        both = [a for a in self.arms if a.name in (arm, self.baseline)]
+        tasks = self.tasks if task == AVERAGE else [task]
+        return any(len(a.having(name)) == 1 for a in both for name in tasks)
 
     def headline(self, task: str) -> tuple[str, str]:
         """Protocol and figure that stand for a task: pass@1; where the model made no first attempts, what it made of
@@ -247,7 +260,7 @@ def _cut(ci: Interval, figure: str) -> Interval:
 
 
 def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
-    """Failed verifiers and unfinished runs."""
+    """Failed verifiers, replies that were withheld, and attempts that do not count."""
     for run in arm.runs:
         for task, entry in run.results["tasks"].items():
             block = entry.get(mode.value, {})
@@ -255,6 +268,12 @@ def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
             failed = states.get("verifier_timeout", 0) + states.get("verifier_error", 0)
             if failed:
                 yield f"{arm.name}, {task}: {failed} attempts could not be judged and count as wrong ({run.path.name})"
+            if withheld := states.get("filtered", 0):
+                yield f"{arm.name}, {task}: a server withheld {withheld} replies; they count as wrong ({run.path.name})"
+            if spare := entry.get("not_asked"):
+                yield (
+                    f"{arm.name}, {task}: {spare} attempts on disk were not asked for and do not count ({run.path.name})"
+                )
             if missing := entry.get("missing_attempts"):
                 yield f"{arm.name}, {task}: {missing} attempts are missing ({run.path.name})"
 
