@@ -170,7 +170,7 @@ def make_table(
     notes: Sequence[str] = (),
     intervals: bool = False,
 ) -> Table:
-    """A table of that name, with characters that files' names can have. Where stars rest on one seed, a note says it."""
+    """A table of that name, with characters that files' names can have; a note where stars rest on one seed."""
     if any(ONE_SEED in cell.text for row in rows for cell in row[left:]):
         notes = (*notes, ONE_SEED_NOTE)
     return Table(

@@ -1,8 +1,8 @@
 r"""Tables for a two-column paper: they fit its column or its page, and need nothing but ``\usepackage{booktabs}``.
 
-How wide a table gets is estimated from Computer Modern's widths before it is written: it is set in a column, else across
-the page, smaller where it must be, else in parts that repeat the names. A table that is longer than a page goes on in
-another. The widths are those of the standard class ``article``, which has the narrowest columns of the common ones.
+How wide a table gets is estimated from Computer Modern's widths before it is written: it is set in a column, else
+across the page, smaller where it must be, else in parts that repeat the names. A table that is longer than a page
+goes on in another. The widths are those of the standard class ``article``, whose columns are narrow.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _layout(table: Table) -> tuple[bool, Size, list[Table]]:
 def _widths(table: Table, size: Size) -> list[float]:
     """Of each column in points, with the gap behind it."""
     found = []
-    for place, title in enumerate(table.columns):
+    for place in range(len(table.columns)):
         cells = [row[place] for row in table.rows]
         if place < table.left:
             texts = [line for cell in cells for line in _lines(cell.text, NAME)]

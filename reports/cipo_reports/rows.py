@@ -69,6 +69,11 @@ def _costs(block: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
+def withheld(block: Mapping[str, Any]) -> int:
+    """Revisions that a server kept back. First attempts are counted where they were made."""
+    return sum(states.get("filtered", 0) for states in block["states"][1:])
+
+
 def _revised(protocol: str, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     sizes = {"problems": block["problems"], "attempts": block["chains"]}
     named = {**block["by_turn"], **block["change"]}

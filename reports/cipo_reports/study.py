@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from cipo_eval.metrics.seeds import compare_seed_means, spread, spread_mean
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Mode
 from cipo_reports.arms import Arm, baseline_of, shared_mode, training_data, training_log
-from cipo_reports.rows import rows_of
+from cipo_reports.rows import rows_of, withheld
 
 AVERAGE = "average"
 """Stands for a task: the unweighted mean over the tasks that all arms have."""
+FEW = 4
+"""So many arms are told apart by lines and colours in one figure."""
 TOTALS = (
     "generated tokens",
     "prompt tokens",
@@ -104,6 +107,22 @@ class Study:
         there = set(self.results["protocol"])
         return [name for name in PROTOCOLS if name != DIRECT and name in there]
 
+    @cached_property
+    def focus(self) -> list[str]:
+        """The arms that figures with lines tell apart: all where they are few, else the baseline and the best, by the
+        mean over tasks of the figure that stands for each."""
+        if len(self.arms) <= FEW:
+            return self.names
+        heads = {task: self.headline(task) for task in self.tasks}
+        found: dict[str, list[float]] = {name: [] for name in self.names}
+        for task, (protocol, figure) in heads.items():
+            rows = self.figure(figure, protocol)
+            for row in rows[(rows["task"] == task) & rows["value"].notna()].itertuples():
+                found[row.arm].append(float(row.value))
+        ranked = sorted(self.names, key=lambda name: -sum(found[name]) / max(1, len(found[name])))
+        best = [name for name in ranked if name != self.baseline][: FEW - 1]
+        return [name for name in self.names if name in best or name == self.baseline]
+
     def figure(self, name: str, protocol: str = DIRECT, *, column: str = "") -> pd.DataFrame:
         """The rows of a figure of a protocol, averages included; ``column``: of a breakdown."""
         r = self.results
@@ -144,6 +163,7 @@ def read_study(
         if not arm.tasks:
             raise UsageError(f"no task of {arm.name} has results: run its command again to finish it")
     notes = [note for arm in arms for note in _failures(arm, judged)]
+    notes += _not_drawable([*(arm.name for arm in arms), *(task for arm in arms for task in arm.tasks)])
     rows: list[dict[str, Any]] = []
     tables: dict[tuple[str, str], Tables] = {}
     for arm in arms:
@@ -167,6 +187,15 @@ def read_study(
         training=pd.DataFrame(list(_training(arms)), columns=TRAINING),
         notes=tuple(dict.fromkeys([*notes, *said])),
     )
+
+
+def _not_drawable(names: Sequence[str]) -> Iterator[str]:
+    for name in dict.fromkeys(names):
+        if not name.isascii():
+            from cipo_reports.fonts import lacking
+
+            if chars := lacking(name):
+                yield f"no installed font has {chars} of {name}: figures show a number in its place"
 
 
 # --- an arm over its seeds ----------------------------------------------------------------------------------------
@@ -268,12 +297,11 @@ def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
             failed = states.get("verifier_timeout", 0) + states.get("verifier_error", 0)
             if failed:
                 yield f"{arm.name}, {task}: {failed} attempts could not be judged and count as wrong ({run.path.name})"
-            if withheld := states.get("filtered", 0):
-                yield f"{arm.name}, {task}: a server withheld {withheld} replies; they count as wrong ({run.path.name})"
+            revised = (of[mode.value] for of in entry.get("protocols", {}).values() if mode.value in of)
+            if held := states.get("filtered", 0) + sum(map(withheld, revised)):
+                yield f"{arm.name}, {task}: a server withheld {held} replies, which count as wrong ({run.path.name})"
             if spare := entry.get("not_asked"):
-                yield (
-                    f"{arm.name}, {task}: {spare} attempts on disk were not asked for and do not count ({run.path.name})"
-                )
+                yield f"{arm.name}, {task}: {spare} attempts were not asked for, and do not count ({run.path.name})"
             if missing := entry.get("missing_attempts"):
                 yield f"{arm.name}, {task}: {missing} attempts are missing ({run.path.name})"
 

@@ -13,7 +13,7 @@ import pandas as pd
 from cipo_reports.cells import Cell, Table, number
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""A spreadsheet takes text that begins so for a formula, or drops its beginning and then does (OWASP, CSV injection)."""
+"""A spreadsheet takes text that begins so for a formula (OWASP, CSV injection)."""
 
 
 def to_markdown(table: Table) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from cipo_reports import published
 from cipo_reports.cells import Cell, Table, marked, name
+from cipo_reports.latex import to_latex
 from cipo_reports.page import to_html
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.tables import (
@@ -32,7 +33,7 @@ from cipo_reports.tables import (
     training,
 )
 from cipo_reports.terminal import show_table
-from cipo_reports.writers import to_csv, to_latex, to_markdown
+from cipo_reports.writers import to_csv, to_markdown
 
 Made = dict[str, list[Path]]
 HOSTILE = "<b>x</b> & 100% | a_b \\input{/etc/passwd} $x$ `y` </td>"
