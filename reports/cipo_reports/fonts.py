@@ -6,7 +6,7 @@ not drawn at all: boxes would look the same for all names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 
@@ -43,10 +43,17 @@ def lacking(text: str) -> str:
     return "".join(dict.fromkeys(char for char in drawable(text) if _family_with(char) is None))
 
 
+def not_drawable(names: Iterable[str]) -> Iterator[str]:
+    """What to tell of each name that no installed font can show."""
+    for name in dict.fromkeys(names):
+        if chars := lacking(name):
+            yield f"no installed font has {chars} of {name}: figures show a number in its place"
+
+
 @cache
 def _family_with(char: str) -> str | None:
     """The first family, the usual one before all others, that has a character."""
-    if char.isspace() or ord(char) in _characters(font_manager.findfont(USUAL)):
+    if char.isascii() or char.isspace() or ord(char) in _characters(font_manager.findfont(USUAL)):
         return USUAL
     _read_new_fonts()
     entries = [entry for entry in font_manager.fontManager.ttflist if _fit(entry)]

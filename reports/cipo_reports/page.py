@@ -18,6 +18,7 @@ import jinja2
 from cipo_eval import __version__
 from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, figure_name, share
 from cipo_reports.explorer import BUDGET, explorer
+from cipo_reports.methods import one_seed
 from cipo_reports.study import AVERAGE, Study
 
 
@@ -148,7 +149,7 @@ def _summary(study: Study) -> list[tuple[str, list[tuple[str, str, bool]]]]:
         found = []
         for row in rows[rows["task"] == task].to_dict("records"):
             clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
-            cell = difference(row, one_seed=study.one_seed(arm, task))
+            cell = difference(row, one_seed=one_seed(study, arm, task))
             found.append((_name(row), cell.text, bool(clear)))
         if found:
             summary.append((arm, found))

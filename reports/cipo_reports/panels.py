@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cipo_reports.fonts import drawable, families, lacking
+from cipo_reports.methods import focus
 from cipo_reports.study import Study
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ NAME = 24
 """Longest name in a figure; longer ones are cut."""
 
 
-OTHERS = {"color": "#b5b5b5", "marker": "", "linestyle": "-", "linewidth": 0.8, "zorder": 1.5}
+OTHERS: dict[str, Any] = {"color": "#b5b5b5", "marker": "", "linestyle": "-", "linewidth": 0.8, "zorder": 1.5}
 """The look of methods that a figure does not tell apart."""
 
 
@@ -103,15 +105,20 @@ def numbered(study: Study) -> str:
 
 def look(study: Study, arm: str) -> dict[str, Any]:
     """Colour, marker and line of an arm, for matplotlib."""
-    if arm not in study.focus:
+    if arm not in focus(study):
         return dict(OTHERS)
-    i = study.focus.index(arm)
+    i = focus(study).index(arm)
     return {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+
+
+def beside(count: int) -> int:
+    """How many of so many panels stand in a row."""
+    return 3 if count in (3, 5, 6, 9) else min(count, 4)
 
 
 def grid(count: int, *, height: float = 1.7) -> tuple[Figure, list[Axes]]:
     """Small panels, as many in a row as fit; one or two fit a column."""
-    across = 3 if count in (3, 5, 6, 9) else min(count, 4)
+    across = beside(count)
     down = math.ceil(count / across)
     width = COLUMN if across <= 2 else PAGE
     height = 2.0 if count == 1 else height
@@ -134,8 +141,8 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
 
 def arm_lines(study: Study, names: Sequence[str]) -> list[Line2D]:
     """What a legend shows of arms; those that are not told apart together."""
-    lines = [Line2D([], [], label=shown(study, n), **look(study, n)) for n in study.focus if n in names]
-    if others := len([name for name in names if name not in study.focus]):
+    lines = [Line2D([], [], label=shown(study, n), **look(study, n)) for n in focus(study) if n in names]
+    if others := len({name for name in names if name not in focus(study)}):
         lines.append(Line2D([], [], label=f"{others} other{'s' if others > 1 else ''}", **OTHERS))
     return lines
 
@@ -144,40 +151,49 @@ def name_lines(figure: Figure, study: Study, panels: Sequence[Axes], names: Sequ
     """Names the lines of arms: beside their ends in the last panel of the first row, where all of them are; else, and
     for those that are not told apart, in a legend."""
     first = [axes for axes in panels if axes.get_subplotspec().is_first_row()]  # type: ignore[union-attr]
-    told = [name for name in study.focus if name in names]
-    ends = {line.get_label(): line for line in first[-1].get_lines()}
-    if len(told) < 2 or not all(shown(study, name) in ends for name in told):
+    told = [name for name in focus(study) if name in names]
+    lines = {str(line.get_label()): line for line in first[-1].get_lines()}
+    if len(told) < 2 or not all(shown(study, name) in lines for name in told):
         legend(figure, arm_lines(study, names))
         return
-    labels = [(shown(study, name), ends[shown(study, name)], look(study, name)["color"]) for name in told]
-    label_ends(figure, first[-1], labels)
+    label_ends(figure, first[-1], [lines[shown(study, name)] for name in told])
     legend(figure, arm_lines(study, [name for name in names if name not in told]))
 
 
-def label_ends(figure: Figure, axes: Axes, labels: Sequence[tuple[str, Line2D, str]]) -> None:
-    """Writes each text at the right of the last point of its line, with a stroke to it; texts are moved apart."""
+def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Writes the name of each line at the right of its last point, with a stroke to it; names are moved apart."""
     low, high = axes.get_ylim()
     rows = axes.get_gridspec().nrows  # type: ignore[union-attr]
     gap = 0.13 / (figure.get_figheight() / rows - 0.7)  # inches of a line, of the panel's inner height
-    points = {text: (float(line.get_xdata()[-1]), float(line.get_ydata()[-1])) for text, line, _ in labels}  # type: ignore[index,call-overload]
-    order = sorted(labels, key=lambda label: points[label[0]][1])
-    heights = [(points[text][1] - low) / (high - low) for text, _, _ in order]
+    order = sorted(lines, key=lambda line: _end(line)[1])
+    heights = [(_end(line)[1] - low) / (high - low) for line in order]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
     heights[-1] = min(heights[-1], 1.0)
     for i in range(len(heights) - 2, -1, -1):
         heights[i] = min(heights[i], heights[i + 1] - gap)
-    for (text, _, color), height in zip(order, heights, strict=True):
+    for line, height in zip(order, heights, strict=True):
         axes.annotate(
-            text,
-            points[text],
+            str(line.get_label()),
+            _end(line),
             xytext=(1.07, height),
             textcoords="axes fraction",
             va="center",
             fontsize=7,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 0.8,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
         )
+
+
+def _end(line: Line2D) -> tuple[float, float]:
+    x, y = line.get_data()
+    return float(np.asarray(x)[-1]), float(np.asarray(y)[-1])
 
 
 def percent(axis: Any) -> None:
@@ -227,6 +243,6 @@ def curve(study: Study, axes: Axes, arm: str, x: Any, rows: pd.DataFrame) -> Non
     """A line with its band of confidence; without the band for an arm that is not told apart."""
     seen = look(study, arm)
     axes.plot(x, rows["value"].astype(float), label=shown(study, arm), **seen)
-    if rows["low"].notna().all() and arm in study.focus:
+    if rows["low"].notna().all() and arm in focus(study):
         low, high = (rows[end].astype(float) for end in ("low", "high"))
         axes.fill_between(x, low, high, color=seen["color"], alpha=0.12, linewidth=0)

@@ -8,6 +8,9 @@ from typing import Any
 from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
 
+FAULTS = ("verifier failures", "withheld")
+"""Figures that count what went wrong around the model."""
+
 
 def rows_of(entry: Mapping[str, Any], mode: Mode) -> Iterator[dict[str, Any]]:
     """Every figure of a task's entry in ``results.json``, a row each, without the arm."""

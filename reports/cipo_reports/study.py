@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +27,12 @@ from cipo_eval.metrics.seeds import compare_seed_means, spread, spread_mean
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Mode
 from cipo_reports.arms import Arm, baseline_of, shared_mode, training_data, training_log
-from cipo_reports.rows import rows_of, withheld
+from cipo_reports.fonts import not_drawable
+from cipo_reports.rows import FAULTS, rows_of, withheld
 
 AVERAGE = "average"
 """Stands for a task: the unweighted mean over the tasks that all arms have."""
-FEW = 4
-"""So many arms are told apart by lines and colours in one figure."""
-TOTALS = (
-    "generated tokens",
-    "prompt tokens",
-    "generation seconds",
-    "verifier seconds",
-    "verifier failures",
-    "withheld",
-)
+TOTALS = ("generated tokens", "prompt tokens", "generation seconds", "verifier seconds", *FAULTS)
 """Figures that add up over tasks: they have no average."""
 RESULTS = [
     "arm",
@@ -79,7 +70,7 @@ BUDGET = ["arm", "task", "protocol", "kind", "k", "tokens", "value"]
 TRAINING = ["arm", "data", "seed", "step", "kind", "figure", "value"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
     """Arms with everything that is known about them, as frames."""
 
@@ -107,32 +98,10 @@ class Study:
         there = set(self.results["protocol"])
         return [name for name in PROTOCOLS if name != DIRECT and name in there]
 
-    @cached_property
-    def focus(self) -> list[str]:
-        """The arms that figures with lines tell apart: all where they are few, else the baseline and the best, by the
-        mean over tasks of the figure that stands for each."""
-        if len(self.arms) <= FEW:
-            return self.names
-        heads = {task: self.headline(task) for task in self.tasks}
-        found: dict[str, list[float]] = {name: [] for name in self.names}
-        for task, (protocol, figure) in heads.items():
-            rows = self.figure(figure, protocol)
-            for row in rows[(rows["task"] == task) & rows["value"].notna()].itertuples():
-                found[row.arm].append(float(row.value))
-        ranked = sorted(self.names, key=lambda name: -sum(found[name]) / max(1, len(found[name])))
-        best = [name for name in ranked if name != self.baseline][: FEW - 1]
-        return [name for name in self.names if name in best or name == self.baseline]
-
     def figure(self, name: str, protocol: str = DIRECT, *, column: str = "") -> pd.DataFrame:
         """The rows of a figure of a protocol, averages included; ``column``: of a breakdown."""
         r = self.results
         return r[(r["figure"] == name) & (r["protocol"] == protocol) & (r["column"] == column)]
-
-    def one_seed(self, arm: str, task: str) -> bool:
-        """Whether a difference between this arm and the baseline rests on one training of either."""
-        both = [a for a in self.arms if a.name in (arm, self.baseline)]
-        tasks = self.tasks if task == AVERAGE else [task]
-        return any(len(a.having(name)) == 1 for a in both for name in tasks)
 
     def headline(self, task: str) -> tuple[str, str]:
         """Protocol and figure that stand for a task: pass@1; where the model made no first attempts, what it made of
@@ -163,7 +132,7 @@ def read_study(
         if not arm.tasks:
             raise UsageError(f"no task of {arm.name} has results: run its command again to finish it")
     notes = [note for arm in arms for note in _failures(arm, judged)]
-    notes += _not_drawable([*(arm.name for arm in arms), *(task for arm in arms for task in arm.tasks)])
+    notes += not_drawable([*(arm.name for arm in arms), *(task for arm in arms for task in arm.tasks)])
     rows: list[dict[str, Any]] = []
     tables: dict[tuple[str, str], Tables] = {}
     for arm in arms:
@@ -187,15 +156,6 @@ def read_study(
         training=pd.DataFrame(list(_training(arms)), columns=TRAINING),
         notes=tuple(dict.fromkeys([*notes, *said])),
     )
-
-
-def _not_drawable(names: Sequence[str]) -> Iterator[str]:
-    for name in dict.fromkeys(names):
-        if not name.isascii():
-            from cipo_reports.fonts import lacking
-
-            if chars := lacking(name):
-                yield f"no installed font has {chars} of {name}: figures show a number in its place"
 
 
 # --- an arm over its seeds ----------------------------------------------------------------------------------------

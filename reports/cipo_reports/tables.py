@@ -27,6 +27,7 @@ from cipo_reports.cells import (
     share,
     stars,
 )
+from cipo_reports.methods import one_seed
 from cipo_reports.study import AVERAGE, Study
 
 
@@ -69,13 +70,13 @@ def main(study: Study, *, with_published: bool = False) -> Table:
         row = [name(arm)]
         for task, head in heads.items():
             found = against(arm, task, *head)
-            mark = stars(found["p_holm"], one_seed=study.one_seed(arm, task)) if found else ""
+            mark = stars(found["p_holm"], one_seed=one_seed(study, arm, task)) if found else ""
             row.append(share(look(arm, task, *head), stars=mark))
         if average:
             head = next(iter(heads.values()))
             row.append(share(look(arm, AVERAGE, *head)))
             if study.baseline is not None:
-                alone = study.one_seed(arm, AVERAGE)
+                alone = one_seed(study, arm, AVERAGE)
                 row.append(difference(against(arm, AVERAGE, *head), one_seed=alone))
         rows.append(row)
     rows = by_columns(rows, 1) if len(rows) > 1 else rows
@@ -243,7 +244,7 @@ def differences(study: Study) -> Table:
             rules.append(len(rows))
         previous = group
         cells = [name(row[key]) for key in ("arm", "task", "protocol")] + [name(figure_name(row["figure"]))]
-        found = difference(row, one_seed=study.one_seed(row["arm"], row["task"]))
+        found = difference(row, one_seed=one_seed(study, row["arm"], row["task"]))
         cells += [share({"value": row["first"]}), share({"value": row["second"]}), found]
         cells += [_p(row["p"]), _p(row["p_holm"]), share({"value": row["mde"]})]
         rows.append(cells)
@@ -458,7 +459,7 @@ def headline(study: Study) -> Table:
             for arm in study.names:
                 value = share(look(arm, task, of, figure), signed=figure == "correction_lift")
                 if value.value is not None:
-                    found = difference(against(arm, task, of, figure), one_seed=study.one_seed(arm, task))
+                    found = difference(against(arm, task, of, figure), one_seed=one_seed(study, arm, task))
                     group.append([name(task), name(figure_name(figure)), name(arm), value, found])
             rules.append(len(rows))
             for row, value in zip(group, marked([row[-2] for row in group]), strict=True):
