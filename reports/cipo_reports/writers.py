@@ -12,7 +12,7 @@ import pandas as pd
 
 from cipo_reports.cells import Cell, Table, number
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 """A spreadsheet takes text that begins so for a formula (OWASP, CSV injection)."""
 
 
@@ -70,6 +70,11 @@ def frame_csv(frame: pd.DataFrame) -> str:
 
 
 def _spreadsheet_text(value: Any) -> Any:
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r\n", "\n").replace(
+        "\r", "\n"
+    )  # the csv module would not quote it, and the row would end
+    if not value.startswith(FORMULA):
         return value
     return value if re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else f"'{value}"
