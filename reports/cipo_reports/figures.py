@@ -394,7 +394,8 @@ def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]
             for name, label in lines
             if name in there
         ]
-    figure, places = grid(len(panels) if len(panels) > 1 else 2, height=1.6)
+    wide = 3 if len(panels) > 2 else None  # titles are long
+    figure, places = grid(max(2, len(panels)), height=1.6 if len(arms) <= 2 else 1.75, across=wide)
     drawn: dict[str, list[str]] = {}
     for (title, lines, whole), axes in zip(panels, places, strict=False):
         for (name, label), line in zip(lines, ("-", ":"), strict=False):
@@ -423,8 +424,7 @@ def _of(title: str, label: str) -> str:
     """A panel's title for one of its lines."""
     if title.startswith("retention"):
         return f"{label}, %"
-    what, _, unit = title.rpartition(", ")
-    return f"{what}: {label}, {unit}"
+    return f"{title}\n{label}"
 
 
 def _smooth(study: Study, axes: Axes, rows: pd.DataFrame, arm: str, line: str) -> bool:

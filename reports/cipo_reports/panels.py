@@ -116,9 +116,9 @@ def beside(count: int) -> int:
     return 3 if count in (3, 5, 6, 9) else min(count, 4)
 
 
-def grid(count: int, *, height: float = 1.7) -> tuple[Figure, list[Axes]]:
+def grid(count: int, *, height: float = 1.7, across: int | None = None) -> tuple[Figure, list[Axes]]:
     """Small panels, as many in a row as fit; one or two fit a column."""
-    across = beside(count)
+    across = across or beside(count)
     down = math.ceil(count / across)
     width = COLUMN if across <= 2 else PAGE
     height = 2.0 if count == 1 else height
