@@ -27,9 +27,10 @@ from cipo_reports.study import Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#000000")
-MARKERS = "osD^vP*X"
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), "-")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MARKERS = "osD^"
+LINES = ("-", "--", "-.", (0, (1, 1)))
+"""Of the methods that are told apart."""
 COLUMN, PAGE = 3.35, 6.9
 """Width in inches of a column and of a page of a two-column paper."""
 STYLE: dict[Any, Any] = {
@@ -164,7 +165,7 @@ def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None:
     """Writes the name of each line at the right of its last point, with a stroke to it; names are moved apart."""
     low, high = axes.get_ylim()
     rows = axes.get_gridspec().nrows  # type: ignore[union-attr]
-    gap = 0.13 / (figure.get_figheight() / rows - 0.7)  # inches of a line, of the panel's inner height
+    gap = 0.14 / (figure.get_figheight() / rows - 0.7)  # inches of a line, of the panel's inner height
     order = sorted(lines, key=lambda line: _end(line)[1])
     heights = [(_end(line)[1] - low) / (high - low) for line in order]
     for i in range(1, len(heights)):
