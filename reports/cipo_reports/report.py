@@ -99,6 +99,7 @@ def check_folder(out: Path) -> None:
 
 
 def write_frames(study: Study, out: Path) -> None:
+    """Writes each frame that has rows (``results`` always) as NAME.parquet, as it is, and as NAME.csv for people."""
     for name in FRAMES:
         frame = getattr(study, name)
         if name == "results" or len(frame):
