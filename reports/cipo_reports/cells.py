@@ -15,6 +15,28 @@ import pandas as pd
 NONE = "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 DAGGER = "†"
+ONE_SEED = "‡"
+"""Beside stars that rest on one training of a method."""
+ONE_SEED_NOTE = f"{ONE_SEED} one seed: says nothing about another training."
+MINUS = "−"
+FIGURES = {
+    "correction_rate": "correction rate",
+    "correction_lift": "lift",
+    "fresh": "resample",
+    "judgement always_wrong": "judgement always wrong",
+}
+"""Figures whose name in results.json is not what readers call them."""
+
+
+def figure_name(figure: str) -> str:
+    """What readers call a figure; a later step (``correction_rate t2→t3``) keeps its turns."""
+    key, space, step = figure.partition(" t")
+    return FIGURES[key] + space + step if key in FIGURES else FIGURES.get(figure, figure.replace("_", " "))
+
+
+def number(value: float, form: str) -> str:
+    """A number as ``format`` writes it, with a minus sign where ``format`` has a hyphen."""
+    return format(value, form).replace("-", MINUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +68,8 @@ class Table:
     rules: tuple[int, ...] = ()
     """Rows that have a line above them."""
     notes: tuple[str, ...] = field(default=())
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame([[cell.text for cell in row] for row in self.rows], columns=list(self.columns))
+    intervals: bool = False
+    """Whether forms that have no other place for them show the cells' intervals."""
 
 
 def name(text: str) -> Cell:
@@ -61,7 +82,7 @@ def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = Fals
     if row is None or missing(row["value"]):
         return Cell(text=NONE)
     value = float(row["value"])
-    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    text = number(100 * value, "+.1f" if signed else ".1f")
     if not missing(row.get("std")):
         text += f" ± {100 * float(row['std']):.1f}"
     low, high = (None if missing(row.get(end)) else float(row[end]) for end in ("low", "high"))
@@ -69,7 +90,11 @@ def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = Fals
 
 
 def _interval_title(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"95 % interval: {100 * low:.1f} to {100 * high:.1f}"
+    return (
+        ""
+        if low is None or high is None
+        else f"95 % interval: {number(100 * low, '.1f')} to {number(100 * high, '.1f')}"
+    )
 
 
 def missing(value: Any) -> bool:
@@ -77,26 +102,28 @@ def missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def difference(row: Mapping[str, Any] | None) -> Cell:
+def difference(row: Mapping[str, Any] | None, *, one_seed: bool = False) -> Cell:
     """Points with their interval and stars."""
     if row is None or missing(row["difference"]):
         return Cell(text=NONE)
-    text = f"{100 * row['difference']:+.1f}"
+    text = number(100 * row["difference"], "+.1f")
     if not missing(row["low"]):
-        text += f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-    return Cell(text=text + stars(row.get("p_holm")), value=float(row["difference"]))
+        text += f" [{number(100 * row['low'], '+.1f')}, {number(100 * row['high'], '+.1f')}]"
+    return Cell(text=text + stars(row.get("p_holm"), one_seed=one_seed), value=float(row["difference"]))
 
 
-def stars(p: float | None) -> str:
-    """How far from chance: one to three stars, or none."""
-    return "" if missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
+def stars(p: float | None, *, one_seed: bool = False) -> str:
+    """How far from chance: one to three stars, or none. ``one_seed``: of a method or of the baseline there is one
+    training, and the stars say so themselves."""
+    found = "" if missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
+    return found + ONE_SEED if found and one_seed else found
 
 
 def amount(value: Any, digits: int = 0) -> Cell:
     """A number of things, or of seconds."""
     if missing(value):
         return Cell(text=NONE)
-    return Cell(text=f"{float(value):,.{digits}f}", value=float(value))
+    return Cell(text=number(float(value), f",.{digits}f"), value=float(value))
 
 
 def marked(cells: Sequence[Cell], *, lowest: bool = False) -> list[Cell]:
@@ -141,8 +168,11 @@ def make_table(
     left: int = 1,
     rules: tuple[int, ...] = (),
     notes: Sequence[str] = (),
+    intervals: bool = False,
 ) -> Table:
-    """A table of that name, with characters that files' names can have."""
+    """A table of that name, with characters that files' names can have; a note where stars rest on one seed."""
+    if any(ONE_SEED in cell.text for row in rows for cell in row[left:]):
+        notes = (*notes, ONE_SEED_NOTE)
     return Table(
         name=re.sub(r"[^\w.@-]+", "_", title),
         caption=caption,
@@ -151,4 +181,5 @@ def make_table(
         left=left,
         rules=rules,
         notes=tuple(notes),
+        intervals=intervals,
     )

@@ -5,9 +5,8 @@ Every function gives ``Figure``s with their names and captions; what they have i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,7 +17,26 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import file_name
-from cipo_reports.panels import COLUMN, PAGE, arm_lines, curve, grid, legend, look, percent, short, style
+from cipo_reports.dots import accuracies, forest
+from cipo_reports.methods import focus
+from cipo_reports.panels import (
+    COLUMN,
+    PAGE,
+    arm_lines,
+    curve,
+    grid,
+    left_label,
+    legend,
+    log_ticks,
+    look,
+    name_lines,
+    numbered,
+    percent,
+    shares,
+    shown,
+    spaced,
+    style,
+)
 from cipo_reports.study import AVERAGE, Study
 
 if TYPE_CHECKING:
@@ -29,10 +47,12 @@ RIGHT, WRONG = "#009E73", "#D55E00"
 
 def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, of all for which the study has data."""
-    makers = (pass_curves, by_turn, transitions, scatter, budget, forest, along, dynamics)
-    with style():
+    makers = (accuracies, pass_curves, by_turn, transitions, scatter, budget, forest, along, dynamics)
+    known = numbered(study)
+    with style([*study.names, *study.tasks]):
         for make in makers:
-            yield from make(study)
+            for name, caption, figure in make(study):
+                yield name, f"{caption} {known}." if known else caption, figure
 
 
 def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -51,20 +71,22 @@ def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
     if not tasks:
         return
     figure, panels = grid(len(tasks))
-    shown = []
+    drawn: list[str] = []
     for task, axes in zip(tasks, panels, strict=True):
         for arm in study.names:
             rows = curves[(curves["task"] == task) & (curves["arm"] == arm)].sort_values("k")
             if len(rows):
-                shown.append(arm)
+                drawn.append(arm)
                 curve(study, axes, arm, rows["k"], rows)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(sorted(set(curves[curves["task"] == task]["k"])))
+        ks = sorted(set(curves[curves["task"] == task]["k"]))
+        axes.set_xticks(spaced(ks, ks[0], ks[-1]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set(title=short(task), xlabel="k", ylabel="pass@k, %")
-        percent(axes.yaxis)
-    legend(figure, arm_lines(study, list(dict.fromkeys(shown))))
+        axes.set(title=shown(study, task), xlabel="k")
+        left_label(axes, "pass@k, %")
+        shares(axes)
+    name_lines(figure, study, panels, drawn)
     yield "passk", "pass@k with 95 % intervals.", figure
 
 
@@ -81,17 +103,24 @@ def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
         rows["turn"] = rows["figure"].str[5:].astype(int)
         tasks = [task for task in study.tasks if task in set(rows["task"])]
         figure, panels = grid(len(tasks))
-        shown = []
+        drawn: list[str] = []
         for task, axes in zip(tasks, panels, strict=True):
             for arm in study.names:
                 of_arm = rows[(rows["task"] == task) & (rows["arm"] == arm)].sort_values("turn")
                 if len(of_arm):
-                    shown.append(arm)
+                    drawn.append(arm)
                     curve(study, axes, arm, of_arm["turn"], of_arm)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set(title=short(task), xlabel="turn", ylabel="accuracy, %")
-            percent(axes.yaxis)
-        legend(figure, arm_lines(study, list(dict.fromkeys(shown))))
+            turns = int(rows["turn"].max())
+            if turns <= 5:  # every turn by name: two bare numbers would be read as an axis without marks
+                axes.set_xticks(range(1, turns + 1), [f"turn {turn}" for turn in range(1, turns + 1)])
+                axes.set_xlim(0.75, turns + 0.25)
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.set_xlabel("turn")
+            axes.set_title(shown(study, task))
+            left_label(axes, "accuracy, %")
+            shares(axes)
+        name_lines(figure, study, panels, drawn)
         yield f"by-turn-{protocol}", f"Accuracy after each turn ({protocol}), with 95 % intervals.", figure
 
 
@@ -107,7 +136,7 @@ def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
         figure, panels = grid(len(shares), height=2.0)
         for (arm, flows), axes in zip(shares.items(), panels, strict=True):
             _alluvial(axes, flows)
-            axes.set_title(short(arm))
+            axes.set_title(shown(study, arm))
         labels = {"stays right": (RIGHT, 0.55), "corrected": (RIGHT, 0.95), "broken": (WRONG, 0.95)}
         labels |= {"stays wrong": (WRONG, 0.45)}
         handles = [Patch(facecolor=c, alpha=a, label=name) for name, (c, a) in labels.items()]
@@ -201,7 +230,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
             for arm, task in first.index
             if task != AVERAGE and not pd.isna(first[arm, task]) and not pd.isna(rate.get((arm, task)))
         ]
-        if not points:
+        if len(points) < POINTS:  # the tables say as much
             continue
         figure = Figure(figsize=(COLUMN, 2.9))
         axes = figure.subplots()
@@ -215,7 +244,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 float(rate[arm, task]),
                 s=size,
                 color=seen["color"],
-                marker=seen["marker"],
+                marker=seen["marker"] or "o",
                 alpha=0.8,
                 linewidth=0,
             )
@@ -227,6 +256,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
         handles = arm_lines(study, arms)
         for handle in handles:
             handle.set_linestyle("")
+            handle.set_marker(handle.get_marker() or "o")
         if sized:
             handles += [
                 Line2D(
@@ -243,103 +273,82 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
         )
 
 
+POINTS = 6
+"""Fewer points are no cloud."""
+
+
 def _size(retention: float) -> float:
     return 12 + 100 * max(0.0, retention) ** 2
 
 
 BUDGETS = {"revise": ("-", "o"), "pass@k": (":", "^"), "maj@k": ("--", "s")}
+ACROSS = 4
+"""Most panels beside each other."""
 
 
 def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Accuracy against generated tokens: revising an answer, or drawing others, of which the best counts (somebody
-    can tell) or the vote."""
+    can tell) or the vote. A row of panels for each arm, a column for each task."""
     fair = {"self": ["maj@k", "pass@k"]}
     for protocol in [name for name in study.protocols if PROTOCOLS[name].own]:
-        b = study.budget
-        tasks = [task for task in study.tasks if len(b[(b["task"] == task) & (b["protocol"] == protocol)])]
-        if not tasks:
-            continue
+        b = study.budget[study.budget["protocol"].isin([protocol, DIRECT])]
+        there = b[b["protocol"] == protocol]
+        tasks = [task for task in study.tasks if task in set(there["task"])]
+        arms = [arm for arm in focus(study) if arm in set(there["arm"])]
         kinds = ["revise", *fair.get(protocol, ["pass@k"])]
-        figure, panels = grid(len(tasks))
-        for task, axes in zip(tasks, panels, strict=True):
-            for arm in study.names:
-                own = b[(b["task"] == task) & (b["arm"] == arm)]
-                for kind in kinds:
-                    of_kind = own[(own["kind"] == kind) & own["protocol"].isin([protocol, DIRECT])]
-                    points = of_kind.sort_values("tokens")
-                    if kind == "maj@k" and len(points):  # a vote of one is the first attempt
-                        points = pd.concat([own[(own["kind"] == "pass@k") & (own["k"] == 1)], points])
-                    if len(points):
-                        line, marker = BUDGETS[kind]
-                        color = look(study, arm)["color"]
-                        axes.plot(
-                            points["tokens"], points["value"], ls=line, marker=marker, ms=3, color=color
-                        )
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.tick_params(axis="x", labelrotation=30)
-            axes.set(title=short(task), xlabel="tokens per problem", ylabel="right, %")
-            percent(axes.yaxis)
-        handles: list[Any] = [
-            Line2D([], [], color=look(study, arm)["color"], lw=3, label=short(arm)) for arm in study.names
-        ]
-        names = {"revise": f"revise ({protocol})", "pass@k": "resample, best of k", "maj@k": "resample, vote"}
-        handles += [
-            Line2D([], [], color="#555555", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
-            for kind in kinds
-        ]
-        legend(figure, handles, columns=3)
-        yield (
-            f"budget-{protocol}",
-            f"Revise ({protocol}) or resample: accuracy against generated tokens.",
-            figure,
-        )
+        for start in range(0, len(tasks) if arms else 0, ACROSS):
+            figure = _budget(study, b, arms, tasks[start : start + ACROSS], kinds, protocol)
+            part = f"-{start // ACROSS + 1}" if start else ""
+            few = "" if len(arms) == len(study.arms) else " Of the baseline and the best methods."
+            caption = f"Revise ({protocol}) or resample: accuracy against generated tokens.{few}"
+            yield f"budget-{protocol}{part}", caption, figure
 
 
-def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
-    """Differences to the baseline with their intervals, task by task; a panel for each figure."""
-    d = study.differences[study.differences["difference"].notna()]
-    wanted = [
-        key
-        for key in dict.fromkeys(zip(d["protocol"], d["figure"], strict=True))
-        if key == (DIRECT, "pass@1")
-        or key[1].startswith("acc@t")
-        or key[1] in ("correction_rate", "judgement F1")
+def _budget(
+    study: Study, b: pd.DataFrame, arms: list[str], tasks: list[str], kinds: list[str], protocol: str
+) -> Figure:
+    size = (COLUMN if len(tasks) == 1 else PAGE, 1.55 * len(arms) + 0.5)
+    figure = Figure(figsize=size)
+    panels = figure.subplots(len(arms), len(tasks), squeeze=False, sharex="col", sharey="col")
+    for i, arm in enumerate(arms):
+        for task, axes in zip(tasks, panels[i], strict=True):
+            own = b[(b["task"] == task) & (b["arm"] == arm)]
+            for kind in kinds:
+                points = own[own["kind"] == kind].sort_values("tokens")
+                if kind == "maj@k" and len(points):  # a vote of one is the first attempt
+                    points = pd.concat([own[(own["kind"] == "pass@k") & (own["k"] == 1)], points])
+                if len(points):
+                    line, marker = BUDGETS[kind]
+                    color = look(study, arm)["color"] if kind == "revise" else "#666666"
+                    axes.plot(
+                        points["tokens"],
+                        points["value"],
+                        ls=line,
+                        marker=marker,
+                        ms=3,
+                        color=color,
+                        label=kind,
+                    )
+            axes.set_title(
+                f"{shown(study, arm)}\n{shown(study, task)}" if len(arms) > 1 else shown(study, task)
+            )
+            left_label(axes, "right, %")
+    for task, axes in zip(tasks, panels[-1], strict=True):
+        of_task = b[(b["task"] == task) & b["arm"].isin(arms)]["tokens"].astype(float)
+        low, high = float(of_task.min()), float(of_task.max())
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(spaced(log_ticks(low, high), low, high, apart=0.2))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("tokens per problem")
+        shares(axes)
+    names = {"revise": f"revise ({protocol})", "pass@k": "resample, best of k", "maj@k": "resample, vote"}
+    handles = [
+        Line2D([], [], color="#333333", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
+        for kind in kinds
     ]
-    if not wanted:
-        return
-    tasks = [task for task in [*study.tasks, AVERAGE] if task in set(d["task"])]
-    arms = [arm for arm in study.names if arm in set(d["arm"])]
-    across = min(3, len(wanted))
-    down = math.ceil(len(wanted) / across)
-    height = max(1.5, 0.17 * len(tasks) * len(arms) + 0.75)
-    figure = Figure(figsize=(COLUMN if across == 1 else PAGE, height * down + 0.3))
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    for extra in panels.flat[len(wanted) :]:
-        extra.set_axis_off()
-    for (protocol, name), axes in zip(wanted, panels.flat, strict=False):
-        axes.axvline(0, color="#666666", linewidth=0.8)
-        of_figure = d[(d["protocol"] == protocol) & (d["figure"] == name)]
-        for i, arm in enumerate(arms):
-            seen = look(study, arm)
-            for y, task in enumerate(tasks):
-                for row in of_figure[(of_figure["arm"] == arm) & (of_figure["task"] == task)].itertuples():
-                    at = y + (i - (len(arms) - 1) / 2) * 0.7 / max(1, len(arms))
-                    axes.plot(row.difference, at, color=seen["color"], marker=seen["marker"], ls="")
-                    if not pd.isna(row.low):
-                        axes.plot([row.low, row.high], [at, at], color=seen["color"], linewidth=1.2)
-        axes.set_yticks(range(len(tasks)), [short(task) for task in tasks])
-        axes.set_ylim(len(tasks) - 0.5, -0.5)
-        axes.set_xlabel("difference, points")
-        axes.set_title(short(name if protocol == DIRECT else f"{protocol} {name}"))
-        axes.grid(visible=False, axis="y")
-        percent(axes.xaxis)
-    handles = arm_lines(study, arms)
-    for handle in handles:
-        handle.set_linestyle("-")
-    legend(figure, handles)
-    yield "differences", f"Differences to {study.baseline}, paired by problem, with 95 % intervals.", figure
+    legend(figure, handles, columns=3)
+    return figure
 
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = (
@@ -376,39 +385,60 @@ def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]
     panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
     if not panels:
         return
-    figure, places = grid(len(panels) if len(panels) > 1 else 2, height=1.6)
-    arms = [arm for arm in study.names if arm in set(t["arm"])]
+    arms = [arm for arm in focus(study) if arm in set(t["arm"])]
+    if len(arms) > 2:  # a panel for each line of an arm: few lines in each
+        there = set(t["figure"])
+        panels = [
+            (title if len(lines) == 1 else _of(title, label), ((name, label),), whole)
+            for title, lines, whole in panels
+            for name, label in lines
+            if name in there
+        ]
+    wide = 3 if len(panels) > 2 else None  # titles are long
+    figure, places = grid(max(2, len(panels)), height=1.6 if len(arms) <= 2 else 1.75, across=wide)
     drawn: dict[str, list[str]] = {}
-    for (title, lines, shares), axes in zip(panels, places, strict=False):
+    for (title, lines, whole), axes in zip(panels, places, strict=False):
         for (name, label), line in zip(lines, ("-", ":"), strict=False):
             for arm in arms:
-                wide = t[(t["arm"] == arm) & (t["figure"] == name)].pivot(
-                    index="step", columns="seed", values="value"
-                )
-                if not len(wide):
-                    continue
-                smooth = wide.rolling(max(1, len(wide) // 20), min_periods=1).mean()
-                color = look(study, arm)["color"]
-                axes.plot(smooth.index, smooth.mean(axis=1), ls=line, color=color)
-                if smooth.shape[1] > 1:
-                    low, high = smooth.min(axis=1), smooth.max(axis=1)
-                    axes.fill_between(smooth.index, low, high, color=color, alpha=0.15, linewidth=0)
-                drawn.setdefault(line, []).append(label)
+                if _smooth(study, axes, t[(t["arm"] == arm) & (t["figure"] == name)], arm, line):
+                    drawn.setdefault(line, []).append(label)
         axes.set(title=title, xlabel="step")
-        if shares:
-            percent(axes.yaxis)
+        if whole:
+            shares(axes)
     for extra in places[len(panels) :]:
         extra.set_axis_off()
-    handles = [Line2D([], [], color=look(study, arm)["color"], lw=3, label=short(arm)) for arm in arms]
+    handles = [Line2D([], [], color=look(study, a)["color"], lw=3, label=shown(study, a)) for a in arms]
     for line, names in drawn.items() if ":" in drawn else ():
         label = ", ".join(dict.fromkeys(name for name in names if name not in ("entropy", "KL")))
         handles.append(Line2D([], [], color="#555555", ls=line, label=label))
     legend(figure, handles)
+    few = "" if len(arms) == t["arm"].nunique() else " Of the baseline and the best methods."
     yield (
         "training",
-        "Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).",
+        f"Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).{few}",
         figure,
     )
+
+
+def _of(title: str, label: str) -> str:
+    """A panel's title for one of its lines."""
+    if title.startswith("retention"):
+        return f"{label}, %"
+    return f"{title}\n{label}"
+
+
+def _smooth(study: Study, axes: Axes, rows: pd.DataFrame, arm: str, line: str) -> bool:
+    """Draws the mean of an arm's seeds, and their range; whether there is anything."""
+    wide = rows.pivot(index="step", columns="seed", values="value")
+    if not len(wide):
+        return False
+    smooth = wide.rolling(max(1, len(wide) // 20), min_periods=1).mean()
+    color = look(study, arm)["color"]
+    axes.plot(smooth.index, smooth.mean(axis=1), ls=line, color=color)
+    if smooth.shape[1] > 1:
+        low, high = smooth.min(axis=1), smooth.max(axis=1)
+        axes.fill_between(smooth.index, low, high, color=color, alpha=0.15, linewidth=0)
+    return True
 
 
 def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -423,7 +453,7 @@ def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
     if not tasks or t["step"].nunique() < 3:
         return
     figure, panels = grid(len(tasks))
-    shown = []
+    drawn: list[str] = []
     for task, axes in zip(tasks, panels, strict=True):
         own = t[t["task"] == task]
         top = f"pass@{int(own['k'].max())}"
@@ -431,19 +461,15 @@ def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
             wide = own[own["arm"] == arm].pivot_table(index="step", columns="of", values="value")
             if len(wide) < 2:
                 continue
-            shown.append(arm)
+            drawn.append(arm)
             seen = look(study, arm)
             axes.plot(wide["pass@1"], wide[top], **{**seen, "marker": ""})
-            axes.plot(
-                wide["pass@1"].iloc[-1:],
-                wide[top].iloc[-1:],
-                ls="",
-                **{k: seen[k] for k in ("color", "marker")},
-            )
-        axes.set(title=short(task), xlabel="pass@1, %", ylabel=f"{top}, %")
+            end = {"color": seen["color"], "marker": seen["marker"] or "."}
+            axes.plot(wide["pass@1"].iloc[-1:], wide[top].iloc[-1:], ls="", **end)
+        axes.set(title=shown(study, task), xlabel="pass@1, %", ylabel=f"{top}, %")
         percent(axes.xaxis)
         percent(axes.yaxis)
-    legend(figure, arm_lines(study, [arm for arm in study.names if arm in shown]))
+    legend(figure, arm_lines(study, [arm for arm in study.names if arm in drawn]))
     yield (
         "along",
         "pass@k against pass@1 along training, mean of the seeds; the mark is where it ended.",

@@ -16,8 +16,9 @@ from typing import Any
 import jinja2
 
 from cipo_eval import __version__
-from cipo_reports.cells import Table, difference, share
+from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, figure_name, share
 from cipo_reports.explorer import BUDGET, explorer
+from cipo_reports.methods import one_seed
 from cipo_reports.study import AVERAGE, Study
 
 
@@ -52,7 +53,7 @@ def write_page(
     ``figures``: name, caption and SVG file of each.
     """
     script, css = _asset("tex.js") + _asset("page.js"), _asset("page.css")
-    attempts = explorer(study, budget=budget)
+    attempts, summary = explorer(study, budget=budget), _summary(study)
     page = (
         environment()
         .get_template("page.html")
@@ -64,7 +65,8 @@ def write_page(
             script_hash=_hash(script),
             css_hash=_hash(css),
             study=study,
-            summary=_summary(study),
+            summary=summary,
+            one_seed=ONE_SEED_NOTE if any(ONE_SEED in text for _, of in summary for _, text, _ in of) else "",
             arms=[_arm(arm) for arm in study.arms],
             tables=tables,
             parted_tables=[table for table in tables if table.name.startswith("category-")],
@@ -147,12 +149,13 @@ def _summary(study: Study) -> list[tuple[str, list[tuple[str, str, bool]]]]:
         found = []
         for row in rows[rows["task"] == task].to_dict("records"):
             clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
-            found.append((_name(row), difference(row).text, bool(clear)))
+            cell = difference(row, one_seed=one_seed(study, arm, task))
+            found.append((_name(row), cell.text, bool(clear)))
         if found:
             summary.append((arm, found))
     return summary
 
 
 def _name(row: Any) -> str:
-    figure = str(row["figure"]).replace("_", " ")
+    figure = figure_name(str(row["figure"]))
     return figure if row["protocol"] == "direct" else f"{row['protocol']}: {figure}"

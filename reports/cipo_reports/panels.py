@@ -1,31 +1,36 @@
 """What all figures have in common: their look, an arm's colour, small panels, legends, and how they are saved.
 
 An arm has the same colour, marker and line everywhere (Okabe & Ito's colours, told apart also without colour vision and
-in grey); names stand in one legend per figure, never beside points where they could overlap.
+in grey). Where there are many, the baseline and the best are told apart and the others are grey. Names stand beside the
+ends of lines, moved apart, or in one legend per figure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cipo_reports.fonts import drawable, families, lacking
+from cipo_reports.methods import focus
 from cipo_reports.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#000000")
-MARKERS = "osD^vP*X"
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), "-")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MARKERS = "osD^"
+LINES = ("-", "--", "-.", (0, (1, 1)))
+"""Of the methods that are told apart."""
 COLUMN, PAGE = 3.35, 6.9
 """Width in inches of a column and of a page of a two-column paper."""
 STYLE: dict[Any, Any] = {
@@ -55,10 +60,15 @@ NAME = 24
 """Longest name in a figure; longer ones are cut."""
 
 
+OTHERS: dict[str, Any] = {"color": "#b5b5b5", "marker": "", "linestyle": "-", "linewidth": 0.8, "zorder": 1.5}
+"""The look of methods that a figure does not tell apart."""
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """The look of all figures. Names are text: nothing in them is taken for mathematics."""
-    with mpl.rc_context(STYLE):
+def style(texts: Iterable[str] = ()) -> Iterator[None]:
+    """The look of all figures. Names are text: nothing in them is taken for mathematics. ``texts``: what is to be
+    drawn, in fonts that have its characters."""
+    with mpl.rc_context({**STYLE, "font.family": families(texts)}):
         yield
 
 
@@ -76,23 +86,40 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 def short(name: str) -> str:
     """A name that fits, without what fonts cannot show."""
-    text = "".join(char if char.isprintable() else "?" for char in name)
+    text = drawable(name)
     return text if len(text) <= NAME else f"{text[: NAME - 1]}…"
+
+
+def shown(study: Study, name: str) -> str:
+    """What stands for a method or a task in figures: its name, or its number where no installed font has it."""
+    if not lacking(name):
+        return short(name)
+    kind, among = ("method", study.names) if name in study.names else ("task", study.tasks)
+    return f"{kind} {among.index(name) + 1}"
+
+
+def numbered(study: Study) -> str:
+    """A sentence for captions that says which names the numbers stand for; empty where there are none."""
+    names = [name for name in dict.fromkeys([*study.names, *study.tasks]) if lacking(name)]
+    return "; ".join(f"{shown(study, name)}: {name}" for name in names)
 
 
 def look(study: Study, arm: str) -> dict[str, Any]:
     """Colour, marker and line of an arm, for matplotlib."""
-    i = study.names.index(arm)
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": LINES[i % len(LINES)],
-    }
+    if arm not in focus(study):
+        return dict(OTHERS)
+    i = focus(study).index(arm)
+    return {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
 
 
-def grid(count: int, *, height: float = 1.7) -> tuple[Figure, list[Axes]]:
+def beside(count: int) -> int:
+    """How many of so many panels stand in a row."""
+    return 3 if count in (3, 5, 6, 9) else min(count, 4)
+
+
+def grid(count: int, *, height: float = 1.7, across: int | None = None) -> tuple[Figure, list[Axes]]:
     """Small panels, as many in a row as fit; one or two fit a column."""
-    across = 3 if count in (3, 5, 6, 9) else min(count, 4)
+    across = across or beside(count)
     down = math.ceil(count / across)
     width = COLUMN if across <= 2 else PAGE
     height = 2.0 if count == 1 else height
@@ -114,19 +141,109 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
 
 
 def arm_lines(study: Study, names: Sequence[str]) -> list[Line2D]:
-    """What a legend shows of arms."""
-    return [Line2D([], [], label=short(name), **look(study, name)) for name in names]
+    """What a legend shows of arms; those that are not told apart together."""
+    lines = [Line2D([], [], label=shown(study, n), **look(study, n)) for n in focus(study) if n in names]
+    if others := len({name for name in names if name not in focus(study)}):
+        lines.append(Line2D([], [], label=f"{others} other{'s' if others > 1 else ''}", **OTHERS))
+    return lines
+
+
+def name_lines(figure: Figure, study: Study, panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Names the lines of arms: beside their ends in the last panel of the first row, where all of them are; else, and
+    for those that are not told apart, in a legend."""
+    first = [axes for axes in panels if axes.get_subplotspec().is_first_row()]  # type: ignore[union-attr]
+    told = [name for name in focus(study) if name in names]
+    lines = {str(line.get_label()): line for line in first[-1].get_lines()}
+    if len(told) < 2 or not all(shown(study, name) in lines for name in told):
+        legend(figure, arm_lines(study, names))
+        return
+    label_ends(figure, first[-1], [lines[shown(study, name)] for name in told])
+    legend(figure, arm_lines(study, [name for name in names if name not in told]))
+
+
+def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Writes the name of each line at the right of its last point, with a stroke to it; names are moved apart."""
+    low, high = axes.get_ylim()
+    rows = axes.get_gridspec().nrows  # type: ignore[union-attr]
+    gap = 0.14 / (figure.get_figheight() / rows - 0.7)  # inches of a line, of the panel's inner height
+    order = sorted(lines, key=lambda line: _end(line)[1])
+    heights = [(_end(line)[1] - low) / (high - low) for line in order]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    heights[-1] = min(heights[-1], 1.0)
+    for i in range(len(heights) - 2, -1, -1):
+        heights[i] = min(heights[i], heights[i + 1] - gap)
+    for line, height in zip(order, heights, strict=True):
+        axes.annotate(
+            str(line.get_label()),
+            _end(line),
+            xytext=(1.07, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=7,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 0.8,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
+        )
+
+
+def _end(line: Line2D) -> tuple[float, float]:
+    x, y = line.get_data()
+    return float(np.asarray(x)[-1]), float(np.asarray(y)[-1])
 
 
 def percent(axis: Any) -> None:
-    """Shares are shown in per cent."""
+    """Shares are shown in per cent, with three marks at least."""
+    axis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−")))
 
 
+def shares(axes: Axes) -> None:
+    """The vertical axis is for shares: in per cent, with nothing far under 0 or over 100, and not so near that noise
+    fills the panel."""
+    low, high = axes.get_ylim()
+    middle, half = (low + high) / 2, max(high - low, 0.05) / 2
+    low, high = max(middle - half, -0.03), min(middle + half, 1.03)
+    axes.set_ylim(low, max(high, low + 0.05))
+    percent(axes.yaxis)
+
+
+def left_label(axes: Axes, text: str) -> None:
+    """A vertical axis is named once in each row of panels."""
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        axes.set_ylabel(text)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between two positive ones, evenly enough for a logarithmic axis."""
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [d * 10.0**p for p in powers for d in digits if low <= d * 10.0**p <= high]
+        if len(found) >= 3:
+            return found if len(found) <= 7 else found[:: math.ceil(len(found) / 7)]
+    return [float(x) for x in MaxNLocator(nbins=4).tick_values(low, high) if low <= x <= high]
+
+
+def spaced(ticks: Sequence[float], low: float, high: float, *, apart: float = 0.13) -> list[float]:
+    """Of marks on a logarithmic axis those whose labels do not lie on each other: the last, and what is ``apart`` (of
+    the axis) from the one kept before it."""
+    width = math.log(high / low) or 1.0
+    kept: list[float] = []
+    for tick in sorted(ticks, reverse=True):
+        if not kept or math.log(kept[-1] / tick) / width >= apart:
+            kept.append(tick)
+    return kept[::-1]
+
+
 def curve(study: Study, axes: Axes, arm: str, x: Any, rows: pd.DataFrame) -> None:
-    """A line with its band of confidence."""
+    """A line with its band of confidence; without the band for an arm that is not told apart."""
     seen = look(study, arm)
-    axes.plot(x, rows["value"].astype(float), label=short(arm), **seen)
-    if rows["low"].notna().all():
+    axes.plot(x, rows["value"].astype(float), label=shown(study, arm), **seen)
+    if rows["low"].notna().all() and arm in focus(study):
         low, high = (rows[end].astype(float) for end in ("low", "high"))
-        axes.fill_between(x, low, high, color=seen["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(x, low, high, color=seen["color"], alpha=0.12, linewidth=0)

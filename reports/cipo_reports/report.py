@@ -16,11 +16,12 @@ from cipo_reports.card import model_card
 from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures
+from cipo_reports.latex import to_latex
 from cipo_reports.page import to_html, write_page
 from cipo_reports.panels import save
 from cipo_reports.study import Study
 from cipo_reports.tables import tables
-from cipo_reports.writers import to_csv, to_latex, to_markdown
+from cipo_reports.writers import frame_csv, to_csv, to_markdown
 
 FRAMES = ("results", "differences", "budget", "training")
 _OURS = {"report.html", ".report.html.new", "tables", "figures", "model-cards"} | {
@@ -98,12 +99,13 @@ def check_folder(out: Path) -> None:
 
 
 def write_frames(study: Study, out: Path) -> None:
+    """Writes each frame that has rows (``results`` always) as NAME.parquet, as it is, and as NAME.csv for people."""
     for name in FRAMES:
         frame = getattr(study, name)
         if name == "results" or len(frame):
             frame = frame.astype(dict.fromkeys(_numbers(frame.columns), "float64"))
             frame.to_parquet(out / f"{name}.parquet", index=False)
-            frame.to_csv(out / f"{name}.csv", index=False)
+            (out / f"{name}.csv").write_text(frame_csv(frame), encoding="utf-8")
 
 
 def _numbers(columns: Sequence[str]) -> list[str]:

@@ -8,6 +8,9 @@ from typing import Any
 from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
 
+FAULTS = ("verifier failures", "withheld")
+"""Figures that count what went wrong around the model."""
+
 
 def rows_of(entry: Mapping[str, Any], mode: Mode) -> Iterator[dict[str, Any]]:
     """Every figure of a task's entry in ``results.json``, a row each, without the arm."""
@@ -65,7 +68,13 @@ def _costs(block: Mapping[str, Any]) -> dict[str, float | None]:
         "generation seconds": seconds["generation"]["total"],
         "verifier seconds": seconds["verification"]["total"],
         "verifier failures": sum(block["states"][s] for s in ("verifier_timeout", "verifier_error")),
+        "withheld": block["states"].get("filtered", 0),
     }
+
+
+def withheld(block: Mapping[str, Any]) -> int:
+    """Revisions that a server kept back. First attempts are counted where they were made."""
+    return sum(states.get("filtered", 0) for states in block["states"][1:])
 
 
 def _revised(protocol: str, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -27,11 +27,12 @@ from cipo_eval.metrics.seeds import compare_seed_means, spread, spread_mean
 from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Mode
 from cipo_reports.arms import Arm, baseline_of, shared_mode, training_data, training_log
-from cipo_reports.rows import rows_of
+from cipo_reports.fonts import not_drawable
+from cipo_reports.rows import FAULTS, rows_of, withheld
 
 AVERAGE = "average"
 """Stands for a task: the unweighted mean over the tasks that all arms have."""
-TOTALS = ("generated tokens", "prompt tokens", "generation seconds", "verifier seconds", "verifier failures")
+TOTALS = ("generated tokens", "prompt tokens", "generation seconds", "verifier seconds", *FAULTS)
 """Figures that add up over tasks: they have no average."""
 RESULTS = [
     "arm",
@@ -69,7 +70,7 @@ BUDGET = ["arm", "task", "protocol", "kind", "k", "tokens", "value"]
 TRAINING = ["arm", "data", "seed", "step", "kind", "figure", "value"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
     """Arms with everything that is known about them, as frames."""
 
@@ -131,6 +132,7 @@ def read_study(
         if not arm.tasks:
             raise UsageError(f"no task of {arm.name} has results: run its command again to finish it")
     notes = [note for arm in arms for note in _failures(arm, judged)]
+    notes += not_drawable([*(arm.name for arm in arms), *(task for arm in arms for task in arm.tasks)])
     rows: list[dict[str, Any]] = []
     tables: dict[tuple[str, str], Tables] = {}
     for arm in arms:
@@ -247,7 +249,7 @@ def _cut(ci: Interval, figure: str) -> Interval:
 
 
 def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
-    """Failed verifiers and unfinished runs."""
+    """Failed verifiers, replies that were withheld, and attempts that do not count."""
     for run in arm.runs:
         for task, entry in run.results["tasks"].items():
             block = entry.get(mode.value, {})
@@ -255,6 +257,11 @@ def _failures(arm: Arm, mode: Mode) -> Iterator[str]:
             failed = states.get("verifier_timeout", 0) + states.get("verifier_error", 0)
             if failed:
                 yield f"{arm.name}, {task}: {failed} attempts could not be judged and count as wrong ({run.path.name})"
+            revised = (of[mode.value] for of in entry.get("protocols", {}).values() if mode.value in of)
+            if held := states.get("filtered", 0) + sum(map(withheld, revised)):
+                yield f"{arm.name}, {task}: a server withheld {held} replies, which count as wrong ({run.path.name})"
+            if spare := entry.get("not_asked"):
+                yield f"{arm.name}, {task}: {spare} attempts were not asked for, and do not count ({run.path.name})"
             if missing := entry.get("missing_attempts"):
                 yield f"{arm.name}, {task}: {missing} attempts are missing ({run.path.name})"
 

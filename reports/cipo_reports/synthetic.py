@@ -45,17 +45,24 @@ TURNS: Mapping[str, int] = {"self": 3, "oracle": 2}
 
 
 def make_study(
-    folder: Path, *, seeds: int = 3, problems: int = 60, samples: int = 8, padding: int = 0
+    folder: Path,
+    *,
+    seeds: int = 3,
+    problems: int = 60,
+    samples: int = 8,
+    padding: int = 0,
+    arms: Mapping[str, Skill] = ARMS,
+    turns: Mapping[str, int] = TURNS,
 ) -> dict[str, list[Path]]:
     """Writes the runs and trainings of all arms; returns their folders by arm. ``padding``: characters that are added
-    to each attempt, to make studies of any size."""
+    to each attempt, to make studies of any size. ``turns``: those of each protocol; none make first attempts only."""
     found: dict[str, list[Path]] = {}
-    for number, (arm, skill) in enumerate(ARMS.items()):
+    for number, (arm, skill) in enumerate(arms.items()):
         found[arm] = []
         for seed in range(seeds):
             rng = np.random.default_rng([number, seed])
             run = folder / f"{arm.replace(' ', '-').lower()}-{seed}"
-            _write_run(run, arm, skill, rng, problems, samples, padding)
+            _write_run(run, arm, skill, rng, problems, samples, padding, turns)
             found[arm].append(run)
             if arm != "warm start":
                 found[arm].append(_write_training(folder / f"{run.name}-training", skill, rng))
@@ -63,7 +70,14 @@ def make_study(
 
 
 def _write_run(
-    run: Path, arm: str, skill: Skill, rng: np.random.Generator, problems: int, samples: int, padding: int
+    run: Path,
+    arm: str,
+    skill: Skill,
+    rng: np.random.Generator,
+    problems: int,
+    samples: int,
+    padding: int,
+    turns: Mapping[str, int],
 ) -> None:
     (run / "attempts").mkdir(parents=True)
     (run / "problems").mkdir()
@@ -71,12 +85,12 @@ def _write_run(
     skill_of_seed = float(rng.normal(0, 0.08))
     for task, ease in TASKS.items():
         asked = list(_problems(task, problems))
-        attempts = list(_attempts(task, ease + skill_of_seed, skill, asked, samples, rng, padding))
+        attempts = list(_attempts(task, ease + skill_of_seed, skill, asked, samples, rng, padding, turns))
         _lines(run / "problems" / f"{task}.jsonl", asked)
         _lines(run / "attempts" / f"{task}.jsonl", (attempt.to_json() for attempt in attempts))
         metadata = {problem["id"]: problem["metadata"] for problem in asked}
-        tasks[task] = _asked(task, samples)
-        results[task] = _results(task, attempts, metadata)
+        tasks[task] = _asked(task, samples, turns)
+        results[task] = _results(task, attempts, metadata, turns)
     engine = {
         "engine": "hf",
         "model": f"made-up/{arm.replace(' ', '-').lower()}",
@@ -94,11 +108,11 @@ def _lines(path: Path, rows: Any) -> None:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def _asked(task: str, samples: int) -> dict[str, Any]:
+def _asked(task: str, samples: int, turns: Mapping[str, int]) -> dict[str, Any]:
     """A task's entry in ``run.json``."""
     protocols = {
-        name: {"templates": "made-up", "turns": turns, "samples": samples, "limit": None}
-        for name, turns in TURNS.items()
+        name: {"templates": "made-up", "turns": last, "samples": samples, "limit": None}
+        for name, last in turns.items()
     }
     same: dict[str, Any] = {
         "data": fingerprint(task),
@@ -110,7 +124,12 @@ def _asked(task: str, samples: int) -> dict[str, Any]:
     return {**same, "samples": samples, "limit": None, "direct": True, "source": {"kind": "made up"}}
 
 
-def _results(task: str, attempts: list[Attempt], metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _results(
+    task: str,
+    attempts: list[Attempt],
+    metadata: Mapping[str, Mapping[str, Any]],
+    turns: Mapping[str, int],
+) -> dict[str, Any]:
     """A task's entry in ``results.json``, by the harness's own metrics."""
     first = [attempt for attempt in attempts if attempt.protocol == DIRECT]
     votes = task != "programs"
@@ -126,7 +145,7 @@ def _results(task: str, attempts: list[Attempt], metadata: Mapping[str, Mapping[
                 [a for a in attempts if a.protocol in (DIRECT, name)],
                 PROTOCOLS[name],
                 mode=Mode.FIXED,
-                turns=turns,
+                turns=last,
                 bootstrap=300,
                 first=first,
                 votes=votes,
@@ -134,7 +153,7 @@ def _results(task: str, attempts: list[Attempt], metadata: Mapping[str, Mapping[
                 breakdown=("level",),
             )
         }
-        for name, turns in TURNS.items()
+        for name, last in turns.items()
     }
     return {**block, "missing_attempts": 0}
 
@@ -170,6 +189,7 @@ def _attempts(
     samples: int,
     rng: np.random.Generator,
     padding: int,
+    turns: Mapping[str, int],
 ) -> Iterator[Attempt]:
     for problem in problems:
         hard = _difficulty(problem)
@@ -177,9 +197,9 @@ def _attempts(
             right = rng.random() < _logistic(ease - hard + skill.right)
             first = _attempt(task, problem, DIRECT, sample, 1, right, rng, padding)
             yield first
-            for name, turns in TURNS.items():
+            for name, last in turns.items():
                 before, was = first, right
-                for turn in range(2, turns + 1):
+                for turn in range(2, last + 1):
                     if PROTOCOLS[name].only_wrong and was:
                         break
                     odds = skill.keeps if was else skill.corrects - hard / 2 + (name == "oracle") * 0.4

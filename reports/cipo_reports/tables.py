@@ -19,6 +19,7 @@ from cipo_reports.cells import (
     amount,
     by_columns,
     difference,
+    figure_name,
     make_table,
     marked,
     missing,
@@ -26,6 +27,7 @@ from cipo_reports.cells import (
     share,
     stars,
 )
+from cipo_reports.methods import one_seed
 from cipo_reports.study import AVERAGE, Study
 
 
@@ -68,12 +70,14 @@ def main(study: Study, *, with_published: bool = False) -> Table:
         row = [name(arm)]
         for task, head in heads.items():
             found = against(arm, task, *head)
-            row.append(share(look(arm, task, *head), stars=stars(found["p_holm"]) if found else ""))
+            mark = stars(found["p_holm"], one_seed=one_seed(study, arm, task)) if found else ""
+            row.append(share(look(arm, task, *head), stars=mark))
         if average:
             head = next(iter(heads.values()))
             row.append(share(look(arm, AVERAGE, *head)))
             if study.baseline is not None:
-                row.append(difference(against(arm, AVERAGE, *head)))
+                alone = one_seed(study, arm, AVERAGE)
+                row.append(difference(against(arm, AVERAGE, *head), one_seed=alone))
         rows.append(row)
     rows = by_columns(rows, 1) if len(rows) > 1 else rows
     if study.baseline is not None and average:  # the best difference is the best average
@@ -98,7 +102,9 @@ def main(study: Study, *, with_published: bool = False) -> Table:
             notes.append(f"{DAGGER} Published ({published.SOURCE}), not measured here.")
         else:
             rules = ()
-    return make_table("main", "Main results, per cent.", columns, rows, rules=rules, notes=notes)
+    return make_table(
+        "main", "Main results, per cent.", columns, rows, rules=rules, notes=notes, intervals=True
+    )
 
 
 def _column(task: str, head: tuple[str, str]) -> str:
@@ -223,7 +229,7 @@ def differences(study: Study) -> Table:
         "protocol",
         "figure",
         str(study.baseline),
-        "method ",
+        "this method",
         "difference",
         "p",
         "p adjusted",
@@ -237,8 +243,9 @@ def differences(study: Study) -> Table:
         if group != previous and rows:
             rules.append(len(rows))
         previous = group
-        cells = [name(row[key]) for key in ("arm", "task", "protocol", "figure")]
-        cells += [share({"value": row["first"]}), share({"value": row["second"]}), difference(row)]
+        cells = [name(row[key]) for key in ("arm", "task", "protocol")] + [name(figure_name(row["figure"]))]
+        found = difference(row, one_seed=one_seed(study, row["arm"], row["task"]))
+        cells += [share({"value": row["first"]}), share({"value": row["second"]}), found]
         cells += [_p(row["p"]), _p(row["p_holm"]), share({"value": row["mde"]})]
         rows.append(cells)
     notes = [
@@ -306,6 +313,7 @@ COSTS = (
     ("generation s", "generation seconds", 1),
     ("verifier s", "verifier seconds", 2),
     ("verifier failures", "verifier failures", 0),
+    ("withheld", "withheld", 0),
 )
 
 
@@ -313,7 +321,9 @@ def cost(study: Study) -> Table:
     """What first attempts took, and how often they were cut off; of revisions, the tokens of a chain."""
     look = Lookup(study.results[study.results["column"] == ""], "arm", "task", "protocol", "figure")
     chains = study.protocols
-    columns = ["task", "method", "attempts", "truncated %", *(title for title, _, _ in COSTS)]
+    withheld = bool(study.figure("withheld")["value"].astype(float).sum() > 0)
+    shown = COSTS if withheld else COSTS[:-1]
+    columns = ["task", "method", "attempts", "truncated %", *(title for title, _, _ in shown)]
     columns += [f"tokens of a chain, {protocol}" for protocol in chains]
     rows: list[list[Cell]] = []
     rules = []
@@ -321,19 +331,20 @@ def cost(study: Study) -> Table:
         rules.append(len(rows))
         for arm in study.names:
             first = look(arm, task, DIRECT, "pass@1")
-            every = [look(arm, task, DIRECT, figure) for _, figure, _ in COSTS]
+            every = [look(arm, task, DIRECT, figure) for _, figure, _ in shown]
             spent = [look(arm, task, protocol, "tokens of a chain") for protocol in chains]
             if first is None and not any(spent):
                 continue
             cells = [amount(first["attempts"]) if first else Cell(text=NONE)]
             cells.append(share(look(arm, task, DIRECT, "truncated")))
-            for found, (_, _, digits) in zip(every, COSTS, strict=True):
+            for found, (_, _, digits) in zip(every, shown, strict=True):
                 cells.append(amount(found["value"], digits) if found else Cell(text=NONE))
             cells += [amount(found["value"]) if found else Cell(text=NONE) for found in spent]
             rows.append([name(task), name(arm), *cells])
     notes = [
         "Attempts over all seeds; the other figures are means of the seeds. "
-        "Generation seconds as the engine shares them out."
+        "Generation seconds as the engine shares them out.",
+        *(["Withheld: replies that a server kept back, for instance by a content filter."] * withheld),
     ]
     caption = "Cost of first attempts and of chains of turns."
     return make_table("cost", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
@@ -448,11 +459,11 @@ def headline(study: Study) -> Table:
             for arm in study.names:
                 value = share(look(arm, task, of, figure), signed=figure == "correction_lift")
                 if value.value is not None:
-                    group.append([name(task), name(figure), name(arm), value])
-            values = marked([row[-1] for row in group])
+                    found = difference(against(arm, task, of, figure), one_seed=one_seed(study, arm, task))
+                    group.append([name(task), name(figure_name(figure)), name(arm), value, found])
             rules.append(len(rows))
-            for row, value in zip(group, values, strict=True):
-                rows.append([*row[:-1], value, difference(against(row[2].text, task, of, figure))])
+            for row, value in zip(group, marked([row[-2] for row in group]), strict=True):
+                rows.append([*row[:-2], value, row[-1]])
     columns = ["task", "figure", "method", "per cent", f"difference to {study.baseline}"]
     notes = [
         "acc@t2, lift and retention: after a correction. Differences in points, with 95 % intervals over problems and, "

@@ -1,14 +1,14 @@
 """The results table on the terminal: one row per task and mode, from the dict of ``results.json``.
 
-Figures are per cent with one decimal. Numbers never wrap: where the terminal is too narrow for all columns,
-the least needed ones go and a line under the table names them. Names come from files, so they are printed as
-plain text, without markup and without control characters.
+Figures are per cent with one decimal. Numbers never wrap: where the terminal is too narrow for all columns, the least
+needed intervals and columns go, and a line under the table names
+them. Names come from files, so they are printed as plain text, without markup and without control characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cipo_eval.metrics.bootstrap import mean_interval
+from cipo_reports.cells import MINUS, number
 from cipo_reports.cells import Table as CellTable
 
 NONE = "-"
@@ -25,6 +26,9 @@ NAME_WIDTH = 24
 """Longest task or group name in a table; longer ones are cut."""
 GAP = 2
 """Spaces between columns."""
+INTERVAL = "[95 % CI]"
+PLAIN = {MINUS: "-", "–": "-", "…": "~", "±": "+/-", "†": "+", "‡": "++", "Δ": "d", "→": "->"}
+"""What stands for a character on a terminal that does not have it."""
 
 Block = Mapping[str, Any]
 Row = tuple[str, str, Block]
@@ -40,6 +44,15 @@ class Column:
     rank: int = 0
     """Which columns go first where there is no room: those with the highest rank; 0 always stays."""
     left: bool = False
+    short: Column | None = None
+    """The same figures without their intervals, for where there is no room for these."""
+    interval_rank: int = 9
+    """When the intervals go, among the ranks of columns."""
+
+    @property
+    def name(self) -> str:
+        """The title in one line."""
+        return self.title.replace("-\n", "").replace("\n", " ").removesuffix(f" {INTERVAL}")
 
     @property
     def width(self) -> int:
@@ -50,18 +63,22 @@ def render(results: Mapping[str, Any], console: Console, *, breakdown: bool = Fa
     """Prints the summary table, notes on what needs a second look and, if asked for, the tables by subject,
     level, …"""
     rows = list(_rows(results))
-    if not rows:
-        if any("protocols" in entry for entry in results.get("tasks", {}).values()):
-            return  # no first attempts of its own: the table of turns has what there is
-        console.print("No results: no task has been scored.")
-        return
-    shown = _with_parts(rows)
-    print_table(console, _columns([*shown, *_macro(rows)]), section=len(shown))
-    if breakdown:
-        for row in rows:
-            _print_breakdown(console, row)
-    for note in _notes(results, rows, breakdown):
-        console.print(note)
+    if rows:
+        shown = _with_parts(rows)
+        printed = print_table(console, _columns([*shown, *_macro(rows)]), section=len(shown))
+        for row in rows if breakdown else ():
+            printed += _print_breakdown(console, row)
+        for note in _notes(results, rows, printed):
+            console.print(note)
+    elif not any("protocols" in entry for entry in results.get("tasks", {}).values()):
+        console.print("No results: no task has been scored.")  # else the table of turns has what there is
+    for task, entry in results.get("tasks", {}).items():
+        if spare := entry.get("not_asked"):
+            console.print(
+                Text(
+                    f"{plain(task, NAME_WIDTH)}: {spare} attempts on disk were not asked for and do not count"
+                )
+            )
 
 
 def _rows(results: Mapping[str, Any]) -> Iterator[Row]:
@@ -112,13 +129,15 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("task", names, left=True),
         Column("prob.\nx n", [_size(block) for block in blocks], rank=3),
         Column(
-            "pass@1 %\n[95 % CI]", aligned([figure_cell(block["metrics"].get("pass@1")) for block in blocks])
+            f"pass@1 %\n{INTERVAL}",
+            aligned([figure_cell(block["metrics"].get("pass@1")) for block in blocks]),
         ),
         *_largest_k("pass", blocks, rank=1),
         *_largest_k("maj", blocks, rank=2),
         Column("trunc\n%", [_share(block.get("truncated"), "yellow") for block in blocks], rank=4),
         Column("no\nans %", [_share(_state_share(block, "no_answer"), "yellow") for block in blocks], rank=5),
         Column("verif.\nfailed", [_failed(block) for block in blocks], rank=1),
+        *_withheld(blocks),
         Column("tokens", [_tokens(block) for block in blocks], rank=6),
     ]
     return [
@@ -135,18 +154,44 @@ def _largest_k(metric: str, blocks: Sequence[Block], *, rank: int) -> list[Colum
     if not of_tasks:
         return []
     one_k, all_n = len({k for k, _ in of_tasks}) == 1, all(k == n for k, n in of_tasks)
-    title = f"{metric}@{next(iter(of_tasks))[0] if one_k else 'n' if all_n else 'k'}\n%"
-    cells = []
+    title = f"{metric}@{next(iter(of_tasks))[0] if one_k else 'n' if all_n else 'k'}"
+    figures: list[Mapping[str, Any] | None] = []
+    suffixes: list[str] = []
     for block, k in zip(blocks, largest, strict=True):
         # An average over another k than the rows above it show would read as their average.
-        if k is None or not (one_k or "samples_per_problem" in block):
-            cells.append(Text(NONE))
-            continue
-        figure = block["metrics"][f"{metric}@{k}"]
-        estimated = "" if figure.get("exact", True) else "~"
-        suffix = "" if one_k or all_n else f" @{k}"
-        cells.append(Text(f"{estimated}{_percent(figure['value'])}{suffix}"))
-    return [Column(title, cells, rank=rank)]
+        known = k is not None and (one_k or "samples_per_problem" in block)
+        figures.append(block["metrics"][f"{metric}@{k}"] if known else None)
+        suffixes.append("" if one_k or all_n or not known else f" @{k}")
+    return [with_intervals(title, figures, rank=rank, interval_rank=7 + rank, suffixes=suffixes)]
+
+
+def with_intervals(
+    title: str,
+    figures: Sequence[Mapping[str, Any] | None],
+    *,
+    rank: int = 0,
+    interval_rank: int = 9,
+    suffixes: Sequence[str] = (),
+    signed: bool = False,
+) -> Column:
+    """A column of figures with their intervals, which is narrowed to the figures alone where there is no room.
+    ``suffixes``: what stands behind each figure."""
+    ends = suffixes or [""] * len(figures)
+    full = [figure_cell(f, signed=signed).append(end) for f, end in zip(figures, ends, strict=True)]
+    bare = [
+        figure_cell({**f, "ci": None, "method": ""} if f else None, signed=signed).append(end)
+        for f, end in zip(figures, ends, strict=True)
+    ]
+    head = title if title.endswith("%") else f"{title} %"
+    short = Column(_two_lines(title), bare, rank=rank)
+    if not any(f and f.get("ci") for f in figures):
+        return short
+    return Column(f"{head}\n{INTERVAL}", aligned(full), rank=rank, short=short, interval_rank=interval_rank)
+
+
+def _two_lines(title: str) -> str:
+    words = title.removesuffix("%").split()
+    return f"{words[0]}\n{' '.join([*words[1:], '%'])}"
 
 
 def _ks(metric: str, block: Block) -> list[int]:
@@ -158,15 +203,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def figure_cell(figure: Mapping[str, Any] | None) -> Text:
-    """A share in per cent with its interval; ``*`` marks a binomial bound."""
-    if figure is None:
+def figure_cell(figure: Mapping[str, Any] | None, *, signed: bool = False) -> Text:
+    """A share in per cent with its interval; ``*`` marks a binomial bound, ``~`` a simulated vote. ``signed``: a
+    difference, in points."""
+    if figure is None or figure["value"] is None:
         return Text(NONE)
-    text = Text(_percent(figure["value"]))
-    if figure["ci"]:
-        low, high = (_percent(end) for end in figure["ci"])
+    form = "+.1f" if signed else ".1f"
+    text = Text("" if figure.get("exact", True) else "~").append(number(100 * figure["value"], form))
+    if figure.get("ci"):
+        low, high = (number(100 * end, form) for end in figure["ci"])
         text.append(f" [{low}, {high}]")
-    if figure["method"] == "clopper_pearson":
+    if figure.get("method") == "clopper_pearson":
         text.append("*")
     return text
 
@@ -205,6 +252,15 @@ def _failures(block: Block) -> tuple[int, int]:
     return states.get("verifier_timeout", 0), states.get("verifier_error", 0)
 
 
+def _withheld(blocks: Sequence[Block]) -> list[Column]:
+    """The column of replies that a server kept back; none where there were none."""
+    counts = [block["states"].get("filtered", 0) if "states" in block else None for block in blocks]
+    if not any(counts):
+        return []
+    cells = [Text(NONE) if n is None else Text(str(n), style="bold red" if n else "") for n in counts]
+    return [Column("with-\nheld", cells, rank=1)]
+
+
 def _failed(block: Block) -> Text:
     if "states" not in block:
         return Text(NONE)
@@ -224,7 +280,7 @@ def plain(name: str, longest: int) -> Text:
     return text
 
 
-def _notes(results: Mapping[str, Any], rows: Sequence[Row], breakdown: bool) -> Iterator[Text]:
+def _notes(results: Mapping[str, Any], rows: Sequence[Row], printed: Sequence[Column]) -> Iterator[Text]:
     """What the reader must not overlook: failed verifiers, kinds of figures, modes that disagree."""
     failed = [(task, mode, *_failures(block)) for task, mode, block in rows if any(_failures(block))]
     for task, mode, timeouts, errors in failed:
@@ -233,26 +289,34 @@ def _notes(results: Mapping[str, Any], rows: Sequence[Row], breakdown: bool) -> 
     if failed:
         yield Text("! These count as wrong. cipo-eval rescore judges them again.", style="bold red")
     for task, mode, block in rows:
+        if withheld := block.get("states", {}).get("filtered", 0):
+            where = f"{plain(task, NAME_WIDTH)} ({mode})"
+            yield Text(
+                f"! {where}: a server withheld {withheld} replies; they count as wrong", style="bold red"
+            )
         if weak := block.get("weak_integrity"):
             where = f"{plain(task, NAME_WIDTH)} ({mode})"
             yield Text(
                 f"! {where}: {weak} verdicts are weak: program and tests shared a process", style="yellow"
             )
-    shown = [block["metrics"]["pass@1"] for _, _, block in _with_parts(rows)]
-    if breakdown:
-        tables = [table for _, _, block in rows for table in block.get("breakdown", {}).values()]
-        shown += [group for table in tables for group in table.values()]
-    if any(figure["method"] == "clopper_pearson" for figure in shown):
-        yield Text("* binomial bound: too few problems differ for a bootstrap", style="dim")
-    if not all(figure.get("exact", True) for _, _, block in rows for figure in block["metrics"].values()):
-        yield Text("~ majority vote simulated: the exact expectation would cost too much", style="dim")
+    yield from explain_marks(printed)
     for task, entry in results["tasks"].items():
         if differ := len(entry.get("disagreements", ())):
             yield Text(f"{plain(task, NAME_WIDTH)}: fixed and paper mode differ on {differ} attempts")
 
 
-def _print_breakdown(console: Console, row: Row) -> None:
+def explain_marks(printed: Iterable[Column]) -> Iterator[Text]:
+    """What the marks beside figures mean, of those that were printed."""
+    cells = [cell.plain for column in printed for cell in column.cells if not column.left]
+    if any("*" in text for text in cells):
+        yield Text("* binomial bound: too few problems differ for a bootstrap", style="dim")
+    if any(text.startswith("~") for text in cells):
+        yield Text("~ majority vote simulated: the exact expectation would cost too much", style="dim")
+
+
+def _print_breakdown(console: Console, row: Row) -> list[Column]:
     task, mode, block = row
+    printed: list[Column] = []
     for column, groups in block.get("breakdown", {}).items():
         names = [plain(name, NAME_WIDTH) for name in groups]
         figures = [{**group, "value": group["pass@1"]} for group in groups.values()]
@@ -261,18 +325,17 @@ def _print_breakdown(console: Console, row: Row) -> None:
             Column(f"{plain(task, NAME_WIDTH)} ({mode})\nby {plain(column, NAME_WIDTH)}", names, left=True),
             Column("prob-\nlems", [Text(str(group["problems"])) for group in groups.values()], rank=1),
             Column("attempts", [Text(str(group["attempts"])) for group in groups.values()], rank=2),
-            Column("pass@1 %\n[95 % CI]", aligned([figure_cell(figure) for figure in figures])),
+            Column(f"pass@1 %\n{INTERVAL}", aligned([figure_cell(figure) for figure in figures])),
         ]
-        print_table(console, columns, section=len(names))
+        printed += print_table(console, columns, section=len(names))
+    return printed
 
 
-def print_table(console: Console, columns: list[Column], *, section: int) -> None:
-    """Prints the columns that fit, a gap after the first ``section`` rows, and the names of the columns that
-    do not."""
-    dropped: list[str] = []
-    while _width(columns) > console.width and (last := max(columns, key=lambda c: c.rank)).rank > 0:
-        columns = [column for column in columns if column is not last]
-        dropped.append(last.title.replace("-\n", "").replace("\n", " "))
+def print_table(console: Console, columns: Sequence[Column], *, section: int) -> list[Column]:
+    """Prints what fits, with a gap after the first ``section`` rows, and the names of what does not: the least
+    needed columns and intervals give way. Returns the columns as they were printed."""
+    columns, dropped = _that_fit(columns, console.width)
+    columns = [_encodable(column, console) for column in columns]
     # Names give way where it is still too narrow, down to what tells them apart; numbers never do.
     spare = min(0, console.width - _width(columns))
     widths = [max(8, column.width + spare) if column.left else column.width for column in columns]
@@ -287,6 +350,50 @@ def print_table(console: Console, columns: list[Column], *, section: int) -> Non
     console.print(Segments(console.render(table, room)), crop=False, end="")
     if dropped:
         console.print(Text(f"Too narrow for: {', '.join(dropped)}", style="dim"))
+    return columns
+
+
+def _that_fit(columns: Sequence[Column], room: int) -> tuple[list[Column], list[str]]:
+    """The columns that fit, and what had to go."""
+    columns = list(columns)
+    bare: list[str] = []
+    dropped: list[str] = []
+    while _width(columns) > room:
+        last = max(columns, key=lambda c: c.rank)
+        wide = max((c for c in columns if c.short), key=lambda c: c.interval_rank, default=None)
+        if wide and wide.interval_rank > last.rank:
+            columns = [column.short or column if column is wide else column for column in columns]
+            bare.append(wide.name)
+        elif last.rank > 0:
+            columns = [column for column in columns if column is not last]
+            dropped.append(last.name)
+        else:
+            break
+    bare = [name for name in bare if name not in dropped]
+    return columns, [*dropped, *([f"intervals of {', '.join(bare)}"] if bare else [])]
+
+
+def _encodable(column: Column, console: Console) -> Column:
+    """A column in characters that the terminal has."""
+    title = encodable(Text(column.title), console).plain
+    return replace(column, title=title, cells=[encodable(cell, console) for cell in column.cells])
+
+
+def encodable(text: Text, console: Console) -> Text:
+    """A text without the signs that the terminal's encoding lacks: a hyphen for a minus, and the like."""
+    found = text.copy()
+    for char, other in PLAIN.items():
+        if char in found.plain and not _has(console.encoding, char):
+            found.plain = found.plain.replace(char, other)
+    return found
+
+
+def _has(encoding: str, char: str) -> bool:
+    try:
+        char.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _width(columns: Sequence[Column]) -> int:
@@ -300,11 +407,16 @@ def show_table(found: CellTable, console: Console) -> None:
         left = place < found.left
         # Names of methods and values go on in the next line rather than be cut.
         short = place < found.left - 1
-        table.add_column(Text(title), justify="left" if left else "right", no_wrap=short, overflow="fold")
+        table.add_column(
+            encodable(Text(title), console),
+            justify="left" if left else "right",
+            no_wrap=short,
+            overflow="fold",
+        )
     for place, row in enumerate(found.rows):
         if place in found.rules:
             table.add_section()
-        table.add_row(*(Text(cell.text) for cell in row))
-    console.print(Text(found.caption), table)
+        table.add_row(*(encodable(Text(cell.text), console) for cell in row))
+    console.print(encodable(Text(found.caption), console), table)
     for note in found.notes:
-        console.print(Text(note))
+        console.print(encodable(Text(note), console))

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cipo_reports.terminal import NONE, Column, aligned, figure_cell, plain, print_table
+from cipo_reports.rows import withheld
+from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 
 NAME = 24
 
@@ -21,9 +22,9 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
         return
     last = max(block["turns"] for _, _, block in rows)
     accuracy = [
-        Column(
-            f"acc@t{turn}\n%",
-            [_accuracy(block, turn) for _, _, block in rows],
+        with_intervals(
+            f"acc@t{turn}",
+            [block["by_turn"].get(f"acc@t{turn}") for _, _, block in rows],
             rank=0 if turn in (1, last) else 4,
         )
         for turn in range(1, last + 1)
@@ -33,13 +34,21 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
         Column("protocol", [plain(name, NAME) for _, name, _ in rows], left=True),
         Column("chains", [Text(str(block["chains"])) for _, _, block in rows], rank=5),
         *accuracy,
-        _metric("correction\nrate %", rows, "correction_rate", rank=0),
-        _metric("retention\n%", rows, "retention", rank=1),
-        Column("lift\n[95 % CI]", aligned([_lift(block) for _, _, block in rows]), rank=2),
-        Column("same tokens:\npass, maj %", aligned([_same_tokens(block) for _, _, block in rows]), rank=3),
+        _metric("correction rate", rows, "correction_rate", rank=0, interval_rank=1),
+        _metric("retention", rows, "retention", rank=1, interval_rank=6),
+        with_intervals(
+            "lift",
+            [block["lift"]["correction_lift"] for _, _, block in rows],
+            rank=2,
+            interval_rank=3,
+            signed=True,
+        ),
+        Column("same tokens:\npass, maj %", [_same_tokens(block) for _, _, block in rows], rank=3),
     ]
     console.print()
-    print_table(console, columns, section=len(rows))
+    printed = print_table(console, columns, section=len(rows))
+    for note in explain_marks(printed):
+        console.print(note)
     console.print(
         Text(
             "rates: of the step from turn 1 to 2; lift: revising a failed attempt against a fresh one; same tokens: "
@@ -54,6 +63,7 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
     for task, name, block in rows:
         notes = [
             (block["missing"], "chains are not complete"),
+            (withheld(block), "replies were withheld by a server; they count as wrong"),
             (sum(block["shortened"]), "prompts had no room for the whole of an earlier attempt"),
         ]
         for count, what in notes:
@@ -69,23 +79,22 @@ def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: C
 
     def column(title: str, name: str, rank: int, within: str | None = None) -> Column:
         entries = [(block[within] if within else block)[name] for _, _, block in judged]
-        cells = [figure_cell(entry if entry["value"] is not None else None) for entry in entries]
-        return Column(title, aligned(cells), rank=rank)
+        return with_intervals(title, entries, rank=rank)
 
     columns = [
         Column("task", [plain(task, NAME) for task, _, _ in judged], left=True),
         Column("protocol", [plain(name, NAME) for _, name, _ in judged], left=True),
         Column("judge-\nments", [Text(str(block["judgements"])) for _, _, block in judged], rank=5),
-        column("accuracy\n%", "accuracy", 1),
-        column("F1 %", "f1", 0),
+        column("accuracy", "accuracy", 1),
+        column("F1", "f1", 0),
         Column(
             "always\nwrong %",
             [_share(block["always_wrong"]["value"]) for _, _, block in judged],
             rank=2,
         ),
         Column("unread", [Text(str(block["unread"])) for _, _, block in judged], rank=2),
-        column("caught:\ncorrected %", "caught", 3, "joined"),
-        column("missed:\ncorrected %", "missed", 4, "joined"),
+        column("caught: corrected", "caught", 3, "joined"),
+        column("missed: corrected", "missed", 4, "joined"),
     ]
     console.print()
     print_table(console, columns, section=len(judged))
@@ -100,17 +109,13 @@ def _render_groups(title: str, groups: Mapping[str, Mapping[str, Any]], console:
 
     def column(heading: str, name: str, rank: int) -> Column:
         entries = [block.get(name) for block in groups.values()]
-        return Column(
-            heading,
-            aligned([figure_cell(e if e and e["value"] is not None else None) for e in entries]),
-            rank=rank,
-        )
+        return with_intervals(heading, entries, rank=rank)
 
     columns = [
         Column(title, [plain(value, NAME) for value in groups], left=True),
         Column("chains", [Text(str(block["chains"])) for block in groups.values()], rank=1),
-        *(column(f"{name}\n%", name, 0 if name in (names[0], names[-1]) else 3) for name in names),
-        column("correction\nrate %", "correction_rate", 2),
+        *(column(name, name, 0 if name in (names[0], names[-1]) else 3) for name in names),
+        column("correction rate", "correction_rate", 2),
     ]
     console.print()
     print_table(console, columns, section=len(groups))
@@ -128,15 +133,11 @@ def _rows(results: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
                     yield task, name if mode == "fixed" else f"{name} ({mode})", block
 
 
-def _accuracy(block: Mapping[str, Any], turn: int) -> Text:
-    entry = block["by_turn"].get(f"acc@t{turn}")
-    return _share(entry["value"] if entry else None)
-
-
-def _metric(title: str, rows: list[tuple[str, str, Mapping[str, Any]]], name: str, *, rank: int) -> Column:
-    entries = [block["steps"][0]["metrics"][name] for _, _, block in rows]
-    cells = [figure_cell(entry if entry["value"] is not None else None) for entry in entries]
-    return Column(title, aligned(cells), rank=rank)
+def _metric(
+    title: str, rows: list[tuple[str, str, Mapping[str, Any]]], name: str, *, rank: int, interval_rank: int
+) -> Column:
+    figures = [block["steps"][0]["metrics"][name] for _, _, block in rows]
+    return with_intervals(title, figures, rank=rank, interval_rank=interval_rank)
 
 
 def _same_tokens(block: Mapping[str, Any]) -> Text:
@@ -145,14 +146,3 @@ def _same_tokens(block: Mapping[str, Any]) -> Text:
         return Text(NONE)
     shares = [found.get(f"{name}@{found['k']}") for name in ("pass", "maj")]
     return Text(", ".join(f"{100 * entry['value']:.1f}" for entry in shares if entry) + f" @{found['k']}")
-
-
-def _lift(block: Mapping[str, Any]) -> Text:
-    entry = block["lift"]["correction_lift"]
-    if entry["value"] is None:
-        return Text(NONE)
-    text = Text(f"{100 * entry['value']:+.1f}")
-    if entry["ci"]:
-        low, high = entry["ci"]
-        text.append(f" [{100 * low:+.1f}, {100 * high:+.1f}]")
-    return text

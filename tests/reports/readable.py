@@ -19,7 +19,7 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
         text = artist.get_text().strip()
         if not text or not artist.get_visible() or id(artist) in hidden:
             continue
-        box = artist.get_window_extent(renderer)
+        box = Text.get_window_extent(artist, renderer)  # of an annotation without its stroke
         if box.width < 1 or box.height < 1:
             continue
         edge = figure.bbox

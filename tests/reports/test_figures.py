@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from reports.readable import overlaps
 
-from cipo_reports.figures import along, by_turn, dynamics, figures, forest, pass_curves, transitions
+from cipo_reports.arms import Arm
+from cipo_reports.dots import forest
+from cipo_reports.figures import along, by_turn, dynamics, figures, pass_curves, transitions
 from cipo_reports.figures import budget as budget_figures
-from cipo_reports.panels import COLOURS, LINES, MARKERS, save, short, style
+from cipo_reports.fonts import USUAL, families, lacking, not_drawable
+from cipo_reports.methods import FEW, focus
+from cipo_reports.panels import COLOURS, LINES, MARKERS, log_ticks, save, shares, short, spaced, style
 from cipo_reports.study import AVERAGE, Study
 
 
@@ -36,6 +44,7 @@ def test_every_figure_is_there_and_readable(study: Study) -> None:
     names = [name for name, _, _ in found]
     assert len(names) == len(set(names))
     for kind in (
+        "accuracy",
         "passk",
         "by-turn-self",
         "transitions-self",
@@ -52,7 +61,17 @@ def test_every_figure_is_there_and_readable(study: Study) -> None:
         assert figure.get_figwidth() in (3.35, 6.9)
         for axes in figure.axes:
             if axes.axison and axes.has_data():
-                assert axes.get_xlabel() or name.startswith("transitions"), name
+                below = (
+                    len(axes.get_shared_x_axes().get_siblings(axes)) > 1
+                )  # the last panel of a column has it
+                turns = "turn 1" in [label.get_text() for label in axes.get_xticklabels()]
+                assert axes.get_xlabel() or turns or below, name
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert not any(re.search(r"[a-z]_[a-z]", text) for text in texts), name  # no raw keys
+        assert not any(re.fullmatch(r"-[\d.]+", text) for text in texts), name  # minus signs
+        for axes in figure.axes:
+            told = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+            assert len(told) <= 4 or not axes.axison, name
 
 
 def test_overlaps_finds_them() -> None:
@@ -124,8 +143,7 @@ def test_ends_along_training_are_the_last_evaluations_means(study: Study) -> Non
 
 
 def test_arms_differ_without_colour() -> None:
-    assert len(set(MARKERS)) == len(MARKERS) >= 8
-    assert len({str(line) for line in LINES[:4]}) == 4
+    assert len(set(MARKERS)) == len({str(line) for line in LINES}) == len(set(COLOURS)) == FEW
 
     def luminance(colour: str) -> float:  # WCAG 2
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
@@ -134,21 +152,20 @@ def test_arms_differ_without_colour() -> None:
     assert min(1.05 / (luminance(colour) + 0.05) for colour in COLOURS[:3]) >= 3  # of graphics on white
 
 
-def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
-    def renamed(name: str) -> str:
-        return {
-            "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
-            "GRPO": "漢字 mit einem langen Namen, der nicht endet",
-        }.get(name, name)
+def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], pd.DataFrame]) -> Study:
+    """The same study with other arms, and other frames."""
+    made = {name: frames(getattr(study, name)) for name in ("results", "differences", "budget", "training")}
+    return Study(arms=tuple(arms), baseline=arms[0].name, mode=study.mode, **made)
 
-    frames = {
-        name: getattr(study, name).assign(arm=getattr(study, name)["arm"].map(renamed))
-        for name in ("results", "differences", "budget", "training")
+
+def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
+    names = {
+        "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
+        "GRPO": "a long name that does not come to an end",
+        "warm start": "\U0010fffe\U0001f0ff warm",  # no font has the first character, as with rare scripts
     }
-    arms = tuple(
-        type(arm)(name=renamed(arm.name), runs=arm.runs, trainings=arm.trainings) for arm in study.arms
-    )
-    other = Study(arms=arms, baseline=study.baseline, mode=study.mode, **frames)
+    arms = [type(arm)(name=names[arm.name], runs=arm.runs, trainings=arm.trainings) for arm in study.arms]
+    other = changed(study, arms, lambda frame: frame.assign(arm=frame["arm"].replace(names)))
     # trainings on two families of one generator, which their dials tell apart
     other.training["data"] = [
         f"chains (steps {6 + seed}, told 0.3)/.." if seed < 2 else "x" for seed in other.training["seed"]
@@ -157,6 +174,106 @@ def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
         assert overlaps(figure) == [], name
         assert re.fullmatch(r"[\w.-]+", name)  # of files, as LaTeX takes them
     assert short("x" * 30) == "x" * 23 + "…"
+
+
+def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study) -> None:
+    name = "\U0001f9ff\u2d5f\U00013000 warm"
+    assert lacking(name)
+    arms = [Arm(name=name, runs=single.arms[0].runs), *single.arms[1:]]
+    other = changed(single, arms, lambda frame: frame.assign(arm=frame["arm"].replace("warm start", name)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of characters that its fonts lack
+        found = drawn(figures, other)
+    for kind, caption, figure in found:
+        assert f"method 1: {name}" in caption, kind
+        assert name not in [text.get_text() for text in figure.findobj(Text)]
+    (accuracy,) = [figure for kind, _, figure in found if kind == "accuracy"]
+    assert accuracy.axes[0].get_yticklabels()[0].get_text() == "method 1"
+    (said,) = not_drawable(other.names)
+    assert name in said
+
+
+def test_an_installed_font_is_taken_for_what_the_usual_one_lacks() -> None:
+    char = "\u0359"  # STIX, which matplotlib brings, has it
+    assert families(["plain ü Δ"]) == [USUAL]
+    assert lacking("plain\u200d ü Δ") == ""
+    assert families([char])[0] == USUAL
+    assert len(families([char])) == 2
+    with warnings.catch_warnings(), style([char]):
+        warnings.simplefilter("error")
+        figure = Figure(figsize=(2, 1))
+        figure.text(0.5, 0.5, f"a {char}")
+        FigureCanvasAgg(figure).draw()
+
+
+def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) -> None:
+    names = [f"arm {i}" for i in range(9)]
+    arms = [Arm(name=name, runs=single.arms[0].runs) for name in names]
+
+    def many(frame: pd.DataFrame) -> pd.DataFrame:
+        """Nine arms of one, each a little better than the one before."""
+        own = frame[frame["arm"] == "CIPO"]
+        better = [c for c in ("value", "low", "high", "difference") if c in own]
+        copies = [
+            own.assign(arm=name, **{c: own[c].astype(float) * (0.7 + 0.03 * i) for c in better})
+            for i, name in enumerate(names)
+        ]
+        return pd.concat(copies, ignore_index=True)
+
+    study = changed(single, arms, many)
+    assert focus(study) == ("arm 0", "arm 6", "arm 7", "arm 8")
+    for name, _, figure in drawn(figures, study):
+        assert overlaps(figure) == [], name
+        for axes in figure.axes:
+            lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1 and "-" in name]
+            coloured = {line.get_color() for line in lines} - {"#b5b5b5", "#777777", "#666666"}
+            assert len(coloured) <= FEW, name
+    ((_, _, figure),) = drawn(pass_curves, study)
+    texts = {text.get_text() for text in figure.axes[-1].texts}
+    assert texts == set(focus(study))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["5 others"]
+    ((_, _, points),) = drawn(forest, study)
+    assert [label.get_text() for label in points.axes[0].get_yticklabels()] == names
+
+
+def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: Study) -> None:
+    only = changed(single, single.arms, lambda f: f[f["protocol"] == "direct"] if "protocol" in f else f)
+    found = {name: figure for name, _, figure in drawn(figures, only)}
+    assert {"accuracy", "passk", "differences"} <= set(found)
+    assert not any(name.startswith(("scatter", "budget", "by-turn")) for name in found)
+    for task, axes in zip([*only.tasks, AVERAGE], found["accuracy"].axes, strict=True):
+        rows = only.figure("pass@1")
+        rows = rows[rows["task"] == task]
+        spans = {tuple(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == 2}
+        assert spans == {(row.low, row.high) for row in rows.itertuples()}
+
+
+def test_a_few_points_are_no_cloud_and_one_arm_has_a_line_for_each_task(single: Study) -> None:
+    one = changed(single, single.arms[:1], lambda f: f[f["arm"] == single.arms[0].name])
+    found = {name: figure for name, _, figure in drawn(figures, one)}
+    assert not any(name.startswith("scatter") for name in found)
+    (axes,) = found["accuracy"].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*one.tasks, AVERAGE]
+
+
+@pytest.mark.parametrize(("low", "high"), [(31, 260), (100, 170), (5, 5000), (40, 47)])
+def test_a_logarithmic_axis_has_three_to_seven_marks_apart(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    assert 3 <= len(ticks) <= 7
+    assert all(low <= tick <= high for tick in ticks)
+    assert spaced([1, 2, 4, 8, 9], 1, 9) == [1, 2, 4, 9]  # 8 and 9 would lie on each other
+
+
+def test_an_axis_of_shares_has_three_marks_and_ends_at_the_whole() -> None:
+    with style():
+        for values in ([0.351, 0.749], [0.0, 0.0], [1.0, 1.0], [0.5, 0.501]):
+            axes = Figure(figsize=(2, 1.7)).subplots()
+            axes.plot([1, 2], values)
+            shares(axes)
+            low, high = axes.get_ylim()
+            assert -0.031 <= low <= min(values)
+            assert max(values) <= high <= 1.031
+            assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
 
 
 def test_files_are_the_same_for_the_same_figure(study: Study, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cipo_eval.records import Mode
 from cipo_reports.arms import read_arms, training_data
 from cipo_reports.rows import rows_of
 from cipo_reports.study import AVERAGE, Study, read_study
+from cipo_reports.tables import cost
 
 Made = dict[str, list[Path]]
 
@@ -285,3 +286,20 @@ def test_frames_have_no_hidden_nans_as_text(study: Study) -> None:
             assert not frame[column].map(lambda x: isinstance(x, str) and x == "nan").any()
     assert isinstance(study.results, pd.DataFrame)
     assert not any(math.isinf(x) for x in study.results["value"].dropna().astype(float))
+
+
+def test_what_was_withheld_or_not_asked_for_is_in_the_notes(made: Made, tmp_path: Path) -> None:
+    run = tmp_path / "run-x"
+    shutil.copytree(made["GRPO"][0], run)
+    whole = json.loads((run / "results.json").read_text())
+    entry = whole["tasks"]["sums"]
+    entry["not_asked"] = 12
+    entry["fixed"]["states"]["filtered"] = 3
+    entry["protocols"]["self"]["fixed"]["states"][1]["filtered"] = 2
+    (run / "results.json").write_text(json.dumps(whole))
+    study = read_study(read_arms([str(run)], []), bootstrap=200)
+    assert any("sums: a server withheld 5 replies, which count as wrong" in note for note in study.notes)
+    assert any("sums: 12 attempts were not asked for, and do not count" in note for note in study.notes)
+    assert study.figure("withheld").query("task == 'sums'")["value"].item() == 3
+    withheld = [dict(zip(cost(study).columns, row, strict=True)) for row in cost(study).rows]
+    assert {row["task"].text: row["withheld"].text for row in withheld}["sums"] == "3"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,13 +19,15 @@ import pytest
 from rich.console import Console
 
 from cipo_reports import published
-from cipo_reports.cells import Cell, Table, marked, name
+from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Cell, Table, marked, name
+from cipo_reports.latex import to_latex
 from cipo_reports.page import to_html
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.tables import (
     categories,
     correction,
     cost,
+    differences,
     headline,
     main,
     overview,
@@ -32,7 +36,7 @@ from cipo_reports.tables import (
     training,
 )
 from cipo_reports.terminal import show_table
-from cipo_reports.writers import to_csv, to_latex, to_markdown
+from cipo_reports.writers import frame_csv, to_csv, to_markdown
 
 Made = dict[str, list[Path]]
 HOSTILE = "<b>x</b> & 100% | a_b \\input{/etc/passwd} $x$ `y` </td>"
@@ -58,7 +62,7 @@ def test_numbers_are_those_of_the_results(single: Study, made: Made) -> None:
         for task, entry in results(paths[0]).items():
             block = entry["fixed"]
             first = cells(whole, method=arm)[task]
-            assert (first.value, first.text.rstrip("*")) == (
+            assert (first.value, first.text.rstrip("*‡")) == (
                 block["metrics"]["pass@1"]["value"],
                 f"{100 * block['metrics']['pass@1']['value']:.1f}",
             )
@@ -102,8 +106,9 @@ def test_the_headline_has_every_figure_with_its_difference(study: Study) -> None
     table = headline(study)
     assert len(table.rows) == len(study.tasks) * len(study.names) * 5
     for row in table.rows:
-        task, figure, arm = (cell.text for cell in row[:3])
+        task, called, arm = (cell.text for cell in row[:3])
         value, difference = row[3:]
+        figure = {"lift": "correction_lift"}.get(called, called)
         protocol = "direct" if figure.startswith("pass") else "self"
         rows = study.figure(figure, protocol)
         assert value.value == rows[(rows["arm"] == arm) & (rows["task"] == task)]["value"].item()
@@ -176,7 +181,24 @@ def test_stars_are_those_of_the_adjusted_p_values(study: Study) -> None:
             if row["p_holm"] < 0.05
             else ""
         )
-        assert re.search(r"\**$", cells(table, method=row["arm"])[row["task"]].text)[0] == wanted  # type: ignore[index]
+        found = cells(table, method=row["arm"])[row["task"]].text
+        assert re.search(r"\**$", found)[0] == wanted  # type: ignore[index]
+    assert "***" in str(table.rows)
+
+
+def test_where_stars_rest_on_one_seed_they_say_so_in_every_form(study: Study, single: Study) -> None:
+    for made in (main, differences, headline):
+        several, one = made(study), made(single)
+        assert ONE_SEED not in str(several)
+        texts = [cell.text for row in one.rows for cell in row]
+        assert any("*" in text for text in texts)
+        assert all(text.endswith(ONE_SEED) == ("*" in text) for text in texts)
+        for form in (to_markdown(one), to_html(one)):
+            assert f"*{ONE_SEED}" in form
+            assert ONE_SEED_NOTE in form
+        latex = to_latex(one)
+        assert re.search(r"\^\{\*+\\ddagger\}", latex)
+        assert "one seed: says nothing about another training" in latex
 
 
 def test_published_rows_are_apart_and_marked(study: Study) -> None:
@@ -231,6 +253,49 @@ class _Tags(HTMLParser):
         self.text += data
 
 
+def test_no_text_of_a_csv_is_a_formula() -> None:
+    texts = [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "+3.4 [+2.3, +4.7]***",
+        "plain",
+        "a=b",
+        "−1",
+    ]
+    frame = pd.DataFrame({"group": texts, "value": [-0.5] * len(texts), "=head": list(range(len(texts)))})
+    rows = list(csv.reader(io.StringIO(frame_csv(frame), newline="")))
+    assert rows[0] == ["group", "value", "'=head"]
+    found = [row[0] for row in rows[1:]]
+    shown = [text.replace("\r", "\n") for text in texts]  # a bare carriage return would end the row
+    assert found == [text if text in ("plain", "a=b", "−1") else f"'{text}" for text in shown]
+    assert {row[1] for row in rows[1:]} == {"-0.5"}  # numbers are no text
+    assert "'" not in frame_csv(pd.DataFrame({"a": ["+3.4", "-0.2"], "b": [1.5, None]}))
+
+
+def test_a_minus_is_no_hyphen(study: Study) -> None:
+    table = correction(study)
+    texts = [cell.text for row in table.rows for cell in row[table.left :]]
+    assert any(text.startswith("−") for text in texts)
+    assert not any("-" in text for text in texts)
+    latex = to_latex(table)
+    assert "−" not in latex
+    assert re.search(r"\$-\$\d", latex)
+    assert not re.search(r"[ &]-\d", latex)
+
+
+def test_latex_of_the_main_table_has_intervals(study: Study) -> None:
+    table = main(study)
+    latex = to_latex(table)
+    for row in table.rows:
+        for cell in row[1:]:
+            if cell.low is not None and cell.high is not None:
+                assert f"{100 * cell.low:.1f}, {100 * cell.high:.1f}]" in latex
+
+
 def test_names_are_text_in_every_form() -> None:
     parser = _Tags()
     parser.feed(to_html(hostile()))
@@ -245,13 +310,28 @@ def test_names_are_text_in_every_form() -> None:
     assert "\\textbf{1.0}" in latex
 
 
-def test_latex_compiles(study: Study, tmp_path: Path) -> None:
+def test_latex_compiles_and_fits_a_two_column_paper(study: Study, single: Study, tmp_path: Path) -> None:
     engine = next(
         (found for name in ("pdflatex", "tectonic", "xelatex") if (found := shutil.which(name))), None
     )
     if engine is None:
         pytest.skip("no TeX engine here: apt-get install texlive-latex-recommended")
-    body = "\n".join(to_latex(table) for table in [*tables(study, with_published=True), hostile()])
+    wide = replace(
+        hostile(),
+        columns=("method", *(f"task {i}" for i in range(14))),
+        rows=(tuple(Cell(text=HOSTILE if i == 0 else "−71.4 ± 12.1***‡", value=1.0) for i in range(15)),)
+        * 90,
+        rules=(20, 70),
+    )
+    made = [
+        *tables(study, with_published=True),
+        headline(study),
+        hostile(),
+        wide,
+        main(single),
+        differences(single),
+    ]
+    body = "\n\\clearpage\n".join(to_latex(table) for table in made)
     source = (
         "\\documentclass[twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
         + body
@@ -262,6 +342,7 @@ def test_latex_compiles(study: Study, tmp_path: Path) -> None:
     done = subprocess.run([engine, *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
+    assert not re.findall(r"Overfull.*|Float too large.*", done.stdout)
 
 
 def test_a_name_is_one_line() -> None:

@@ -1,6 +1,7 @@
 """The results table: numbers whole at every width, nothing executed or hidden, failures in sight."""
 
 import io
+import json
 import random
 import re
 
@@ -9,7 +10,9 @@ from rich.console import Console
 
 from cipo_eval.metrics.summary import summarise
 from cipo_eval.records import Attempt, State, Verdict
+from cipo_reports.comparison import render as render_comparison
 from cipo_reports.terminal import render
+from cipo_reports.turns import render_turns
 
 
 def block(task="toy", *, problems=40, samples=4, rate=0.5, mode="fixed", failed=0, meta=None, missing=0):
@@ -56,7 +59,8 @@ def tasks():
 
 def percent(figure):
     low, high = (f"{100 * end:.1f}" for end in figure["ci"])
-    return f"{100 * figure['value']:.1f} [{low}, {high}]"
+    mark = "*" if figure["method"] == "clopper_pearson" else ""
+    return f"{100 * figure['value']:.1f} [{low}, {high}]{mark}"
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 60, 40, 20])
@@ -81,14 +85,14 @@ def test_all_but_the_tokens_fit_into_80_columns_and_the_rest_is_named():
 
 def test_all_figures_are_those_of_the_block():
     one = block(samples=8, failed=3, missing=2)
-    row = next(line for line in show({"toy": {"fixed": one}}).splitlines() if line.startswith("toy"))
+    row = next(line for line in show({"toy": {"fixed": one}}, 160).splitlines() if line.startswith("toy"))
     cells = re.split(r"\s{2,}", row.strip())
     assert cells == [
         "toy",
         "40/42 x 8",
         percent(one["metrics"]["pass@1"]),
-        f"{100 * one['metrics']['pass@8']['value']:.1f}",
-        f"{100 * one['metrics']['maj@8']['value']:.1f}",
+        percent(one["metrics"]["pass@8"]),
+        percent(one["metrics"]["maj@8"]),
         f"{100 * one['truncated']:.1f}",
         f"{100 * one['state_shares']['no_answer']:.1f}",
         "3",
@@ -119,7 +123,7 @@ def test_tasks_with_different_samples_never_average_different_k():
     assert re.split(r"\s{2,}", next(line for line in lines if line.startswith("macro")))[3] == "-"
     results["b"]["fixed"]["metrics"].pop("pass@8")  # as with --k 1,4: the largest k is not n
     assert "pass@k" in show(results).splitlines()[0]
-    assert re.search(r"\d @4 ", show(results))
+    assert re.search(r"[\]*] @4 ", show(results))
 
 
 def test_a_single_sample_has_no_columns_for_more():
@@ -133,7 +137,7 @@ def test_no_right_answer_is_not_shown_as_certainty():
     assert "0.0 [0.0, 11.6]*" in text
     assert "* binomial bound" in text
     # Small groups have the mark even where the task as a whole has not; and no mark, no explanation.
-    one = block(meta={"level": "3"})
+    one = block(samples=1, meta={"level": "3"})
     one["breakdown"]["level"]["3"]["method"] = "clopper_pearson"
     assert "*" not in show({"toy": {"fixed": one}})
     assert show({"toy": {"fixed": one}}, breakdown=True).count("*") == 2
@@ -212,3 +216,79 @@ def test_weak_verdicts_are_named():
     text = " ".join(show({"mbpp": {"fixed": whole}}).split())
     assert "mbpp (fixed): 3 verdicts are weak" in text
     assert "weak" not in show(tasks())
+
+
+def test_intervals_of_all_scores_where_there_is_room_and_none_where_there_is_not():
+    results = {"math500": {"fixed": block("math500", problems=300, samples=8)}}
+    metrics = results["math500"]["fixed"]["metrics"]
+    wide, narrow = show(results, 160), show(results, 60)
+    for figure in ("pass@1", "pass@8", "maj@8"):
+        assert percent(metrics[figure]) in wide
+    assert percent(metrics["pass@8"]) not in narrow
+    assert f"{100 * metrics['pass@8']['value']:.1f}" in narrow
+    assert "intervals of" in narrow
+
+
+def turns_of(made, width):
+    """The table of turns of a made-up run, and the run's results."""
+    results = json.loads((made["CIPO"][0] / "results.json").read_text())
+    console = Console(file=io.StringIO(), width=width)
+    render_turns(results, console)
+    return console.file.getvalue(), results
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60, 40])
+def test_revisions_have_intervals_as_far_as_there_is_room(made, width):
+    text, results = turns_of(made, width)
+    found = results["tasks"]["sums"]["protocols"]["self"]["fixed"]
+    row = next(line for line in text.splitlines() if re.match(r"sums +self", line))
+    lift = found["lift"]["correction_lift"]
+    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in lift["ci"])
+    whole = f"{100 * lift['value']:+.1f} [{low}, {high}]".replace("-", "−")
+    last = percent(found["by_turn"]["acc@t3"])
+    assert width != 200 or (whole in row and last in row)
+    assert width > 60 or (whole not in row and last not in row)
+    assert f"{100 * found['by_turn']['acc@t3']['value']:.1f}" in row
+    assert max(len(line) for line in text.splitlines()) <= max(width, 50)
+
+
+def test_replies_that_a_server_withheld_have_a_column_and_a_line():
+    one = block()
+    one["states"]["filtered"] = 3
+    text = " ".join(show({"toy": {"fixed": one}}).split())
+    assert "with-" in text
+    assert "! toy (fixed): a server withheld 3 replies; they count as wrong" in text
+    assert "with-" not in show({"toy": {"fixed": block()}})
+
+
+def test_attempts_that_were_not_asked_for_are_told(made):
+    text = show({"toy": {"fixed": block(), "not_asked": 12}})
+    assert "toy: 12 attempts on disk were not asked for and do not count" in text
+    revised = json.loads((made["CIPO"][0] / "results.json").read_text())["tasks"]["sums"]["protocols"]
+    assert "toy: 5 attempts" in show({"toy": {"protocols": revised, "not_asked": 5}})
+    assert "not asked" not in show(tasks())
+
+
+def comparison_of(p):
+    row = {"task": "sums", "figure": "self correction_rate", "first": 0.5, "second": 0.4, "difference": -0.1}
+    row |= {"ci": [-0.15, -0.05], "p": p, "p_holm": p, "mde": 0.05, "problems": 60}
+    row |= {"mcnemar": None, "gained": [], "lost": []}
+    return {"first": "a", "second": "b", "mode": "fixed", "rows": [row], "notes": []}
+
+
+@pytest.mark.parametrize(("p", "stars"), [(0.0004, "***"), (0.03, "*"), (0.4, "")])
+def test_compare_says_beside_the_stars_that_a_run_is_one_training(p, stars):
+    console = Console(file=io.StringIO(), width=120)
+    render_comparison(comparison_of(p), console)
+    text = console.file.getvalue()
+    assert "−10.0 [−15.0, −5.0]" in text
+    assert "self correction rate" in text
+    assert (f"{stars}‡" in text) == bool(stars)
+    assert ("one seed: says nothing about another training" in text) == bool(stars)
+
+
+def test_a_terminal_without_minus_signs_gets_hyphens():
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding="ascii", write_through=True), width=120)
+    render_comparison(comparison_of(0.0004), console)
+    assert b"-10.0 [-15.0, -5.0]" in raw.getvalue()
