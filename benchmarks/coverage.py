@@ -1,8 +1,8 @@
 """How often the interval of a difference between two runs holds the truth, and how often a true null is significant.
 
-Pairs of runs on the same problems are simulated. Each problem has a rate of success of its own, which both runs share, so
-that they are correlated: Beta with the mean that the columns name and a + b = 2 (at 50 % all rates are as likely). Of
-pass@1 the second run is as good, or better by 0.7 in log odds. Of the correction rate the columns name the share of
+Pairs of runs on the same problems are simulated. Each problem has a rate of success of its own, which both runs share,
+so that they are correlated: Beta with the mean that the columns name and a + b = 2 (at 50 % all rates are as likely).
+Of pass@1 the second run is as good, or better by 0.7 in log odds. Of the correction rate the columns name the share of
 *failed* attempts; the second run corrects as often, or 0.7 in log odds more often and fails seldomer. The code that
 judges a pair is that of ``compare``; only its random sets of problems are the same for all pairs of a size, which is
 what makes thousands of them quick. The last line is one JSON object.

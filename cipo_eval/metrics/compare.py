@@ -194,10 +194,8 @@ class _TypicalValues:
         below = float(np.interp(difference, self.values, self.middles, left=ends[0], right=ends[1]))
         return min(1.0, 2 * min(below, 1 - below))
 
-    def interval(self) -> Interval | None:
-        """The differences of which p is above ``ALPHA``; None where that has no bounds, or no width."""
-        if self.empty > ALPHA or len(self.values) == 1:
-            return None
+    def interval(self) -> Interval:
+        """The differences of which p is above ``ALPHA``. It has bounds where five problems have attempts."""
         low, high = np.interp([ALPHA / 2, 1 - ALPHA / 2], self.middles, self.values)
         return float(low), float(high)
 
