@@ -1,6 +1,13 @@
 """Is one run better than another? Differences that are paired by problem, with what their noise allows to say.
 
 All arrays have one entry per problem that both runs attempted. Positive: the second run is better.
+
+Interval and p come from one test, so they never contradict each other: the interval excludes 0 exactly where p ≤ 0.05.
+Under a true difference δ the problems' contributions e − δ·f to the estimating equation Σ (e − δ·f) = 0 are as likely
+to be positive as negative, so each may be given either sign (Hemerik, Goeman & Finos 2020, doi:10.1111/rssb.12369;
+for means it is Fisher's paired test). Assignments that are as large as what was seen are those whose flipped problems
+have Σ e / Σ f on the other side of δ (Hartigan 1969, "typical values"), so the values of Σ e / Σ f over random sets of
+problems show p at every δ, and their quantiles are the interval.
 """
 
 from __future__ import annotations
@@ -13,17 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cipo_eval.metrics.bootstrap import FEW, RESAMPLES, ClusterBootstrap, Interval
+from cipo_eval.metrics.bootstrap import FEW, RESAMPLES, Interval
 
 FloatArray = NDArray[np.float64]
 
-EXACT_FLIPS = 14
-"""Up to so many problems that differ, all assignments of signs are counted: 16,384."""
-FLIPS = 9_999
-"""Random assignments otherwise: the smallest p-value is one in ten thousand."""
+EXACT = 14
+"""Up to so many problems that contribute, all sets of them are counted: 16,384."""
+SETS = 9_999
+"""Random sets otherwise, at least: the smallest p-value is one in ten thousand."""
 ALPHA, POWER = 0.05, 0.8
-"""Of the minimum detectable effect."""
+"""Of the interval and of the minimum detectable effect."""
 _TIE = 1e-9
+_CHUNK = 4_000_000  # entries of a matrix that are held at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +43,10 @@ class Difference:
     """The figure of each run; None where it is undefined (no failed attempt to correct, say)."""
     difference: float | None
     ci: Interval | None
-    """95 % percentile interval of resampled problems; None where fewer than ``FEW`` problems differ."""
+    """95 %: the differences that the test which gives ``p`` does not reject at ``ALPHA``. None where fewer than ``FEW``
+    problems differ between the runs, or all but a few differ by the same."""
     p: float | None
-    """Of a permutation test: how often chance alone, which gives each problem's results to either run, makes a
-    difference as large."""
+    """Two-sided, of no difference; what is seen counts half (mid-p), as do others just as large."""
     mde: float | None
     """The smallest true difference that a set of problems like this shows with probability ``POWER`` at ``ALPHA``."""
     problems: int
@@ -80,7 +88,9 @@ def compare_ratios(
 ) -> Difference:
     """Difference of two ratios Σ top / Σ bottom over problems (a correction rate: corrected over failed attempts).
 
-    The interval and the test keep each problem's results together. Raises ``ValueError`` for shapes that differ.
+    Interval and test keep each problem's results together. The test of a difference δ takes the ratios to be r and
+    r + δ, with r = (Σ tops − δ · Σ second bottoms) / Σ bottoms. Where there are too many sets of problems to count,
+    ``bootstrap`` random ones are drawn, at least ``SETS``. Raises ``ValueError`` for shapes that differ.
     """
     parts = np.stack(
         [np.asarray(x, dtype=np.float64) for x in (first_top, first_bottom, second_top, second_bottom)]
@@ -94,24 +104,16 @@ def compare_ratios(
             first=first, second=second, difference=None, ci=None, p=None, mde=None, problems=problems
         )
     difference = second - first
-    # Linearised contribution of each problem: its residual from the ratio, over the mean denominator.
-    a, b, c, d = parts
-    contribution = (c - second * d) / d.mean() - (a - first * b) / b.mean()
-    se = float(np.std(contribution, ddof=1) / math.sqrt(problems)) if problems > 1 else 0.0
-    (differing,) = np.nonzero((np.abs(a - c) > _TIE) | (np.abs(b - d) > _TIE))
-    ci = None
-    if len(differing) >= FEW:
-
-        def statistic(weights: FloatArray) -> FloatArray:
-            return _difference(weights @ parts.T)
-
-        ci = ClusterBootstrap(problems, bootstrap, seed).interval(statistic)
+    columns = _contributions(parts)
+    part = columns @ [1, -difference]
+    se = float(np.std(part, ddof=1) / math.sqrt(problems)) if problems > 1 else 0.0
+    ci, p = _inverted(parts, columns, _sums_of_sets(columns, max(SETS, bootstrap), seed))
     return Difference(
         first=first,
         second=second,
         difference=difference,
         ci=ci,
-        p=_permutation(parts, differing, seed),
+        p=p,
         mde=(_z(1 - ALPHA / 2) + _z(POWER)) * se if se > 0 else None,
         problems=problems,
     )
@@ -121,65 +123,100 @@ def _ratio(top: float, bottom: float) -> float | None:
     return float(top / bottom) if bottom > 0 else None
 
 
-def _permutation(parts: FloatArray, differing: NDArray[np.int64], seed: int) -> float:
-    """Two-sided p of swapping the runs' results within problems: all ways, or (b + 1) / (m + 1) of m random ones
-    (Phipson & Smyth 2010).
+def _inverted(parts: FloatArray, columns: FloatArray, sums: FloatArray) -> tuple[Interval | None, float]:
+    """Interval and p from the contributions and their sums over sets of problems."""
+    typical, differing = _TypicalValues.of(sums), _differing(parts)
+    counted = columns[:, 1] > 0
+    own = _rounded(columns[counted, 0] / columns[counted, 1])
+    varied = own.size - np.unique(own, return_counts=True)[1].max()
+    ci = typical.interval() if min(differing, varied) >= FEW else None
+    # No test of signs can say more with so many problems; only that of a ratio with few events would.
+    return ci, max(typical.p(0.0), 0.5**differing)
 
-    Where the denominators differ, so does how sure each ratio is, and swapping evens that out: differences are then
-    taken over their standard errors, swap by swap, which keeps the test right (Chung & Romano 2013).
+
+def _contributions(parts: FloatArray) -> FloatArray:
+    """e and f of each problem, shape (problems, 2). Σ (e − δ·f) is 0 at the difference that was seen; f is ≥ 0.
+
+    e − δ·f is (c − (r + δ)·d) / mean d − (a − r·b) / mean b with the r of ``compare_ratios``. At the difference that
+    was seen this is the linearised difference's part that is due to the problem.
     """
-    if not len(differing):
-        return 1.0
-    studentised = bool((np.abs(parts[1] - parts[3]) > _TIE).any())
-    sums = _products(parts) if studentised else parts
-    swapped_sums = _products(parts[[2, 3, 0, 1]]) if studentised else parts[[2, 3, 0, 1]]
-    totals, change = sums.sum(axis=1), (swapped_sums - sums)[:, differing].T
-    statistic = _studentised if studentised else _difference
-    observed = abs(float(statistic(totals[None, :])[0]))
-    if not np.isfinite(observed):
-        return 1.0
-    exact = len(differing) <= EXACT_FLIPS
-    count = 1 << len(differing) if exact else FLIPS
+    a, b, c, d = parts
+    before, after = b.mean(), d.mean()
+    common = (a.sum() + c.sum()) / (b.sum() + d.sum())
+    share = after / (before + after)
+    top = (c - common * d) / after - (a - common * b) / before
+    return np.stack([top, (1 - share) * d / after + share * b / before], axis=1)
+
+
+def _differing(parts: FloatArray) -> int:
+    """How many problems tell the runs apart: their results differ, and are not all of the most common kind (problems
+    that only failed more or less often, with nothing corrected, say nothing about a correction rate)."""
+    a, b, c, d = parts
+    ratios = [
+        _rounded(np.divide(x, y, out=np.full(x.shape, np.nan), where=y > 0)) for x, y in ((a, b), (c, d))
+    ]
+    found, counts = np.unique(np.concatenate(ratios), return_counts=True, equal_nan=True)
+    usual = found[np.argmax(np.where(np.isnan(found), 0, counts))]
+    unusual = [~np.isnan(ratio) & (ratio != usual) for ratio in ratios]
+    differ = (np.abs(a - c) > _TIE) | (np.abs(b - d) > _TIE)
+    return int((differ & (unusual[0] | unusual[1])).sum())
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    """So that equal values are equal, whatever the last bits of their sums."""
+    return np.asarray(np.round(values, 9) + 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _TypicalValues:
+    """Distribution of Σ e / Σ f over sets of problems, read between its steps (mid-distribution function: Parzen 2004),
+    so that p falls to 0.05 at the ends of the interval and nowhere jumps across it."""
+
+    values: FloatArray
+    """Ascending, each once."""
+    middles: FloatArray
+    """Share of sets below each value, with half of those that have it."""
+    empty: float
+    """Share of sets without an attempt: they agree with every difference, and count half on either side."""
+
+    @classmethod
+    def of(cls, sums: FloatArray) -> _TypicalValues:
+        """From Σ e and Σ f of sets, shape (sets, 2)."""
+        tops, bottoms = sums.T
+        filled = bottoms > 0
+        values, counts = np.unique(_rounded(tops[filled] / bottoms[filled]), return_counts=True)
+        empty = 1 - filled.mean()
+        return cls(values, empty / 2 + (np.cumsum(counts) - counts / 2) / len(tops), empty)
+
+    def p(self, difference: float) -> float:
+        """Two-sided p of a true difference."""
+        ends = self.empty / 2, 1 - self.empty / 2
+        below = float(np.interp(difference, self.values, self.middles, left=ends[0], right=ends[1]))
+        return min(1.0, 2 * min(below, 1 - below))
+
+    def interval(self) -> Interval:
+        """The differences of which p is above ``ALPHA``. It has bounds where five problems have attempts."""
+        low, high = np.interp([ALPHA / 2, 1 - ALPHA / 2], self.middles, self.values)
+        return float(low), float(high)
+
+
+def _sums_of_sets(columns: FloatArray, sets: int, seed: int) -> FloatArray:
+    """Sums of the columns, shape (problems, 2), over sets of problems, shape (sets, 2): all sets of the problems whose
+    first column is not nought, with the others at random; or, where those are many, random sets and the empty one."""
     rng = np.random.default_rng(seed)
-    as_large = valid = 0
-    size = max(1, 4_000_000 // len(differing))
+    (deciding,) = np.nonzero(np.abs(columns[:, 0]) > _TIE)
+    exact = len(deciding) <= EXACT
+    count = 1 << EXACT if exact else sets
+    size = max(1, _CHUNK // len(columns))
+    found = [] if exact else [np.zeros((1, columns.shape[1]))]
     for start in range(0, count, size):
         rows = min(size, count - start)
+        drawn = rng.integers(256, size=(rows, -(-len(columns) // 8)), dtype=np.uint8)
+        chosen = np.unpackbits(drawn, axis=1, count=len(columns))
         if exact:
-            numbers = np.arange(start, start + rows)
-            swapped = (numbers[:, None] >> np.arange(len(differing))) & 1
-        else:
-            swapped = rng.integers(0, 2, size=(rows, len(differing)))
-        found = np.abs(statistic(totals + swapped @ change))
-        found = found[np.isfinite(found)]
-        valid += len(found)
-        as_large += int((found >= observed - _TIE).sum())
-    return as_large / valid if exact else (as_large + 1) / (valid + 1)
-
-
-def _difference(sums: FloatArray) -> FloatArray:
-    """Second ratio minus first; ``sums``: shape (…, 4)."""
-    with np.errstate(all="ignore"):
-        return np.asarray(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1])
-
-
-def _products(parts: FloatArray) -> FloatArray:
-    """Per problem a, b, c, d and the products that the variance of c/d − a/b is made of."""
-    a, b, c, d = parts
-    return np.stack([a, b, c, d, a * a, a * b, b * b, c * c, c * d, d * d, a * c, b * c, a * d, b * d])
-
-
-def _studentised(sums: FloatArray) -> FloatArray:
-    """Difference of the ratios over its linearised standard error, up to a constant; ``sums``: (…, 14)."""
-    a, b, c, d, aa, ab, bb, cc, cd, dd, ac, bc, ad, bd = sums.T
-    with np.errstate(all="ignore"):
-        first, second = a / b, c / d
-        variance = (
-            (cc - 2 * second * cd + second**2 * dd) / d**2
-            + (aa - 2 * first * ab + first**2 * bb) / b**2
-            - 2 * (ac - first * bc - second * ad + first * second * bd) / (b * d)
-        )
-        return np.asarray((second - first) / np.sqrt(np.maximum(variance, 0)))
+            chosen[:, deciding] = (np.arange(start, start + rows)[:, None] >> np.arange(len(deciding))) & 1
+        found.append(chosen.astype(np.float64) @ columns)
+    return np.concatenate(found)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> dict[str, Any]:

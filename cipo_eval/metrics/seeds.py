@@ -199,12 +199,13 @@ def _interval(value: float, parts: _Parts) -> Interval | None:
     return value - half, value + half
 
 
-def _test(difference: float, parts: _Parts) -> tuple[float, float | None]:
-    """Two-sided p of Student's t, and the minimum detectable effect."""
+def _test(difference: float, parts: _Parts) -> tuple[float | None, float | None]:
+    """Two-sided p of Student's t, of the same error and degrees of freedom as the interval, and the minimum detectable
+    effect; None where nothing varies, which is too little data to say how sure a difference is."""
     from scipy import special
 
     if parts.total <= 0:
-        return (1.0 if difference == 0 else 0.0), None
+        return (1.0 if difference == 0 else None), None
     se = math.sqrt(parts.total)
     p = 2 * float(special.stdtr(parts.df, -abs(difference) / se))
     return p, se * float(special.stdtrit(parts.df, 1 - ALPHA / 2) + special.stdtrit(parts.df, POWER))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cipo_eval.metrics.bootstrap import clustered_standard_error
 from cipo_eval.metrics.compare import compare_means
@@ -126,6 +128,38 @@ def test_one_seed_against_several_is_as_unsure_as_the_several_say() -> None:
     one = compare_seeds(a, np.ones((1, 50)), b, np.ones((4, 50)))
     steady = compare_seeds(a, np.ones((1, 50)), np.tile(b.mean(0), (4, 1)), np.ones((4, 50)))
     assert one.ci[1] - one.ci[0] > 2 * (steady.ci[1] - steady.ci[0])
+
+
+def attempts(seeds: int, problems: int) -> st.SearchStrategy[np.ndarray]:
+    """Right and further attempts, (seeds, problems, 2), many of them alike."""
+    counts = st.integers(0, 2)
+    flat = st.lists(counts, min_size=2 * seeds * problems, max_size=2 * seeds * problems)
+    alike = counts.map(lambda n: [n] * (2 * seeds * problems))
+    return st.one_of(flat, alike).map(lambda x: np.array(x, dtype=float).reshape(seeds, problems, 2))
+
+
+@given(data=st.data(), paired=st.booleans(), means=st.booleans())
+def test_the_interval_excludes_nought_exactly_where_p_is_significant(
+    data: st.DataObject, paired: bool, means: bool
+) -> None:
+    problems, seeds = data.draw(st.integers(1, 7)), data.draw(st.integers(2, 5))
+    other = seeds if paired else data.draw(st.integers(1, 5))
+    first, second = data.draw(attempts(seeds, problems)), data.draw(attempts(other, problems))
+    tables = [(x[..., 0], np.full(x.shape[:2], 2.0) if means else x.sum(axis=2)) for x in (first, second)]
+    found = compare_seeds(*tables[0], *tables[1], paired=paired)
+    if found.ci is None:
+        assert found.p in (None, 1.0)
+    else:
+        assert (found.ci[0] > 0 or found.ci[1] < 0) == (found.p < 0.05)
+
+
+def test_where_nothing_varies_nothing_is_claimed() -> None:
+    """Every seed gains the same at every problem: too little to say how sure it is, and not certainty."""
+    ones = np.ones((3, 8))
+    found = compare_seeds(0 * ones, ones, ones, ones)
+    assert (found.difference, found.ci, found.p) == (1.0, None, None)
+    same = compare_seeds(ones, ones, ones, ones)
+    assert (same.difference, same.ci, same.p) == (0.0, None, 1.0)
 
 
 def test_undefined_and_misshapen() -> None:
