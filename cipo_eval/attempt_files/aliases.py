@@ -1,0 +1,113 @@
+"""Ids that another copy of a data set gives the same problems: ``humaneval_3``, ``3``, ``aime24-7``.
+
+An id is read in one way for the whole file: as the problem's own number, or as its place from 0 or from 1. A reading
+counts if every id of the file has a meaning in it and no row's text contradicts it; as places only if some row's text
+agrees, or the file has at least half of the problems. Where two readings would mean different problems, none counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cipo_eval.records import Problem
+
+_Key = TypeVar("_Key", str, int)
+
+_NUMBERED = re.compile(r"(.*?)[\s_\-/:.#]*0*(\d{1,18})", re.DOTALL)
+_NOT_WORD = re.compile(r"[\W_]+")
+_LONGEST = 200
+"""Characters of an id that is looked at."""
+_YEAR = re.compile(r"20(\d\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the aliases of a file mean."""
+
+    of: Mapping[str, Problem] = field(default_factory=dict)
+    doubtful: frozenset[str] = frozenset()
+    """Ids that could mean two problems."""
+    contradicted: str = ""
+    """An id whose row has another problem's text, if that is why no reading is left."""
+
+
+class Aliases:
+    """The ids of a task's problems, and what other ids may mean by them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self._names = {problems[0].task, problems[0].task.removeprefix("cipo_")} if problems else set()
+        self._canonical = _unique((canonical(p.id), p) for p in problems)
+        parts = [_numbered(p.id) for p in problems]
+        prefixes = {part[0] for part in parts if part}
+        self._prefix = prefixes.pop() if len(prefixes) == 1 and all(parts) else None
+        self._numbers: dict[int, Problem] = {}
+        if self._prefix is not None:
+            self._numbers = _unique((part[1], p) for part, p in zip(parts, problems, strict=True) if part)
+        self._places = {p.index: p for p in problems}
+
+    def same(self, name: str) -> Problem | None:
+        """The problem whose id differs from ``name`` in case, separators and leading zeros only."""
+        return self._canonical.get(canonical(name))
+
+    def read(self, names: Iterable[str], known: Mapping[str, Problem]) -> Reading:
+        """What ``names``, all ids of a file, mean; ``known``: by id, the problem that its row's text names."""
+        numbers = {name: part for name in names if (part := _numbered(name)) and self._fits(part[0])}
+        if not numbers:
+            return Reading()
+        own = all(prefix in ("", self._prefix) for prefix, _ in numbers.values())
+        readings: list[Callable[[int], Problem | None]] = [self._numbers.get]
+        readings += [self._places.get, lambda number: self._places.get(number - 1)]
+        found = [
+            {name: p for name, (_, number) in numbers.items() if (p := reading(number)) is not None}
+            for reading in readings
+        ]
+        wrong = [next((n for n, p in known.items() if n in of and of[n] is not p), None) for of in found]
+        right = [sum(of.get(name) is p for name, p in known.items()) for of in found]
+        left = [i for i, of in enumerate(found) if wrong[i] is None and len(of) == len(numbers)]
+        if backed := [i for i in left if right[i]]:
+            left = backed
+        elif own and (0 in left or (not left and wrong[0] is None)):
+            left = [0]  # an id is an id first; some may be of problems that are no longer there
+        if not left:
+            return Reading(contradicted=next(filter(None, wrong), ""))
+        chosen = found[left[0]]
+        if left[0] and not backed and 2 * len(chosen) < len(self._places):
+            return Reading(doubtful=frozenset(chosen))
+        doubtful = {name for name in chosen if any(found[i].get(name) is not chosen[name] for i in left[1:])}
+        return Reading(
+            of={name: p for name, p in chosen.items() if name not in doubtful}, doubtful=frozenset(doubtful)
+        )
+
+    def _fits(self, prefix: str) -> bool:
+        """Whether ids with this prefix may be of this task."""
+        return prefix in ("", self._prefix) or prefix in {_word(name) for name in self._names}
+
+
+def canonical(name: str) -> str:
+    """The id in lower case, with one separator and without leading zeros."""
+    parts = re.split(r"[\s_\-/:.#]+", name.casefold().strip())
+    return "-".join(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts)
+
+
+def _numbered(name: str) -> tuple[str, int] | None:
+    """What stands before an id's last number, and the number."""
+    if len(name) > _LONGEST:
+        return None
+    found = _NUMBERED.fullmatch(name.strip())
+    return (_word(found[1]), int(found[2])) if found else None
+
+
+def _word(name: str) -> str:
+    """``aime24`` for AIME_2024."""
+    return _YEAR.sub(r"\1", _NOT_WORD.sub("", name.casefold()))
+
+
+def _unique(pairs: Iterable[tuple[_Key, Problem]]) -> dict[_Key, Problem]:
+    """Of keys that two problems have, none."""
+    found: dict[_Key, list[Problem]] = {}
+    for name, problem in pairs:
+        found.setdefault(name, []).append(problem)
+    return {name: problems[0] for name, problems in found.items() if len(problems) == 1}
