@@ -21,7 +21,7 @@ GIVEN = "given"
 
 
 class Scoring(Run):
-    """A run whose attempts come from a file: its results say what became of them."""
+    """A run whose attempts come from a file: it knows what became of every one of them."""
 
     def __init__(self, *arguments: Any, source: ReplayEngine, **options: Any) -> None:
         self._source = source
@@ -31,12 +31,12 @@ class Scoring(Run):
         """What became of the file's attempts so far."""
         return self._source.account(plan, self._attempts[plan.name].keys())
 
-    def results(self) -> dict[str, Any]:
-        """As of a run; each task's block has the account as ``source``."""
-        found = super().results()
-        for plan in self.plans:
-            found["tasks"][plan.name]["source"] = self.account(plan).to_json()
-        return found
+    def record(self) -> list[str]:
+        """Keeps the account in ``run.json``, with the call that it is of, and returns it for people."""
+        accounts = [self.account(plan) for plan in self.plans]
+        self.info["calls"][-1]["file"] = [account.to_json() for account in accounts]
+        self.store.write_info(self.info)
+        return [line for account in accounts for line in account.lines()]
 
 
 def open_file(

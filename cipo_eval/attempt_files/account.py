@@ -36,7 +36,7 @@ class Account:
         return [f"{start} = {' + '.join(known)}", f"matched: {matched}"]
 
     def to_json(self) -> dict[str, Any]:
-        """For ``results.json``."""
+        """For ``run.json``."""
         return {
             "rows": self.rows,
             "rows_without_attempts": self.empty,

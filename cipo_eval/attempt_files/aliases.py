@@ -1,8 +1,8 @@
 """Ids that another copy of a data set gives the same problems: ``humaneval_3``, ``3``, ``aime24-7``.
 
 An id is read in one way for the whole file: as the problem's own number, or as its place from 0 or from 1. A reading
-counts if every id of the file has a meaning in it and no row's text contradicts it; as places only if some row's text
-agrees, or the file has at least half of the problems. Where two readings would mean different problems, none counts.
+counts if every id of the file has a meaning in it and no row's text or right answer contradicts it; as places only if
+some agree, since copies differ in their order. Where two readings would mean different problems, none counts.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ class Reading:
     of: Mapping[str, Problem] = field(default_factory=dict)
     doubtful: frozenset[str] = frozenset()
     """Ids that could mean two problems."""
-    contradicted: str = ""
-    """An id whose row has another problem's text, if that is why no reading is left."""
 
 
 class Aliases:
@@ -52,34 +50,43 @@ class Aliases:
         """The problem whose id differs from ``name`` in case, separators and leading zeros only."""
         return self._canonical.get(canonical(name))
 
-    def read(self, names: Iterable[str], known: Mapping[str, Problem]) -> Reading:
-        """What ``names``, all ids of a file, mean; ``known``: by id, the problem that its row's text names."""
+    def read(
+        self,
+        names: Iterable[str],
+        known: Mapping[str, Problem],
+        agrees: Callable[[str, Problem], bool | None] = lambda *_: None,
+    ) -> Reading:
+        """What ``names``, all ids of a file, mean.
+
+        ``known``: by id, the problem that its row's text names; ``agrees``: whether the right answer of an id's row is
+        a problem's, None where that is not known.
+        """
         numbers = {name: part for name in names if (part := _numbered(name)) and self._fits(part[0])}
         if not numbers:
             return Reading()
-        own = all(prefix in ("", self._prefix) for prefix, _ in numbers.values())
-        readings: list[Callable[[int], Problem | None]] = [self._numbers.get]
-        readings += [self._places.get, lambda number: self._places.get(number - 1)]
-        found = [
-            {name: p for name, (_, number) in numbers.items() if (p := reading(number)) is not None}
-            for reading in readings
+        meanings = (self._numbers.get, self._places.get, lambda number: self._places.get(number - 1))
+        readings = [
+            {name: p for name, (_, number) in numbers.items() if (p := meaning(number)) is not None}
+            for meaning in meanings
         ]
-        wrong = [next((n for n, p in known.items() if n in of and of[n] is not p), None) for of in found]
-        right = [sum(of.get(name) is p for name, p in known.items()) for of in found]
-        left = [i for i, of in enumerate(found) if wrong[i] is None and len(of) == len(numbers)]
-        if backed := [i for i in left if right[i]]:
-            left = backed
-        elif own and (0 in left or (not left and wrong[0] is None)):
-            left = [0]  # an id is an id first; some may be of problems that are no longer there
-        if not left:
-            return Reading(contradicted=next(filter(None, wrong), ""))
-        chosen = found[left[0]]
-        if left[0] and not backed and 2 * len(chosen) < len(self._places):
-            return Reading(doubtful=frozenset(chosen))
-        doubtful = {name for name in chosen if any(found[i].get(name) is not chosen[name] for i in left[1:])}
-        return Reading(
-            of={name: p for name, p in chosen.items() if name not in doubtful}, doubtful=frozenset(doubtful)
-        )
+        evidence = [
+            [known[name] is p if name in known else agrees(name, p) for name, p in of.items()]
+            for of in readings
+        ]
+        sound = [False not in found for found in evidence]
+        whole = [i for i, of in enumerate(readings) if sound[i] and len(of) == len(numbers)]
+        own = all(prefix in ("", self._prefix) for prefix, _ in numbers.values())
+        if backed := [i for i in whole if True in evidence[i]]:
+            whole = backed
+        elif own and readings[0] and sound[0]:
+            whole = [0]  # an id is an id first; some may be of problems that are no longer there
+        elif whole != [0]:
+            return Reading(doubtful=frozenset(name for i in whole for name in readings[i]))
+        chosen = readings[whole[0]]
+        others = [readings[i] for i in whole[1:]]
+        doubtful = {name for name, p in chosen.items() if any(of.get(name) is not p for of in others)}
+        certain = {name: p for name, p in chosen.items() if name not in doubtful}
+        return Reading(of=certain, doubtful=frozenset(doubtful))
 
     def _fits(self, prefix: str) -> bool:
         """Whether ids with this prefix may be of this task."""

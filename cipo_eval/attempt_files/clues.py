@@ -10,16 +10,8 @@ _NAMES = ("problem_id", "unique_id", "task_id", "question_id")
 _LOOSE = ("id", "problem_idx")
 _STATEMENTS = ("question", "problem")
 _QUESTIONS = (*_STATEMENTS, "question_content", "prompt")
-_ANSWERS = (
-    "expected_answer",
-    "answer",
-    "gt",
-    "gold",
-    "gold_answer",
-    "ground_truth",
-    "target",
-    "final_answer",
-)
+_GOLDS = ("expected_answer", "gt", "gold", "gold_answer", "ground_truth", "target")
+_ANSWERS = (*_GOLDS, "answer", "final_answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +29,9 @@ class Clues:
     position: int | None
     """Place in the data set, from 0."""
     answers: tuple[str, ...]
+    """What may be the right answer; of some harnesses it is the model's."""
+    golds: tuple[str, ...]
+    """Those of them that can only be the right one."""
     slug: str | None
     """DebugBench: the problem, of which several programs are to be repaired."""
     program: str | None
@@ -63,6 +58,7 @@ def clues(row: Mapping[str, Any]) -> Clues:
         statements=tuple(_all(row, doc, statements)),
         position=next((v for v in positions if isinstance(v, int) and not isinstance(v, bool)), None),
         answers=tuple(_all(row, doc, _ANSWERS)),
+        golds=tuple(_all(row, doc, _GOLDS)),
         slug=row["slug"] if isinstance(row.get("slug"), str) else None,
         program=buggy if isinstance(buggy, str) else None,
     )

@@ -34,8 +34,8 @@ def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> 
     Raises ``UsageError`` with the file's name and the line for what cannot be read.
     """
     try:
-        opened: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with path.open("rb") as packed:
+            file: Any = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
             yield from _rows(path.name, file, digest)
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cipo_eval.attempt_files import texts
 from cipo_eval.attempt_files.aliases import Aliases, Reading
@@ -23,8 +24,6 @@ NOTHING, UNKNOWN, DOUBTFUL = "name no problem", "match no problem", "have an id 
 
 _ALIKE = 0.5
 """A statement that shares fewer words with a problem's own is another problem's."""
-_NEAR = 0.75
-"""A statement that shares so many words with a problem's own, and has its answer, is another wording of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,6 @@ class Matcher:
         self._by_id = {p.id: p for p in problems}
         self._by_place = {p.index: p for p in problems}
         self._by_plain = _grouped((texts.plain(p.question), p) for p in problems)
-        self._by_key = _grouped((found, p) for p in problems if (found := texts.key(p.question)))
-        self._contained = texts.Contained(self._by_key)
         self._aliases = Aliases(problems)
         self._problems = problems
         self._by_slug: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
@@ -58,18 +55,31 @@ class Matcher:
                     self._by_slug[name].append(problem)
         self._read: dict[str, tuple[Problem, ...]] = {}
 
+    @cached_property
+    def _by_key(self) -> dict[str, tuple[Problem, ...]]:
+        return _grouped((found, p) for p in self._problems if (found := texts.key(p.question)))
+
+    @cached_property
+    def _contained(self) -> texts.Contained:
+        return texts.Contained(self._by_key)
+
+    @cached_property
+    def _by_answer(self) -> dict[str, tuple[Problem, ...]]:
+        return _grouped((found, p) for p in self._problems if (found := texts.answer_key(p.gold)))
+
     def match(self, rows: Sequence[Clues]) -> list[Match]:
         """The match of each row. All rows of a file together: they tell how its ids are to be read."""
-        found = [self._surely(row) for row in rows]
+        found = _places_believed([self._surely(row) for row in rows])
         known = {
             name: match.problems[0]
             for row, match in zip(rows, found, strict=True)
             if match is not None and match.how in (TEXT, ALIKE) and len(match.problems) == 1
             for name in (*row.names, *row.loose)
         }
-        names = {name for row in rows for name in (*row.names, *row.loose)}
-        open_rows = any(match is None for match in found)
-        reading = self._aliases.read(sorted(names), known) if open_rows else Reading()
+        names = {name: row for row in rows for name in (*row.names, *row.loose)}
+        reading = Reading()
+        if any(match is None for match in found):
+            reading = self._aliases.read(names, known, lambda name, p: _same_gold(names[name], p))
         return [match or self._by_alias(row, reading) for row, match in zip(rows, found, strict=True)]
 
     def _surely(self, row: Clues) -> Match | None:
@@ -92,7 +102,10 @@ class Matcher:
             return Match(problems=repaired, how=PROGRAM if repaired else UNKNOWN)
         if row.position is not None and not row.names and not row.statements:
             at = self._by_place.get(row.position)
-            return Match(problems=(at,), how=PLACE) if at else Match(how=UNKNOWN)
+            if at is None:
+                return Match(how=UNKNOWN)
+            against = "" if _same_gold(row, at) is not False else f"the place of {at.id} and another answer"
+            return Match(problems=(at,), how=PLACE, contradiction=against)
         if alike := self._alike(row):
             return Match(problems=(alike,), how=ALIKE)
         return None if row.names or row.loose else Match(how=UNKNOWN)
@@ -134,12 +147,8 @@ class Matcher:
         """The one problem with this answer whose statement is nearly the row's."""
         if not row.questions or not row.answers:
             return None
-        near = [
-            problem
-            for problem in self._problems
-            if any(texts.same_answer(answer, problem.gold) for answer in row.answers)
-            and any(texts.nearness(question, problem.question) >= _NEAR for question in row.questions)
-        ]
+        sharing = {p.id: p for a in row.answers for p in self._by_answer.get(texts.answer_key(a), ())}
+        near = [p for p in sharing.values() if any(texts.is_near(q, p.question) for q in row.questions)]
         return near[0] if len(near) == 1 else None
 
     def _by_program(self, slug: str, buggy: str | None) -> Sequence[Problem]:
@@ -156,6 +165,19 @@ def _speaks_for(row: Clues, problem: Problem) -> bool:
     if not row.statements:
         return True
     return any(texts.likeness(question, problem.question) >= _ALIKE for question in row.statements)
+
+
+def _places_believed(found: Sequence[Match | None]) -> list[Match | None]:
+    """The matches; where one row's answer contradicts its place, the file has another order, and no place counts."""
+    wrong = next((m.contradiction for m in found if m and m.how == PLACE and m.contradiction), "")
+    return [replace(m, contradiction=wrong) if wrong and m and m.how == PLACE else m for m in found]
+
+
+def _same_gold(row: Clues, problem: Problem) -> bool | None:
+    """Whether the row's right answer is the problem's, where both are numbers; None where that is not known."""
+    gold = texts.as_number(problem.gold)
+    golds = [number for text in row.golds if (number := texts.as_number(text)) is not None]
+    return gold in golds if golds and gold is not None else None
 
 
 def _text_of(position: int | None) -> tuple[str, ...]:

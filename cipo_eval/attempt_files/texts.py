@@ -21,6 +21,9 @@ _COMMANDS = re.compile(r"\\([dt])frac|\\(leq|geq|neq|dots|cdots|ldots)(?![A-Za-z
 _SHORT = {"leq": "le", "geq": "ge", "neq": "ne", "dots": "dots", "cdots": "dots", "ldots": "dots"}
 _DROPPED = re.compile(r"[\s${}~*_\"'`.,:;?!&\u200b\ufeff]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|\d+")
+_NEAR, _WITHIN = 0.75, 0.9
+_MANY = 15
+"""Words below which a text within another one is no evidence."""
 _WINDOW = 48
 """Characters of a key by which a statement is looked for in a longer text; shorter statements are not."""
 
@@ -43,15 +46,24 @@ def key(text: str) -> str:
 
 def likeness(first: str, second: str) -> float:
     """The share of the shorter text's words and numbers that the other one has too, 0 to 1."""
-    one, other = Counter(_WORD.findall(first.casefold())), Counter(_WORD.findall(second.casefold()))
+    one, other = words(first), words(second)
     fewer = min(one.total(), other.total())
     return (one & other).total() / fewer if fewer else 1.0
 
 
-def nearness(first: str, second: str) -> float:
-    """The share of both texts' words and numbers that they have in common, 0 to 1."""
-    one, other = Counter(_WORD.findall(first.casefold())), Counter(_WORD.findall(second.casefold()))
-    return 2 * (one & other).total() / max(one.total() + other.total(), 1)
+def is_near(first: str, second: str) -> bool:
+    """Whether two texts are nearly the same: in what they have in common of both, or, one of them being longer by a
+    table or a remark, of the shorter one."""
+    one, other = words(first), words(second)
+    common, sizes = (one & other).total(), (one.total(), other.total())
+    return 2 * common >= _NEAR * max(sum(sizes), 1) or (
+        min(sizes) >= _MANY and common >= _WITHIN * min(sizes)
+    )
+
+
+def words(text: str) -> Counter[str]:
+    """The words of three letters and more, and the numbers, of a statement without its drawings."""
+    return Counter(_WORD.findall(_DRAWING.sub(" ", text).casefold()))
 
 
 class Contained:
@@ -78,12 +90,17 @@ class Contained:
         return list(dict.fromkeys(statement for _, _, statement in outer))
 
 
-def same_answer(first: str, second: str) -> bool:
-    """Whether two golds are written alike, or are the same number."""
-    one, other = (re.sub(r"[\s$]", "", text) for text in (first, second))
-    if one == other:
-        return bool(one)
+def answer_key(text: str) -> str:
+    """Equal for answers that are written alike or are the same number; empty where there is none."""
+    bare = re.sub(r"[\s$]", "", text)
+    number = as_number(bare)
+    return bare if number is None else repr(number)
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a text is, None where it is none."""
     try:
-        return float(one) == float(other)
+        number = float(text)
     except ValueError:
-        return False
+        return None
+    return number if abs(number) < float("inf") else None

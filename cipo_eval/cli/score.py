@@ -128,7 +128,8 @@ def score(
         job.warnings += source.notes()
         pool = VerifierPool(verifier_workers, time_limit=verifier_timeout)
         code = generate(job, source, pool, Show(json=json, quiet=quiet, breakdown=breakdown))
-    for line in job.account(plan).lines() if not quiet else ():
+        lines = job.record()
+    for line in lines if not quiet else ():
         say(line)
     if output and not quiet and not json:
         say(f"run directory: {output}")

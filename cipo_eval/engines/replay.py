@@ -28,7 +28,7 @@ from cipo_eval.records import AttemptKey, Completion, Problem, Request
 if TYPE_CHECKING:
     from cipo_eval.plan import TaskPlan
 
-CONTRADICTORY = "name one problem by their id and another by their text"
+CONTRADICTORY = "name one problem by their id or place and another by their text or answer"
 NOT_IN_POOL = "are at problems that the attempts to be corrected are not at"
 
 
