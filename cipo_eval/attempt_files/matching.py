@@ -144,11 +144,13 @@ class Matcher:
         return self._by_key[within[0]] if len(within) == 1 else ()
 
     def _alike(self, row: Clues) -> Problem | None:
-        """The one problem with this answer whose statement is nearly the row's."""
+        """The one problem whose statement is nearly the row's, if it has this answer."""
         if not row.questions or not row.answers:
             return None
         sharing = {p.id: p for a in row.answers for p in self._by_answer.get(texts.answer_key(a), ())}
-        near = [p for p in sharing.values() if any(texts.is_near(q, p.question) for q in row.questions)]
+        if not any(_is_near(row, problem) for problem in sharing.values()):
+            return None
+        near = [problem for problem in self._problems if _is_near(row, problem)]
         return near[0] if len(near) == 1 else None
 
     def _by_program(self, slug: str, buggy: str | None) -> Sequence[Problem]:
@@ -165,6 +167,10 @@ def _speaks_for(row: Clues, problem: Problem) -> bool:
     if not row.statements:
         return True
     return any(texts.likeness(question, problem.question) >= _ALIKE for question in row.statements)
+
+
+def _is_near(row: Clues, problem: Problem) -> bool:
+    return any(texts.is_near(question, problem.question) for question in row.questions)
 
 
 def _places_believed(found: Sequence[Match | None]) -> list[Match | None]:
