@@ -40,7 +40,7 @@ from cipo_eval.verifiers.code.blocks import (
     statements_of,
     tagged_blocks,
 )
-from cipo_eval.verifiers.code.sanitize import sanitize
+from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
 from cipo_eval.verifiers.extract import strip_think
 
 
@@ -395,7 +395,12 @@ def extract_paper(
         whole = definition is None or any(
             definition.match(line) and not indent_of(line) for line in _lines(text)
         )
-        code = sanitize(text if whole else (prompt or "") + text, entry_point)
+        response = text if whole else (prompt or "") + text
+        if len(response) <= LONGEST:
+            code = sanitize(response, entry_point)
+        else:  # the reference takes quadratic time, and so long an answer hours
+            found = extract_program(text, stopped=True, entry_point=entry_point, prompt=prompt)
+            code = found.code if found else ""
     elif rule == "debugbench":
         code = text[text.find("<code>") + len("<code>") : text.find("</code>")]
     else:

@@ -5,8 +5,8 @@ imports, and those functions with a ``return``, classes and assignments at the t
 Decorated functions and ``from __future__`` imports are dropped, as there.
 
 The reference tries every pair of lines. Here a run that fails at some line is not tried again with more lines behind
-it, and what is parsed is bounded, so that a hostile text takes little time; a text that exceeds the bounds gives what
-was found until then. Nothing is ever run.
+it, and what is parsed is bounded, so that a hostile text takes little time; one that exceeds the bounds gives what was
+found until then. Texts are at most ``LONGEST`` characters long. Nothing is ever run.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 
-PARSED = 8 << 20
+PARSED = 1 << 18
 """Characters that are parsed at the most."""
-TRIES = 20_000
+LONGEST = 20_000
+"""Characters of a text that is sanitized."""
+GLANCE = 3
+"""Lines of a run that are parsed first: prose fails in the first of them."""
 DEPTH = 150
 """Brackets within brackets; Python itself reads 200."""
 _BRACKETS = re.compile(r"[\[({]|[\])}]")
@@ -48,21 +51,25 @@ def _longest(lines: Sequence[str]) -> str:
     filled = [0]
     for line in lines:
         filled.append(filled[-1] + bool(line.strip()))
-    best, chosen, budget, tries = 0, (0, 1), PARSED, TRIES
+    best, chosen, budget = 0, (0, 1), PARSED
     deep = _too_deep("\n".join(lines))  # where the whole is not, no part of it is
     for start in range(len(lines)):
         end = len(lines)
-        while end - start > 1 and filled[end] - filled[start] > best and budget > 0 and tries > 0:
+        if filled[end] - filled[start] > best and budget > 0:
+            glance = "\n".join(lines[start : start + GLANCE])[:2000]
+            budget -= len(glance) // 4
+            if _fails_at_once(glance):
+                continue
+        while end - start > 1 and filled[end] - filled[start] > best and budget > 0:
             while not lines[end - 1].strip() and end - start > 2:
                 end -= 1  # as long, and the shorter one comes first in the reference
             code = "\n".join(lines[start:end])
             failed = 0 if deep and _too_deep(code) else _failure(code)
-            tries -= 1
             if failed is None:
                 best, chosen = filled[end] - filled[start], (start, end)
                 break
             read = lines[start : start + failed] if failed else [code]
-            budget -= len(code) // 64 + sum(map(len, read))
+            budget -= len(code) // 16 + sum(map(len, read))
             end = min(start + failed - 1, end - 1) if failed else end - 1
     return "\n".join(lines[slice(*chosen)])
 
@@ -79,6 +86,19 @@ def _failure(code: str) -> int | None:
     except (ValueError, MemoryError, RecursionError):
         return 0
     return None
+
+
+def _fails_at_once(code: str) -> bool:
+    """Whether the first line cannot begin a program, whatever comes behind it: the parser read no further."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(code)
+    except SyntaxError as error:
+        return error.lineno == 1 and error.msg in ("invalid syntax", "unexpected indent") and "\n" in code
+    except (ValueError, MemoryError, RecursionError):
+        pass
+    return False
 
 
 def _too_deep(code: str) -> bool:
