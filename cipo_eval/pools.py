@@ -156,9 +156,9 @@ def write_pool(pool: Pool, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_pool(path: Path, problems: Sequence[Problem]) -> Pool:
+def read_pool(path: Path, problems: Sequence[Problem], id_map: Mapping[str, str] | None = None) -> Pool:
     """A pool's file; else a run directory, or a file of attempts in any layout of docs/replay.md at ``problems`` (of
-    RealCritic's critiques: what they are of).
+    RealCritic's critiques: what they are of). ``id_map``: by id of such a file, the problem's.
 
     Raises ``UsageError`` for damage, and where none of the attempts is at one of the problems.
     """
@@ -166,7 +166,7 @@ def read_pool(path: Path, problems: Sequence[Problem]) -> Pool:
     if pool is None:
         from cipo_eval.engines.replay import ReplayEngine
 
-        pool = ReplayEngine(path, problems, allow_unmatched=True, subjects=True).pool()
+        pool = ReplayEngine(path, problems, allow_unmatched=True, id_map=id_map).pool()
     known = {(p.task, p.id) for p in problems}
     if not any((item.task, item.problem) in known for item in pool.items):
         raise UsageError(
@@ -189,7 +189,7 @@ def _read_file(path: Path) -> Pool | None:
         with path.open("rb") as file:
             try:
                 header = json.loads(file.readline())
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
             if not isinstance(header, dict) or "pool" not in header:
                 return None
@@ -200,7 +200,7 @@ def _read_file(path: Path) -> Pool | None:
             items = tuple(_item(json.loads(line)) for line in file)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({type(error).__name__}: {error})") from error
     pool = Pool(items=items, source=header.get("source", {}))
     if len(items) != header.get("items") or pool.fingerprint != header.get("fingerprint"):

@@ -237,7 +237,12 @@ class Verdict:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        return cls(**{**data, "state": State(data["state"])})
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what is not a verdict, or contradicts itself."""
+        found = cls(**{**data, "state": State(data["state"])})
+        _check_types(found, _VERDICT_TYPES)
+        if found.correct is not (found.state is State.CORRECT):
+            raise ValueError(f"correct is {str(found.correct).lower()} and the state is {found.state.value}")
+        return found
 
 
 class AttemptKey(NamedTuple):
@@ -292,8 +297,41 @@ class Attempt:
             raise ValueError(
                 f"attempt of schema version {data['v']}, this release reads version {SCHEMA_VERSION}"
             )
+        if not isinstance(fields["verdicts"], dict) or not fields["verdicts"]:
+            raise TypeError("verdicts holds no verdict")
         fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
-        return cls(**fields)
+        found = cls(**fields)
+        _check_types(found, _ATTEMPT_TYPES)
+        if found.sample < 0 or found.turn < 1:
+            raise ValueError(f"sample is {found.sample} and turn {found.turn}: they count from 0 and from 1")
+        return found
+
+
+_Types = tuple[tuple[str, tuple[type, ...]], ...]
+_TEXT, _COUNT, _NONE = (str,), (int,), type(None)
+_VERDICT_TYPES: _Types = (
+    ("correct", (bool,)),
+    ("extracted", (str, _NONE)),
+    ("canonical", (str, _NONE)),
+    ("detail", _TEXT),
+    ("seconds", (float, int)),
+    ("parts", (dict,)),
+    ("report", (dict,)),
+)
+_ATTEMPT_TYPES: _Types = (
+    *((name, _TEXT) for name in ("task", "problem", "protocol", "prompt_hash", "text")),
+    *((name, _COUNT) for name in ("sample", "turn", "left_out")),
+    *((name, (int, _NONE)) for name in ("seed", "prompt_tokens", "completion_tokens")),
+    *((name, (str, _NONE)) for name in ("parent", "finish_reason")),
+    ("seconds", (float, int, _NONE)),
+)
+
+
+def _check_types(found: Verdict | Attempt, types: _Types) -> None:
+    """Raises ``TypeError`` for the first field of another type; a truth value is no number."""
+    for name, kinds in types:
+        if type(value := getattr(found, name)) not in kinds:
+            raise TypeError(f"{name} is {json.dumps(value)[:40]}")
 
 
 def fingerprint(value: Any) -> str:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import Show, check_ks, generate, say
-from cipo_eval.errors import UsageError
-
-if TYPE_CHECKING:
-    from cipo_eval.protocols import Revising
-    from cipo_eval.tasks import ProblemSet
 
 
 def score(
@@ -50,6 +45,14 @@ def score(
             rich_help_panel=o.TURNS,
         ),
     ] = None,
+    id_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--id-map",
+            help="What the file's ids mean: JSON, JSON Lines or CSV of file id and problem id (docs/replay.md).",
+            rich_help_panel=o.SCOPE,
+        ),
+    ] = None,
     attempts_from: Annotated[
         Path | None,
         typer.Option(
@@ -76,11 +79,9 @@ def score(
 ) -> None:
     """Judge attempts from a file. Without --output only the figures remain."""
     from cipo_eval.config import MODES, Decoding
-    from cipo_eval.engines.replay import ReplayEngine
     from cipo_eval.plan import TaskPlan
-    from cipo_eval.protocols import DIRECT
     from cipo_eval.run_info import command_line
-    from cipo_eval.runner import Run
+    from cipo_eval.scoring import Scoring, open_file
     from cipo_eval.store import RunStore
     from cipo_eval.tasks import load_problems
     from cipo_eval.verifiers.pool import VerifierPool
@@ -88,9 +89,9 @@ def score(
     problems = load_problems(task, data_dir=data_dir)
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
     (scope,) = window.scopes([problems])
-    revising = corrections(protocol, attempts_from, problems)
-    turn = (revising.protocols[0].name, 2) if revising.protocols else (DIRECT, 1)
-    source = ReplayEngine(file, problems.problems, allow_unmatched=allow_unmatched, turn=turn)
+    source, revising = open_file(
+        file, problems, protocol=protocol, pool=attempts_from, id_map=id_map, allow_unmatched=allow_unmatched
+    )
     pool_of = revising.pool
     most = source.samples if pool_of is None else pool_of.samples(problems.spec.name, source.counts)
     count, sampling = Decoding(samples=samples or most).resolve(None, {})
@@ -113,9 +114,10 @@ def score(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cipo-eval-")), file.name
         )
         store = stack.enter_context(RunStore(folder))
-        job = Run(
+        job = Scoring(
             store,
             [plan],
+            source=source,
             engine=source.describe(),
             seed=seed,
             modes=MODES[mode.value],
@@ -123,31 +125,12 @@ def score(
             bootstrap=bootstrap,
             ks=ks,
         )
-        job.warnings += source.warnings
+        job.warnings += source.notes()
         pool = VerifierPool(verifier_workers, time_limit=verifier_timeout)
         code = generate(job, source, pool, Show(json=json, quiet=quiet, breakdown=breakdown))
+        lines = job.record()
+    for line in lines if not quiet else ():
+        say(line)
     if output and not quiet and not json:
         say(f"run directory: {output}")
     raise typer.Exit(code)
-
-
-def corrections(protocol: str | None, attempts: Path | None, problems: ProblemSet) -> Revising:
-    """What the file is: first attempts, or corrections of somebody's attempts. Raises ``UsageError``."""
-    from cipo_eval.pools import own_pool, read_pool
-    from cipo_eval.protocols import DIRECT, Revising, chosen
-
-    if protocol not in (None, DIRECT, "given"):
-        raise UsageError(
-            f"--protocol {protocol}: a file holds first attempts (direct) or corrections (given)"
-        )
-    if protocol == DIRECT and attempts is not None:
-        raise UsageError("--attempts-from belongs together with --protocol given")
-    if protocol != "given" and attempts is None:
-        return Revising()
-    pool = read_pool(attempts, problems.problems) if attempts else own_pool(problems.problems)
-    if pool is None:
-        raise UsageError(
-            f"the data of {problems.spec.name} comes with no attempts that could have been corrected: name some "
-            "with --attempts-from (docs/pools.md)"
-        )
-    return Revising(protocols=chosen(["given"]), direct=False, pool=pool)

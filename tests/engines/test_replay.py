@@ -100,7 +100,7 @@ def programs(path: Path, **arguments: Any) -> dict[str, list[str]]:
 
 
 def fenced(program: str) -> str:
-    return f"```python\n{program}\n```"
+    return f"```python program\n{program}\n```"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_layouts_of_code_harnesses(tmp_path: Path, row: dict[str, Any], text: st
 def test_a_program_with_fences_inside_stays_whole(tmp_path: Path) -> None:
     program = 's = """\n```python\nx\n````\n"""'
     found = programs(write(tmp_path / "f.jsonl", [{"task_id": "Set/0", "solution": program}]))
-    assert found["Set/0"] == [f"`````python\n{program}\n`````"]
+    assert found["Set/0"] == [f"`````python program\n{program}\n`````"]
 
 
 def test_rows_of_equal_problems_are_spread_over_them(tmp_path: Path) -> None:
@@ -184,7 +184,11 @@ def test_what_a_row_says_of_its_end_is_kept(tmp_path: Path) -> None:
         ([{"problem_id": "id-0"}], "holds no completion"),
         ([{"problem_id": "id-0", "text": 5}], "not text"),
         ([{"problem_id": "id-0", "text": "x", "finish_reason": 1}], "finish_reason is not of type str"),
-        ([{"problem_id": "id-0", "text": "x", "sample": 0}] * 2, "two attempts with sample number 0"),
+        ([{"problem_id": "id-0", "text": None}], "line 1: a completion is not text but null"),
+        ([{"problem_id": "id-0", "text": "x", "sample": "0"}], "sample is not of type int: '0'"),
+        ([{"problem_id": "id-0", "text": "x", "prompt_tokens": "9"}], "prompt_tokens is not of type int"),
+        ([{"problem_id": "id-0", "text": "x", "completion_tokens": True}], "completion_tokens is not of"),
+        ([{"v": 1, "task": "t", "problem": "id-0", "text": "x"}], "f.jsonl line 1 is damaged .KeyError"),
         ([[1, 2]], "not JSON Lines"),
         ([], "holds no attempts"),
     ],
@@ -218,6 +222,98 @@ def test_unmatched_rows_are_left_out_only_when_asked(tmp_path: Path) -> None:
     engine = ReplayEngine(path, PROBLEMS, allow_unmatched=True)
     assert engine.samples == 2
     assert "1 row(s)" in engine.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b'{"problem_id": "id-0", "text": "x"}\n{"problem_id": }\n',
+            r"f.jsonl line 2 is not JSON Lines.*character 16",
+        ),
+        (
+            b'{"problem_id": "id-0", "text": "x"}\n\xff\n',
+            r"f.jsonl line 2: it is not UTF-8 text .byte 0xff at place 1",
+        ),
+        ("{}".encode("utf-16"), "UTF-16, not UTF-8"),
+        (
+            b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+            "line 1 is not JSON that can be read: .*nested",
+        ),
+        (b'{"a": ' + b"9" * 5000 + b"}\n", "f.jsonl line 1 cannot be read"),
+        (b'[\n{"problem_id": "id-0", "text": "x"},\n3]', "f.jsonl row 2 is no JSON object"),
+    ],
+)
+def test_damage_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        replay(path)
+
+
+def test_one_array_is_as_good_as_lines(tmp_path: Path) -> None:
+    lines = replay(write(tmp_path / "f.jsonl", LAYOUTS["ours"]))
+    for indent in (None, 1):
+        (tmp_path / "f.json").write_text(json.dumps(LAYOUTS["ours"], indent=indent))
+        assert replay(tmp_path / "f.json") == lines
+    marked = tmp_path / "marked.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + (tmp_path / "f.jsonl").read_bytes())
+    assert replay(marked) == lines
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [((1, 2), (0, 1)), ((7, 3), (1, 0)), ((0, 0), (0, 1)), ((-5, 2.0), (0, 1)), ((None, 3), (1, 0))],
+)
+def test_samples_numbered_in_any_way_are_all_there(
+    tmp_path: Path, labels: tuple[Any, Any], numbers: tuple[int, int]
+) -> None:
+    rows = [
+        {"problem_id": "id-1", "text": text, "sample": label}
+        for text, label in zip("ab", labels, strict=True)
+    ]
+    path = write(tmp_path / "f.jsonl", rows)
+    found = {sample: c.text for (_, sample), c in replay(path).items()}
+    assert found == dict(zip(numbers, "ab", strict=True))
+    notes = ReplayEngine(path, PROBLEMS).notes()
+    assert len(notes) == 1
+    assert "another number" in notes[0]
+    assert ("a number that was there already" in notes[0]) == (labels == (0, 0))
+
+
+def test_repeated_rows_and_equal_samples_are_said_aloud(tmp_path: Path) -> None:
+    same = [{"problem_id": "id-0", "text": "x"}] * 3
+    notes = ReplayEngine(write(tmp_path / "f.jsonl", same), PROBLEMS).notes()
+    assert any("2 row(s)" in note and "f.jsonl line 2" in note for note in notes)
+    assert any("1 of 1 problems" in note and "3 equal samples" in note for note in notes)
+    ten = [{"problem_id": f"id-{i}", "text": [str(i)] * 10} for i in range(3)]
+    notes = ReplayEngine(write(tmp_path / "g.jsonl", ten), PROBLEMS).notes()
+    assert ["3 of 3 problems" in note and "10 equal samples" in note for note in notes] == [True]
+    other = [{"problem_id": "id-0", "text": ["x", "y"]}, {"problem_id": "id-1", "text": "x"}]
+    assert ReplayEngine(write(tmp_path / "h.jsonl", other), PROBLEMS).notes() == []
+
+
+def test_turns_of_a_run_keep_together(tmp_path: Path) -> None:
+    """A run of which samples 0 and 2 are there: the chain of sample 2 stays one chain."""
+    verdict = {"fixed": {"correct": False, "state": "incorrect"}}
+    stored = {"v": 1, "task": "t", "problem": "id-0", "prompt_hash": "", "seed": 1, "finish_reason": None}
+    stored |= {"prompt_tokens": None, "completion_tokens": None, "seconds": None, "verdicts": verdict}
+    rows = [
+        stored | {"protocol": protocol, "turn": turn, "sample": sample, "text": f"{protocol}{sample}"}
+        for sample in (2, 0)
+        for protocol, turn in (("direct", 1), ("self", 2))
+        if (sample, turn) != (0, 2)
+    ]
+    engine = ReplayEngine(write(tmp_path / "f.jsonl", rows), PROBLEMS)
+    turns: list[dict[str, Any]] = [{}, {"protocol": "self", "turn": 2}]
+    asked = [
+        Request(
+            problem=PROBLEMS[0], messages=(), samples=(0, 1, 2), seeds=(0,) * 3, sampling=SAMPLING, **turn
+        )
+        for turn in turns
+    ]
+    found = {(r.protocol, sample): c.text for r, sample, c in engine.generate(asked)}
+    assert found == {("direct", 0): "direct0", ("direct", 1): "direct2", ("self", 1): "self2"}
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def f(x: int) -> int:
     """
 '''
 F = "def f(x):\n    return 1"
+SANITIZED = "import math\n" + PROMPT[PROMPT.index("def f") :] + "    return 1"
+"""The function needs no helper."""
 
 
 def found(text: str, **options: Any) -> Found | None:
@@ -493,8 +495,8 @@ def test_never_raises_and_never_gives_an_empty_program(text: str) -> None:
         ("livecodebench", "a", None),
         ("humaneval", "    return 1\n\nrun on", PROMPT + "    return 1\n\nrun on"),
         ("humaneval", fenced(F), PROMPT + fenced(F)),
-        ("evalplus", F + "\nrun on", F + "\nrun on"),
-        ("evalplus", "    return 1", PROMPT + "    return 1"),
+        ("evalplus", F + "\nrun on", F),
+        ("evalplus", "    return 1", SANITIZED),
         ("debugbench", f"<code>\n{F}\n</code><exp>e</exp>", f"\n{F}\n"),
         ("debugbench", f"<code>{fenced(F)}</code>", fenced(F)),
         ("debugbench", "```python\na\n```", "thon\na\n``"),  # missing tags are position -1 in the reference

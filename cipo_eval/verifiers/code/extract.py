@@ -40,6 +40,7 @@ from cipo_eval.verifiers.code.blocks import (
     statements_of,
     tagged_blocks,
 )
+from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
 from cipo_eval.verifiers.extract import strip_think
 
 
@@ -364,6 +365,9 @@ def _completion(block: Block, source: Sequence[Block], wanted: _Wanted) -> Found
 # --- paper mode -----------------------------------------------------------------------------------------------------
 
 
+WHOLE_PROGRAM = "python program"
+"""The info string of the fence in which a replayed file's bare program reaches the verifier: nothing of it is to be
+chosen or left out."""
 PAPER_RULES = ("livecodebench", "humaneval", "evalplus", "debugbench")
 
 
@@ -373,12 +377,14 @@ def extract_paper(
     """The program as a reference implementation takes it from the response; None where it takes nothing.
 
     ``livecodebench``: the lines between the last two that have a fence anywhere in them, whichever of them opens a
-    block. ``humaneval``: the prompt with the response. ``evalplus``: the response where it defines the function, else
-    the prompt with it. ``debugbench``: from the first ``<code>`` to the first ``</code>``; the reference takes the
-    position of a missing tag to be -1, so without the one the first five characters are lost, without the other the
-    last one.
+    block. ``humaneval``: the prompt with the response. ``evalplus``: what its sanitizer takes from the response, or
+    from the prompt with it where it does not define the function (``sanitize``). ``debugbench``: from the first
+    ``<code>`` to the first ``</code>``; the reference takes the position of a missing tag to be -1, so without the one
+    the first five characters are lost, without the other the last one. A bare program of a file is judged as it is.
     """
-    if rule == "livecodebench":
+    if (program := _whole_program(text)) is not None:
+        code = program
+    elif rule == "livecodebench":
         lines = text.split("\n")
         fences = [index for index, line in enumerate(lines) if "```" in line]
         code = "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else ""
@@ -389,9 +395,22 @@ def extract_paper(
         whole = definition is None or any(
             definition.match(line) and not indent_of(line) for line in _lines(text)
         )
-        code = text if whole else (prompt or "") + text
+        response = text if whole else (prompt or "") + text
+        if len(response) <= LONGEST:
+            code = sanitize(response, entry_point)
+        else:  # the reference takes quadratic time, and so long an answer hours
+            found = extract_program(text, stopped=True, entry_point=entry_point, prompt=prompt)
+            code = found.code if found else ""
     elif rule == "debugbench":
         code = text[text.find("<code>") + len("<code>") : text.find("</code>")]
     else:
         raise ValueError(f"no rule {rule}: known are {', '.join(PAPER_RULES)}")
     return Found(code=code, how=rule) if code else None
+
+
+def _whole_program(text: str) -> str | None:
+    """The program that a replayed file gave without an answer around it; None in all other texts."""
+    fence, found, rest = text.partition(f"{WHOLE_PROGRAM}\n")
+    if not found or set(fence) != {"`"} or not rest.endswith(f"\n{fence}"):
+        return None
+    return rest.removesuffix(f"\n{fence}")

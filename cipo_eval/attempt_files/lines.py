@@ -1,0 +1,87 @@
+"""The rows of a file of attempts: JSON Lines or one JSON array, plain or gzipped, each row with its place in the file.
+
+Such a file is foreign: whatever is wrong with it is a ``UsageError`` with file, line and what is wrong there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from cipo_eval.errors import UsageError
+
+_OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"\x1f\x8b": "gzipped"}
+"""First bytes of files that hold something else than UTF-8 text."""
+
+
+class Line(NamedTuple):
+    """One row of a file."""
+
+    where: str
+    """``file line 3``, for messages."""
+    fields: dict[str, Any]
+    mark: int
+    """Equal for rows that are the same letter for letter."""
+
+
+def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> Iterator[Line]:
+    """The rows of a file, one after another; ``digest`` is given every byte that is read.
+
+    Raises ``UsageError`` with the file's name and the line for what cannot be read.
+    """
+    try:
+        with path.open("rb") as packed:
+            file: Any = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
+            yield from _rows(path.name, file, digest)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None]) -> Iterator[Line]:
+    for number, line in enumerate(file, start=1):
+        digest(line)
+        where = f"{name} line {number}"
+        if number == 1 and line.strip() in (b"[", b"[{"):
+            rest = file.read()
+            digest(rest)
+            yield from _array(name, parse(line + rest, name))
+            return
+        if number == 1 and (mark := next((m for m in _OTHER_MARKS if line.startswith(m)), None)):
+            raise UsageError(f"{name} is not JSON Lines: it is {_OTHER_MARKS[mark]}, not UTF-8 text")
+        if not line.strip():
+            continue
+        value = parse(line, where)
+        if number == 1 and isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            yield from _array(name, value)
+            continue
+        if not isinstance(value, dict):
+            raise UsageError(f"{where} is not JSON Lines: it holds no JSON object")
+        yield Line(where, value, hash(line.strip()))
+
+
+def _array(name: str, rows: Iterable[Any]) -> Iterator[Line]:
+    for place, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UsageError(f"{name} row {place} is no JSON object")
+        yield Line(f"{name} row {place}", row, hash(json.dumps(row)))
+
+
+def parse(data: bytes, where: str) -> Any:
+    """One JSON text. Raises ``UsageError`` that says where and what is wrong."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"cannot read {where}: it is not UTF-8 text (byte 0x{data[error.start]:02x} at place {error.start + 1})"
+        ) from error
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno} of it, " if error.lineno > 1 else ""
+        raise UsageError(f"{where} is not JSON Lines: {error.msg} ({line}character {error.colno})") from error
+    except RecursionError as error:
+        raise UsageError(f"{where} is not JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:  # a whole number of too many digits
+        raise UsageError(f"{where} cannot be read: {error}") from error
