@@ -12,20 +12,42 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.engines.files import TOKENIZER_FILES, check_adapter, check_folder, check_place
+from cipo_eval.engines.hub import look_at_hub
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import fingerprint
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-)
-"""A checkpoint with none of these has no tokenizer; transformers would not say so."""
 _RECOMMENDED = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _FILE_TYPES = frozenset({".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"})
+
+
+def look(model: str, revision: str | None = None) -> None:
+    """A quick look at what ``--model`` names, before anything heavy: that it is there, whole, and a causal LM.
+
+    Of a folder (also an adapter's, and its base) configuration, names and sizes of files, and headers of weights; of a
+    hub id whether the hub, or its cache, has such a model. Neither torch nor transformers is imported. Raises
+    ``UsageError``/``MissingError``, for a hub that does not answer within seconds.
+    """
+    if model.lower().endswith(".gguf"):
+        raise UsageError(
+            f"GGUF files run behind a server: llama-server -m {model}, then "
+            f"--engine openai --base-url http://127.0.0.1:8080/v1 --model {Path(model).name}"
+        )
+    check_place(model)
+    folder = Path(model) if Path(model).is_dir() else look_at_hub(model, revision)
+    if folder is None:
+        return
+    if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
+        check_folder(folder)
+        return
+    facts = check_adapter(folder)
+    base = str(facts["base_model_name_or_path"])
+    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    check_place(base)
+    if Path(base).is_dir():
+        check_folder(Path(base), tokenizer=not own)
+    elif (cached := look_at_hub(base, facts.get("revision"))) is not None:
+        check_folder(cached, tokenizer=not own)
 
 
 @dataclass(frozen=True)  # no slots: its parts are cached
@@ -39,20 +61,12 @@ class Checkpoint:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        if self.model.lower().endswith(".gguf"):
-            raise UsageError(
-                f"GGUF files run behind a server: llama-server -m {self.model}, then "
-                f"--engine openai --base-url http://127.0.0.1:8080/v1 --model {Path(self.model).name}"
-            )
-        if self.adapter is not None and not self.base:
-            raise UsageError(f"adapter_config.json of {self.model} names no base_model_name_or_path")
-        _check_folder(self.base, tokenizer=self.adapter is None)
+        look(self.model, self.revision)
 
     @cached_property
     def _adapter_config(self) -> Path | None:
         from transformers.utils.peft_utils import find_adapter_config_file
 
-        _check_place(self.model)
         if (Path(self.model) / "config.json").is_file():  # weights, whatever else is beside them
             return None
         try:
@@ -118,7 +132,6 @@ class Checkpoint:
 
         own = self.adapter is not None and any((Path(self.adapter) / f).is_file() for f in TOKENIZER_FILES)
         place = self.adapter if own else self.base
-        _check_folder(place or self.base)
         try:
             return AutoTokenizer.from_pretrained(place, **({} if own else self._common))
         except Exception as error:
@@ -218,24 +231,6 @@ def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
             files[path.name] = [size, digest.hexdigest()]
         return fingerprint(files)
     return fingerprint({"model": model, "config": {k: str(v) for k, v in config.items()}})
-
-
-def _check_place(model: str) -> None:
-    folder = Path(model)
-    if not folder.is_dir() and (folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-        raise UsageError(f"model folder {model} does not exist")
-
-
-def _check_folder(model: str, *, tokenizer: bool = True) -> None:
-    """Of a local folder: that it has what a checkpoint has."""
-    _check_place(model)
-    folder = Path(model)
-    if not folder.is_dir():
-        return
-    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise UsageError(f"{model} is not a Hugging Face checkpoint: it has no config.json")
-    if tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UsageError(f"{model} has no tokenizer: save it there with tokenizer.save_pretrained({model!r})")
 
 
 def _load_error(model: str, part: str, error: Exception) -> Exception:

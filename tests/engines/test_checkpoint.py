@@ -75,7 +75,7 @@ def test_bad_adapters_are_clear_errors(
         Checkpoint(str(torn))
     empty = shutil.copytree(adapter, tmp_path / "empty")
     (empty / "adapter_model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UsageError, match=r"the adapter of .* does not load"):
+    with pytest.raises(UsageError, match=r"the weights of .* do not load"):
         HFEngine(str(empty), device="cpu")
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(MissingError, match=r"pip install 'cipo-eval\[lora\]'"):
