@@ -1,4 +1,4 @@
-"""What ``run.json`` must look like before anybody relies on it: the file may be of another release, edited, or hostile."""
+"""What ``run.json`` must look like before anybody relies on it: it may be of another release, edited, or hostile."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli.options import ENGINE
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import MissingError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.engines.openai import Server
     from cipo_eval.engines.texts import Thinking
     from cipo_eval.records import Engine, Problem
 
@@ -23,6 +26,10 @@ NAMES = ("hf", "vllm", "openai", "lm-eval", "replay")
 
 _SECRET = re.compile(r"key|secret|password|auth|header|^(hf_)?token$", re.IGNORECASE)
 """Names of arguments that look like keys."""
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
+_GPUS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "nvmap", "dxg", "kfd")
+"""Devices (under ``/dev``) of which a machine with CUDA or ROCm has one."""
 
 
 class Endpoint(StrEnum):
@@ -194,6 +201,37 @@ class EngineFlags:
         if foreign:
             raise UsageError(f"--engine {engine} has no {', '.join(foreign)}")
 
+    def look(self, engine: str, model: str) -> None:
+        """What can be told of engine and model before anything heavy is imported. Raises ``UsageError`` or
+        ``MissingError``."""
+        self.check(engine)
+        name = engine.partition(":")[0]
+        if self.dtype not in _DTYPES:
+            raise UsageError(f"unknown --dtype {self.dtype}: {nearest(self.dtype, _DTYPES)}")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"unknown --device {self.device}: auto, cpu, cuda, cuda:1 …")
+        if self.device.startswith("cuda") and not _has_gpu():
+            raise MissingError(f"--device {self.device}: no GPU can be seen here; --device cpu does without")
+        if name == "vllm" and importlib.util.find_spec("vllm") is None:
+            raise MissingError("--engine vllm: vLLM is not installed here: pip install 'cipo-eval[vllm]'")
+        if name == "openai":
+            self._server()
+        elif name == "replay" and not Path(model).exists():
+            raise UsageError(f"{model} does not exist: --engine replay needs a file or a run directory")
+        elif name in ("hf", "vllm"):
+            from cipo_eval.engines.checkpoint import look
+
+            look(model, self.revision)
+
+    def known(self, engine: str, model: str) -> dict[str, Any]:
+        """What ``describe`` will say of a model, as far as it is known before it is loaded."""
+        found: dict[str, Any] = {"model": model}
+        if engine in ("hf", "vllm") and (Path(model) / "config.json").is_file():
+            from cipo_eval.engines.checkpoint import model_fingerprint
+
+            found["fingerprint"] = model_fingerprint(model, {})
+        return found
+
     def recommended(self, engine: str, model: str) -> dict[str, Any]:
         """Sampling that a checkpoint recommends. Raises ``UsageError`` where there is no such thing."""
         from cipo_eval.engines.checkpoint import Checkpoint
@@ -231,10 +269,11 @@ class EngineFlags:
             batch_tokens=self.batch_tokens,
             trust_remote_code=self.trust_remote_code,
             max_model_len=self.max_model_len,
-            thinking=self._thinking(),
+            thinking=self.thinking(),
         )
 
-    def _thinking(self) -> Thinking:
+    def thinking(self) -> Thinking:
+        """What is asked of models that think before they answer."""
         from cipo_eval.engines.texts import Thinking
 
         return Thinking(enabled=self.enable_thinking, budget=self.thinking_budget)
@@ -264,18 +303,23 @@ class EngineFlags:
             revision=self.revision,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
-            thinking=self._thinking(),
+            thinking=self.thinking(),
             arguments={**given, **self._model_args()},
         )
 
     def _openai(self, model: str) -> Engine:
-        from cipo_eval.engines.openai import OpenAIEngine, Server
+        from cipo_eval.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(model, self._server())
+
+    def _server(self) -> Server:
+        from cipo_eval.engines.openai import Server
 
         if self.base_url is None:
             raise UsageError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
         if self.enable_thinking is not None and self.endpoint is Endpoint.completions:
             raise UsageError("--enable-thinking is for chat templates: --endpoint completions has none")
-        server = Server(
+        return Server(
             url=self.base_url,
             endpoint=self.endpoint.value,
             key_variable=self.api_key_env,
@@ -284,4 +328,10 @@ class EngineFlags:
             retries=self.retries,
             thinking=self.enable_thinking,
         )
-        return OpenAIEngine(model, server)
+
+
+def _has_gpu() -> bool:
+    """Whether there is a device that CUDA or ROCm could use, and it is not hidden: a look, torch has the last word."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    return any(any(Path("/dev").glob(name)) for name in _GPUS)

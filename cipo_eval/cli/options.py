@@ -13,9 +13,9 @@ import typer
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cipo_eval.protocols import Revising
+    from cipo_eval.protocols import Protocol, Revising
     from cipo_eval.scope import Scope
-    from cipo_eval.tasks import ProblemSet
+    from cipo_eval.tasks import ProblemSet, TaskSpec
 
 
 class ModeFlag(StrEnum):
@@ -324,21 +324,31 @@ class TurnFlags:
     think: bool
     attempts: Path | None
 
-    def revising(self, problem_sets: Sequence[ProblemSet]) -> list[Revising]:
-        """What they ask for of each task. Raises ``UsageError``."""
-        from cipo_eval.pools import own_pool, read_pool
-        from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
-        from cipo_eval.verifiers.critique import Form
+    def look(self, specs: Sequence[TaskSpec]) -> list[tuple[Protocol, ...]]:
+        """The protocols of each task; what can be told before its items are read. Raises ``UsageError``."""
+        from cipo_eval.protocols import DIRECT, Prompts, chosen
 
         if self.protocol is not None and not names(self.protocol):
             raise UsageError("--protocol names none")
         asked = [
-            chosen(names(self.protocol) if self.protocol else of_task.spec.protocols or (DIRECT,))
-            for of_task in problem_sets
+            chosen(names(self.protocol) if self.protocol else spec.protocols or (DIRECT,)) for spec in specs
         ]
         others = any(not p.own for protocols in asked for p in protocols)
         if self.attempts is not None and not others:
             raise UsageError("--attempts-from belongs together with --protocol given or critique")
+        if self.attempts is not None and not self.attempts.exists():
+            raise UsageError(f"--attempts-from {self.attempts} does not exist")
+        if self.prompt_dir:
+            Prompts(self.prompt_dir)
+        return asked
+
+    def revising(self, problem_sets: Sequence[ProblemSet]) -> list[Revising]:
+        """What they ask for of each task. Raises ``UsageError``."""
+        from cipo_eval.pools import own_pool, read_pool
+        from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat
+        from cipo_eval.verifiers.critique import Form
+
+        asked = self.look([of_task.spec for of_task in problem_sets])
         prompts = Prompts(self.prompt_dir) if self.prompt_dir else None
         every = [problem for of_task in problem_sets for problem in of_task.problems]
         pool = read_pool(self.attempts, every) if self.attempts else None

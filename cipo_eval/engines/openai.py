@@ -67,6 +67,9 @@ class Server:
     thinking: bool | None = None
     """``enable_thinking`` of the chat template; None: the template's default."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 class _Again(Exception):  # noqa: N818  not an error yet
     """Worth another try, after so many seconds if the server said so."""
@@ -89,7 +92,6 @@ class OpenAIEngine:
     def __init__(self, model: str, server: Server) -> None:
         from huggingface_hub import utils
 
-        _check(server)
         httpx: Any = utils.httpx  # type: ignore[attr-defined]  # there for callers, under either name of the package
         self.model_name, self.server = model, server
         self._httpx = httpx
@@ -117,6 +119,10 @@ class OpenAIEngine:
             "endpoint": self.server.endpoint,
         }
         return found if self.server.thinking is None else {**found, "enable_thinking": self.server.thinking}
+
+    @property
+    def under_way(self) -> int:
+        return self._pump.under_way
 
     def close(self) -> None:
         if not self._closed:

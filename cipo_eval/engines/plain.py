@@ -15,7 +15,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from cipo_eval.engines.asks import Ask, Sample
+from cipo_eval.engines.asks import Ask, Sample, empty_samples
 from cipo_eval.engines.core import MAX_ROWS
 from cipo_eval.engines.draw import Stream, draw
 from cipo_eval.engines.models import out_of_memory, release
@@ -29,6 +29,14 @@ class Plain:
 
     def __init__(self, model: Any, *, ends: Iterable[int], pad: int, tokens: int) -> None:
         self.model, self._ends, self._pad, self._tokens = model, frozenset(ends), pad, tokens
+        self._drawing: _Draw | None = None
+
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """As ``Core.under_way``; of a batch, tokens after a row's end are counted as well."""
+        if (drawing := self._drawing) is None:
+            return 0, 0
+        return drawing.rows, drawing.rows * len(drawing.logprobs)
 
     def update_weights(self, state: dict[str, torch.Tensor]) -> None:
         """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
@@ -47,7 +55,7 @@ class Plain:
                 return
             for ask in new:
                 if ask.max_new <= 0:
-                    yield from (_sample(ask, n, [], [], "length", 0.0) for n in range(len(ask.seeds)))
+                    yield from empty_samples(ask)
                 else:
                     waiting += [(ask, number) for number in range(len(ask.seeds))]
             waiting.sort(
@@ -89,7 +97,7 @@ class Plain:
         for i, (ask, _) in enumerate(places):  # left padding: every prompt ends where its completion begins
             ids[i, width - len(ask.prompt) :] = torch.tensor(ask.prompt)
             mask[i, width - len(ask.prompt) :] = 1
-        drawing = _Draw(places)
+        drawing = self._drawing = _Draw(places)
         output = self.model.generate(
             ids.to(self.model.device),
             attention_mask=mask.to(self.model.device),
@@ -99,6 +107,7 @@ class Plain:
             logits_processor=LogitsProcessorList([drawing]),
             stopping_criteria=StoppingCriteriaList([_Cut(places, width)]),
         )
+        self._drawing = None
         logprobs = torch.stack(drawing.logprobs, dim=1).tolist()
         seconds = (time.perf_counter() - started) / len(places)
         return [
@@ -143,6 +152,7 @@ class _Draw(LogitsProcessor):
 
     def __init__(self, places: Sequence[_Place]) -> None:
         self._sampling = places[0][0].sampling
+        self.rows = len(places)
         self._streams = [Stream(ask.seeds[number]) for ask, number in places]
         self.logprobs: list[torch.Tensor] = []
 
