@@ -279,7 +279,7 @@ CritiqueForm = Annotated[
     CritiqueFormFlag,
     typer.Option(
         "--critique-form",
-        help="How --protocol critique asks: analysis, then [[correct]] or [[wrong]]; json; verdict alone.",
+        help="How --protocol critique asks: analysis, then [\\[correct]] or [\\[wrong]]; json; verdict alone.",
         rich_help_panel=TURNS,
     ),
 ]

@@ -25,8 +25,8 @@ _EARLY = {"train.lock", "new", ".new.partial", "config.yaml", ".config.yaml.new"
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="Configuration file, or the name of a preset (grpo, cipo, sft, …).")
-    ],
+        str | None, typer.Argument(help="Configuration file, or the name of a preset (grpo, cipo, sft, …).")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -49,8 +49,10 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model; a run that is in the output folder already goes on from its last checkpoint."""
-    from cipo_trainer.settings import load, to_yaml
+    from cipo_trainer.settings import load, presets, to_yaml
 
+    if config is None:
+        raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
     given = list(overrides or ())
     if init_from is not None:
         from cipo_trainer.saving import newest

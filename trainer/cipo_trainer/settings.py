@@ -26,6 +26,11 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return build(overridden(read_yaml(_find(source)), overrides))
 
 
+def presets() -> dict[str, Path]:
+    """By name, the files of the configurations that come with the package."""
+    return {path.stem: path for path in sorted(config_dir().glob("*.yaml"))}
+
+
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Values with ``key.key=value`` put into them. Raises ``UsageError``."""
     for text in overrides:
@@ -87,7 +92,7 @@ def _find(source: str | Path) -> Path:
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise UsageError(f"there is no configuration {path}")
-    known = {p.stem: p for p in config_dir().glob("*.yaml")}
+    known = presets()
     if str(source) not in known:
         raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
     return known[str(source)]
