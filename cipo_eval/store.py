@@ -43,9 +43,9 @@ class RunStore:
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()
         self._synced = time.monotonic()
-        if is_foreign(path):
-            raise UsageError(f"{path} is not empty and not a run directory: choose another --output")
         with Writing(path):
+            if is_foreign(path):
+                raise UsageError(f"{path} is not empty and not a run directory: choose another --output")
             (path / "attempts").mkdir(parents=True, exist_ok=True)
             self._filelock = FileLock(path / "run.lock", timeout=0)
             try:
@@ -221,7 +221,11 @@ def read_info(run: Path) -> dict[str, Any]:
 
 def read_attempts(path: Path) -> Iterator[tuple[bytes, Attempt]]:
     """Each whole line with its attempt. The last line may be torn (it is left out); any other damage is an error."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -283,3 +287,7 @@ class Writing:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise UsageError(f"{self.path} is not a folder: choose another --output") from error
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise UsageError(
+                f"{self.path} cannot be a folder ({error.strerror}): choose another --output"
+            ) from error

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import say
 from cipo_eval.cli.study import carry_out, conclude
 from cipo_eval.errors import EXIT_FAILURES
@@ -29,6 +30,7 @@ def demo(
     from cipo_trainer.grid import arm_folder, read_study_config, study_file
 
     config = read_study_config(study_file("demo"), [f"seeds=[{seed}]"])
+    look_at_place(output)
     speak = not quiet and not json
     if speak:
         say(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import UsageError, nearest, reason
 
 if TYPE_CHECKING:
     from cipo_eval.protocols import Protocol, Revising
@@ -63,23 +63,30 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read --config {path}: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"cannot read --config {path}: {reason(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold flag names and values, such as `samples: 8`")
-    known = {p.name for p in context.command.params if p.name} - {"config"}
+    known = {p.name: p for p in context.command.params if p.name and p.name != "config"}
     defaults: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in known:
             raise UsageError(f"--config {path}: unknown key {key}: {nearest(name, known)}")
-        if isinstance(value, list) and name != "stop":
-            value = ",".join(map(str, value))
-        defaults[name] = (
-            str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-        )
+        found = [_flag_value(path, key, part) for part in (value if isinstance(value, list) else [value])]
+        if getattr(known[name], "multiple", False):
+            defaults[name] = found
+        else:
+            defaults[name] = ",".join(map(str, found)) if isinstance(value, list) else found[0]
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _flag_value(path: Path, key: Any, value: Any) -> bool | str | None:
+    """One value of a configuration file, as it would be written on the command line."""
+    if isinstance(value, dict | list | set | bytes):
+        raise UsageError(f"--config {path}: {key} takes a word, a number or a list of them")
+    return value if isinstance(value, bool) or value is None else str(value)
 
 
 SCOPE, DECODING, TURNS, SCORING = "Scope", "Decoding", "Turns", "Scoring"

@@ -168,7 +168,7 @@ class Pace:
             return None
         engine, rate = self.engine, self.tokens_per_second
         if engine is not None and rate and engine.handed and engine.tokens:
-            waiting = left - max(0, engine.handed - finished)
+            waiting = left - self.progress.judging
             partly = max(0, engine.generated - engine.tokens)
             return max(0.0, waiting * engine.tokens / engine.handed - partly) / rate
         return left * (self._clock() - self._started[0]) / finished
@@ -179,9 +179,8 @@ class Pace:
         if engine is not None:
             if engine.under_way is not None:
                 parts.append(f"{engine.under_way} running")
-            begun = self._started[1] if self._started else self.progress.done
-            if (judging := engine.handed - (self.progress.done - begun)) > 0:
-                parts.append(f"{judging} being judged")
+            if self.progress.judging:
+                parts.append(f"{self.progress.judging} being judged")
             if (rate := self.tokens_per_second) is not None and engine.generated:
                 parts.append(f"{rate:,.0f} tokens/s")
         if (left := self.seconds_left) is not None:

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.errors import MissingError, UsageError, reason
 
 if TYPE_CHECKING:
     from cipo_eval.plan import TaskPlan
     from cipo_eval.records import Mode
 
+LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems take 255."""
 LEAST_FREE = 8 << 20
 """Bytes on disk below which a run does not begin."""
 BYTES_A_TOKEN = 6
@@ -81,21 +83,26 @@ def _is_of_another(folder: Path, model: str) -> bool:
 
 
 def look(folder: Path) -> None:
-    """Raises ``UsageError`` or ``MissingError`` for a folder that cannot be made or written, or that holds something
-    else than a run. Makes nothing."""
+    """``look_at_place``, and that the folder holds nothing else than a run. Makes nothing."""
+    from cipo_eval.store import is_foreign, read_info
+
+    look_at_place(folder)
+    if is_foreign(folder):
+        raise UsageError(f"{folder} is not empty and not a run directory: choose another --output")
+    if os.path.lexists(folder / "run.json"):
+        read_info(folder)
+
+
+def look_at_place(folder: Path) -> None:
+    """Raises ``UsageError`` or ``MissingError`` for a folder that cannot be made or written."""
     try:
         place = _nearest(folder)
         if not place.is_dir():
             raise UsageError(f"{folder} cannot be a folder, {place} is a file: choose another --output")
-        if place == folder and not (folder / "run.json").exists():
-            from cipo_eval.store import is_foreign
-
-            if is_foreign(folder):
-                raise UsageError(f"{folder} is not empty and not a run directory: choose another --output")
-        if len(os.fsencode(folder.name)) > 200:
+        if len(os.fsencode(folder.name)) > LONGEST_NAME:
             raise UsageError(f"the name {folder.name[:40]}… is too long: choose another --output")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} cannot be a folder ({error}): choose another --output") from error
+        raise UsageError(f"{folder} cannot be a folder ({reason(error)}): choose another --output") from error
     if not os.access(place, os.W_OK | os.X_OK):
         raise MissingError(f"cannot write to {place}: choose another --output")
     if free_bytes(folder) < LEAST_FREE:

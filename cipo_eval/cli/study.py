@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import LOG_SECONDS, say
 from cipo_eval.errors import EXIT_FAILURES, UsageError
 
@@ -67,6 +68,7 @@ def study(
     path = study_file(config)
     asked = read_study_config(path, overrides or ())
     folder = output or Path("runs") / path.stem
+    look_at_place(folder)
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return

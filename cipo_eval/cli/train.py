@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import LOG_SECONDS, say
 from cipo_eval.errors import EXIT_FAILURES, MissingError, UsageError
 
@@ -72,6 +73,7 @@ def _train(config: Config, *, resume: bool, as_json: bool, messages: bool) -> in
     from cipo_eval.store import Writing
     from cipo_trainer.loop import Trainer
 
+    look_at_place(config.output)
     known = _known(config, resume)
     with Writing(config.output):
         config.output.mkdir(parents=True, exist_ok=True)
