@@ -27,7 +27,7 @@ def demo(
 ) -> None:
     """Teach a tiny model to correct itself: warm start, then GRPO and CIPO at equal budget, scored and compared
     (minutes on two cores). What is there already is not done again."""
-    from cipo_trainer.grid import arm_folder, read_study_config, study_file
+    from cipo_trainer.grid import arm_folder, read_study_config, study_file, task_file
 
     config = read_study_config(study_file("demo"), [f"seeds=[{seed}]"])
     look_at_place(output)
@@ -47,5 +47,8 @@ def demo(
             place = output / arm_folder(config, task, seed, "CIPO")
             run = place / "run-t1"
             say(f"read attempts: cipo-eval show {run} --protocol self --transition 'w->r'")
+            say(
+                f"ask its models yourself: cipo-eval run --tasks {output / task_file(task)} --model CHECKPOINT"
+            )
             say("more seeds, more arms: cipo-eval study claims (docs/study.md)")
     raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)
