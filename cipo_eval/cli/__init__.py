@@ -73,11 +73,7 @@ app.add_typer(pool.app, name="pool")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code; foreseeable errors are one message without a traceback."""
-    for library in (
-        "TRANSFORMERS",
-        "DATASETS",
-        "HF_HUB",
-    ):  # what matters of their warnings is an error of ours
+    for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):  # what matters of their warnings is our error
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     with _patient("stdout"), _patient("stderr"):
         try:

@@ -77,11 +77,12 @@ def _model(plans: Sequence[TaskPlan], flags: EngineFlags, engine: str, model: st
     if engine not in ("hf", "vllm"):
         return f"{model} (what {engine} makes of it is not looked at)"
     from cipo_eval.engines.checkpoint import Checkpoint
-    from cipo_eval.engines.texts import Texts
+    from cipo_eval.engines.texts import Texts, Thinking
 
     checkpoint = Checkpoint(model, flags.revision, flags.trust_remote_code)
     lengths = [n for n in (checkpoint.context, flags.max_model_len) if n]
-    texts = Texts(checkpoint.tokenizer, context=min(lengths, default=None), thinking=flags.thinking())
+    thinking = Thinking(enabled=flags.enable_thinking, budget=flags.thinking_budget)
+    texts = Texts(checkpoint.tokenizer, context=min(lengths, default=None), thinking=thinking)
     template = "a chat template" if checkpoint.tokenizer.chat_template else "no chat template"
     requests = [plan.first(plan.selected[0], [0], 0) for plan in plans if plan.selected]
     tokens = [len(texts.prompt(request).ids) for request in requests]

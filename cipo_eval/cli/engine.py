@@ -269,11 +269,10 @@ class EngineFlags:
             batch_tokens=self.batch_tokens,
             trust_remote_code=self.trust_remote_code,
             max_model_len=self.max_model_len,
-            thinking=self.thinking(),
+            thinking=self._thinking(),
         )
 
-    def thinking(self) -> Thinking:
-        """What is asked of models that think before they answer."""
+    def _thinking(self) -> Thinking:
         from cipo_eval.engines.texts import Thinking
 
         return Thinking(enabled=self.enable_thinking, budget=self.thinking_budget)
@@ -303,7 +302,7 @@ class EngineFlags:
             revision=self.revision,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
-            thinking=self.thinking(),
+            thinking=self._thinking(),
             arguments={**given, **self._model_args()},
         )
 
