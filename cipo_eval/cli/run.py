@@ -13,7 +13,7 @@ from cipo_eval.cli import engine as e
 from cipo_eval.cli import options as o
 from cipo_eval.cli import run_folder
 from cipo_eval.cli.progress import phase
-from cipo_eval.cli.session import Show, check_ks, generate, say
+from cipo_eval.cli.session import Show, check_k, generate, say
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ def run(
     flags.look(specs)
     flags_of_engine.check(engine)
     decodings = _decodings(specs, decoding, preset)
+    for spec, (count, _) in zip(specs, decodings, strict=True):
+        check_k(ks, spec.name, count)
     run_folder.look(folder)
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
@@ -206,7 +208,6 @@ def run(
         )
         for plan in _plans(found, decodings, limit, window, flags)
     ]
-    check_ks(ks, plans)
     modes = MODES[mode.value]
     run_folder.check(folder, plans, seed=seed, modes=modes, engine=flags_of_engine.known(engine, model))
     if dry_run:

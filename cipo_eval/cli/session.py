@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cipo_eval.runner import Progress, Run
     from cipo_eval.verifiers.pool import VerifierPool
 
-__all__ = ["LOG_SECONDS", "Show", "carry_out", "check_ks", "generate", "say"]
+__all__ = ["LOG_SECONDS", "Show", "carry_out", "check_k", "check_ks", "generate", "say"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,17 @@ class Show:
 
 def check_ks(ks: Sequence[int] | None, plans: Sequence[TaskPlan]) -> None:
     """Refuses k above n before anything is generated: pass@k is never extrapolated."""
-    for plan in plans if ks else ():
-        if max(ks or ()) > plan.samples or min(ks or ()) < 1:
-            raise UsageError(
-                f"--k {max(ks or ())} needs at least that many samples, and {plan.name} gets {plan.samples}: "
-                "raise --samples or lower --k",
-            )
+    for plan in plans:
+        check_k(ks, plan.name, plan.samples)
+
+
+def check_k(ks: Sequence[int] | None, task: str, samples: int) -> None:
+    """``check_ks`` for one task."""
+    if ks and (max(ks) > samples or min(ks) < 1):
+        raise UsageError(
+            f"--k {max(ks)} needs at least that many samples, and {task} gets {samples}: "
+            "raise --samples or lower --k",
+        )
 
 
 def carry_out(
