@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200
 """Bytes of a folder's name; file systems take 255."""
-LEAST_FREE = 8 << 20
+LEAST_FREE = 1 << 20
 """Bytes on disk below which a run does not begin."""
 BYTES_A_TOKEN = 6
 """Of a stored attempt, on the generous side; its verdicts take about ``BYTES_AN_ATTEMPT``."""
