@@ -50,20 +50,22 @@ def _names(model: str) -> Iterator[str]:
     """Names for a model's run, each with one more part of its path than the one before."""
     path = Path(model)
     parts = [part for part in (path.resolve() if path.exists() else path).parts if part not in ("/", "..")]
-    *before, last = parts or ["model"]
+    parts = parts or ["model"]
+    *before, last = parts
     found = last.removesuffix(".gz").removesuffix(".jsonl")
     found = found[:8] if re.fullmatch("[0-9a-f]{40}", found) else found
-    is_open = bool(_GENERIC.fullmatch(last))
-    if not is_open:
+    says_something = not _GENERIC.fullmatch(last)
+    if says_something:
         yield _hub_name(found)
     for part in reversed(before if path.exists() else []):
-        if _GENERIC.fullmatch(part) and is_open and not part.startswith("seed"):
+        is_seed = part.lower().startswith("seed")
+        if _GENERIC.fullmatch(part) and not is_seed:
             continue
         found = f"{_hub_name(part)}-{found}"
-        if is_open := bool(_GENERIC.fullmatch(part)):
-            continue
-        yield found
-    yield found
+        says_something = says_something or not is_seed
+        if says_something:
+            yield found
+    yield "-".join(parts)
 
 
 def _hub_name(part: str) -> str:
@@ -77,9 +79,10 @@ def _is_of_another(folder: Path, model: str) -> bool:
         known = json.loads((folder / "run.json").read_bytes())["engine"]["model"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    if not isinstance(known, str) or not Path(known).exists() or not Path(model).exists():
-        return False
-    return not Path(known).samefile(model)
+    places = Path(str(known)), Path(model)
+    if all(place.exists() for place in places):
+        return not places[0].samefile(places[1])
+    return known != model and not any(place.exists() for place in places)  # names on a hub or a server
 
 
 def look(folder: Path) -> None:

@@ -336,7 +336,8 @@ def test_siblings_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.M
     assert taken("a/seed-1/cipo/final") == "runs/seed-1-cipo-final"
     assert (taken("x/qwen"), taken("y/qwen")) == ("runs/qwen", "runs/y-qwen")
     assert taken("hub/models--Qwen--Qwen3-4B/snapshots/" + "0123456789" * 4) == "runs/Qwen3-4B-01234567"
-    assert taken("Qwen/Qwen3-4B") == "runs/Qwen3-4B"
+    assert taken("org/Qwen") == "runs/Qwen"
+    assert taken("other/Qwen") == "runs/other-Qwen"
     assert default_folder("outputs.jsonl.gz").as_posix() == "runs/outputs"
     monkeypatch.chdir(tmp_path / "grpo/checkpoints/step-000080")
     assert default_folder(".").as_posix() == "runs/grpo-step-000080"
