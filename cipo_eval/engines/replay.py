@@ -155,7 +155,7 @@ class ReplayEngine:
                     yield f"{path.name} line {number}", row
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path} is not JSON Lines: {error}") from error
 
     def _add(self, problem: Problem, row: Mapping[str, Any], where: str) -> None:

@@ -230,7 +230,7 @@ def test_a_run_follows_its_model_to_another_address_but_not_to_another_model(
     with ModelServer(model, name="other") as two:
         refused = asked(two, "other", 2)
         assert (refused.code, len(two.bodies)) == (2, 0)
-        assert "engine.fingerprint" in refused.err
+        assert "another model (tiny there, other asked)" in refused.err
     with ModelServer(model) as three:
         assert asked(three, "tiny", 2).code == 0
         assert len(three.bodies) == 1
