@@ -91,8 +91,8 @@ def _check(samples: int, sampling: Sampling) -> None:
             ("--stop: empty string", "" in sampling.stop),
             (
                 f"--samples {samples} with greedy decoding would give {samples} identical answers: "
-                "use --temperature above 0, or --samples 1",
-                samples > 1 and sampling.temperature == 0,
+                "use --temperature above 0 (and not --top-k 1), or --samples 1",
+                samples > 1 and (sampling.temperature == 0 or sampling.top_k == 1),
             ),
         )
         if bad

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.data import Source
-from cipo_eval.errors import MissingError, UsageError, nearest
+from cipo_eval.errors import MissingError, UsageError, nearest, reason
 from cipo_eval.records import Sampling
 from cipo_eval.scope import Scope
 
@@ -362,8 +362,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             config = yaml.load(stream, Loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not a readable task definition: {error}") from error
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{path} is not a readable task definition: {reason(error)}") from error
     if not isinstance(config, dict):
         raise UsageError(f"{path} is not a task definition: it holds no mapping")
     includes = config.pop("include", [])

@@ -37,6 +37,16 @@ class MissingError(CipoError):
     exit_code = EXIT_MISSING
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read, in one line: of YAML the line number, without the text around it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is not None and problem:
+        return f"line {mark.line + 1}: {problem}"
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A "did you mean" clause for an unknown ``name``, or the whole list where nothing is near."""
     options = sorted(known)

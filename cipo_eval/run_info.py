@@ -14,13 +14,10 @@ from typing import Any
 
 from cipo_eval import __version__
 from cipo_eval.errors import UsageError
-from cipo_eval.plan import TaskPlan, definition_name, differences
+from cipo_eval.identity import refusal
+from cipo_eval.plan import TaskPlan, definition_name
 from cipo_eval.records import SCHEMA_VERSION
 from cipo_eval.store import RunStore
-
-_NAMES_ONLY = ("engine.model:", "engine.file:", "engine.server:")
-"""Paths may be written differently; fingerprints tell whether it is the same model or file. Of a served model the name
-must be the same, its server may have moved."""
 
 
 def bind(
@@ -43,46 +40,17 @@ def bind(
     if old is None:
         info = {"schema": SCHEMA_VERSION, "created": _now(), **common, "tasks": tasks, "calls": [call]}
     else:
-        differing = [d for d in differences(old, common) if not d.startswith(_NAMES_ONLY)] + [
-            d
-            for plan in plans
-            for d in differences(old["tasks"].get(plan.name, {}), identities[plan.name], plan.name)
-        ]
-        if regrade:
-            free = (".think:", ".harness:", ".protocols.")
-            differing = [
-                d for d in differing if not (d.startswith("modes:") or any(name in d for name in free))
-            ]
-        if any(d.startswith("engine.fingerprint:") for d in differing):
-            raise UsageError(_another_model(store, old["engine"], common["engine"]))
-        if differing:
-            hint = (
-                f" (`cipo-eval rescore {store.path} --mode …` regrades in another mode)"
-                if any(d.startswith("modes") for d in differing)
-                else ""
-            )
-            raise UsageError(
-                f"{store.path} was made with another configuration: {'; '.join(differing)}. "
-                f"Choose another --output, or ask for the same{hint}",
-            )
+        if why := refusal(store.path, old, common, identities, regrade=regrade):
+            raise UsageError(why)
         for name, block in tasks.items():
             _join(block, old["tasks"].get(name, {}), regrade)
         info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
     info["environment"] = environment()
-    if confinement := _confinement(plans):
-        info["sandbox"] = confinement
+    if confined := confinement(plans):
+        info["sandbox"] = confined
     if not regrade:
         store.write_info(info)
     return info
-
-
-def _another_model(store: RunStore, there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """What to say where a directory is another model's, or another file's."""
-    kind = "file" if asked.get("file") else "model"
-    names = [of.get("model") or of.get("file") for of in (there, asked)]
-    changed = f"{names[0]}, which has changed since"
-    which = changed if names[0] == names[1] else f"{names[0]} there, {names[1]} asked"
-    return f"{store.path} holds attempts of another {kind} ({which}): choose another --output"
 
 
 def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +78,7 @@ def _join(block: dict[str, Any], known: Mapping[str, Any], regrade: bool) -> Non
         block |= {n: known[n] for n in ("samples", "limit", "scope", "direct") if n in known}
 
 
-def _confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:
+def confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:
     """How programs are confined here, where any will run. Raises ``MissingError`` before anything is generated."""
     code = [
         plan

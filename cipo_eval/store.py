@@ -20,6 +20,7 @@ from typing import Any
 
 from cipo_eval.errors import CipoError, MissingError, UsageError
 from cipo_eval.records import SCHEMA_VERSION, Attempt, AttemptKey
+from cipo_eval.run_json import parsed
 
 _EARLY = {"run.lock", "attempts", ".run.json.new"}
 """What a process that is killed before ``run.json`` leaves behind."""
@@ -42,9 +43,9 @@ class RunStore:
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()
         self._synced = time.monotonic()
-        if path.is_dir() and not (path / "run.json").exists() and {p.name for p in path.iterdir()} - _EARLY:
-            raise UsageError(f"{path} is not empty and not a run directory: choose another --output")
         with Writing(path):
+            if is_foreign(path):
+                raise UsageError(f"{path} is not empty and not a run directory: choose another --output")
             (path / "attempts").mkdir(parents=True, exist_ok=True)
             self._filelock = FileLock(path / "run.lock", timeout=0)
             try:
@@ -194,6 +195,13 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         os.fsync(file.fileno())
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds something, and that is not a run or what is left of one that had just begun."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return False
+    return bool({path.name for path in folder.iterdir()} - _EARLY)
+
+
 def attempts_path(run: Path, task: str) -> Path:
     """Where a run keeps the attempts at a task."""
     return run / "attempts" / f"{task}.jsonl"
@@ -205,25 +213,25 @@ def read_info(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{run} is not a run directory: it has no run.json")
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        if info["schema"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {info['schema']}, this release reads version {SCHEMA_VERSION}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}): restore it, or choose another --output"
-        ) from error
-    return dict(info)
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    return parsed(path, text)
 
 
 def read_attempts(path: Path) -> Iterator[tuple[bytes, Attempt]]:
     """Each whole line with its attempt. The last line may be torn (it is left out); any other damage is an error."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
                 attempt = Attempt.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise UsageError(
                     f"{path} line {number} is damaged ({type(error).__name__}: {error}). Delete that line "
                     f"(`sed -i {number}d {path}`) and run the same command again: its attempt is generated anew",
@@ -250,7 +258,7 @@ def read_problems(run: Path, task: str) -> dict[str, dict[str, Any]]:
         return {row["id"]: row for row in rows}
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{path} is damaged ({error}): delete it, `cipo-eval rescore {run}` writes it anew"
         ) from error
@@ -279,3 +287,7 @@ class Writing:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise UsageError(f"{self.path} is not a folder: choose another --output") from error
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise UsageError(
+                f"{self.path} cannot be a folder ({error.strerror}): choose another --output"
+            ) from error

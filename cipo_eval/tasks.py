@@ -55,6 +55,7 @@ __all__ = [
     "from_document",
     "load_problems",
     "load_spec",
+    "look",
     "pull",
     "read",
     "select",
@@ -121,11 +122,25 @@ def load_problems(
                 notes[feed.name] = str(error)
     found = _found(spec, places, notes)
     if found is None:
-        raise MissingError(
-            f"the items of {spec.name} are not here: {fetch_hint(spec)}, or point --data-dir or "
-            "CIPO_EVAL_DATA at a local mirror (docs/data.md)"
-        )
+        raise _not_here(spec)
     return read(spec, found)
+
+
+def look(spec: TaskSpec, data_dir: str | Path | None = None) -> str:
+    """Where ``load_problems`` will take a task's rows from; nothing is read or fetched. Raises ``MissingError`` where
+    they are not on this machine and may not, or cannot, be fetched."""
+    if found := find(spec, data_dir):
+        return str(found.place.origin.get("path") or found.place.path)
+    if data.is_offline() or fetch_command(spec) is None:
+        raise _not_here(spec)
+    return "to be fetched from the hub"
+
+
+def _not_here(spec: TaskSpec) -> MissingError:
+    return MissingError(
+        f"the items of {spec.name} are not here: {fetch_hint(spec)}, or point --data-dir or "
+        "CIPO_EVAL_DATA at a local mirror (docs/data.md)"
+    )
 
 
 def find(spec: TaskSpec, data_dir: str | Path | None = None) -> Found | None:

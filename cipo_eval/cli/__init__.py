@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -69,8 +73,42 @@ app.add_typer(pool.app, name="pool")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code; foreseeable errors are one message without a traceback."""
+    for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):  # what matters of their warnings is our error
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    with _patient("stdout"), _patient("stderr"):
+        try:
+            app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
+        except CipoError as error:
+            typer.echo(f"cipo-eval: error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+class _Patient(io.FileIO):
+    """A stream whose reader may go away (``cipo-eval tasks | head -1``): what is written after that is lost, and the
+    command ends as it would have."""
+
+    def write(self, data: object) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]  # whatever io's buffers hand over
+        except BrokenPipeError:
+            return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _patient(name: str) -> Iterator[None]:
+    """``sys.stdout`` or ``sys.stderr`` as a ``_Patient``, where it is the process's own and a pipe."""
+    stream = getattr(sys, name)
+    if stream is None or stream is not getattr(sys, f"__{name}__") or stream.isatty():
+        yield
+        return
+    stream.flush()
+    raw = io.BufferedWriter(_Patient(os.dup(stream.fileno()), "w"))
+    patient = io.TextIOWrapper(
+        raw, encoding=stream.encoding, errors=stream.errors, line_buffering=name == "stderr"
+    )
+    setattr(sys, name, patient)
     try:
-        app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
-    except CipoError as error:
-        typer.echo(f"cipo-eval: error: {error}", err=True)
-        sys.exit(error.exit_code)
+        yield
+    finally:
+        patient.flush()
+        setattr(sys, name, stream)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks.")
 
-Tasks = Annotated[list[str], typer.Argument(help="Names of tasks (also joined by commas), or all.")]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -34,7 +32,7 @@ class Check:
 
 @app.command()
 def pull(
-    tasks: Tasks,
+    tasks: Annotated[list[str], typer.Argument(help="Names of tasks (also joined by commas), or all.")],
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already there.")] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -76,7 +74,9 @@ def pull(
 
 @app.command()
 def check(
-    tasks: Tasks,
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Names of tasks (also joined by commas); default: all.")
+    ] = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -88,7 +88,7 @@ def check(
 
     console = Console(stderr=True, quiet=quiet)
     checks = []
-    for spec in select(tasks):
+    for spec in select(tasks or ["all"]):
         found = find(spec, data_dir)
         if found:
             checks.append(_check(spec, found))

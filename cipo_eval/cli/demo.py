@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import say
 from cipo_eval.cli.study import carry_out, conclude
 from cipo_eval.errors import EXIT_FAILURES
@@ -26,9 +27,10 @@ def demo(
 ) -> None:
     """Teach a tiny model to correct itself: warm start, then GRPO and CIPO at equal budget, scored and compared
     (minutes on two cores). What is there already is not done again."""
-    from cipo_trainer.grid import arm_folder, read_study_config, study_file
+    from cipo_trainer.grid import arm_folder, read_study_config, study_file, task_file
 
     config = read_study_config(study_file("demo"), [f"seeds=[{seed}]"])
+    look_at_place(output)
     speak = not quiet and not json
     if speak:
         say(
@@ -45,5 +47,8 @@ def demo(
             place = output / arm_folder(config, task, seed, "CIPO")
             run = place / "run-t1"
             say(f"read attempts: cipo-eval show {run} --protocol self --transition 'w->r'")
+            say(
+                f"ask its models yourself: cipo-eval run --tasks {output / task_file(task)} --model CHECKPOINT"
+            )
             say("more seeds, more arms: cipo-eval study claims (docs/study.md)")
     raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)

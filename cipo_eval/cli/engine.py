@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +18,10 @@ import typer
 from cipo_eval.cli.options import ENGINE
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import MissingError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.engines.openai import Server
     from cipo_eval.engines.texts import Thinking
     from cipo_eval.records import Engine, Problem
 
@@ -27,6 +30,10 @@ NAMES = ("hf", "vllm", "openai", "lm-eval", "replay")
 
 _SECRET = re.compile(r"key|secret|password|auth|header|^(hf_)?token$", re.IGNORECASE)
 """Names of arguments that look like keys."""
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
+_GPUS = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "nvmap", "dxg", "kfd")
+"""Devices (under ``/dev``) of which a machine with CUDA or ROCm has one."""
 
 
 class Endpoint(StrEnum):
@@ -200,6 +207,37 @@ class EngineFlags:
         if name == "openai":
             check_key_variable(self.api_key_env)
 
+    def look(self, engine: str, model: str) -> None:
+        """What can be told of engine and model before anything heavy is imported. Raises ``UsageError`` or
+        ``MissingError``."""
+        self.check(engine)
+        name = engine.partition(":")[0]
+        if self.dtype not in _DTYPES:
+            raise UsageError(f"unknown --dtype {self.dtype}: {nearest(self.dtype, _DTYPES)}")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"unknown --device {self.device}: auto, cpu, cuda, cuda:1 …")
+        if self.device.startswith("cuda") and not _has_gpu():
+            raise MissingError(f"--device {self.device}: no GPU can be seen here; --device cpu does without")
+        if name == "vllm" and importlib.util.find_spec("vllm") is None:
+            raise MissingError("--engine vllm: vLLM is not installed here: pip install 'cipo-eval[vllm]'")
+        if name == "openai":
+            self._server()
+        elif name == "replay" and not Path(model).exists():
+            raise UsageError(f"{model} does not exist: --engine replay needs a file or a run directory")
+        elif name in ("hf", "vllm"):
+            from cipo_eval.engines.checkpoint import look
+
+            look(model, self.revision)
+
+    def known(self, engine: str, model: str) -> dict[str, Any]:
+        """What ``describe`` will say of a model, as far as it is known before it is loaded."""
+        found: dict[str, Any] = {"model": model}
+        if engine in ("hf", "vllm") and (Path(model) / "config.json").is_file():
+            from cipo_eval.engines.checkpoint import model_fingerprint
+
+            found["fingerprint"] = model_fingerprint(model, {})
+        return found
+
     def recommended(self, engine: str, model: str) -> dict[str, Any]:
         """Sampling that a checkpoint recommends. Raises ``UsageError`` where there is no such thing."""
         from cipo_eval.engines.checkpoint import Checkpoint
@@ -280,13 +318,18 @@ class EngineFlags:
         )
 
     def _openai(self, model: str) -> Engine:
-        from cipo_eval.engines.openai import OpenAIEngine, Server
+        from cipo_eval.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(model, self._server())
+
+    def _server(self) -> Server:
+        from cipo_eval.engines.openai import Server
 
         if self.base_url is None:
             raise UsageError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
         if self.enable_thinking is not None and self.endpoint is Endpoint.completions:
             raise UsageError("--enable-thinking is for chat templates: --endpoint completions has none")
-        server = Server(
+        return Server(
             url=self.base_url,
             endpoint=self.endpoint.value,
             key_variable=self.api_key_env,
@@ -295,7 +338,6 @@ class EngineFlags:
             retries=self.retries,
             thinking=self.enable_thinking,
         )
-        return OpenAIEngine(model, server)
 
 
 def frozen_clock(folder: Path) -> datetime:
@@ -308,3 +350,10 @@ def frozen_clock(folder: Path) -> datetime:
         with suppress(AttributeError, KeyError, TypeError, ValueError):  # of no use: the engine will differ
             return datetime.fromisoformat(info["engine"].get("clock") or info["created"])
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _has_gpu() -> bool:
+    """Whether there is a device that CUDA or ROCm could use, and it is not hidden: a look, torch has the last word."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    return any(any(Path("/dev").glob(name)) for name in _GPUS)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import UsageError, nearest, reason
 
 if TYPE_CHECKING:
-    from cipo_eval.protocols import Revising
+    from cipo_eval.protocols import Protocol, Revising
     from cipo_eval.scope import Scope
-    from cipo_eval.tasks import ProblemSet
+    from cipo_eval.tasks import ProblemSet, TaskSpec
 
 
 class ModeFlag(StrEnum):
@@ -63,23 +63,30 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read --config {path}: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"cannot read --config {path}: {reason(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold flag names and values, such as `samples: 8`")
-    known = {p.name for p in context.command.params if p.name} - {"config"}
+    known = {p.name: p for p in context.command.params if p.name and p.name != "config"}
     defaults: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in known:
             raise UsageError(f"--config {path}: unknown key {key}: {nearest(name, known)}")
-        if isinstance(value, list) and name != "stop":
-            value = ",".join(map(str, value))
-        defaults[name] = (
-            str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-        )
+        found = [_flag_value(path, key, part) for part in (value if isinstance(value, list) else [value])]
+        if getattr(known[name], "multiple", False):
+            defaults[name] = found
+        else:
+            defaults[name] = ",".join(map(str, found)) if isinstance(value, list) else found[0]
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _flag_value(path: Path, key: Any, value: Any) -> bool | str | None:
+    """One value of a configuration file, as it would be written on the command line."""
+    if isinstance(value, dict | list | set | bytes):
+        raise UsageError(f"--config {path}: {key} takes a word, a number or a list of them")
+    return value if isinstance(value, bool) or value is None else str(value)
 
 
 SCOPE, DECODING, TURNS, SCORING = "Scope", "Decoding", "Turns", "Scoring"
@@ -279,7 +286,7 @@ CritiqueForm = Annotated[
     CritiqueFormFlag,
     typer.Option(
         "--critique-form",
-        help="How --protocol critique asks: analysis, then [[correct]] or [[wrong]]; json; verdict alone.",
+        help="How --protocol critique asks: analysis, then [\\[correct]] or [\\[wrong]]; json; verdict alone.",
         rich_help_panel=TURNS,
     ),
 ]
@@ -324,21 +331,31 @@ class TurnFlags:
     think: bool
     attempts: Path | None
 
-    def revising(self, problem_sets: Sequence[ProblemSet]) -> list[Revising]:
-        """What they ask for of each task. Raises ``UsageError``."""
-        from cipo_eval.pools import own_pool, read_pool
-        from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
-        from cipo_eval.verifiers.critique import Form
+    def look(self, specs: Sequence[TaskSpec]) -> list[tuple[Protocol, ...]]:
+        """The protocols of each task; what can be told before its items are read. Raises ``UsageError``."""
+        from cipo_eval.protocols import DIRECT, Prompts, chosen
 
         if self.protocol is not None and not names(self.protocol):
             raise UsageError("--protocol names none")
         asked = [
-            chosen(names(self.protocol) if self.protocol else of_task.spec.protocols or (DIRECT,))
-            for of_task in problem_sets
+            chosen(names(self.protocol) if self.protocol else spec.protocols or (DIRECT,)) for spec in specs
         ]
         others = any(not p.own for protocols in asked for p in protocols)
         if self.attempts is not None and not others:
             raise UsageError("--attempts-from belongs together with --protocol given or critique")
+        if self.attempts is not None and not self.attempts.exists():
+            raise UsageError(f"--attempts-from {self.attempts} does not exist")
+        if self.prompt_dir:
+            Prompts(self.prompt_dir)
+        return asked
+
+    def revising(self, problem_sets: Sequence[ProblemSet]) -> list[Revising]:
+        """What they ask for of each task. Raises ``UsageError``."""
+        from cipo_eval.pools import own_pool, read_pool
+        from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat
+        from cipo_eval.verifiers.critique import Form
+
+        asked = self.look([of_task.spec for of_task in problem_sets])
         prompts = Prompts(self.prompt_dir) if self.prompt_dir else None
         every = [problem for of_task in problem_sets for problem in of_task.problems]
         pool = read_pool(self.attempts, every) if self.attempts else None

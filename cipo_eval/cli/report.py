@@ -69,6 +69,7 @@ def report(
     """Write OUTPUT/report.html, which opens anywhere, and every table and figure for a paper."""
     import tempfile
 
+    from cipo_eval.cli.run_folder import look_at_place
     from cipo_eval.cli.session import say
     from cipo_eval.records import Mode
     from cipo_reports.arms import read_arms
@@ -78,6 +79,7 @@ def report(
 
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: a report shows one mode's verdicts at a time")
+    look_at_place(output)
     check_folder(output)
     speak = not quiet and not json
     with tempfile.TemporaryDirectory(prefix="cipo-eval-") as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,16 @@ import typer
 
 from cipo_eval.cli import engine as e
 from cipo_eval.cli import options as o
-from cipo_eval.cli.session import Show, check_ks, generate, say
-from cipo_eval.errors import UsageError
+from cipo_eval.cli import run_folder
+from cipo_eval.cli.progress import phase
+from cipo_eval.cli.session import Show, check_k, generate, say
+from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.config import Decoding
     from cipo_eval.plan import TaskPlan
+    from cipo_eval.records import Sampling
+    from cipo_eval.tasks import ProblemSet, TaskSpec
 
 
 FROM_CHECKPOINT = "checkpoint"
@@ -119,19 +123,23 @@ def run(
     ] = True,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what would run, and stop.", rich_help_panel=o.OUTPUT),
+        typer.Option(
+            "--dry-run",
+            help="Look at model, data and folder, print what would run, and stop.",
+            rich_help_panel=o.OUTPUT,
+        ),
     ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     breakdown: o.Breakdown = False,
 ) -> None:
-    """Generate and judge attempts; an existing run directory is resumed and only added to."""
+    """Generate and judge attempts; an existing run directory is resumed and only added to.
+
+    What is missing or wrong is said before anything is loaded."""
     from cipo_eval.config import MODES, Decoding
-    from cipo_eval.plan import TaskPlan
-    from cipo_eval.run_info import command_line
+    from cipo_eval.run_info import command_line, confinement
     from cipo_eval.runner import Run
     from cipo_eval.store import RunStore
-    from cipo_eval.tasks import load_problems
     from cipo_eval.verifiers.pool import VerifierPool
 
     flags_of_engine = e.EngineFlags(
@@ -153,7 +161,6 @@ def run(
         enable_thinking=enable_thinking,
         thinking_budget=thinking_budget,
     )
-    flags_of_engine.check(engine)
     decoding = Decoding(
         samples=samples,
         temperature=temperature,
@@ -163,13 +170,6 @@ def run(
         max_tokens=max_tokens,
         stop=tuple(stop) if stop else None,
     )
-    if preset == FROM_CHECKPOINT:
-        said = flags_of_engine.recommended(engine, model)
-        decoding, preset = decoding.recommended(said), None
-        if said.get("repetition_penalty", 1.0) != 1.0:
-            say(f"--preset checkpoint: its repetition_penalty {said['repetition_penalty']} is not applied")
-    plans = []
-    found = [load_problems(name, data_dir=data_dir) for name in o.names(tasks)]
     flags = o.TurnFlags(
         protocol=protocol,
         turns=turns,
@@ -180,84 +180,134 @@ def run(
         attempts=attempts_from,
     )
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
-    for problems, scope, revising in zip(found, window.scopes(found), flags.revising(found), strict=True):
-        count, sampling = decoding.resolve(preset, problems.spec.presets)
-        asked = TaskPlan(problems=problems, samples=count, sampling=sampling, limit=limit, scope=scope)
-        plans.append(
-            replace(
-                asked,
-                system_prompt=system_prompt,
-                revising=revising,
-                think=think.value,
-                harness=harness and harness.value,
-                allow_unsafe=allow_unsafe_code,
-            )
-        )
-    if not plans:
-        raise UsageError("--tasks names no task; `cipo-eval tasks` lists them")
-    if len({plan.name for plan in plans}) < len(plans):
-        raise UsageError("two of --tasks have the same name: run them into different --output folders")
     ks = o.whole_numbers(k, "--k")
-    check_ks(ks, plans)
     show = Show(json=json, quiet=quiet, breakdown=breakdown)
-    folder = output or Path("runs") / Path(model).name.removesuffix(".gz").removesuffix(".jsonl")
-    if dry_run:
-        _dry_run(plans, folder, json)
-        return
+    folder = output or run_folder.default_folder(model)
+    specs = _specs(tasks)
+    flags.look(specs)
+    flags_of_engine.check(engine)
+    decodings = _decodings(specs, decoding, preset)
+    for spec, (count, _) in zip(specs, decodings, strict=True):
+        check_k(ks, spec.name, count)
+    run_folder.look(folder)
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
+    places = _places(specs, data_dir)
+    flags_of_engine.look(engine, model)
+    if preset == FROM_CHECKPOINT:
+        decodings = _recommended(specs, decoding, flags_of_engine.recommended(engine, model))
+    with phase("data", ", ".join(places), messages=show.messages):
+        found = _problems(specs, data_dir)
+    plans = [
+        replace(
+            plan,
+            system_prompt=system_prompt,
+            think=think.value,
+            harness=harness and harness.value,
+            allow_unsafe=allow_unsafe_code,
+        )
+        for plan in _plans(found, decodings, limit, window, flags)
+    ]
+    modes = MODES[mode.value]
+    run_folder.check(folder, plans, seed=seed, modes=modes, engine=flags_of_engine.known(engine, model))
+    if dry_run:
+        from cipo_eval.cli.dry_run import dry_run as look_closer
+
+        look_closer(plans, folder, flags_of_engine, engine, model, as_json=json)
+        return
+    confined = confinement(plans)
+    if show.messages:
+        for line in map(_extent, plans):
+            say(line)
     with RunStore(folder) as store:
-        every = [p for plan in plans for p in plan.all_problems]
-        source = flags_of_engine.make(engine, model, every, clock=e.frozen_clock(folder))
+        with phase("model", f"{model} ({engine})", messages=show.messages):
+            every = [p for plan in plans for p in plan.all_problems]
+            source = flags_of_engine.make(engine, model, every, clock=e.frozen_clock(folder))
         job = Run(
             store,
             plans,
             engine=source.describe(),
             seed=seed,
-            modes=MODES[mode.value],
+            modes=modes,
             command=command_line(),
             bootstrap=bootstrap,
             ks=ks,
         )
         pool = VerifierPool(verifier_workers, time_limit=verifier_timeout)
+        if show.messages:
+            sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
+            say(f"verifier: {pool.workers} process(es){sandbox}")
         code = generate(job, source, pool, show)
     if show.messages:
         say(f"run directory: {folder}")
     raise typer.Exit(code)
 
 
-def _dry_run(plans: Sequence[TaskPlan], folder: Path, as_json: bool) -> None:
-    """What would be generated: attempts that are already on disk are not counted again."""
-    from cipo_eval.store import attempts_path, read_attempts
+def _specs(tasks: str) -> list[TaskSpec]:
+    """The definitions of the tasks that are named. Raises ``UsageError``."""
+    from cipo_eval.tasks import load_spec
 
-    rows = []
-    for plan in plans:
-        path = attempts_path(folder, plan.name)
-        have = {attempt.key for _line, attempt in read_attempts(path)} if path.exists() else set()
-        new = len(plan.keys() - have)
-        rows.append(
-            {
-                "task": plan.name,
-                "problems": len(plan.selected),
-                "samples": plan.samples,
-                "attempts": len(plan.keys()),
-                "attempts_to_generate": new,
-                "most_attempts_of_later_turns": plan.most_later_attempts,
-                "most_new_tokens": new * plan.sampling.max_tokens,
-                "temperature": plan.sampling.temperature,
-                "top_p": plan.sampling.top_p,
-                "max_tokens": plan.sampling.max_tokens,
-            },
+    specs = [load_spec(name) for name in o.names(tasks)]
+    if not specs:
+        raise UsageError("--tasks names no task; `cipo-eval tasks` lists them")
+    if len({spec.name for spec in specs}) < len(specs):
+        raise UsageError("two of --tasks have the same name: run them into different --output folders")
+    return specs
+
+
+def _decodings(
+    specs: Sequence[TaskSpec], decoding: Decoding, preset: str | None
+) -> list[tuple[int, Sampling]]:
+    """Samples and sampling of each task. Raises ``UsageError`` for values out of range."""
+    known = {FROM_CHECKPOINT, *(name for spec in specs for name in spec.presets)}
+    if preset is not None and preset not in known:
+        raise UsageError(f"unknown --preset {preset}: {nearest(preset, known)}")
+    named = None if preset == FROM_CHECKPOINT else preset
+    return [decoding.resolve(named, spec.presets) for spec in specs]
+
+
+def _recommended(
+    specs: Sequence[TaskSpec], decoding: Decoding, said: dict[str, object]
+) -> list[tuple[int, Sampling]]:
+    """The same with what the checkpoint recommends."""
+    if said.get("repetition_penalty", 1.0) != 1.0:
+        say(f"--preset checkpoint: its repetition_penalty {said['repetition_penalty']} is not applied")
+    return _decodings(specs, decoding.recommended(said), None)
+
+
+def _places(specs: Sequence[TaskSpec], data_dir: Path | None) -> list[str]:
+    """Each task with where its rows are. Raises ``MissingError`` where they are not."""
+    from cipo_eval.tasks import look
+
+    return [f"{spec.name} ({look(spec, data_dir)})" for spec in specs]
+
+
+def _problems(specs: Sequence[TaskSpec], data_dir: Path | None) -> list[ProblemSet]:
+    from cipo_eval.tasks import load_problems
+
+    return [load_problems(spec.path, data_dir=data_dir) for spec in specs]
+
+
+def _plans(
+    found: Sequence[ProblemSet],
+    decodings: Sequence[tuple[int, Sampling]],
+    limit: int | None,
+    window: o.Window,
+    flags: o.TurnFlags,
+) -> list[TaskPlan]:
+    from cipo_eval.plan import TaskPlan
+
+    parts = zip(found, decodings, window.scopes(found), flags.revising(found), strict=True)
+    return [
+        TaskPlan(
+            problems=problems, samples=count, sampling=sampling, limit=limit, scope=scope, revising=revising
         )
-    if as_json:
-        typer.echo(json_module.dumps({"output": str(folder), "tasks": rows}))
-        return
-    for row in rows:
-        typer.echo(
-            f"{row['task']}: {row['problems']} problems x {row['samples']} samples = {row['attempts']} attempts, "
-            f"{row['attempts_to_generate']} to generate, at most {row['most_new_tokens']:,} new tokens "
-            f"(temperature {row['temperature']}, top_p {row['top_p']}, max_tokens {row['max_tokens']})",
-        )
-        if row["most_attempts_of_later_turns"]:
-            typer.echo(f"  and at most {row['most_attempts_of_later_turns']} attempts of later turns")
-    typer.echo(f"into {folder}")
+        for problems, (count, sampling), scope, revising in parts
+    ]
+
+
+def _extent(plan: TaskPlan) -> str:
+    """How much of a task is asked for; said where that is less than ``--limit`` says."""
+    selected = len(plan.selected)
+    less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
+    return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"

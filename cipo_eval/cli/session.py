@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cipo_eval.cli.progress import LOG_SECONDS, Watched, attempts, say
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from cipo_eval.interrupts import Interrupts
 
@@ -21,8 +19,7 @@ if TYPE_CHECKING:
     from cipo_eval.runner import Progress, Run
     from cipo_eval.verifiers.pool import VerifierPool
 
-LOG_SECONDS = 10.0
-"""Between two progress lines where there is no terminal."""
+__all__ = ["LOG_SECONDS", "Show", "carry_out", "check_k", "check_ks", "generate", "say"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,24 +35,34 @@ class Show:
         return not self.quiet and not self.json
 
 
-def say(text: str) -> None:
-    """A line for the user, on standard error: standard output is for results."""
-    typer.echo(text, err=True)
-
-
 def check_ks(ks: Sequence[int] | None, plans: Sequence[TaskPlan]) -> None:
     """Refuses k above n before anything is generated: pass@k is never extrapolated."""
-    for plan in plans if ks else ():
-        if max(ks or ()) > plan.samples or min(ks or ()) < 1:
-            raise UsageError(
-                f"--k {max(ks or ())} needs at least that many samples, and {plan.name} gets {plan.samples}: "
-                "raise --samples or lower --k",
-            )
+    for plan in plans:
+        check_k(ks, plan.name, plan.samples)
 
 
-def carry_out(run: Run, pool: VerifierPool, show: Show, work: Callable[[Progress, Interrupts], None]) -> int:
-    """Does ``work`` under a progress display, writes ``results.json``, shows the results; returns the exit code."""
-    with Interrupts() as interrupts, _progress(show) as progress:
+def check_k(ks: Sequence[int] | None, task: str, samples: int) -> None:
+    """``check_ks`` for one task."""
+    if ks and (max(ks) > samples or min(ks) < 1):
+        raise UsageError(
+            f"--k {max(ks)} needs at least that many samples, and {task} gets {samples}: "
+            "raise --samples or lower --k",
+        )
+
+
+def carry_out(
+    run: Run,
+    pool: VerifierPool,
+    show: Show,
+    work: Callable[[Progress, Interrupts], None],
+    *,
+    engine: Watched | None = None,
+) -> int:
+    """Does ``work`` under a progress display, writes ``results.json``, shows the results; returns the exit code.
+
+    ``engine``: the one that works, where one does."""
+    with Interrupts() as interrupts, attempts(messages=show.messages) as (progress, pace):
+        pace.engine = engine
         try:
             work(progress, interrupts)
         except KeyboardInterrupt:
@@ -88,14 +95,20 @@ def carry_out(run: Run, pool: VerifierPool, show: Show, work: Callable[[Progress
 
 def generate(run: Run, engine: Engine, pool: VerifierPool, show: Show) -> int:
     """``carry_out`` for whatever the engine still has to give."""
+    watched = Watched(engine)
 
     def work(progress: Progress, interrupts: Interrupts) -> None:
         try:
-            run.execute(engine, pool, progress, interrupts)
+            run.execute(watched, pool, progress, interrupts)
         finally:
-            engine.close()
+            watched.close()
+        if problems := watched.identical:
+            run.warnings.append(
+                f"all samples of a problem have the same text, at each of {problems} problem(s): more of them tell "
+                "nothing more (does the server, or the file, heed seed and temperature?)"
+            )
 
-    return carry_out(run, pool, show, work)
+    return carry_out(run, pool, show, work, engine=watched)
 
 
 def _gaps(results: dict[str, Any]) -> list[str]:
@@ -104,51 +117,3 @@ def _gaps(results: dict[str, Any]) -> list[str]:
         for name, block in results["tasks"].items()
         if block["missing_attempts"]
     ]
-
-
-@contextmanager
-def _progress(show: Show) -> Iterator[Progress]:
-    """A bar on a terminal, a line every few seconds in a log, nothing when quiet."""
-    from cipo_eval.runner import Progress
-
-    if not show.messages:
-        yield Progress()
-        return
-
-    def stopping(verdicts: int) -> None:
-        say(f"stopping: waiting for {verdicts} verdict(s) under way; Ctrl-C again does not wait")
-
-    if sys.stderr.isatty():
-        yield from _bar(stopping)
-        return
-    last = [time.monotonic()]
-
-    def line(progress: Progress) -> None:
-        now = time.monotonic()
-        if now - last[0] >= LOG_SECONDS and progress.total:
-            last[0] = now
-            say(f"{progress.done}/{progress.total} attempts, {progress.tokens} tokens, {_states(progress)}")
-
-    yield Progress(changed=line, stopping=stopping)
-
-
-def _bar(stopping: Callable[[int], None]) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from cipo_eval.runner import Progress
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("attempts", total=None)
-        yield Progress(
-            changed=lambda p: bar.update(
-                task, total=p.total, completed=p.done, description=_states(p) or "attempts"
-            ),
-            stopping=stopping,
-        )
-
-
-def _states(progress: Progress) -> str:
-    return ", ".join(f"{count} {state}" for state, count in progress.states.most_common())

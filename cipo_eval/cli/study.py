@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import LOG_SECONDS, say
 from cipo_eval.errors import EXIT_FAILURES, UsageError
 
@@ -27,8 +28,8 @@ PAGE_CHARACTERS = 20_000_000
 
 def study(
     config: Annotated[
-        str, typer.Argument(help="Configuration file, or the name of a shipped study (docs/study.md).")
-    ],
+        str | None, typer.Argument(help="Configuration file, or the name of a shipped study (docs/study.md).")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -47,17 +48,27 @@ def study(
         typer.Option("--job", help="Only this job, and no report: for a cluster's own launcher. Repeatable."),
     ] = None,
     listing: Annotated[
-        bool, typer.Option("--list", help="Print the jobs with what they need and their state, and stop.")
+        bool,
+        typer.Option(
+            "--list",
+            help="Print the jobs with what they need and their state, and stop; without a study, the shipped ones.",
+        ),
     ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Train and score every arm of a study, whatever is missing of it, and compare them in OUTPUT/report."""
-    from cipo_trainer.grid import jobs, read_study_config, study_file
+    from cipo_trainer.grid import jobs, read_study_config, shipped_studies, study_file
 
+    if config is None:
+        if not listing:
+            raise UsageError(f"name a study or its file: {', '.join(shipped_studies())} (--list says more)")
+        _list_studies(as_json=json)
+        return
     path = study_file(config)
     asked = read_study_config(path, overrides or ())
     folder = output or Path("runs") / path.stem
+    look_at_place(folder)
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return
@@ -176,6 +187,17 @@ def _list(every: Sequence[Job], folder: Path, *, as_json: bool) -> None:
     for job in every:
         needs = f"   after {', '.join(job.needs)}" if job.needs else ""
         typer.echo(f"{'done' if job.name in done else 'open'}  {job.name}{needs}")
+
+
+def _list_studies(*, as_json: bool) -> None:
+    from cipo_trainer.grid import read_study_config, shipped_studies
+
+    titles = {name: read_study_config(path).title for name, path in shipped_studies().items()}
+    if as_json:
+        typer.echo(json_module.dumps([{"study": name, "title": title} for name, title in titles.items()]))
+        return
+    for name, title in titles.items():
+        typer.echo(f"{name:12} {title}")
 
 
 def _cores() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import LOG_SECONDS, say
 from cipo_eval.errors import EXIT_FAILURES, MissingError, UsageError
 
@@ -25,8 +26,8 @@ _EARLY = {"train.lock", "new", ".new.partial", "config.yaml", ".config.yaml.new"
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="Configuration file, or the name of a preset (grpo, cipo, sft, …).")
-    ],
+        str | None, typer.Argument(help="Configuration file, or the name of a preset (grpo, cipo, sft, …).")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -49,8 +50,10 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model; a run that is in the output folder already goes on from its last checkpoint."""
-    from cipo_trainer.settings import load, to_yaml
+    from cipo_trainer.settings import load, presets, to_yaml
 
+    if config is None:
+        raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
     given = list(overrides or ())
     if init_from is not None:
         from cipo_trainer.saving import newest
@@ -70,6 +73,7 @@ def _train(config: Config, *, resume: bool, as_json: bool, messages: bool) -> in
     from cipo_eval.store import Writing
     from cipo_trainer.loop import Trainer
 
+    look_at_place(config.output)
     known = _known(config, resume)
     with Writing(config.output):
         config.output.mkdir(parents=True, exist_ok=True)

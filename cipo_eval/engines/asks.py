@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,12 @@ class Group:
 
     def at(self, step: int) -> torch.Tensor | None:
         return None if self.numbers is None else self.numbers[step]
+
+
+def empty_samples(ask: Ask) -> Iterator[Sample]:
+    """Those of an ask that has no room for a token."""
+    for number in range(len(ask.seeds)):
+        yield Sample(ask=ask, number=number, tokens=(), logprobs=(), reason="length", seconds=0.0)
 
 
 def shared(one: Sequence[int], other: Sequence[int]) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from cipo_eval.engines.asks import Ask, Group, Prefix, Row, Sample, Waiting, shared
+from cipo_eval.engines.asks import Ask, Group, Prefix, Row, Sample, Waiting, empty_samples, shared
 from cipo_eval.engines.draw import Stream, draw
 from cipo_eval.engines.finite import check_finite
 from cipo_eval.engines.graphs import Graphs
@@ -82,6 +82,11 @@ class Core:
         self.model.load_state_dict(state)
         self._forget()
 
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """Samples under way, and the tokens that they have so far; for any thread to look at."""
+        return len(rows := tuple(self._rows)), sum(len(row.tokens) for row in rows)
+
     def release(self) -> None:
         """Gives the cache's memory back."""
         self._forget()
@@ -99,7 +104,7 @@ class Core:
             new = list(take(not self._queue and not self._rows))
             if not new and not self._queue and not self._rows:
                 return
-            yield from (empty for ask in new if ask.max_new <= 0 for empty in _empty(ask))
+            yield from (empty for ask in new if ask.max_new <= 0 for empty in empty_samples(ask))
             # the longest begin first, so that not one of them is left alone at the end
             waiting = [Waiting(a, list(range(len(a.seeds)))) for a in sorted(new, key=lambda a: -a.max_new)]
             self._queue[:0] = [w for w in waiting if w.ask.first and w.ask.max_new > 0]
@@ -493,8 +498,3 @@ class Core:
     def _forget(self) -> None:
         self._rows, self._queue = [], []
         self._bench.clear()
-
-
-def _empty(ask: Ask) -> Iterator[Sample]:
-    for number in range(len(ask.seeds)):
-        yield Sample(ask=ask, number=number, tokens=(), logprobs=(), reason="length", seconds=0.0)

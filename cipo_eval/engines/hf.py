@@ -103,6 +103,7 @@ class HFEngine:
             eos_token_id=sorted(self.end_ids) or None, pad_token_id=self.pad_id
         )
         self.batch_tokens = batch_tokens or self._plan_batch_tokens(reserve)
+        self._finished = 0
         self.core: core.Core | plain.Plain
         if supported(self.model):
             self.core = core.Core(self.model, ends=self.end_ids, tokens=self.batch_tokens)
@@ -126,6 +127,15 @@ class HFEngine:
             raise _explained(
                 error, "out of memory while loading: use a smaller dtype, or --engine vllm"
             ) from error
+
+    @property
+    def under_way(self) -> int:
+        return self.core.under_way[0]
+
+    @property
+    def generated(self) -> int:
+        """Tokens so far, those of samples under way included."""
+        return self._finished + self.core.under_way[1]
 
     def release(self) -> None:
         """Gives the memory of the cache back; the next requests take it again."""
@@ -154,6 +164,7 @@ class HFEngine:
         try:
             for sample in self.core.run(take):
                 part: _Part = sample.ask.tag
+                self._finished += len(sample.tokens)
                 if following := self._following(sample, part):
                     again.append(following)
                     continue

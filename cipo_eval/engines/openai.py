@@ -73,6 +73,9 @@ class Server:
     thinking: bool | None = None
     """``enable_thinking`` of the chat template; None: the template's default."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 class _Refused(Exception):  # noqa: N818  may be answered with another request
     """The server does not take the request."""
@@ -98,7 +101,6 @@ class OpenAIEngine:
     def __init__(self, model: str, server: Server) -> None:
         from huggingface_hub import utils
 
-        _check(server)
         httpx: Any = utils.httpx  # type: ignore[attr-defined]  # there for callers, under either name of the package
         self.model_name, self.server = model, server
         self._httpx = httpx
@@ -135,6 +137,10 @@ class OpenAIEngine:
     def notes(self) -> list[str]:
         """What of the requests the server did not take, a line each; known once it has answered."""
         return self._adaptations.notes()
+
+    @property
+    def under_way(self) -> int:
+        return self._pump.under_way
 
     def close(self) -> None:
         if not self._closed:

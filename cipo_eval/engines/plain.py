@@ -16,7 +16,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from cipo_eval.engines.asks import Ask, Sample
+from cipo_eval.engines.asks import Ask, Sample, empty_samples
 from cipo_eval.engines.core import MAX_ROWS
 from cipo_eval.engines.draw import Stream, draw
 from cipo_eval.engines.finite import NotFinite, explained
@@ -33,6 +33,14 @@ class Plain:
     def __init__(self, model: Any, *, ends: Iterable[int], pad: int, tokens: int) -> None:
         self.model, self._ends, self._pad, self._tokens = model, frozenset(ends), pad, tokens
         self._alike = recurrent(model)
+        self._drawing: _Draw | None = None
+
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """As ``Core.under_way``; of a batch, tokens after a row's end are counted as well."""
+        if (drawing := self._drawing) is None:
+            return 0, 0
+        return drawing.rows, drawing.rows * len(drawing.logprobs)
 
     def update_weights(self, state: dict[str, torch.Tensor]) -> None:
         """New values for the model's parameters, in place. Raises ``RuntimeError`` for names or shapes that differ."""
@@ -51,7 +59,7 @@ class Plain:
                 return
             for ask in new:
                 if ask.max_new <= 0:
-                    yield from (_sample(ask, n, [], [], "length", 0.0) for n in range(len(ask.seeds)))
+                    yield from empty_samples(ask)
                 else:
                     waiting += [(ask, number) for number in range(len(ask.seeds))]
             waiting.sort(
@@ -95,8 +103,9 @@ class Plain:
         for i, (ask, _) in enumerate(places):  # left padding: every prompt ends where its completion begins
             ids[i, width - len(ask.prompt) :] = torch.tensor(ask.prompt)
             mask[i, width - len(ask.prompt) :] = 1
-        drawing = _Draw(self.model, places, self._ends)
+        drawing = self._drawing = _Draw(self.model, places, self._ends)
         output = self._generated(ids, mask, places, drawing)
+        self._drawing = None
         logprobs = torch.stack(drawing.logprobs, dim=1).tolist()
         seconds = (time.perf_counter() - started) / len(places)
         return [
@@ -169,6 +178,7 @@ class _Draw(LogitsProcessor):
     def __init__(self, model: Any, places: Sequence[_Place], ends: frozenset[int]) -> None:
         self._model, self._places, self._ends = model, places, ends
         self._sampling = places[0][0].sampling
+        self.rows = len(places)
         self._streams = [Stream(ask.seeds[number]) for ask, number in places]
         self.logprobs: list[torch.Tensor] = []
 

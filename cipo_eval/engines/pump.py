@@ -34,8 +34,14 @@ class Pump:
     def __init__(self, most: int) -> None:
         self.most = most
         self.loop = asyncio.new_event_loop()
+        self._running: set[Future[Completion | Failure]] = set()
         self._thread = threading.Thread(target=self.loop.run_forever, name="pump", daemon=True)
         self._thread.start()
+
+    @property
+    def under_way(self) -> int:
+        """Samples under way; for any thread to look at."""
+        return len(self._running)
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine that the loop runs; raises what it raises."""
@@ -49,7 +55,7 @@ class Pump:
         """Samples as they finish, in any order; the first error of one ends them all."""
         waiting: deque[tuple[Request, int, int]] = deque()
         finished: queue.SimpleQueue[tuple[Future[Completion | Failure], Request, int]] = queue.SimpleQueue()
-        under_way: set[Future[Completion | Failure]] = set()
+        under_way = self._running = set()
         try:
             while True:
                 for request in feed.take(wait=not waiting and not under_way):

@@ -115,6 +115,10 @@ class VLLMEngine:
             "vllm": self._vllm.__version__,
         }
 
+    @property
+    def under_way(self) -> int:
+        return self._pump.under_way
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True

@@ -289,22 +289,58 @@ def test_prompts_that_do_not_fit_are_named_and_the_exit_code_tells(cipo: Command
     assert "truncated" in states
 
 
-def test_dry_run_touches_nothing(cipo: Commands, tmp_path: Path) -> None:
-    outcome = cipo(
-        "run",
-        "--model",
-        "no-model-needed",
-        "--tasks",
-        "arithmetic",
-        "-n",
-        "8",
-        "--dry-run",
-        "-o",
-        tmp_path / "run",
-    )
+def test_dry_run_looks_at_everything_and_touches_nothing(
+    cipo: Commands, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = ("run", "--tasks", "arithmetic", "-n", "8", "--dry-run", "-o", tmp_path / "run")
+    outcome = cipo(*run, "--model", tiny_checkpoint)
     assert outcome.code == 0
     assert "200 problems x 8 samples = 1600 attempts" in outcome.out
+    assert "llama, context 2048, no chat template" in outcome.out
+    assert "is new" in outcome.out
     assert not (tmp_path / "run").exists()
+    assert cipo(*run, "--model", "no-such-model").code == 3
+    (tiny_checkpoint / "adapter_config.json").unlink(missing_ok=True)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    assert cipo(*run, "--model", broken).code == 2
+
+
+def test_siblings_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cipo_eval.cli.run_folder import default_folder
+
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "grpo/checkpoints/step-000080",
+        "cipo/checkpoints/step-000080",
+        "a/seed-0/cipo/final",
+        "a/seed-1/cipo/final",
+        "x/qwen",
+        "y/qwen",
+        "hub/models--Qwen--Qwen3-4B/snapshots/" + "0123456789" * 4,
+    ):
+        (tmp_path / name).mkdir(parents=True)
+
+    def taken(model: str) -> str:
+        """The folder of a model's run, which is there from now on."""
+        folder = default_folder(model)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps({"engine": {"model": model}}))
+        assert default_folder(model) == folder
+        return folder.as_posix()
+
+    assert taken("grpo/checkpoints/step-000080") == "runs/grpo-step-000080"
+    assert taken("cipo/checkpoints/step-000080") == "runs/cipo-step-000080"
+    assert taken("a/seed-0/cipo/final") == "runs/cipo-final"
+    assert taken("a/seed-1/cipo/final") == "runs/seed-1-cipo-final"
+    assert (taken("x/qwen"), taken("y/qwen")) == ("runs/qwen", "runs/y-qwen")
+    assert taken("hub/models--Qwen--Qwen3-4B/snapshots/" + "0123456789" * 4) == "runs/Qwen3-4B-01234567"
+    assert taken("org/Qwen") == "runs/Qwen"
+    assert taken("other/Qwen") == "runs/other-Qwen"
+    assert default_folder("outputs.jsonl.gz").as_posix() == "runs/outputs"
+    monkeypatch.chdir(tmp_path / "grpo/checkpoints/step-000080")
+    assert default_folder(".").as_posix() == "runs/grpo-step-000080"
 
 
 def test_another_task_joins_the_results_of_the_first(

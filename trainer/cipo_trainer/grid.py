@@ -152,10 +152,15 @@ def study_file(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    known = {p.stem: p for p in (config_dir() / "studies").glob("*.yaml")}
+    known = shipped_studies()
     if source not in known:
         raise UsageError(f"there is no study {source}: name a YAML file, or {nearest(source, known)}")
     return known[source]
+
+
+def shipped_studies() -> dict[str, Path]:
+    """By name, the files of the studies that come with the package."""
+    return {path.stem: path for path in sorted((config_dir() / "studies").glob("*.yaml"))}
 
 
 def read_study_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import UsageError, nearest, reason
 from cipo_trainer.algorithms import ALGORITHMS
 from cipo_trainer.config import Config, config_dir
 
@@ -26,6 +26,11 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return build(overridden(read_yaml(_find(source)), overrides))
 
 
+def presets() -> dict[str, Path]:
+    """By name, the files of the configurations that come with the package."""
+    return {path.stem: path for path in sorted(config_dir().glob("*.yaml"))}
+
+
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Values with ``key.key=value`` put into them. Raises ``UsageError``."""
     for text in overrides:
@@ -34,8 +39,8 @@ def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
             raise UsageError(f"{text!r} is not of the form key=value")
         try:
             _put(values, key.split("."), yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise UsageError(f"{text!r}: the value is no YAML") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"{text[:80]!r}: the value is no YAML ({reason(error)})") from error
     return values
 
 
@@ -87,7 +92,7 @@ def _find(source: str | Path) -> Path:
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise UsageError(f"there is no configuration {path}")
-    known = {p.stem: p for p in config_dir().glob("*.yaml")}
+    known = presets()
     if str(source) not in known:
         raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
     return known[str(source)]
@@ -99,8 +104,8 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UsageError(f"{path} includes itself")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold keys and values")
     include = values.pop("include", None)

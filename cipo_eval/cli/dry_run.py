@@ -1,0 +1,106 @@
+"""``cipo-eval run --dry-run``: a closer look at what a run needs, short of loading weights and of writing anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cipo_eval.cli import run_folder
+from cipo_eval.errors import MissingError
+
+if TYPE_CHECKING:
+    from cipo_eval.cli.engine import EngineFlags
+    from cipo_eval.plan import TaskPlan
+
+
+def dry_run(
+    plans: Sequence[TaskPlan], folder: Path, flags: EngineFlags, engine: str, model: str, *, as_json: bool
+) -> None:
+    """Prints what would be generated, and a line for each part that was looked at. Raises what the run would raise."""
+    from cipo_eval.run_info import confinement
+
+    rows = [_row(plan, folder) for plan in plans]
+    looked = {"model": _model(plans, flags, engine, model)}
+    if confined := confinement(plans):
+        looked["sandbox"] = confined["detail"]
+    looked["output"] = _output(plans, folder)
+    if as_json:
+        typer.echo(json.dumps({"output": str(folder), "tasks": rows, "looked_at": looked}))
+        return
+    for row in rows:
+        typer.echo(
+            f"{row['task']}: {row['problems']} problems x {row['samples']} samples = {row['attempts']} attempts, "
+            f"{row['attempts_to_generate']} to generate, at most {row['most_new_tokens']:,} new tokens "
+            f"(temperature {row['temperature']}, top_p {row['top_p']}, max_tokens {row['max_tokens']})",
+        )
+        if row["most_attempts_of_later_turns"]:
+            typer.echo(f"  and at most {row['most_attempts_of_later_turns']} attempts of later turns")
+    for name, text in looked.items():
+        typer.echo(f"{name}: {text}")
+
+
+def _row(plan: TaskPlan, folder: Path) -> dict[str, Any]:
+    """What would be generated of a task: attempts that are already on disk are not counted again."""
+    from cipo_eval.store import attempts_path, read_attempts
+
+    path = attempts_path(folder, plan.name)
+    have = {attempt.key for _line, attempt in read_attempts(path)} if path.exists() else set()
+    new = len(plan.keys() - have)
+    return {
+        "task": plan.name,
+        "problems": len(plan.selected),
+        "samples": plan.samples,
+        "attempts": len(plan.keys()),
+        "attempts_to_generate": new,
+        "most_attempts_of_later_turns": plan.most_later_attempts,
+        "most_new_tokens": new * plan.sampling.max_tokens,
+        "temperature": plan.sampling.temperature,
+        "top_p": plan.sampling.top_p,
+        "max_tokens": plan.sampling.max_tokens,
+    }
+
+
+def _model(plans: Sequence[TaskPlan], flags: EngineFlags, engine: str, model: str) -> str:
+    """What there is to say of the model: of a checkpoint, how it sees the first prompt."""
+    if engine in ("openai", "replay"):
+        source = flags.make(engine, model, [p for plan in plans for p in plan.all_problems])
+        try:
+            facts = source.describe()
+        finally:
+            source.close()
+        where = facts.get("server") or f"fingerprint {facts.get('fingerprint')}"
+        return f"{model} is there ({where})"
+    if engine not in ("hf", "vllm"):
+        return f"{model} (what {engine} makes of it is not looked at)"
+    from cipo_eval.engines.checkpoint import Checkpoint
+    from cipo_eval.engines.texts import Texts, Thinking
+
+    checkpoint = Checkpoint(model, flags.revision, flags.trust_remote_code)
+    lengths = [n for n in (checkpoint.context, flags.max_model_len) if n]
+    thinking = Thinking(enabled=flags.enable_thinking, budget=flags.thinking_budget)
+    texts = Texts(checkpoint.tokenizer, context=min(lengths, default=None), thinking=thinking)
+    template = "a chat template" if checkpoint.tokenizer.chat_template else "no chat template"
+    requests = [plan.first(plan.selected[0], [0], 0) for plan in plans if plan.selected]
+    tokens = [len(texts.prompt(request).ids) for request in requests]
+    context = f", context {texts.context}" if texts.context else ""
+    return (
+        f"{model} ({checkpoint.config.model_type}{context}, {template}, "
+        f"first prompt of {max(tokens, default=0)} tokens)"
+    )
+
+
+def _output(plans: Sequence[TaskPlan], folder: Path) -> str:
+    free, most = run_folder.free_bytes(folder), run_folder.most_bytes(plans)
+    if free < run_folder.LEAST_FREE:
+        raise MissingError(f"the disk of {folder} is full: free some space, or choose another --output")
+    what = "holds a run, which goes on" if (folder / "run.json").exists() else "is new"
+    scarce = "" if free > most else ": may not be enough"
+    return f"{folder} {what}; {_size(free)} free, at most {_size(most)} needed{scarce}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,148 @@
+"""Which folder a run goes into when ``--output`` names none, and whether a folder can hold it: told before anything
+heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cipo_eval.errors import MissingError, UsageError, reason
+
+if TYPE_CHECKING:
+    from cipo_eval.plan import TaskPlan
+    from cipo_eval.records import Mode
+
+LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems take 255."""
+LEAST_FREE = 1 << 20
+"""Bytes on disk below which a run does not begin."""
+BYTES_A_TOKEN = 6
+"""Of a stored attempt, on the generous side; its verdicts take about ``BYTES_AN_ATTEMPT``."""
+BYTES_AN_ATTEMPT = 1500
+_GENERIC = re.compile(
+    r"(global)?[-_]?(step|checkpoint|ckpt|epoch|iter)s?[-_]?\d*|\d+|[0-9a-f]{40}"
+    r"|final|last|latest|best|models?|weights?|hf|huggingface|merged|adapters?|lora|actor|snapshots?"
+    r"|outputs?|train|training|runs?|seed[-_]?\d+",
+    re.IGNORECASE,
+)
+"""Names of folders that say nothing of the model in them without the name of a folder above."""
+_HUB = re.compile(r"models--(?:.*--)?(.+)")
+"""A model's folder in the hub library's cache."""
+
+
+def default_folder(model: str, root: Path = Path("runs")) -> Path:
+    """``root`` and a name that tells the model from its siblings: the last part of its path, with the nearest part
+    before it that says something where the last one does not (``grpo/checkpoints/step-000080``: ``grpo-step-000080``),
+    and with more of them while the folder holds a run of a model in another place."""
+    names = list(_names(model))
+    for name in names:
+        if not _is_of_another(root / name, model):
+            return root / name
+    return root / names[-1]
+
+
+def _names(model: str) -> Iterator[str]:
+    """Names for a model's run, each with one more part of its path than the one before."""
+    path = Path(model)
+    parts = [part for part in (path.resolve() if path.exists() else path).parts if part not in ("/", "..")]
+    parts = parts or ["model"]
+    *before, last = parts
+    found = last.removesuffix(".gz").removesuffix(".jsonl")
+    found = found[:8] if re.fullmatch("[0-9a-f]{40}", found) else found
+    says_something = not _GENERIC.fullmatch(last)
+    if says_something:
+        yield _hub_name(found)
+    for part in reversed(before if path.exists() else []):
+        is_seed = part.lower().startswith("seed")
+        if _GENERIC.fullmatch(part) and not is_seed:
+            continue
+        found = f"{_hub_name(part)}-{found}"
+        says_something = says_something or not is_seed
+        if says_something:
+            yield found
+    yield "-".join(parts)
+
+
+def _hub_name(part: str) -> str:
+    found = _HUB.fullmatch(part)
+    return found[1] if found else part
+
+
+def _is_of_another(folder: Path, model: str) -> bool:
+    """Whether a folder holds a run of a model that lies elsewhere, as far as its run.json tells."""
+    try:
+        known = json.loads((folder / "run.json").read_bytes())["engine"]["model"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    places = Path(str(known)), Path(model)
+    if all(place.exists() for place in places):
+        return not places[0].samefile(places[1])
+    return known != model and not any(place.exists() for place in places)  # names on a hub or a server
+
+
+def look(folder: Path) -> None:
+    """``look_at_place``, and that the folder holds nothing else than a run. Makes nothing."""
+    from cipo_eval.store import is_foreign, read_info
+
+    look_at_place(folder)
+    if is_foreign(folder):
+        raise UsageError(f"{folder} is not empty and not a run directory: choose another --output")
+    if os.path.lexists(folder / "run.json"):
+        read_info(folder)
+
+
+def look_at_place(folder: Path) -> None:
+    """Raises ``UsageError`` or ``MissingError`` for a folder that cannot be made or written."""
+    try:
+        place = _nearest(folder)
+        if not place.is_dir():
+            raise UsageError(f"{folder} cannot be a folder, {place} is a file: choose another --output")
+        if len(os.fsencode(folder.name)) > LONGEST_NAME:
+            raise UsageError(f"the name {folder.name[:40]}… is too long: choose another --output")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} cannot be a folder ({reason(error)}): choose another --output") from error
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise MissingError(f"cannot write to {place}: choose another --output")
+    if free_bytes(folder) < LEAST_FREE:
+        raise MissingError(f"the disk of {place} is full: free some space, or choose another --output")
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free where a folder is, or would be."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or what exists of its path."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
+def most_bytes(plans: Sequence[TaskPlan]) -> int:
+    """What the attempts of a run take on disk at the most."""
+    attempts = sum(len(plan.keys()) + plan.most_later_attempts for plan in plans)
+    longest = max((plan.sampling.max_tokens for plan in plans), default=0)
+    return attempts * (longest * BYTES_A_TOKEN + BYTES_AN_ATTEMPT)
+
+
+def check(
+    folder: Path, plans: Sequence[TaskPlan], *, seed: int, modes: Sequence[Mode], engine: Mapping[str, Any]
+) -> None:
+    """Raises ``UsageError`` where the folder holds a run of something else, as far as can be told before the model is
+    loaded: ``engine`` is what is known of it."""
+    from cipo_eval.identity import refusal
+    from cipo_eval.store import read_info
+
+    if not (folder / "run.json").exists():
+        return
+    known = read_info(folder)
+    asked = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
+    if why := refusal(folder, known, asked, {plan.name: plan.identity() for plan in plans}):
+        raise UsageError(why)
