@@ -10,7 +10,7 @@ from pathlib import Path
 
 FORKER = """
 import json, os, sys
-import torch, jinja2, yaml, pebble, cipo_eval.runner, cipo_eval.cli, cipo_trainer.loop
+import torch, jinja2, yaml, cipo_eval.runner, cipo_eval.cli, cipo_trainer.loop
 from cipo_eval.engines.hf import HFEngine
 torch.set_num_threads(1)  # threads do not survive a fork
 HFEngine(sys.argv[1], device="cpu")  # imports what a run imports; every run below is a fork of this process
