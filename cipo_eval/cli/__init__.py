@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cipo_eval import __version__
+from cipo_eval import __version__, interrupts
 from cipo_eval.cli import (
     compare,
     data,
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 finished with failures that are named; 2 wrong usage or input; 3 something needed is "
-    "missing; 130 interrupted, everything so far kept.",
+    "missing; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP, everything so far kept.",
 )
 
 
@@ -69,6 +69,10 @@ app.add_typer(pool.app, name="pool")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with its code; foreseeable errors are one message without a traceback."""
+    interrupts.run(lambda: _carry_out(arguments))
+
+
+def _carry_out(arguments: list[str] | None) -> None:
     try:
         app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
     except CipoError as error:

@@ -11,6 +11,7 @@ import json
 import marshal
 import math
 import os
+import signal
 import subprocess
 import time
 import weakref
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cipo_eval.errors import CipoError, MissingError
@@ -30,6 +32,12 @@ GRACE = 30.0
 """Wall seconds beyond a job's own limits until a silent sandbox counts as broken."""
 STALE_JOBS = 20_000
 """Jobs after which a sandbox process is replaced, so that nothing can creep."""
+LOOK_SECONDS = 0.5
+"""Of silence, between two looks at whether a process of the sandbox is stopped."""
+STOPPED_SECONDS = 2.0
+"""For which one may be."""
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
+"""Signals by which others end a process; a program's faults have others."""
 MAX_FRAME = 1 << 28
 MAX_MARKS = 8 * codec.MAX_NODES
 """Commas and brackets of one record: what is parsed takes up to thirty times the room of its text."""
@@ -131,6 +139,9 @@ class Worker:
         self.layers = layers
         self.role = role
         self.restarts = 0
+        self.doubts = False
+        """Whether what may have come from outside raises a ``SandboxError``: the end of a program by a signal such as
+        SIGKILL or by sleeping too long, and a stopped process. Of a program that is run again, it is the program's."""
         self.hello: dict[str, Any] = {}
         self._preload = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
@@ -243,9 +254,9 @@ class Worker:
         number, marked, going = 0, 0.0, True
         written, printed = _Lines(job.output), bytearray()
         while True:
-            kind, payload = self._reader.read(deadline)
+            kind, payload = self.read(deadline)
             if kind == protocol.END:
-                return _end(payload, bytes(printed))
+                return self.ended(payload, bytes(printed))
             if kind == protocol.PRINTED and len(printed) < sample.STDOUT_LIMIT:
                 printed += payload
                 continue
@@ -262,6 +273,28 @@ class Worker:
                 if not going:
                     self.send(protocol.frame(protocol.KILL), deadline)
                     break
+
+    def read(self, deadline: float) -> tuple[bytes, bytearray]:
+        """The next frame. Raises ``ProtocolError``, also where a process has been stopped."""
+        stopped = 0.0
+        while self.doubts and not protocol.ready(
+            self._reader.fd, min(LOOK_SECONDS, deadline - time.monotonic())
+        ):
+            if time.monotonic() >= deadline:
+                break
+            stopped = stopped + LOOK_SECONDS if self.pid is not None and _stopped(self.pid) else 0.0
+            if stopped >= STOPPED_SECONDS:
+                raise protocol.ProtocolError("one of its processes was stopped")
+        return self._reader.read(deadline)
+
+    def ended(self, payload: bytearray, printed: bytes) -> End:
+        """How a job ended. Raises ``ProtocolError``."""
+        end = _end(payload, printed)
+        if self.doubts and end.reason is Reason.EXIT and -end.status in FROM_OUTSIDE:
+            raise protocol.ProtocolError(f"the program was ended by signal {-end.status}")
+        if self.doubts and end.reason is Reason.WALL:
+            raise protocol.ProtocolError("the program did not use its processor")
+        return end
 
     def send(
         self, data: bytes, deadline: float, on_frame: Callable[[bytes, bytearray], None] | None = None
@@ -319,7 +352,7 @@ class Worker:
             data = codec.to_json(body).encode("ascii")
             self.send(protocol.frame(protocol.JOB, data), deadline)
             while True:
-                kind, payload = self._reader.read(deadline)
+                kind, payload = self.read(deadline)
                 if kind == protocol.END:
                     return _parse(payload)
                 if kind != protocol.ASK:
@@ -385,13 +418,13 @@ class Conversation:
 
     def _receive(self, deadline: float) -> None:
         try:
-            self._take(*self._reader.read(deadline))
+            self._take(*self._worker.read(deadline))
         except protocol.ProtocolError as error:
             self._fail(error)
 
     def _take(self, kind: bytes, payload: bytearray) -> None:
         if kind == protocol.END:
-            self.end = _end(payload, b"")
+            self.end = self._worker.ended(payload, b"")
         elif kind == protocol.DATA:
             lines = self._written.cut(payload)[1][: self._open]  # no more than it was asked for
             self._open -= len(lines)
@@ -460,6 +493,20 @@ def _is_latin(text: str) -> bool:
 def _words(text: str) -> str:
     """What a program says about itself, in a form and length that can be printed and kept."""
     return text[: sample.TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process or one of those below it is stopped."""
+    pids = [pid]
+    while pids:
+        pid = pids.pop()
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT":
+                return True
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except (OSError, IndexError):  # it has ended
+            continue
+    return False
 
 
 def _parse(payload: bytearray) -> Any:
