@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-END_SECONDS = 4.2
+END_SECONDS = 4.0
 """After a signal, until a command that has not ended is ended."""
 AGAIN_SECONDS = 0.5
 """The same after a second signal."""
@@ -61,7 +61,6 @@ class Interrupts:
     def __init__(self) -> None:
         self._allowed = False
         self._pending = False
-        self._first: float | None = None
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -87,11 +86,6 @@ class Interrupts:
             self._allowed = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signature of handlers
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-        elif now - self._first < ONE_SECONDS:
-            return
         if self._allowed:
             self._raise()
         self._pending = True
