@@ -19,12 +19,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cipo_eval.errors import CipoError, MissingError
 from cipo_eval.sandbox import codec, protocol, sample
-from cipo_eval.sandbox.launch import Layers, start
+from cipo_eval.sandbox.launch import LOOK_SECONDS, STOPPED_SECONDS, Layers, start, stopped
 
 START_SECONDS = 60.0
 """Until a sandbox process must have said hello; half a second is usual."""
@@ -32,10 +31,6 @@ GRACE = 30.0
 """Wall seconds beyond a job's own limits until a silent sandbox counts as broken."""
 STALE_JOBS = 20_000
 """Jobs after which a sandbox process is replaced, so that nothing can creep."""
-LOOK_SECONDS = 0.5
-"""Of silence, between two looks at whether a process of the sandbox is stopped."""
-STOPPED_SECONDS = 2.0
-"""For which one may be."""
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
 """Signals by which others end a process; a program's faults have others."""
 MAX_FRAME = 1 << 28
@@ -205,7 +200,7 @@ class Worker:
             self._in = self._process.stdin.fileno()
             os.set_blocking(self._in, False)
             self._reader = protocol.Reader(self._process.stdout.fileno(), MAX_FRAME)
-            kind, payload = self._reader.read(time.monotonic() + START_SECONDS)
+            kind, payload = self.read(time.monotonic() + START_SECONDS)
             self.hello = _parse(payload)
             if kind != protocol.HELLO or not isinstance(self.hello, dict):
                 raise protocol.ProtocolError("no hello")
@@ -276,14 +271,12 @@ class Worker:
 
     def read(self, deadline: float) -> tuple[bytes, bytearray]:
         """The next frame. Raises ``ProtocolError``, also where a process has been stopped."""
-        stopped = 0.0
-        while self.doubts and not protocol.ready(
-            self._reader.fd, min(LOOK_SECONDS, deadline - time.monotonic())
-        ):
-            if time.monotonic() >= deadline:
+        looks = 0
+        while self.doubts and (left := deadline - time.monotonic()) > 0:
+            if protocol.ready(self._reader.fd, min(LOOK_SECONDS, left)):
                 break
-            stopped = stopped + LOOK_SECONDS if self.pid is not None and _stopped(self.pid) else 0.0
-            if stopped >= STOPPED_SECONDS:
+            looks = looks + 1 if self.pid is not None and stopped(self.pid) else 0
+            if looks * LOOK_SECONDS >= STOPPED_SECONDS:
                 raise protocol.ProtocolError("one of its processes was stopped")
         return self._reader.read(deadline)
 
@@ -493,20 +486,6 @@ def _is_latin(text: str) -> bool:
 def _words(text: str) -> str:
     """What a program says about itself, in a form and length that can be printed and kept."""
     return text[: sample.TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _stopped(pid: int) -> bool:
-    """Whether a process or one of those below it is stopped."""
-    pids = [pid]
-    while pids:
-        pid = pids.pop()
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT":
-                return True
-            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        except (OSError, IndexError):  # it has ended
-            continue
-    return False
 
 
 def _parse(payload: bytearray) -> Any:
