@@ -6,20 +6,17 @@ its worker's processor time, whatever else the machine does. Wall time counts ag
 machine's fault: while the worker sleeps (a generous limit), or is stopped (then another worker takes over), and while
 this process itself runs.
 
-Workers are forked by a server process (``server``), one for all pools; where it dies, it is started anew.
+Workers are forked by a server process (``forkserver``), one for all pools.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -30,6 +27,7 @@ from typing import Any
 
 from cipo_eval.errors import MissingError
 from cipo_eval.sandbox.kernel import cpu_clock
+from cipo_eval.verifiers.forkserver import server
 from cipo_eval.verifiers.server import SIZE
 
 AHEAD = 2
@@ -49,106 +47,10 @@ STARTS_A_SECOND = 20.0
 PATIENCE = 30.0
 """Seconds without any worker that starts, after which (and after ten tries) there will be none."""
 _TRIES = 10
-_PASSED_ON = ("CIPO_EVAL_CACHE", "XDG_CACHE_HOME", "HOME", "CIPO_EVAL_SANDBOX_TIER")
-"""Variables that workers follow as they are now; the fork server keeps those of its own start."""
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from cipo_eval.verifiers.server import serve; "
-    "serve(int(sys.argv[2]), int(sys.argv[3]))"
-)
 
 
 class WorkerError(Exception):
     """A grading that came to no end: its workers died of it, or it raised an error."""
-
-
-class _ForkServer:
-    """The process that forks workers; started when the first one is needed, and again where it has died."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._next = 0.0
-
-    def start_worker(self, end: socket.socket, memory_limit: int) -> None:
-        """Has a worker forked that serves ``end``; it says hello there, or the other end closes. Raises ``OSError``."""
-        config = {
-            "variables": {name: os.environ.get(name) for name in _PASSED_ON},
-            "path": sys.path,
-            "folder": _folder(),
-            "memory": memory_limit,
-        }
-        with self._lock:
-            self._ensure()
-            assert self._control is not None
-            socket.send_fds(self._control, [json.dumps(config).encode()], [end.fileno()])
-
-    def ensure(self) -> None:
-        """Starts it where it is not there; raises ``OSError`` where it cannot be started, or not yet again."""
-        with self._lock:
-            self._ensure()
-
-    def _ensure(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
-        now = time.monotonic()
-        if now < self._next:
-            raise BlockingIOError("the fork server died a moment ago")
-        self._next = now + 0.5
-        self.forget()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, *arguments],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process, if one was started."""
-        process = self._process
-        return process.pid if process else None
-
-    def kill(self) -> None:
-        """Ends it; its workers go on."""
-        with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-
-    def forget(self) -> None:
-        """Closes the way to it; in a fork of this process, that leaves the server to the parent."""
-        if self._control is not None:
-            self._control.close()
-        self._process = self._control = None
-
-
-_server = _ForkServer()
-
-
-def _after_fork() -> None:
-    global _server
-    _server.forget()
-    _server = _ForkServer()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def server_pid() -> int | None:
-    """The process id of the fork server, if it was started."""
-    return _server.pid
-
-
-def _folder() -> str:
-    try:
-        return str(Path.cwd())
-    except OSError:  # it was deleted
-        return "/"
 
 
 class Task:
@@ -401,7 +303,7 @@ class Workers:
             ours.setblocking(False)
             try:
                 with theirs:
-                    _server.start_worker(theirs, self._memory_limit)
+                    server.start_worker(theirs, self._memory_limit)
             except BlockingIOError:
                 ours.close()
                 self._next_start = now + 0.05
@@ -506,15 +408,15 @@ class Workers:
 
     def _look_at_server(self, passed: float) -> None:
         """A server that has died is started before it is needed; one that is stopped gives way to another."""
-        if not self._members or not (pid := _server.pid):
+        if not self._members or not (pid := server.pid):
             return
         waiting = any(not member.pid for member in self._members)
         self._server_stopped = self._server_stopped + passed if waiting and _state(pid) in "tT" else 0.0
         if self._server_stopped > STOPPED_SECONDS:
             self._server_stopped = 0.0
-            _server.kill()
+            server.kill()
         with contextlib.suppress(OSError):
-            _server.ensure()
+            server.ensure()
 
     def _take_back(self, most: int) -> None:
         """Gradings that wait behind a slow one, for workers that have nothing to do: whoever is first counts."""

@@ -13,8 +13,8 @@ import pytest
 from cipo_eval import testsets
 from cipo_eval.records import Mode, Problem, State
 from cipo_eval.testsets import TestSet
+from cipo_eval.verifiers.forkserver import server as fork_server
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_eval.verifiers.workers import server_pid
 from verifiers.test_code_verdict import asserts, calls
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def children(pid: int) -> list[int]:
 def sandboxes() -> list[list[int]]:
     """Of the pool's workers, each sandbox as the chain of its processes from the outermost to a program."""
     chains = []
-    for worker in children(server_pid() or 0):
+    for worker in children(fork_server.pid or 0):
         for process in children(worker):
             chain = [process]
             while below := children(chain[-1]):

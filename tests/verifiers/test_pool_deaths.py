@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from cipo_eval.records import Mode, Problem, State, Verdict
+from cipo_eval.verifiers.forkserver import server as fork_server
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_eval.verifiers.workers import AHEAD, server_pid
+from cipo_eval.verifiers.workers import AHEAD
 
 FAULTY = "verifiers.faulty:FaultyVerifier"
 PROBLEM = Problem(task="t", id="1", index=0, question="?", prompt="?", gold="right")
@@ -98,28 +99,28 @@ def test_signals_that_stop_a_run_do_not_reach_gradings(
     pool: VerifierPool, tmp_path: Path, number: signal.Signals
 ) -> None:
     held = Held(pool, tmp_path / "held")
-    worker, server = held.worker(), server_pid()
+    worker, server = held.worker(), fork_server.pid
     assert server is not None
     assert os.getsid(worker) != os.getsid(server) != os.getsid(0) != os.getsid(worker)
     os.kill(worker, number)
     os.kill(server, number)
     assert held.state() is State.INCORRECT
     assert len(held.pids()) == 1
-    assert server_pid() == server
+    assert fork_server.pid == server
     os.kill(server, 0)
 
 
 def test_a_killed_fork_server_takes_nothing_with_it(pool: VerifierPool, tmp_path: Path) -> None:
     held = Held(pool, tmp_path / "held")
     held.worker()
-    server = server_pid()
+    server = fork_server.pid
     assert server is not None
     os.kill(server, signal.SIGKILL)
     assert held.state() is State.INCORRECT
     assert len(held.pids()) == 1
     again = Held(pool, tmp_path / "again")
     again.worker()
-    until(lambda: server_pid() not in (None, server))
+    until(lambda: fork_server.pid not in (None, server))
     assert again.state() is State.INCORRECT
 
 
@@ -130,7 +131,7 @@ def test_fork_server_and_all_workers(pool: VerifierPool, tmp_path: Path, number:
     workers = [one.worker() for one in held]
     others = Held(pool, tmp_path / "others")
     others.path.with_suffix(".go").touch()
-    server = server_pid()
+    server = fork_server.pid
     assert server is not None
     os.kill(server, number)
     for worker in workers:
