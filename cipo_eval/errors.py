@@ -5,7 +5,7 @@ wrong and what to do about it; the command line prints it without a traceback an
 else that escapes is a bug in cipo-eval and shows its traceback.
 
 Exit codes: 0 done, 1 the run finished with failures that it names, 2 wrong usage or input, 3 something needed is
-missing, 130 interrupted (everything so far is kept).
+missing; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP (everything so far is kept).
 """
 
 from __future__ import annotations

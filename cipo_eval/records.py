@@ -216,7 +216,12 @@ class Verifier(Protocol):
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade: ...
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
-        """Wall time after which a grading that still runs is broken; None: the pool's own limit."""
+        """Processor time after which a grading that still runs is broken; None: the pool's own limit."""
+        ...
+
+    def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:
+        """Of a mode that follows a reference: the processor seconds after which that one gives up, and what it says
+        then. None, also for a verifier without this method: a grading that exceeds its limit has no verdict."""
         ...
 
 

@@ -10,10 +10,23 @@ from pathlib import Path
 
 FORKER = """
 import json, os, sys
-import torch, jinja2, yaml, pebble, cipo_eval.runner, cipo_eval.cli, cipo_trainer.loop
-from cipo_eval.engines.hf import HFEngine
-torch.set_num_threads(1)  # threads do not survive a fork
-HFEngine(sys.argv[1], device="cpu")  # imports what a run imports; every run below is a fork of this process
+import jinja2, yaml, cipo_eval.runner, cipo_eval.cli, cipo_eval.engines.replay
+if len(sys.argv) > 1:
+    import torch, cipo_trainer.loop
+    from cipo_eval.engines.hf import HFEngine
+    torch.set_num_threads(1)  # threads do not survive a fork
+    HFEngine(sys.argv[1], device="cpu")  # imports what a run imports; every run below is a fork of this process
+if os.environ.get("TEST_HOLD"):
+    import cipo_eval.tasks
+    from pathlib import Path
+    from verifiers.faulty import hold
+    def held(name, work):
+        def first_hold(*args, **more):
+            hold(Path(os.environ["TEST_HOLD"], name))
+            return work(*args, **more)
+        return first_hold
+    cipo_eval.tasks.load_problems = held("loading", cipo_eval.tasks.load_problems)
+    cipo_eval.runner.Run.results = held("results", cipo_eval.runner.Run.results)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
@@ -30,14 +43,19 @@ for line in sys.stdin:
 class Runs:
     """Starts runs as forks of one warm process, so that fifty of them take minutes."""
 
-    def __init__(self, folder: Path, checkpoint: Path) -> None:
+    def __init__(self, folder: Path, checkpoint: Path | None = None, hold: Path | None = None) -> None:
+        """``checkpoint``: of a model that the runs are to find in memory; ``hold``: a folder
+        where each says when it is about to load its problems (``loading``) and to make its results (``results``), and
+        waits there (``faulty.hold``)."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CIPO_EVAL_CACHE": str(folder / "cache")}
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, sys.path)
         )  # tests have verifiers of their own
+        if hold is not None:
+            environment["TEST_HOLD"] = str(hold)
         self._log = (folder / "log.txt").open("w")
         self._forker = subprocess.Popen(
-            [sys.executable, "-c", FORKER, str(checkpoint)],
+            [sys.executable, "-c", FORKER, *([str(checkpoint)] if checkpoint else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cipo_eval import __version__
+from cipo_eval import __version__, interrupts
 from cipo_eval.cli import (
     compare,
     data,
@@ -36,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 finished with failures that are named; 2 wrong usage or input; 3 something needed is "
-    "missing; 130 interrupted, everything so far kept.",
+    "missing; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP, everything so far kept.",
 )
 
 
@@ -76,11 +76,15 @@ def main(arguments: list[str] | None = None) -> None:
     for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):  # what matters of their warnings is our error
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     with _patient("stdout"), _patient("stderr"):
-        try:
-            app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
-        except CipoError as error:
-            typer.echo(f"cipo-eval: error: {error}", err=True)
-            sys.exit(error.exit_code)
+        interrupts.run(lambda: _carry_out(arguments))
+
+
+def _carry_out(arguments: list[str] | None) -> None:
+    try:
+        app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
+    except CipoError as error:
+        typer.echo(f"cipo-eval: error: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 class _Patient(io.FileIO):

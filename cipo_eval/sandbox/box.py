@@ -77,6 +77,8 @@ class Lane:
 
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
+        self.doubts = False
+        """Of its workers: whether an end that may have come from outside is an error."""
         self._workers: dict[str, Worker] = {}
 
     def sample(self, program: str) -> Worker:
@@ -92,6 +94,7 @@ class Lane:
     def _worker(self, name: str, role: str, preload: tuple[str, ...]) -> Worker:
         if name not in self._workers:
             self._workers[name] = Worker(LAYERS[self.tier], role=role, preload=preload)
+        self._workers[name].doubts = self.doubts
         return self._workers[name]
 
     @property

@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import secrets
+import select
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,10 @@ PRELOAD = (
 """Imported once, before the first program; a program's own import of them is then free."""
 _MODULES = ("codec", "kernel", "protocol", "sample", "judge", "zygote")
 _HIDDEN = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "__pycache__"}
+LOOK_SECONDS = 0.5
+"""Of silence, between two looks at whether a process of the sandbox is stopped."""
+STOPPED_SECONDS = 2.0
+"""For which one may be."""
 STACK = 1 << 30
 """Bytes of stack where the system allows it: judges of programming contests are as generous."""
 # Runs first: a larger stack needs a new start; then the modules arrive on standard input.
@@ -295,14 +300,43 @@ def _start(role: str, layers: Layers, preload: Sequence[str]) -> subprocess.Pope
     body = json.dumps(config).encode("utf-8")
     assert process.stdin is not None
     try:
-        data = memoryview(len(body).to_bytes(8, "big") + body)
-        while data:
-            data = data[process.stdin.write(data) :]
+        _give(process, len(body).to_bytes(8, "big") + body)
     except OSError:
         process.kill()
         process.wait()
         raise
     return process
+
+
+def _give(process: subprocess.Popen[bytes], body: bytes) -> None:
+    """Writes to a process that may be stopped. Raises ``OSError`` where it does not read."""
+    assert process.stdin is not None
+    fd, left = process.stdin.fileno(), memoryview(body)
+    os.set_blocking(fd, False)
+    writable, looks = select.poll(), 0
+    writable.register(fd, select.POLLOUT)
+    while left:
+        if writable.poll(LOOK_SECONDS * 1000):
+            left, looks = left[os.write(fd, left) :], 0
+            continue
+        looks = looks + 1 if stopped(process.pid) else 0
+        if looks * LOOK_SECONDS >= STOPPED_SECONDS:
+            raise OSError("it was stopped")
+    os.set_blocking(fd, True)
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process or one of those below it is stopped (SIGSTOP)."""
+    pids = [pid]
+    while pids:
+        pid = pids.pop()
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "tT":
+                return True
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except (OSError, IndexError):  # it has ended
+            continue
+    return False
 
 
 @functools.cache

@@ -96,6 +96,13 @@ class Reader:
         return count
 
 
+def ready(fd: int, seconds: float) -> bool:
+    """Whether there is something to be read, within so many seconds."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
 def wait(deadline: float, reading: int, writing: int | None = None) -> bool:
     """Waits until one can be read or the other written; whether it can be written. Raises ``ProtocolError``.
 

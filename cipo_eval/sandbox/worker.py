@@ -11,6 +11,7 @@ import json
 import marshal
 import math
 import os
+import signal
 import subprocess
 import time
 import weakref
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 
 from cipo_eval.errors import CipoError, MissingError
 from cipo_eval.sandbox import codec, protocol, sample
-from cipo_eval.sandbox.launch import Layers, start
+from cipo_eval.sandbox.launch import LOOK_SECONDS, STOPPED_SECONDS, Layers, start, stopped
 
 START_SECONDS = 60.0
 """Until a sandbox process must have said hello; half a second is usual."""
@@ -30,6 +31,8 @@ GRACE = 30.0
 """Wall seconds beyond a job's own limits until a silent sandbox counts as broken."""
 STALE_JOBS = 20_000
 """Jobs after which a sandbox process is replaced, so that nothing can creep."""
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
+"""Signals by which others end a process; a program's faults have others."""
 MAX_FRAME = 1 << 28
 MAX_MARKS = 8 * codec.MAX_NODES
 """Commas and brackets of one record: what is parsed takes up to thirty times the room of its text."""
@@ -131,6 +134,9 @@ class Worker:
         self.layers = layers
         self.role = role
         self.restarts = 0
+        self.doubts = False
+        """Whether what may have come from outside raises a ``SandboxError``: the end of a program by a signal such as
+        SIGKILL or by sleeping too long, and a stopped process. Of a program that is run again, it is the program's."""
         self.hello: dict[str, Any] = {}
         self._preload = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
@@ -194,7 +200,7 @@ class Worker:
             self._in = self._process.stdin.fileno()
             os.set_blocking(self._in, False)
             self._reader = protocol.Reader(self._process.stdout.fileno(), MAX_FRAME)
-            kind, payload = self._reader.read(time.monotonic() + START_SECONDS)
+            kind, payload = self.read(time.monotonic() + START_SECONDS)
             self.hello = _parse(payload)
             if kind != protocol.HELLO or not isinstance(self.hello, dict):
                 raise protocol.ProtocolError("no hello")
@@ -243,9 +249,9 @@ class Worker:
         number, marked, going = 0, 0.0, True
         written, printed = _Lines(job.output), bytearray()
         while True:
-            kind, payload = self._reader.read(deadline)
+            kind, payload = self.read(deadline)
             if kind == protocol.END:
-                return _end(payload, bytes(printed))
+                return self.ended(payload, bytes(printed))
             if kind == protocol.PRINTED and len(printed) < sample.STDOUT_LIMIT:
                 printed += payload
                 continue
@@ -262,6 +268,26 @@ class Worker:
                 if not going:
                     self.send(protocol.frame(protocol.KILL), deadline)
                     break
+
+    def read(self, deadline: float) -> tuple[bytes, bytearray]:
+        """The next frame. Raises ``ProtocolError``, also where a process has been stopped."""
+        looks = 0
+        while self.doubts and (left := deadline - time.monotonic()) > 0:
+            if protocol.ready(self._reader.fd, min(LOOK_SECONDS, left)):
+                break
+            looks = looks + 1 if self.pid is not None and stopped(self.pid) else 0
+            if looks * LOOK_SECONDS >= STOPPED_SECONDS:
+                raise protocol.ProtocolError("one of its processes was stopped")
+        return self._reader.read(deadline)
+
+    def ended(self, payload: bytearray, printed: bytes) -> End:
+        """How a job ended. Raises ``ProtocolError``."""
+        end = _end(payload, printed)
+        if self.doubts and end.reason is Reason.EXIT and -end.status in FROM_OUTSIDE:
+            raise protocol.ProtocolError(f"the program was ended by signal {-end.status}")
+        if self.doubts and end.reason is Reason.WALL:
+            raise protocol.ProtocolError("the program did not use its processor")
+        return end
 
     def send(
         self, data: bytes, deadline: float, on_frame: Callable[[bytes, bytearray], None] | None = None
@@ -319,7 +345,7 @@ class Worker:
             data = codec.to_json(body).encode("ascii")
             self.send(protocol.frame(protocol.JOB, data), deadline)
             while True:
-                kind, payload = self._reader.read(deadline)
+                kind, payload = self.read(deadline)
                 if kind == protocol.END:
                     return _parse(payload)
                 if kind != protocol.ASK:
@@ -385,13 +411,13 @@ class Conversation:
 
     def _receive(self, deadline: float) -> None:
         try:
-            self._take(*self._reader.read(deadline))
+            self._take(*self._worker.read(deadline))
         except protocol.ProtocolError as error:
             self._fail(error)
 
     def _take(self, kind: bytes, payload: bytearray) -> None:
         if kind == protocol.END:
-            self.end = _end(payload, b"")
+            self.end = self._worker.ended(payload, b"")
         elif kind == protocol.DATA:
             lines = self._written.cut(payload)[1][: self._open]  # no more than it was asked for
             self._open -= len(lines)

@@ -60,6 +60,12 @@ class MathVerifier:
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
         return None
 
+    def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002
+        """Paper mode: the reference gives up after some seconds, and calls the answer wrong."""
+        if mode is not Mode.PAPER:
+            return None
+        return paper.SECONDS, Grade(correct=False, canonical="", method="paper:timeout")
+
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
         """Whether ``answer`` is right. Runs in a worker; never raises, ``failed`` says that judging broke down."""
         try:

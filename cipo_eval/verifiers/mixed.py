@@ -26,6 +26,10 @@ class MixedVerifier:
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
         return self._of(options).seconds(gold, options)
 
+    def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:
+        verifier = self._of(options)
+        return verifier.overdue(gold, options, mode) if hasattr(verifier, "overdue") else None
+
     def _of(self, options: Mapping[str, Any]) -> Verifier:
         name = str(options["verifier"])
         if name not in self._known:

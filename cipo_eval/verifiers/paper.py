@@ -32,6 +32,10 @@ from, adds to the normal form: lists of integers are sorted, and a square on ``c
 
 RELATIVE_TOLERANCE = 1e-4
 
+SECONDS = 3.0
+"""After which the reference gives up on an answer, and calls it wrong: here of processor time in place of wall time, so
+that a busy machine gives the same verdicts."""
+
 MAX_LENGTH = 5000
 """Longer answers (boxes that never close) are wrong; some patterns below take quadratic time."""
 

@@ -1,103 +1,43 @@
 """The one pool of killable worker processes in which answers are judged.
 
 ``extract`` runs in the calling process (linear, evaluates nothing); each distinct (gold, answer, options, mode) is then
-graded once, in a worker that is killed when it exceeds the time limit: symbolic mathematics on hostile input cannot be
-interrupted from inside (signal-based limits work in main threads only, and not at all inside one long C call). A worker
-that hangs costs one ``verifier_timeout``, one that dies one ``verifier_error``; both are replaced, and the run goes on.
+graded once, in a worker (``workers``) that is killed when it exceeds the time limit: symbolic mathematics on hostile
+input cannot be interrupted from inside (signal-based limits work in main threads only, and not at all inside one long C
+call). The limit is processor time, so that a verdict does not depend on what else the machine does.
 
-Workers are forked from a clean server process that has imported the mathematics once, so they carry neither the
-caller's threads nor its CUDA context, and a replacement starts in milliseconds. A caller's main script needs the usual
-``if __name__ == "__main__":`` guard.
+A worker that dies costs nothing: its answer is judged again. An answer of which two die is a ``verifier_error``, one
+that exceeds the limit a ``verifier_timeout``, unless the reference that a mode follows gives up on such answers, too:
+then its verdict counts (``Verifier.overdue``).
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
-import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, TimeoutError
-from typing import Any
+from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
+from contextlib import suppress
 
+from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State, Verdict, Verifier
 from cipo_eval.verifiers import get_verifier
+from cipo_eval.verifiers.workers import Workers
 
 TIME_LIMIT = 10.0
-"""Seconds that one grading may take before its worker is killed."""
+"""Processor seconds that one grading may take before its worker is killed."""
+SLEEP_FACTOR, SLEEP_SECONDS = 10.0, 60.0
+"""A grading that sleeps is broken after that many times its limit, and not before so many seconds."""
 MEMORY_LIMIT = 4 << 30
 """Bytes of address space of a worker."""
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
 
 _Key = tuple[str, str, str, str, str]
-
-
-_PASSED_ON = ("CIPO_EVAL_CACHE", "XDG_CACHE_HOME", "HOME", "CIPO_EVAL_SANDBOX_TIER")
-"""Variables that workers follow as they are now; the fork server keeps those of its own start."""
-
-
-def _start_worker(parent: int, memory_limit: int, variables: dict[str, str | None]) -> None:
-    """Runs first in each worker: it must not outlive ``parent``, nor eat the machine's memory."""
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    import resource
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for a long C call to return
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent: int) -> None:
-    """Ends this worker when the process that it works for is gone (its own parent is the fork server)."""
-    import select
-
-    try:
-        process = os.pidfd_open(parent)
-    except ProcessLookupError:
-        os._exit(1)
-    except (AttributeError, OSError):  # no pid file descriptors here: look from time to time
-        while os.path.exists(f"/proc/{parent}"):  # noqa: PTH110  a path per second is not worth an object
-            time.sleep(1)
-        os._exit(1)
-    waiting = select.poll()
-    waiting.register(process, select.POLLIN)
-    waiting.poll()
-    os._exit(1)
-
-
-def _grade(
-    verifier: str,
-    gold: str,
-    answer: str,
-    options: str,
-    mode: str,
-    *,
-    time_limit: float,
-) -> tuple[Grade, float]:
-    """Runs in a worker. ``options`` is JSON, so that the whole call is one hashable key.
-
-    The parent kills a worker that exceeds the limit; the alarm does it where the parent was itself killed while this
-    worker sat in a C call that no thread can interrupt.
-    """
-    import signal
-
-    signal.alarm(math.ceil(2 * time_limit) + 5)
-    try:
-        started = time.perf_counter()
-        grade = get_verifier(verifier).grade(gold, answer, json.loads(options), Mode(mode))
-        return grade, time.perf_counter() - started
-    finally:
-        signal.alarm(0)
+_Found = Verdict | MissingError | None
+"""Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
 
 class VerifierPool:
@@ -109,15 +49,17 @@ class VerifierPool:
         *,
         time_limit: float = TIME_LIMIT,
         memory_limit: int = MEMORY_LIMIT,
+        wall_limit: float | None = None,
     ) -> None:
+        """``time_limit``: processor seconds of one grading; ``wall_limit``: seconds that it may sleep (default: far
+        more); ``memory_limit``: bytes of address space of a worker."""
         self.workers = workers or min(os.cpu_count() or 1, 16)
         self.time_limit = time_limit
-        self._memory_limit = memory_limit
+        self._memory_limit, self._wall_limit = memory_limit, wall_limit
         self._lock = threading.Lock()
         self._memo: dict[_Key, Future[tuple[Grade, float]]] = {}
         self._verifiers: dict[str, Verifier] = {}
-        self._pool: Any = None
-        self._stopping = False
+        self._pool: Workers | None = None
         self.graded = 0
         """Gradings sent to workers; the rest came from the memo or needed none."""
 
@@ -131,14 +73,9 @@ class VerifierPool:
         """Kills the workers; with ``wait``, after they have finished what was submitted."""
         with self._lock:
             pool, self._pool = self._pool, None
-            self._stopping = not wait
-            under_way = [future for future in self._memo.values() if not future.done()]
             self._memo.clear()
         if pool is not None:
-            pool.close() if wait else pool.stop()
-            pool.join()
-        for future in under_way:  # pebble leaves the futures of a stopped pool as they were
-            future.cancel()
+            pool.close(wait=wait)
 
     def submit(
         self,
@@ -148,21 +85,28 @@ class VerifierPool:
         finish_reason: str | None,
         modes: Sequence[Mode],
     ) -> Future[dict[Mode, Verdict]]:
-        """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it."""
+        """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it.
+
+        Its exception is a ``MissingError`` where no worker process can be started.
+        """
         result: Future[dict[Mode, Verdict]] = Future()
-        verdicts: dict[Mode, Verdict | None] = {}
+        found: dict[Mode, _Found] = {}
         lock = threading.Lock()
 
-        def settle(mode: Mode, verdict: Verdict | None) -> None:
+        def settle(mode: Mode, verdict: _Found) -> None:
             with lock:
-                verdicts[mode] = verdict
-                if len(verdicts) < len(modes):
+                found[mode] = verdict
+                if len(found) < len(modes):
                     return
-            judged = {m: v for m in modes if (v := verdicts[m]) is not None}
-            if len(judged) == len(modes):
-                result.set_result(judged)
-            else:
-                result.cancel()
+            judged = {m: v for m in modes if isinstance(v := found[m], Verdict)}
+            broken = [v for v in found.values() if isinstance(v, MissingError)]
+            with suppress(InvalidStateError):  # whoever asked does not want it any more
+                if len(judged) == len(modes):
+                    result.set_result(judged)
+                elif broken:
+                    result.set_exception(broken[0])
+                else:
+                    result.cancel()
 
         for mode in modes:
             self._judge(verifier, problem, text, finish_reason, mode, settle)
@@ -186,7 +130,7 @@ class VerifierPool:
         text: str,
         finish_reason: str | None,
         mode: Mode,
-        settle: Callable[[Mode, Verdict | None], None],
+        settle: Callable[[Mode, _Found], None],
     ) -> None:
         if finish_reason == "content_filter":
             settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
@@ -203,9 +147,13 @@ class VerifierPool:
             settle(mode, Verdict(correct=False, state=state, detail=found.how, seconds=seconds))
             return
         options = json.dumps(dict(problem.options), sort_keys=True)
-        limit = self._verifier(name).seconds(problem.gold, problem.options) or self.time_limit
+        verifier, asked = self._verifier(name), (problem.gold, problem.options)
+        # verifiers of users' own may be without it
+        overdue = verifier.overdue(*asked, mode) if hasattr(verifier, "overdue") else None
+        limit = overdue[0] if overdue else verifier.seconds(*asked) or self.time_limit
         future = self._graded((name, problem.gold, found.answer, options, mode.value), limit)
-        future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds, limit)))
+        late = overdue[1] if overdue else None
+        future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds, limit, late)))
 
     def _verdict(
         self,
@@ -213,18 +161,21 @@ class VerifierPool:
         done: Future[tuple[Grade, float]],
         seconds: float,
         limit: float,
-    ) -> Verdict | None:
-        """The verdict of a finished grading; None where the pool was closed before it."""
+        late: Grade | None,
+    ) -> _Found:
+        """The verdict of a finished grading; ``late``: of one that exceeded the limit."""
         try:
             grade, grading_seconds = done.result()
         except CancelledError:
             return None
+        except MissingError as error:
+            return error
         except TimeoutError:
-            return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {limit:g} s", found)
-        except Exception as error:  # a fault of ours in grading, or pebble's ProcessExpired: a crashed worker
-            if self._stopping:
-                return None
-            return _failed(State.VERIFIER_ERROR, f"{type(error).__name__}: {error}"[:500], found)
+            if late is None:
+                return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {limit:g} s", found)
+            grade, grading_seconds = late, limit
+        except Exception as error:  # a WorkerError: it broke down, or a fault of ours in grading
+            return _failed(State.VERIFIER_ERROR, str(error)[:500], found)
         if grade.failed:
             return _failed(State.VERIFIER_ERROR, grade.method, found)
         return Verdict(
@@ -250,35 +201,18 @@ class VerifierPool:
             if known is not None:
                 return known
             if self._pool is None:
-                self._stopping = False
-                self._pool = _process_pool(self.workers, self._memory_limit)
-            future: Future[tuple[Grade, float]] = self._pool.schedule(
-                _grade,
-                args=key,
-                kwargs={"time_limit": limit},
-                timeout=limit,
-            )
+                self._pool = Workers(
+                    self.workers, memory_limit=self._memory_limit, wall_limit=self._most_asleep
+                )
+            future = self._pool.submit(key, limit)
             self.graded += 1
             self._memo[key] = future
             if len(self._memo) > MEMO_SIZE:
                 del self._memo[next(iter(self._memo))]
             return future
 
-
-def _process_pool(workers: int, memory_limit: int) -> Any:
-    """Pebble's pool: a time limit per task, enforced by killing the worker."""
-    import multiprocessing
-
-    from pebble import ProcessPool
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cipo_eval.verifiers.preload"])
-    return ProcessPool(
-        max_workers=workers,
-        context=context,
-        initializer=_start_worker,
-        initargs=(os.getpid(), memory_limit, {name: os.environ.get(name) for name in _PASSED_ON}),
-    )
+    def _most_asleep(self, limit: float) -> float:
+        return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 
 def _failed(state: State, detail: str, found: Extraction | None = None) -> Verdict:

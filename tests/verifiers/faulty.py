@@ -6,9 +6,25 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
+
+
+def spin(seconds: float) -> None:
+    """So much processor time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def hold(path: Path) -> None:
+    """Says in ``path`` which process is here, a line each, and goes on once ``path.go`` is there."""
+    with path.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not path.with_suffix(".go").exists():
+        time.sleep(0.01)
 
 
 class FaultyVerifier:
@@ -25,10 +41,14 @@ class FaultyVerifier:
         return None
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
+        if answer == "hang in C":
+            sum(iter(int, 1))
         if answer.startswith("hang"):
             time.sleep(600)
-        if answer == "hang in C":
-            sum(1 for _ in iter(int, 1))
+        if answer.startswith("spin"):
+            spin(float(answer.removeprefix("spin")))
+        if answer.startswith("hold"):
+            hold(Path(answer.removeprefix("hold ")))
         if answer == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if answer == "exit":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,8 @@ from verifiers.math_data import (
     json_lines,
     judge,
     judge_all,
+    judge_pairs,
     make_problem,
-    map_killable,
     output_files,
     scored_outputs,
 )
@@ -62,17 +61,14 @@ def test_golds_are_normalised_as_published(real_data: Path) -> None:
             assert normal == row["gt"], (name, item.index)
 
 
-def judge_normalised(row: dict[str, Any]) -> bool:
-    return paper.equal(str(row["pred"]), str(row["gt"]))[0]
-
-
 @pytest.mark.slow
 def test_published_triples(real_data: Path) -> None:
     """The rows hold normal forms of golds and predictions with the harness's verdict, so equality is tested alone."""
     rows = json_lines(real_data / "verifier" / "qwen_grader_triples.jsonl.gz")
     rows = [row for row in rows if row["pred"] and row["benchmark"] in ("aime24", "amc23", "math500")]
     assert len(rows) > 300
-    verdicts = map_killable(judge_normalised, rows)
+    pairs = [(make_problem(str(row["gt"])), str(row["pred"])) for row in rows]
+    verdicts = judge_pairs("verifiers.math_data:NormalForms", pairs, Mode.PAPER)
     agreeing = sum(verdict == row["score"] for verdict, row in zip(verdicts, rows, strict=True))
     assert agreeing / len(rows) >= 0.99
 

@@ -22,7 +22,7 @@ PROBLEM = Problem(task="t", id="1", index=0, question="?", prompt="?", gold="rig
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[VerifierPool]:
-    with VerifierPool(2, time_limit=2.0, memory_limit=2 << 30) as pool:
+    with VerifierPool(2, time_limit=2.0, memory_limit=2 << 30, wall_limit=2.0) as pool:
         yield pool
 
 
@@ -37,6 +37,8 @@ def state(pool: VerifierPool, text: str) -> State:
         ("wrong", State.INCORRECT),
         ("", State.NO_ANSWER),
         ("hang", State.VERIFIER_TIMEOUT),
+        ("hang in C", State.VERIFIER_TIMEOUT),
+        ("spin 100", State.VERIFIER_TIMEOUT),
         ("die", State.VERIFIER_ERROR),
         ("exit", State.VERIFIER_ERROR),
         ("give up", State.VERIFIER_ERROR),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from cipo_eval.errors import UsageError
-from cipo_eval.interrupts import Interrupts
+from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.records import derive_seed
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import advantage, correction, measure
@@ -97,7 +97,8 @@ class Trainer:
                 self._one(log, interrupts)
         except KeyboardInterrupt:
             if self.state.step and self.state.step not in self.checkpoints.steps():
-                self.save()
+                with unhurried():
+                    self.save()
             raise
         finally:
             self.pool.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cipo_eval import testsets
@@ -78,10 +79,19 @@ class CodeVerifier:
         return GRADING_SECONDS
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
-        """Runs the program on its tests, up to the first that fails. Never raises; ``failed``: no verdict."""
+        """Runs the program on its tests, up to the first that fails. Never raises; ``failed``: no verdict.
+
+        What breaks down, or may have been disturbed from outside (a process killed or stopped), is tried once again
+        in fresh processes; what the program does then is its own.
+        """
         with _lock:
             try:
-                return judge(_shared_lane(bool(options.get("allow_unsafe"))), gold, answer, mode)
+                lane = _shared_lane(bool(options.get("allow_unsafe")))
+                lane.doubts = True
+                with suppress(CipoError, ReferenceError):
+                    return judge(lane, gold, answer, mode)
+                lane.doubts = False
+                return judge(lane, gold, answer, mode)
             except (CipoError, ReferenceError) as error:
                 return Grade(
                     correct=False, canonical="", method=f"{type(error).__name__}: {error}"[:500], failed=True
