@@ -160,5 +160,5 @@ def test_a_report_that_was_interrupted_is_written_again(cipo: Commands, tmp_path
     made = make_study(tmp_path / "runs", seeds=1, problems=6, samples=2)
     assert cipo("report", *(paths[0] for paths in made.values()), "-o", out, "--quiet").code == 0
     assert (out / "report.html").exists()
-    assert (out / "tables" / "main.tex").read_text().endswith("\\end{table}\n")
+    assert (out / "tables" / "main.tex").read_text().endswith("\\end{table*}\n")
     assert not stale.exists()

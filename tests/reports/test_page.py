@@ -78,7 +78,9 @@ def visit(browser: Any, page: Path) -> Iterator[Visit]:
 
 
 def attempts(study: Study) -> list[Any]:
-    return [a for arm in study.arms for run in arm.runs for task in arm.tasks for a in run.attempts(task)]
+    return [
+        a for arm in study.arms for run in arm.runs for task in arm.tasks for a in run.selected(task).attempts
+    ]
 
 
 def test_it_loads_without_errors_or_requests(visit: Visit, study: Study) -> None:
@@ -102,7 +104,7 @@ def test_filters_find_what_is_there(visit: Visit, study: Study) -> None:
     wanted = sum(
         a.protocol == "oracle" and a.verdicts["fixed"].correct
         for run in cipo.runs
-        for a in run.attempts("sums")
+        for a in run.selected("sums").attempts
     )
     assert visit.count() == wanted
     visit.tab.click("button[type=reset]")
@@ -128,7 +130,7 @@ def _chains_problems(study: Study) -> list[str]:
         for arm in study.arms
         for run in arm.runs
         for task in run.results["tasks"]
-        for _, chain in _chains(run.attempts(task), list(run.info["tasks"][task]["protocols"]))
+        for _, chain in _chains(run.selected(task))
     ]
 
 
