@@ -283,7 +283,7 @@ class Attempt:
     completion_tokens: int | None
     seconds: float | None
     verdicts: Mapping[str, Verdict]
-    """By mode: ``fixed``, ``paper`` or both."""
+    """By mode: ``fixed``, ``paper`` or both; empty where the run was interrupted before the verdict."""
     left_out: int = 0
     """As in ``Completion``."""
 
@@ -302,8 +302,8 @@ class Attempt:
             raise ValueError(
                 f"attempt of schema version {data['v']}, this release reads version {SCHEMA_VERSION}"
             )
-        if not isinstance(fields["verdicts"], dict) or not fields["verdicts"]:
-            raise TypeError("verdicts holds no verdict")
+        if not isinstance(fields["verdicts"], dict):
+            raise TypeError("verdicts holds no verdicts")
         fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
         found = cls(**fields)
         _check_types(found, _ATTEMPT_TYPES)

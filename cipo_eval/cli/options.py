@@ -186,7 +186,7 @@ Workers = Annotated[
 Timeout = Annotated[
     float,
     typer.Option(
-        "--verifier-timeout", min=0.1, help="Seconds that one answer may take.", rich_help_panel=SCORING
+        "--verifier-timeout", min=0.1, help="Processor seconds that one answer may take.", rich_help_panel=SCORING
     ),
 ]
 AllowUnsafe = Annotated[
