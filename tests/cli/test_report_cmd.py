@@ -115,10 +115,10 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
         "60",
         "--quiet",
     )
-    cot = outputs / "self_correction" / "realcritic_o1-mini_math_cot.jsonl.gz"
-    for name, more in (("half", ()), ("self", ("--attempts-from", cot))):
-        file = outputs / "self_correction" / f"realcritic_o1-mini_math_{name}.jsonl.gz"
-        assert cipo("score", file, *given, *more, "--allow-unmatched", "-o", tmp_path / name).code == 0
+    files = {n: outputs / "self_correction" / f"realcritic_o1-mini_math_{n}.jsonl.gz" for n in ("half", "self")}
+    for name, more in (("half", ()), ("self", ("--attempts-from", files["self"]))):
+        scored = cipo("score", files[name], *given, *more, "--allow-unmatched", "-o", tmp_path / name)
+        assert scored.code == 0, scored.err
     refused = cipo("report", tmp_path / "half", tmp_path / "self", "-o", tmp_path / "out")
     assert refused.code == 2
     assert "pool" in refused.err
