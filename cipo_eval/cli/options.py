@@ -186,7 +186,10 @@ Workers = Annotated[
 Timeout = Annotated[
     float,
     typer.Option(
-        "--verifier-timeout", min=0.1, help="Processor seconds that one answer may take.", rich_help_panel=SCORING
+        "--verifier-timeout",
+        min=0.1,
+        help="Processor seconds that one answer may take.",
+        rich_help_panel=SCORING,
     ),
 ]
 AllowUnsafe = Annotated[
@@ -199,7 +202,12 @@ AllowUnsafe = Annotated[
 ]
 Bootstrap = Annotated[
     int,
-    typer.Option("--bootstrap", min=100, help="Bootstrap resamples over problems.", rich_help_panel=SCORING),
+    typer.Option(
+        "--bootstrap",
+        min=100,
+        help="Resamples of problems for intervals (tests draw 9,999, or these if more).",
+        rich_help_panel=SCORING,
+    ),
 ]
 Ks = Annotated[
     str | None,
