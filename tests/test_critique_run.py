@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from commands import Commands, results, turns
 
+from cipo_eval.records import Attempt
+
 YAML = """
 task: cipo_sums
 include: _cipo_math.yaml
@@ -68,8 +70,22 @@ def said(tmp_path: Path) -> Path:
         for sample in range(2):
             for turn in range(2, 6):
                 text = judgement if turn % 2 == 0 else f"\\boxed{{{i + 10 if right else 98}}}"
-                place = {"problem": str(i), "protocol": "critique", "sample": sample, "turn": turn}
-                rows.append({"v": 1, **place, "text": text, "finish_reason": "stop"})
+                attempt = Attempt(
+                    task="sums",
+                    problem=str(i),
+                    protocol="critique",
+                    sample=sample,
+                    turn=turn,
+                    prompt_hash="",
+                    seed=None,
+                    text=text,
+                    finish_reason="stop",
+                    prompt_tokens=None,
+                    completion_tokens=None,
+                    seconds=None,
+                    verdicts={},
+                )
+                rows.append(attempt.to_json())
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -134,7 +150,11 @@ def test_turns_and_samples_only_add(cipo: Commands, task: Path, said: Path, tmp_
     assert len(more) == 5 * 2 * len(CASES)
     assert block["protocols"]["critique"]["fixed"]["chains"] == 2 * len(CASES)
     assert set(block["protocols"]["critique"]["fixed"]["by_turn"]) == {"acc@t1", "acc@t2", "acc@t3"}
-    given = {k: {**row, "protocol": "direct", "turn": 1} for k, row in more.items() if k[2:] == (0, 3)}
+    given = {
+        k: {**row, "protocol": "direct", "turn": 1, "seconds": None}
+        for k, row in more.items()
+        if k[2:] == (0, 3)
+    }
     direct = tmp_path / "direct.jsonl"
     direct.write_text(said.read_text() + "".join(json.dumps(row) + "\n" for row in given.values()))
     whole = run(cipo, task, direct, tmp_path / "all", "--protocol", "direct,critique", "--turns", "3")

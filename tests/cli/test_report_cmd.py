@@ -115,7 +115,9 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
         "60",
         "--quiet",
     )
-    files = {n: outputs / "self_correction" / f"realcritic_o1-mini_math_{n}.jsonl.gz" for n in ("half", "self")}
+    files = {
+        n: outputs / "self_correction" / f"realcritic_o1-mini_math_{n}.jsonl.gz" for n in ("half", "self")
+    }
     for name, more in (("half", ()), ("self", ("--attempts-from", files["self"]))):
         scored = cipo("score", files[name], *given, *more, "--allow-unmatched", "-o", tmp_path / name)
         assert scored.code == 0, scored.err
