@@ -80,17 +80,24 @@ def test_the_window_needs_a_task_with_dates(cipo: Commands, tmp_path: Path) -> N
     assert "need a task with dates" in outcome.err
 
 
-def test_the_window_is_part_of_a_run_and_rescore_keeps_it(
+def test_a_window_may_grow_and_shrink_and_rescore_keeps_it(
     cipo: Commands, real_data: Path, tmp_path: Path
 ) -> None:
-    run = ("-o", str(tmp_path / "run"), "--lcb-start", "2025-03-01")
-    assert lcb(cipo, real_data, tmp_path, *run).code == 0
-    before = results(tmp_path / "run")
-    other = lcb(cipo, real_data, tmp_path, "-o", str(tmp_path / "run"), "--lcb-start", "2025-02-01")
-    assert other.code == 2
-    assert "livecodebench.scope" in other.err
+    def window(start: str) -> dict[str, Any]:
+        run = ("-o", str(tmp_path / "run"), "--lcb-start", start)
+        assert lcb(cipo, real_data, tmp_path, *run).code == 0
+        return results(tmp_path / "run")
+
+    small, large = window("2025-03-01"), window("2025-02-01")
+    problems = [of["tasks"]["livecodebench"]["fixed"]["problems"] for of in (small, large)]
+    assert 0 < problems[0] < problems[1]
+    again = window("2025-03-01")
+    assert again["tasks"]["livecodebench"].pop("not_asked") == problems[1] - problems[0]
+    assert again == small
     assert cipo("rescore", tmp_path / "run", "--data-dir", real_data, "--quiet").code == 0
-    assert results(tmp_path / "run") == before
+    after = results(tmp_path / "run")
+    del after["tasks"]["livecodebench"]["not_asked"]
+    assert after == small
 
 
 def test_parts_and_weak_verdicts_reach_the_results(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
