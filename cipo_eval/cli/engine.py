@@ -206,6 +206,11 @@ class EngineFlags:
             raise UsageError(f"--engine {engine} has no {', '.join(foreign)}")
         if name == "openai":
             check_key_variable(self.api_key_env)
+        given = [part.partition("=")[0].strip() for part in (self.model_args or "").split(",")]
+        if secret := sorted(argument for argument in given if _SECRET.search(argument)):
+            raise UsageError(
+                f"--model-args {', '.join(secret)}: the command is stored with the run; keys go into the environment"
+            )
 
     def look(self, engine: str, model: str) -> None:
         """What can be told of engine and model before anything heavy is imported. Raises ``UsageError`` or
@@ -294,10 +299,6 @@ class EngineFlags:
         if wrong := [part for part in parts if not part.partition("=")[1]]:
             raise UsageError(f"--model-args {', '.join(wrong)}: write KEY=VALUE,KEY=VALUE")
         found = dict(simple_parse_args_string(self.model_args))
-        if secret := sorted(name for name in found if _SECRET.search(name)):
-            raise UsageError(
-                f"--model-args {', '.join(secret)}: the command is stored with the run; keys go into the environment"
-            )
         return found
 
     def _vllm(self, model: str, clock: datetime) -> Engine:

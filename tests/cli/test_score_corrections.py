@@ -107,6 +107,8 @@ def test_what_corrects_nothing(cipo: Commands, real_data: Path, tmp_path: Path) 
         found = cipo(*command, *flags)
         assert found.code == 2
         assert message in found.err
-    found = cipo("score", path, "--task", "math500", "--data-dir", real_data, "--protocol", "given")
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(json.dumps({"idx": 0, "text": "\\boxed{1}"}) + "\n")
+    found = cipo("score", bare, "--task", "math500", "--data-dir", real_data, "--protocol", "given")
     assert found.code == 2
     assert "comes with no attempts" in found.err

@@ -218,9 +218,14 @@ def test_named_templates(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="templates called rag, tool_use and none called default"):
         HFEngine(str(copy), device="cpu")
     path.write_text(
-        json.dumps({**said, "chat_template": [*named, {"name": "default", "template": "{{ 'D' }}"}]})
+        json.dumps(
+            {
+                **said,
+                "chat_template": [*named, {"name": "default", "template": "{{ 'D' + messages[0].content }}"}],
+            }
+        )
     )
-    assert HFEngine(str(copy), device="cpu").texts.prompt(request("U")).text == "D"
+    assert HFEngine(str(copy), device="cpu").texts.prompt(request("U")).text == "DU"
 
 
 # --- flags --------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def test_figures_of_a_small_run():
         "incorrect": 4,
         "no_answer": 2,
         "truncated": 0,
+        "filtered": 0,
         "verifier_timeout": 0,
         "verifier_error": 0,
     }

@@ -83,7 +83,10 @@ class Stage:
         for listener in self._sockets.values():
             listener.setblocking(False)
         code = f"import time; secret = {self.secrets['argument']!r}; time.sleep(1e6)"
-        self.victim = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL  # it may live longer than whoever reads what we write
+        self.victim = subprocess.Popen(
+            [sys.executable, "-S", "-c", code], stdin=nothing, stdout=nothing, stderr=nothing
+        )
         self._state = self._files()
 
     def __enter__(self) -> Stage:
