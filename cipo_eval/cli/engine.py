@@ -298,8 +298,7 @@ class EngineFlags:
         parts = [part for part in (self.model_args or "").split(",") if part]
         if wrong := [part for part in parts if not part.partition("=")[1]]:
             raise UsageError(f"--model-args {', '.join(wrong)}: write KEY=VALUE,KEY=VALUE")
-        found = dict(simple_parse_args_string(self.model_args))
-        return found
+        return dict(simple_parse_args_string(self.model_args))
 
     def _vllm(self, model: str, clock: datetime) -> Engine:
         from cipo_eval.engines.vllm import VLLMEngine
