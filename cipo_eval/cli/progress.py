@@ -110,6 +110,11 @@ class Watched:
     def describe(self) -> dict[str, Any]:
         return self._engine.describe()
 
+    def notes(self) -> list[str]:
+        """What the engine had to do otherwise than asked; nothing of an engine that does not say."""
+        said = getattr(self._engine, "notes", None)
+        return said() if said else []
+
     def generate(
         self, requests: Feed | Sequence[Request]
     ) -> Iterator[tuple[Request, int, Completion | Failure]]:
