@@ -5,6 +5,7 @@ Workers do not depend on it once they run. Where it has died, it is started anew
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -91,6 +92,7 @@ class ForkServer:
 server = ForkServer()
 """Of this process, and not of a fork of it."""
 os.register_at_fork(after_in_child=server.forget)
+atexit.register(server.kill)  # one that is stopped would not notice our end
 
 
 def _folder() -> str:
