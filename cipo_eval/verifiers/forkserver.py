@@ -57,7 +57,7 @@ class ForkServer:
         if now < self._next:
             raise BlockingIOError("the fork server died a moment ago")
         self._next = now + 0.5
-        self.forget()
+        self._forget()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         arguments = [json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())]
@@ -82,8 +82,12 @@ class ForkServer:
                 self._process.kill()
                 self._process.wait()
 
-    def forget(self) -> None:
-        """Closes the way to it; in a fork of this process, that leaves the server to the parent."""
+    def leave(self) -> None:
+        """In a fork of this process: the server is the parent's."""
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
         if self._control is not None:
             self._control.close()
         self._process = self._control = None
@@ -91,7 +95,7 @@ class ForkServer:
 
 server = ForkServer()
 """Of this process, and not of a fork of it."""
-os.register_at_fork(after_in_child=server.forget)
+os.register_at_fork(after_in_child=server.leave)
 atexit.register(server.kill)  # one that is stopped would not notice our end
 
 
