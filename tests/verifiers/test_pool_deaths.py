@@ -246,3 +246,25 @@ def test_verdicts_are_the_same_beside_eight_spinning_processes() -> None:
                 process.kill()
                 process.wait()
     assert found == [wanted, wanted]
+
+
+def test_a_fork_of_this_process_has_a_server_of_its_own(pool: VerifierPool) -> None:
+    """Also one that is made in the moment in which another thread starts a worker."""
+    before = fork_server.pid
+    with fork_server._lock:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with VerifierPool(1) as own:
+                    verdict = own.verify(FAULTY, PROBLEM, "right")
+                    code = 0 if verdict.correct and fork_server.pid != before else 2
+            finally:
+                os._exit(code)
+    try:
+        until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None, 30)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fork_server.pid == before
+    assert pool.verify(FAULTY, PROBLEM, "y").state is State.INCORRECT
