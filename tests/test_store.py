@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Attempt, State, Verdict
+from cipo_eval.records import Attempt, Problem, State, Verdict
 from cipo_eval.store import (
     RunStore,
     attempts_of_task,
@@ -101,6 +104,42 @@ def test_the_last_of_equal_keys_counts(tmp_path: Path) -> None:
         store.append(attempt(0, "second"))
         assert [a.text for a in store.load("t").values()] == ["second", "2"]
         assert attempts_of_task(store.path, "t") == list(store.load("t").values())
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "correct is false and the state is correct": {
+        "verdicts": {"fixed": {"correct": False, "state": "correct"}}
+    },
+    "correct is true and the state is incorrect": {
+        "verdicts": {"fixed": {"correct": True, "state": "incorrect"}}
+    },
+    "correct is 1": {"verdicts": {"fixed": {"correct": 1, "state": "correct"}}},
+    "extracted is 2": {"verdicts": {"fixed": {"correct": True, "state": "correct", "extracted": 2}}},
+    "verdicts holds": {"verdicts": [1]},
+    "text is null": {"text": None},
+    'sample is "0"': {"sample": "0"},
+    "sample is true": {"sample": True},
+    "sample is -1": {"sample": -1},
+    "turn is 1.0": {"turn": 1.0},
+    'completion_tokens is "3"': {"completion_tokens": "3"},
+    "finish_reason is 1": {"finish_reason": 1},
+    "reads version 1": {"v": 2},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_an_attempt_that_contradicts_itself_is_refused_with_its_line(tmp_path: Path, message: str) -> None:
+    """As a run's own and as a file to be scored: nothing of it is believed."""
+    problem = Problem(task="t", id="p", index=0, question="?", prompt="?", gold="2")
+    with RunStore(tmp_path / "run") as store:
+        store.append(attempt(0))
+        path = attempts_path(store.path, "t")
+        with path.open("a") as file:
+            file.write(json.dumps(attempt(1).to_json() | WRONG[message]) + "\n")
+    with pytest.raises(UsageError, match=rf"t\.jsonl line 2 is damaged.*{re.escape(message)}"):
+        list(read_attempts(path))
+    with pytest.raises(UsageError, match=rf"t\.jsonl line 2 is damaged.*{re.escape(message)}"):
+        ReplayEngine(path, [problem])
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
