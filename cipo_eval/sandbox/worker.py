@@ -270,11 +270,14 @@ class Worker:
                     break
 
     def read(self, deadline: float) -> tuple[bytes, bytearray]:
-        """The next frame. Raises ``ProtocolError``, also where a process has been stopped."""
+        """The next frame. Raises ``ProtocolError``, also where a process has been stopped, or has ended while one below
+        it lives on and keeps the way to us open."""
         looks = 0
         while self.doubts and (left := deadline - time.monotonic()) > 0:
             if protocol.ready(self._reader.fd, min(LOOK_SECONDS, left)):
                 break
+            if self._process is not None and self._process.poll() is not None:
+                raise protocol.ProtocolError("its process has ended")
             looks = looks + 1 if self.pid is not None and stopped(self.pid) else 0
             if looks * LOOK_SECONDS >= STOPPED_SECONDS:
                 raise protocol.ProtocolError("one of its processes was stopped")
