@@ -309,7 +309,7 @@ def _start(role: str, layers: Layers, preload: Sequence[str]) -> subprocess.Pope
 
 
 def _give(process: subprocess.Popen[bytes], body: bytes) -> None:
-    """Writes to a process that may be stopped. Raises ``OSError`` where it does not read."""
+    """Writes to a process that may be stopped, or killed. Raises ``OSError`` where it does not read."""
     assert process.stdin is not None
     fd, left = process.stdin.fileno(), memoryview(body)
     os.set_blocking(fd, False)
@@ -319,6 +319,8 @@ def _give(process: subprocess.Popen[bytes], body: bytes) -> None:
         if writable.poll(LOOK_SECONDS * 1000):
             left, looks = left[os.write(fd, left) :], 0
             continue
+        if process.poll() is not None:  # one below it may still hold the other end, and will not read
+            raise OSError("it has ended")
         looks = looks + 1 if stopped(process.pid) else 0
         if looks * LOOK_SECONDS >= STOPPED_SECONDS:
             raise OSError("it was stopped")
