@@ -27,7 +27,7 @@ from pathlib import Path
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.records import Mode, Problem, Request, Sampling
 from cipo_eval.tasks import load_problems
-from cipo_eval.verifiers.math import MathVerifier, warm_up
+from cipo_eval.verifiers.math.verifier import MathVerifier, warm_up
 from cipo_eval.verifiers.pool import VerifierPool
 
 TASKS = {"minerva_math": "minerva"}

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
+from cipo_eval.texts import strip_think
 from cipo_eval.verifiers.critique import Form
-from cipo_eval.verifiers.extract import strip_think
 
 if TYPE_CHECKING:
     from cipo_eval.pools import Pool, PoolItem

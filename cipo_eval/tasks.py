@@ -374,7 +374,7 @@ def _gold(row: Row, columns: Sequence[str]) -> str:
     for name in columns:
         value = _text(_present(row.get(name.removeprefix(BOXED))))
         if value and name.startswith(BOXED):
-            from cipo_eval.verifiers.extract import last_boxed
+            from cipo_eval.texts import last_boxed
 
             value = last_boxed(value) or ""
         if value:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cipo_eval.data import Row
 from cipo_eval.readers import Item
-from cipo_eval.verifiers.extract import last_boxed
+from cipo_eval.texts import last_boxed
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature

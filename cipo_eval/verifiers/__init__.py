@@ -12,7 +12,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Verifier
 
 VERIFIERS = {
-    "math": "cipo_eval.verifiers.math:MathVerifier",
+    "math": "cipo_eval.verifiers.math.verifier:MathVerifier",
     "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
     "countdown": "cipo_eval.verifiers.countdown:CountdownVerifier",
     "mixed": "cipo_eval.verifiers.mixed:MixedVerifier",

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
-from cipo_eval.verifiers.extract import last_boxed
+from cipo_eval.texts import last_boxed
 
 LONGEST = 200
 """Characters of an expression that is read."""

@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 
 from cipo_eval.records import Mode, State, Verdict
-from cipo_eval.verifiers.extract import strip_think
+from cipo_eval.texts import strip_think
 
 RIGHT, WRONG = "right", "wrong"
 """What a judgement says; ``Verdict.extracted`` of one."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem
-from cipo_eval.verifiers import paper
-from cipo_eval.verifiers.extract import last_boxed
-from cipo_eval.verifiers.math import MathVerifier
+from cipo_eval.texts import last_boxed
+from cipo_eval.verifiers.math import paper
+from cipo_eval.verifiers.math.verifier import MathVerifier
 from cipo_eval.verifiers.pool import VerifierPool
 
 QWEN_HARNESS = ("Llama-3.1-8B-Instruct__minerva_math", "Llama-3.1-8B-Instruct__olympiadbench")

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cipo_eval.records import Mode
-from cipo_eval.verifiers.algebra import UndecidedError, equal
-from cipo_eval.verifiers.canonical import form
-from cipo_eval.verifiers.compare import compare
-from cipo_eval.verifiers.math import MathVerifier
-from cipo_eval.verifiers.reader import read
+from cipo_eval.verifiers.math.algebra import UndecidedError, equal
+from cipo_eval.verifiers.math.canonical import form
+from cipo_eval.verifiers.math.compare import compare
+from cipo_eval.verifiers.math.reader import read
+from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
 
 
@@ -155,7 +155,7 @@ def test_products_expand(a: int, b: int, c: int, d: int) -> None:
 
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_radicals_agree_with_floating_point(a: int, b: int) -> None:
-    from cipo_eval.verifiers.algebra import to_float
+    from cipo_eval.verifiers.math.algebra import to_float
 
     value = read(f"\\sqrt{{{a}}}+\\frac{{{b}}}{{\\sqrt{{{b}}}}}")
     assert to_float(value) == pytest.approx(a**0.5 + b**0.5)

@@ -437,7 +437,7 @@ def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> 
     found(text, entry_point=entry_point, prompt=PROMPT, stopped=False)
     for rule in ("livecodebench", "humaneval", "evalplus", "debugbench"):
         extract_paper(text, rule=rule, entry_point=entry_point, prompt=PROMPT)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 15  # quadratic extraction takes minutes, a busy machine seconds
 
 
 @pytest.mark.slow
@@ -450,7 +450,7 @@ def test_time_is_linear_in_the_length(unit: str) -> None:
         started = time.process_time()
         found(unit * (size // len(unit)), prompt=PROMPT, stopped=False)
         seconds.append(time.process_time() - started)
-    assert seconds[1] < 10 * seconds[0] + 0.5
+    assert seconds[1] < 15 * seconds[0] + 5  # linear would be 5, quadratic 25 times
 
 
 def test_nothing_is_compiled_or_executed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_hostile_texts_take_linear_time(text: str) -> None:
     for mode in Mode:
         for form in Form:
             judge(text, form, mode)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 30  # what is not linear takes minutes, a busy machine seconds
 
 
 @given(text=st.text(), right=st.booleans(), mode=st.sampled_from(Mode), form=st.sampled_from(Form))

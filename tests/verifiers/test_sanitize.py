@@ -134,7 +134,7 @@ def test_a_bare_program_of_a_file_is_judged_as_it_is(rule: str, program: str) ->
 def test_hostile_texts_take_little_time(unit: str) -> None:
     start = time.process_time()
     sanitize(unit * (LONGEST // len(unit)), "f")
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 15  # what is not linear takes minutes, a busy machine seconds
 
 
 @pytest.mark.slow

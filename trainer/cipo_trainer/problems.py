@@ -18,7 +18,7 @@ from cipo_eval.engines.chat import render
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.tasks import build, load_problems, load_spec
-from cipo_eval.verifiers.extract import last_boxed
+from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
 from cipo_trainer.families import Pair
 from cipo_trainer.packing import Item

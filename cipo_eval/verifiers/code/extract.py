@@ -27,6 +27,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cipo_eval.texts import strip_think
 from cipo_eval.verifiers.code.blocks import (
     STATEMENT,
     TRIPLE,
@@ -41,7 +42,6 @@ from cipo_eval.verifiers.code.blocks import (
     tagged_blocks,
 )
 from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
-from cipo_eval.verifiers.extract import strip_think
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
-from cipo_eval.verifiers.algebra import INF, ONE, Number, UndecidedError, Value, add, atom, constant, negate
-from cipo_eval.verifiers.latex import ROW, clean, split_top, strip_units
-from cipo_eval.verifiers.reader import read, read_number
+from cipo_eval.verifiers.math.algebra import (
+    INF,
+    ONE,
+    Number,
+    UndecidedError,
+    Value,
+    add,
+    atom,
+    constant,
+    negate,
+)
+from cipo_eval.verifiers.math.latex import ROW, clean, split_top, strip_units
+from cipo_eval.verifiers.math.reader import read, read_number
 
 MAX_LENGTH = 600
 """Longer answers are left to be compared as text."""

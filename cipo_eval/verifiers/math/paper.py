@@ -19,8 +19,8 @@ from functools import lru_cache
 from math import isclose
 from typing import Any
 
-from cipo_eval.verifiers.guard import too_heavy
-from cipo_eval.verifiers.wordnumber import word_to_number
+from cipo_eval.verifiers.math.guard import too_heavy
+from cipo_eval.verifiers.math.wordnumber import word_to_number
 
 KEEPS_UNITS = frozenset({"minerva_math", "carp_en"})
 """Data sets whose answers keep their unit words in the reference."""

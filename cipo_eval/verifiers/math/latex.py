@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from cipo_eval.verifiers.algebra import UndecidedError
+from cipo_eval.verifiers.math.algebra import UndecidedError
 
 _LITERAL = str.maketrans(
     {

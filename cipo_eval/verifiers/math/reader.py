@@ -10,7 +10,7 @@ import math
 import re
 from fractions import Fraction
 
-from cipo_eval.verifiers.algebra import (
+from cipo_eval.verifiers.math.algebra import (
     IMAGINARY,
     INF,
     PI,

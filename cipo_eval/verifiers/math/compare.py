@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from cipo_eval.verifiers.algebra import (
+from cipo_eval.verifiers.math.algebra import (
     UndecidedError,
     Value,
     add,
@@ -21,8 +21,8 @@ from cipo_eval.verifiers.algebra import (
     negate,
     to_float,
 )
-from cipo_eval.verifiers.canonical import Form, distinct_names, up_to_factor
-from cipo_eval.verifiers.reader import read
+from cipo_eval.verifiers.math.canonical import Form, distinct_names, up_to_factor
+from cipo_eval.verifiers.math.reader import read
 
 
 def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:

@@ -14,11 +14,12 @@ from functools import lru_cache
 from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
-from cipo_eval.verifiers import paper
-from cipo_eval.verifiers.canonical import Form, form
-from cipo_eval.verifiers.compare import compare, is_number
-from cipo_eval.verifiers.extract import final_answer, last_boxed, strip_think
-from cipo_eval.verifiers.guard import too_heavy
+from cipo_eval.texts import last_boxed, strip_think
+from cipo_eval.verifiers.math import paper
+from cipo_eval.verifiers.math.canonical import Form, form
+from cipo_eval.verifiers.math.compare import compare, is_number
+from cipo_eval.verifiers.math.extract import final_answer
+from cipo_eval.verifiers.math.guard import too_heavy
 
 _CUT_OFF = ("length", "context")
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
