@@ -4,14 +4,15 @@ Most answers are built from integers, fractions, roots, π, e, i and a few varia
 polynomials over the rationals, whose "variables" are symbols, prime radicals (√12 = 2·√3: distinct products of real
 radicals are linearly independent over the rationals, Besicovitch 1940), π, e and i with i² = −1. Equality is then a
 comparison of dictionaries, and inequality is a certainty instead of a failure to simplify. Everything else (sin, log,
-floor, x^n …) is carried as an opaque symbol named by the normal form of its argument: such expressions may be
-found equal, but never decided to be different. What does not fit raises ``UndecidedError``; sizes are bounded, so
-nothing here takes long.
+floor, x^n, 2004! …) is an ``Opaque`` symbol named by the normal form of its arguments, which it carries: ``numeric``
+evaluates such values where their normal forms differ. Variables are taken to be positive, as answers mean them
+(√(4r²) = 2r). What does not fit raises ``UndecidedError``; sizes are bounded, so nothing here takes long.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -25,12 +26,35 @@ MAX_BITS = 4096
 MAX_POWER = 24
 """Largest power of a sum that is multiplied out."""
 
+MAX_NAME = 1500
+"""Characters of the name of an opaque symbol: names hold names."""
+
 ONE: Poly = {(): 1}
 PI, E, IMAGINARY, INF = "#pi", "#e", "#i", "#inf"
+HALF = Fraction(1, 2)
 
 
 class UndecidedError(Exception):
     """The text is outside of what is understood exactly."""
+
+
+class Opaque(str):
+    """Name of a symbol that stands for a function of values, with the function and its arguments."""
+
+    __slots__ = ("arguments", "function")
+    function: str
+    arguments: tuple[Value, ...]
+
+    def __new__(cls, function: str, arguments: tuple[Value, ...]) -> Opaque:
+        name = f"~{function}({';'.join(argument.canon for argument in arguments)})"
+        if len(name) > MAX_NAME:
+            raise UndecidedError
+        made = super().__new__(cls, name)
+        made.function, made.arguments = function, arguments
+        return made
+
+    def __getnewargs__(self) -> tuple[str, tuple[Value, ...]]:  # type: ignore[override]
+        return self.function, self.arguments
 
 
 class Value(NamedTuple):
@@ -69,7 +93,7 @@ def _show(poly: Poly) -> str:
 
 
 def constant(value: Number) -> Value:
-    """A rational number as a value."""
+    """A rational number as a value; one of more than ``MAX_BITS`` is undecided."""
     if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
         raise UndecidedError
     return Value({(): value} if value else {}, ONE)
@@ -78,6 +102,11 @@ def constant(value: Number) -> Value:
 def atom(name: str, exponent: Number = 1) -> Value:
     """A symbol, constant or radical to a power."""
     return Value({((name, exponent),): 1}, ONE)
+
+
+def opaque(function: str, *arguments: Value) -> Value:
+    """A function of values that is not computed here."""
+    return atom(Opaque(function, arguments))
 
 
 def _times(a: Poly, b: Poly) -> Poly:
@@ -205,118 +234,9 @@ def _conjugate(den: Poly) -> Poly | None:
     return {first: den[first], second: -den[second]}
 
 
-def power(base: Value, exponent: Value) -> Value:
-    """base ** exponent for integer powers, rational powers of positive numbers, and symbolic powers term by term."""
-    exp = exponent.rational
-    if exp is not None and exp.denominator == 1:
-        return _integer_power(base, int(exp))
-    number = base.rational
-    if exp is not None:
-        if number is not None:
-            return _root_power(number, exp)
-        if base.den is ONE and len(base.num) == 1:
-            ((monomial, value),) = base.num.items()
-            if (
-                len(monomial) == 1
-                and monomial[0][1] == 1
-                and value > 0
-                and monomial[0][0] not in (IMAGINARY, INF)
-            ):
-                return multiply(_root_power(value, exp), atom(monomial[0][0], exp))
-        return atom(f"~pow({base.canon};{exp})")
-    return _symbolic_power(base, exponent)
-
-
-def _integer_power(base: Value, n: int) -> Value:
-    number = base.rational
-    if number is not None:
-        if number == 0 and n <= 0:
-            raise UndecidedError
-        if abs(n) * max(number.numerator.bit_length(), number.denominator.bit_length(), 1) > MAX_BITS:
-            if abs(number) == 1:
-                return constant(number ** (n % 2))
-            raise UndecidedError
-        return constant(number**n if n >= 0 else Fraction(number) ** n)
-    if abs(n) > (MAX_POWER if len(base.num) > 1 or base.den is not ONE else 9999):
-        return atom(f"~pow({base.canon};{n})")
-    if n < 0:
-        return divide(Value(dict(ONE), ONE), _integer_power(base, -n))
-    if base.den is ONE and len(base.num) == 1:
-        ((monomial, value),) = base.num.items()
-        if abs(n) * (value.numerator.bit_length() + value.denominator.bit_length()) > MAX_BITS:
-            raise UndecidedError
-        raised, factor = _tidy({name: exp * n for name, exp in monomial})
-        return Value({raised: value**n * factor}, ONE)
-    result = Value(dict(ONE), ONE)
-    for _ in range(n):
-        result = multiply(result, base)
-    return result
-
-
-def _root_power(number: Number, exp: Number) -> Value:
-    """A positive rational to a rational power, as radicals of primes; a square root of a negative one is
-    imaginary."""
-    if number == 0:
-        return constant(0)
-    if number < 0:
-        if exp.denominator != 2:
-            raise UndecidedError
-        return multiply(_root_power(-number, exp), _integer_power(atom(IMAGINARY), exp.numerator))
-    if exp.denominator > 12 or abs(exp.numerator) > 999:
-        raise UndecidedError
-    result = constant(1)
-    for part, sign in ((number.numerator, 1), (number.denominator, -1)):
-        for prime, count in _factors(part).items():
-            total = exp * count * sign
-            whole = math.floor(total)
-            result = multiply(result, _integer_power(constant(prime), whole))
-            if total != whole:
-                result = multiply(result, atom(f"√{prime}", total - whole))
-    return result
-
-
-def _factors(n: int) -> dict[int, int]:
-    if n > 10**12:
-        raise UndecidedError
-    found: dict[int, int] = {}
-    divisor = 2
-    while divisor * divisor <= n:
-        while n % divisor == 0:
-            found[divisor] = found.get(divisor, 0) + 1
-            n //= divisor
-        divisor += 1 if divisor == 2 else 2
-        if divisor > 3000 and divisor * divisor <= n:
-            raise UndecidedError
-    if n > 1:
-        found[n] = found.get(n, 0) + 1
-    return found
-
-
-def _symbolic_power(base: Value, exponent: Value) -> Value:
-    """base^(2n+1) = base · (base^n)^2, with numbers split into primes, so that 4^n and 2^{2n} are the same."""
-    number = base.rational
-    if exponent.den is not ONE:
-        return atom(f"~pow({base.canon};{exponent.canon})")
-    if number is not None:
-        if number <= 0:
-            return atom(f"~pow({base.canon};{exponent.canon})")
-        bases = [(constant(prime), count) for prime, count in _factors(number.numerator).items()]
-        bases += [(constant(prime), -count) for prime, count in _factors(number.denominator).items()]
-    else:
-        bases = [(base, 1)]
-    result = constant(1)
-    for root, count in bases:
-        for monomial, value in exponent.num.items():
-            part = Value({monomial: value * count}, ONE)
-            if not monomial:
-                result = multiply(result, power(root, part))
-            else:
-                result = multiply(result, atom(f"~pow({root.canon};{_show({monomial: 1})})", value * count))
-    return result
-
-
 def equal(a: Value, b: Value) -> bool | None:
-    """Whether two values are the same; None where only opaque symbols or different variables keep them apart."""
+    """Whether two values have the same normal form; False where both have one and they differ, None where opaque
+    symbols or different variables keep them apart."""
     if a == b:
         return True
     same = a.num == b.num if a.den is b.den else _times(a.num, b.den) == _times(b.num, a.den)
@@ -329,22 +249,76 @@ def equal(a: Value, b: Value) -> bool | None:
     return False if symbols[0] == symbols[1] else None
 
 
-def to_float(value: Value) -> float | None:
-    """Decimal value of a real number, None for anything else."""
-    constants = {PI: math.pi, E: math.e}
-    totals = []
+def renamed(value: Value, names: dict[str, str]) -> Value:
+    """``value`` with its variables renamed, also inside of functions."""
+
+    def new(name: str) -> str:
+        if isinstance(name, Opaque):
+            return Opaque(name.function, tuple(renamed(argument, names) for argument in name.arguments))
+        return names.get(name, name)
+
+    polys = []
     for poly in value:
-        total = 0.0
+        fresh: Poly = {}
         for monomial, coefficient in poly.items():
-            try:
-                term = float(coefficient)
-                for name, exp in monomial:
-                    root = constants.get(name) or (float(name[1:]) if name[0] == "√" else None)
-                    if root is None:
-                        return None
-                    term *= root ** float(exp)
-            except (OverflowError, ValueError):
-                return None
-            total += term
-        totals.append(total)
-    return totals[0] / totals[1] if totals[1] else None
+            exponents: dict[str, Number] = {}
+            for name, exponent in monomial:
+                exponents[new(name)] = exponents.get(new(name), 0) + exponent
+            tidied, factor = _tidy(exponents)
+            fresh[tidied] = fresh.get(tidied, 0) + coefficient * factor
+        polys.append({monomial: number for monomial, number in fresh.items() if number})
+    return Value(polys[0], ONE if value.den is ONE else polys[1])
+
+
+def substituted(value: Value, replacement: Callable[[Opaque], Value | None]) -> Value:
+    """``value`` with the functions for which ``replacement`` gives something replaced by that."""
+
+    def one(name: str, exponent: Number) -> Value:
+        if not isinstance(name, Opaque):
+            return atom(name, exponent)
+        found = replacement(name)
+        if found is not None:
+            if len(found.num) == 1 and found.den is ONE:
+                ((monomial, number),) = found.num.items()
+                if exponent.denominator == 1:
+                    tidied, factor = _tidy({inner: exp * exponent for inner, exp in monomial})
+                    return Value({tidied: Fraction(number) ** int(exponent) * factor}, ONE)
+            if exponent == 1:
+                return found
+            raise UndecidedError
+        arguments = tuple(substituted(argument, replacement) for argument in name.arguments)
+        return atom(Opaque(name.function, arguments), exponent)
+
+    sides = []
+    for poly in value:
+        total = Value({}, ONE)
+        for monomial, coefficient in poly.items():
+            term = Value({(): coefficient}, ONE)
+            for name, exponent in monomial:
+                term = multiply(term, one(name, exponent))
+            total = add(total, term)
+        sides.append(total)
+    return divide(*sides)
+
+
+def variables(value: Value) -> set[str]:
+    """Names of the variables of a value, also inside of functions."""
+    found: set[str] = set()
+    for name in value.atoms:
+        if isinstance(name, Opaque):
+            for argument in name.arguments:
+                found |= variables(argument)
+        elif name[0] not in "#√":
+            found.add(name)
+    return found
+
+
+def functions(value: Value) -> set[str]:
+    """Names of the functions that a value is made of."""
+    found: set[str] = set()
+    for name in value.atoms:
+        if isinstance(name, Opaque):
+            found.add(name.function)
+            for argument in name.arguments:
+                found |= functions(argument)
+    return found

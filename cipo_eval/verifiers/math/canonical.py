@@ -1,7 +1,7 @@
 r"""Normal forms of final answers: the first half of the verifier's fast path, without symbolic mathematics.
 
 ``form(text)`` reads an answer as a number, an exact expression (``algebra``), a tuple or interval, an unordered
-collection, a matrix, an equation or words. ``Form.canon`` is equal for answers with equal meaning, as far as
+collection, a matrix, an equation, a time or words. ``Form.canon`` is equal for answers with equal meaning, as far as
 understood; ``compare`` decides about two forms.
 """
 
@@ -13,19 +13,27 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
+from cipo_eval.verifiers.math import words
 from cipo_eval.verifiers.math.algebra import (
     INF,
     ONE,
     Number,
+    Opaque,
     UndecidedError,
     Value,
     add,
     atom,
     constant,
+    multiply,
     negate,
+    variables,
 )
-from cipo_eval.verifiers.math.latex import ROW, clean, split_top, strip_units
-from cipo_eval.verifiers.math.reader import read, read_number
+from cipo_eval.verifiers.math.commas import Commas, joined
+from cipo_eval.verifiers.math.latex import OPEN, ROW, clean, split_top, unbraced
+from cipo_eval.verifiers.math.numeric import real, same
+from cipo_eval.verifiers.math.reader import read, read_number, readings
+from cipo_eval.verifiers.math.units import without_units
+from cipo_eval.verifiers.math.wordnumber import in_words
 
 MAX_LENGTH = 600
 """Longer answers are left to be compared as text."""
@@ -37,34 +45,50 @@ class Form:
     """What an answer says."""
 
     kind: str
-    """``value``, ``tuple``, ``set``, ``matrix``, ``equation``, ``relation``, ``base``, ``words`` or ``unknown``."""
+    """``value``, ``tuple``, ``set``, ``matrix``, ``equation``, ``base``, ``time``, ``words``, ``refused`` (it says more
+    than one thing, or denies what it says) or ``unknown``."""
     canon: str
     value: Value | None = None
+    other: Value | None = None
+    """The value in the other reading of ``1/2x``."""
     items: tuple[Form, ...] = ()
     brackets: str = ""
-    """Of a tuple: ``()``, ``[]``, ``(]`` or ``[)``."""
+    """Of a tuple: ``()``, ``[]``, ``(]``, ``[)`` or ``::`` (a ratio)."""
     digits: int | None = None
     """Significant digits of a number written as a decimal or in e-notation; None where it is written exactly."""
     unit: Fraction = Fraction(0)
     """Place value of its last written digit."""
+    cut: bool = False
+    """Whether digits follow that are not shown (``3.14...``)."""
     percent: bool = False
     name: str = ""
     """Left side of ``x = 5``."""
     choice: str = ""
     """Letter of ``(B) 27``."""
+    measure: str = ""
+    """Words or letters behind a value that may be its unit."""
+    condition: str = ""
+    """Side condition: what follows ``when``, ``for``, ``where``."""
+    modulus: str = ""
+    """Of a residue, ``7 \\pmod{11}``."""
 
 
 UNKNOWN = Form("unknown", "")
 
 # --- numbers ------------------------------------------------------------------------------------------------------
 
-_INTEGER = re.compile(r"[-+]?\d{1,400}")
-_DECIMAL = re.compile(r"([-+]?)(\d*)\.(\d*)")
-_SCIENTIFIC = re.compile(r"([-+]?)(\d*)\.?(\d*)(?:[eE]|\*10\^|\*10\*\*)\{?\(?([-+]?\d{1,4})\)?\}?")
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
-_FRACTION = re.compile(r"([-+]?)(?:\\frac\{(-?\d{1,99})\}\{(-?\d{1,99})\}|(\d{1,99})/(\d{1,99}))")
-_MIXED = re.compile(r"([-+]?)(\d{1,99})(?: ?\\frac\{(\d{1,99})\}\{(\d{1,99})\}| (\d{1,99})/(\d{1,99}))")
-_BASE = re.compile(r"(\d{1,99})_\{?\(?(\d{1,2})\)?\}?")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,400}")
+_DECIMAL = re.compile(r"([-+]?)([0-9]*)\.([0-9]*)(\.\.\.)?")
+_SCIENTIFIC = re.compile(
+    r"([-+]?)([0-9]*)\.?([0-9]*)(?:[eE]| ?\* ?10 ?\^ ?| ?\* ?10\*\*)(?:\{ ?([-+]? ?[0-9]{1,4}) ?\}|\(([-+]?[0-9]{1,4})\)|([-+]?[0-9]{1,4}))"
+)
+_FRACTION = re.compile(
+    r"([-+]?)(?:\\frac\{(-?[0-9]{1,99})\}\{(-?[0-9]{1,99})\}|([0-9]{1,99}) ?/ ?([0-9]{1,99}))"
+)
+_MIXED = re.compile(
+    r"([-+]?)([0-9]{1,99})(?: ?\\frac(?:\{([0-9]{1,99})\}\{([0-9]{1,99})\}|([0-9])([0-9]))| ([0-9]{1,99})/([0-9]{1,99}))"
+)
+_BASE = re.compile(r"\(?([0-9]{1,99}|[0-9A-F]{1,40})\)?_\{?\(?([0-9]{1,2})\)?\}?")
 
 
 def _number(text: str) -> Form | None:
@@ -73,21 +97,23 @@ def _number(text: str) -> Form | None:
         value = int(text)
         return Form("value", str(value), constant(value))
     if match := _DECIMAL.fullmatch(text):
-        sign, whole, decimals = match.groups()
+        sign, whole, decimals, more = match.groups()
         if (not whole and not decimals) or len(text) > 400:
             return None
-        return _decimal(sign, whole, decimals, 0)
+        found = _decimal(sign, whole, decimals, 0)
+        return replace(found, cut=True) if more else found
     if match := _SCIENTIFIC.fullmatch(text):
-        sign, whole, decimals, exponent = match.groups()
-        if (whole or decimals) and abs(int(exponent)) <= 1000 and len(text) <= 400:
-            return _decimal(sign, whole, decimals, int(exponent))
+        sign, whole, decimals = match.group(1, 2, 3)
+        exponent = int((match[4] or match[5] or match[6]).replace(" ", ""))
+        if (whole or decimals) and abs(exponent) <= 1000 and len(text) <= 400:
+            return _decimal(sign, whole, decimals, exponent)
         return None
     if match := _FRACTION.fullmatch(text):
         sign = -1 if match[1] == "-" else 1
         top, bottom = int(match[2] or match[4]), int(match[3] or match[5])
         return _exact(Fraction(sign * top, bottom)) if bottom else None
     if match := _MIXED.fullmatch(text):
-        top, bottom = int(match[3] or match[5]), int(match[4] or match[6])
+        top, bottom = int(match[3] or match[5] or match[7]), int(match[4] or match[6] or match[8])
         if 0 < top < bottom:
             return _exact((int(match[2]) + Fraction(top, bottom)) * (-1 if match[1] == "-" else 1))
     return None
@@ -105,28 +131,44 @@ def _decimal(sign: str, whole: str, decimals: str, exponent: int) -> Form:
     return replace(form, digits=max(len(written), 1), unit=Fraction(10) ** (exponent - len(decimals)))
 
 
-# --- structures ---------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------------
 
 _MATRIX = re.compile(r"\\begin\{((?:p|b|v|small)?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _WORDS = re.compile(r"[A-Za-z]{2,20}'?(?:[ -][A-Za-z']{1,20}){0,30}\.?")
-_ARTICLES = re.compile(r"\b(?:the|a|an)\b\s*")
+_ARTICLES = re.compile(r"\b(?:the|a|an|there (?:is|are)|it is|this is|exists?|of)\b\s*|[.,!()]")
 _MATH_WORDS = frozenset({"pi", "sqrt", "sin", "cos", "tan", "ln", "log", "e", "i", "inf", "infinity"})
+_SYMBOL = r"\\?[A-Za-z]{1,12}(?:_(?:\{[^{}]{1,20}\}|\w))?'{0,3}"
 _NAME = re.compile(
-    r"\\?[A-Za-z]{1,12}(?:_(?:\{[^{}]{1,20}\}|\w))?'{0,3}(?:\([A-Za-z0-9, ]{1,12}\))?|\\?[A-Z]{1,4}[A-Z_\d{}]{0,6}"
-    r"|\([A-Za-z](?:,\s?[A-Za-z])*\)|\\(?:angle|frac|triangle)[\s{}A-Za-z_\d]{1,30}"
-    r"|[A-Za-z]_?\{?\d?\}?:[A-Za-z]_?\{?\d?\}?|\|[A-Z]{1,3}\|"
+    rf"{_SYMBOL}(?:\^\{{(?:\\prime)+\}}|(?<!e)\^\{{?[A-Za-z*]\}}?)?(?:\([A-Za-z0-9, ]{{1,12}}\))?|\\?[A-Z]{{1,4}}[A-Z_\d{{}}]{{0,6}}"
+    r"|\([A-Za-z](?:,\s?[A-Za-z])*\)|\\(?:angle|triangle|overline|dot|hat|vec|mathbf|mathcal)[\s{}A-Za-z_\d]{1,30}"
+    r"|\\(?:max|min|sup|inf|lim)(?:_\{[^{}]{1,20}\})?\s?\{?[A-Za-z]\}?(?:\([A-Za-z0-9, ]{1,12}\))?"
+    r"|[A-Za-z]_?\{?\d?\}?:[A-Za-z]_?\{?\d?\}?|\|\s?[A-Z]{1,3}\s?\|"
 )
-_CHOICE = re.compile(r"\(?([A-H])\)?")
-_CHOICE_PREFIX = re.compile(r"\(([A-H])\)\s*(?=[-\d\\(])")
+_COMPOUND_NAME = re.compile(
+    r"(?![-+])(?:[A-Za-z]|\\(?:frac|angle|triangle|alpha|beta|gamma|theta|lambda|mu|phi|omega|sigma|Delta|overline)(?![A-Za-z])"
+    r"|_\{?\w{1,8}\}?|[-+*/(){}|' ])+"
+)
+_CHOICE = re.compile(r"\(\s?([A-H])\s?\)|([A-H])[.)]?")
+_CHOICE_PREFIX = re.compile(r"(?:\(([A-H])\)|([A-H])(?:[.)](?=\s)|\)))\s*(?=[-.\d\\({])")
+_CHOICE_WORDS = re.compile(rf"(?:\(([A-H])\)\s*[.:]?|([A-H])[.):])\s*(?={OPEN})")
+_TIME = re.compile(r"(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _RELATION = re.compile(r"(<=|>=|<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\lt(?![A-Za-z])|\\gt(?![A-Za-z]))")
-_MEMBER = re.compile(r"^\\?[A-Za-z](?:_\{?\w\}?)?\s*(?:\\in(?![A-Za-z])|∈|:)\s*")
-_APPROX = re.compile(r"\\approx|≈|\\simeq|\\doteq|\\sim(?![A-Za-z])")
+_MEMBER = re.compile(r"^\\?[A-Za-z](?:_\{?\w\}?)?\s*(?:\\in(?![A-Za-z])|:)\s*")
+_APPROX = re.compile(r"\\approx(?![A-Za-z])|\\sim(?![A-Za-z])")
+_CONGRUENT = re.compile(r"\\equiv(?![A-Za-z])")
+_MODULUS = re.compile(
+    rf"\s*(?:\\p[mo]o?d(?![A-Za-z])\s*(?:\{{([^{{}}]{{1,40}})\}}|(\w))|\(\s*\\?[bp]?mod(?![A-Za-z])\s*([^()]{{1,40}})\)"
+    rf"|\(?\s*{OPEN}\s*(?:mod|modulo)\s*.\s*([^()]{{1,40}}?)\)?)\s*$"
+)
 
 
 @lru_cache(maxsize=8192)
-def form(text: str, *, units: bool = False, several: bool = False, unit: str = "") -> Form:
+def form(
+    text: str, *, units: bool = False, several: bool = False, unit: str = "", commas: Commas = Commas.AUTO
+) -> Form:
     """Reads an answer. ``units``: unit letters after a number are ignored (Minerva); ``several``: the problem has
-    several answers, so a comma separates; ``unit``: the problem's own unit. Never raises."""
+    several answers, so a comma separates; ``unit``: the problem's own unit; ``commas``: how digits with commas are
+    read. Never raises."""
     if len(text) > MAX_LENGTH:
         return UNKNOWN
     bare = text.strip()
@@ -136,7 +178,10 @@ def form(text: str, *, units: bool = False, several: bool = False, unit: str = "
         cleaned = clean(text)
         if unit:
             cleaned = _without_unit(cleaned, unit)
-        found = _read(cleaned, units=units, several=several, depth=0)
+        cleaned = joined(cleaned, Commas.SPLIT if several else commas)
+        found = _whole(cleaned, units=units, several=several)
+    except words.RefusedError:
+        return Form("refused", text_key(text))
     except (UndecidedError, RecursionError, ValueError, ArithmeticError, IndexError):
         found = UNKNOWN
     if found.kind == "unknown":
@@ -150,30 +195,58 @@ def text_key(text: str) -> str:
     if len(text) > MAX_LENGTH:
         return text.strip()
     try:
-        return re.sub(r"\s+", "", clean(text))
+        return re.sub(r"\s+", "", words.plain(clean(text)))
     except UndecidedError:
         return re.sub(r"\s+", "", text)
 
 
 def _without_unit(text: str, unit: str) -> str:
+    """``text`` without the problem's own unit at its end."""
     own = re.sub(r"[\s${}]", "", unit).replace("^\\circ", "")
     if not own:
         return text
-    return re.sub(re.escape(own) + r"(?:\^\{?\d\}?)?$", "", text.rstrip()).rstrip() or text
+    plain = text.rstrip().rstrip("\ue002").rstrip()
+    found = re.sub(r"\s*\ue001?\s*" + re.escape(own) + r"s?(?:\^\{?\d\}?)?$", "", plain)
+    return found.rstrip() or text if found != plain else text
+
+
+def _whole(cleaned: str, *, units: bool, several: bool) -> Form:
+    """The form of a whole answer: times, choices and words first, then what stands beside side conditions."""
+    bare = words.plain(cleaned).strip() if OPEN in cleaned else cleaned
+    if match := _TIME.fullmatch(bare):
+        return Form("time", f"{int(match[1])}:{match[2] or '00'} {match[3].lower()}m")
+    if match := _CHOICE_WORDS.match(cleaned):
+        rest = words.plain(cleaned[match.end() :])
+        if not re.search(r"\(?[A-H]\)|\b(?:or|and)\s+[A-H]\b", rest):
+            return replace(_said_in_words(rest), choice=match[1] or match[2])
+    if words.only_words(cleaned):
+        return _said_in_words(bare)
+    said = words.said(cleaned)
+    found = _read(said.text, units=units, several=several, depth=0)
+    return replace(found, condition=said.condition) if said.condition else found
+
+
+def _said_in_words(text: str) -> Form:
+    number = in_words(text)
+    if number is not None:
+        return Form("value", str(number), constant(number))
+    bare = _ARTICLES.sub(" ", text.lower().replace("-", " "))
+    return Form(
+        "words", " ".join(word[:-1] if len(word) > 4 and word[-1] == "s" else word for word in bare.split())
+    )
 
 
 def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
-    text = text.strip()
-    if depth > 4 or not text:
+    text = unbraced(text)
+    if depth > 6 or not text:
         raise UndecidedError
     percent = text.endswith("%")
     if percent:
         text = text[:-1].rstrip()
     if found := _number(text):
         return replace(found, percent=percent) if percent else found
-    if _THOUSANDS.fullmatch(text) and not several:
-        found = _number(text.replace(",", ""))
-        return replace(found, percent=percent) if found else UNKNOWN
+    if text[-1:] == "°" and (found := _number(text[:-1].rstrip())):
+        return found
     if "\\begin" in text:
         return _matrix(text, depth)
     if match := _BASE.fullmatch(text):
@@ -187,30 +260,46 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
         return _read(part, units=units, several=more, depth=depth + 1)
 
     if match := _CHOICE.fullmatch(text):
-        return Form("value", match[1], atom(match[1]), choice=match[1])
+        letter = match[1] or match[2]
+        return Form("value", letter, atom(letter), choice=letter)
     if match := _CHOICE_PREFIX.match(text):
-        return replace(again(text[match.end() :]), choice=match[1])
+        return replace(again(text[match.end() :]), choice=match[1] or match[2])
     if _WORDS.fullmatch(text) and not _math_word(text):
-        words = _ARTICLES.sub("", text.lower().rstrip(".")).strip()
-        return Form("words", " ".join(words.split()))
+        return _said_in_words(text)
     parts = split_top(text, ",;")
     if len(parts) > 1:
         return _collection(parts, again)
-    if "=" in text or "<" in text or ">" in text or "\\le" in text or "\\ge" in text or _APPROX.search(text):
+    if OPEN in text:
+        if words.only_words(text):
+            return _said_in_words(words.plain(text))
+        rest, lead = words.led(text)
+        if rest != text:
+            found = again(rest, more=several)
+            return (
+                replace(found, name=lead.lower()) if lead and ":" in text + "=" and _labels(text) else found
+            )
+    if ("\\p" in text or "mod" in text) and (match := _MODULUS.search(text)):
+        return _residue(text[: match.start()], next(g for g in match.groups() if g), again)
+    if any(sign in text for sign in ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne")):
         return _relation(text, again)
     if match := _MEMBER.match(text):
         return again(text[match.end() :], more=several)
-    pieces = re.split(r"\\cup(?![A-Za-z])|∪", text)
+    pieces = re.split(r"\\cup(?![A-Za-z])", text)
     if len(pieces) > 1:
         return _unordered([again(piece) for piece in pieces])
     if found := _bracketed(text, again):
         return found
-    if "\\pm" in text or "\\mp" in text or "±" in text:
+    if "\\pm" in text or "\\mp" in text:
         return _plus_minus(text, again)
     if ":" in text:
         sides = text.split(":")
         return _sequence([again(side) for side in sides], "::")
-    return _expression(text, units)
+    return _expression(text, units, again)
+
+
+def _labels(text: str) -> bool:
+    """Whether the words before a value are a label, ``Rayna: 7``."""
+    return bool(re.match(r"\s*\ue001[^\ue002]*\ue002\s*[:=]", text))
 
 
 def _math_word(text: str) -> bool:
@@ -223,14 +312,34 @@ def _math_word(text: str) -> bool:
     ) or letters in _MATH_WORDS
 
 
-def _expression(text: str, units: bool) -> Form:
-    stripped = strip_units(text, letters=units)
+def _expression(text: str, units: bool, again: Callable[..., Form]) -> Form:
+    measure = ""
+    if OPEN in text:
+        text, measure = words.measured(text)
+        if OPEN in text:
+            raise UndecidedError
+        if measure:
+            return replace(again(text), measure=measure)
+    stripped, letters = without_units(text, letters=units)
     if stripped != text:
-        if found := _number(stripped.replace(",", "") if _THOUSANDS.fullmatch(stripped) else stripped):
-            return found
+        if found := _number(joined(stripped, Commas.JOIN)):
+            return replace(found, measure=letters)
         text = stripped
-    value = read(text)
-    return Form("value", value.canon, value)
+    if "°" in text and "\\" not in text and "sin" not in text and "cos" not in text and "tan" not in text:
+        text = text.replace("°", "")
+    value, other = readings(text)
+    return Form("value", value.canon, value, other=other, measure=letters)
+
+
+def _residue(text: str, modulus: str, again: Callable[..., Form]) -> Form:
+    r"""``7 \pmod{11}`` and ``x \equiv 7 \pmod{11}``: a class of integers."""
+    sides = _CONGRUENT.split(text.replace("=", "\\equiv "))
+    found: Form = again(sides[-1])
+    if found.kind == "value" and found.value is not None and found.value.rational is not None:
+        return replace(found, modulus=read(modulus).canon)
+    if found.kind in ("set", "tuple"):
+        return found
+    raise UndecidedError
 
 
 def _collection(parts: Sequence[str], again: Callable[..., Form]) -> Form:
@@ -284,6 +393,8 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
             raise UndecidedError
         found: Form = again(inner, more=True)
         return found if found.kind == "set" else Form("set", "{" + found.canon + "}", items=(found,))
+    if text == "\\emptyset":
+        return Form("set", "{}")
     if text[0] not in "([{" or text[-1] not in ")]}":
         return None
     if len(split_top(text[1:-1], "", closed=True)) == 0:
@@ -293,14 +404,13 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
         return again(inner, more=True)
     parts = split_top(inner, ",;")
     if len(parts) == 1:
-        if text[0] == "(" and text[-1] == ")" and ("=" in inner or "\\pm" in inner):
+        if text[0] == "(" and text[-1] == ")" and ("=" in inner or "\\pm" in inner or _number(inner.strip())):
             return again(inner)
         return None
     return _sequence([again(part) for part in parts], text[0] + text[-1])
 
 
 def _plus_minus(text: str, again: Callable[..., Form]) -> Form:
-    text = text.replace("±", "\\pm").replace("∓", "\\mp")
     if len(re.findall(r"\\pm", text)) != 1:
         raise UndecidedError
     plus = again(text.replace("\\pm", "+").replace("\\mp", "-"))
@@ -309,6 +419,11 @@ def _plus_minus(text: str, again: Callable[..., Form]) -> Form:
 
 
 def _matrix(text: str, depth: int) -> Form:
+    name = ""
+    if match := re.match(
+        r"\s*([A-Za-z]|\\?[A-Za-z]+(?:_\w)?|\\mathbf\{[A-Za-z]\})\s*=\s*(?=\\begin|[(\[]\s*\\begin)", text
+    ):
+        name, text = match[1], text[match.end() :]
     while text[0] in "([{" and text[-1] in ")]}":
         text = text[1:-1].strip()
     match = _MATRIX.fullmatch(text)
@@ -322,18 +437,24 @@ def _matrix(text: str, depth: int) -> Form:
         _sequence([_read(cell, units=False, several=False, depth=depth + 1) for cell in row], "[]")
         for row in rows
     ]
-    return Form("matrix", kind + "[" + ",".join(line.canon for line in lines) + "]", items=tuple(lines))
+    canon = kind + "[" + ",".join(line.canon for line in lines) + "]"
+    return Form("matrix", canon, items=tuple(lines), name=name)
 
 
 # --- equations and inequalities -----------------------------------------------------------------------------------
 
+NEAR = Fraction(1, 50)
+"""What stands beside an approximation sign may differ by so much."""
+
 
 def _relation(text: str, again: Callable[..., Form]) -> Form:
-    """``x = 5`` is 5 with a name; an equation becomes its polynomial up to a factor; an inequality an interval."""
+    """``x = 5`` is 5 with a name; an equation becomes its polynomial up to a factor; an inequality an interval. Sides
+    that are different numbers contradict each other."""
     approximate = _APPROX.split(text)
     if len(approximate) > 1:
-        exact = approximate[0].strip()
-        return again(approximate[1]) if _NAME.fullmatch(exact) else again(exact)
+        return _approximate(approximate, again)
+    if _CONGRUENT.search(text):
+        text = _CONGRUENT.sub("=", text)
     if match := _MEMBER.match(text):
         return again(text[match.end() :])
     if _RELATION.search(text) and "=" not in text.replace("<=", "").replace(">=", ""):
@@ -341,22 +462,142 @@ def _relation(text: str, again: Callable[..., Form]) -> Form:
     if _RELATION.search(text) or "\\ne" in text or "!=" in text:
         raise UndecidedError
     sides = [side.strip() for side in split_top(text, "=")]
+    if len(sides) > 1 and not sides[0]:
+        sides = sides[1:]
+        if len(sides) == 1:
+            return again(sides[0])
     if len(sides) < 2 or not all(sides):
         raise UndecidedError
-    if _NAME.fullmatch(sides[0]) and not _number(sides[0]):
+    return _equalities(sides, again)
+
+
+def _is_name(side: str) -> bool:
+    return bool(_NAME.fullmatch(side)) and not _number(side) and side not in ("e", "i", "\\pi", "pi")
+
+
+def _equalities(sides: list[str], again: Callable[..., Form]) -> Form:
+    """``x = 2 + 3 = 5`` is 5 with a name; without one, all sides must be the same value, or there are two: an
+    equation."""
+    name = ""
+    while len(sides) > 1 and _is_name(sides[0]):
+        name = name or sides[0].replace(" ", "")
+        sides = sides[1:]
+    if len(sides) > 1 and not name and _is_compound_name(sides):
+        name = sides[0].replace(" ", "")
+        sides = sides[1:]
+    if len(sides) > 2 and not name and _unknowns(sides[0]) and not any(map(_unknowns, sides[1:])):
+        name, sides = sides[0].replace(" ", ""), sides[1:]  # e^{a+bi} = … = 1+2i
+    if name or len(sides) == 1:
         found: Form = again(sides[-1])
-        return replace(found, name=sides[0].replace(" ", ""))
-    if len(sides) > 2:
+        return replace(found, name=found.name or name)
+    forms = [again(side) for side in sides]
+    values = [found.value for found in forms]
+    if all(value is not None for value in values):
+        known = [value for value in values if value is not None]
+        agree = [same(known[-1], value) for value in known[:-1]]
+        if all(agree):
+            return forms[-1]
+        if any(result is False for result in agree) and not any(variables(value) for value in known):
+            raise words.RefusedError
+        if len(sides) == 2:
+            difference = add(known[0], negate(known[1]))
+            return Form("equation", up_to_factor(difference), difference)
         raise UndecidedError
-    left, right = read(sides[0]), read(sides[1])
-    difference = add(left, negate(right))
-    return Form("equation", up_to_factor(difference), difference)
+    if len({found.canon for found in forms}) == 1:
+        return forms[-1]
+    raise UndecidedError
+
+
+def _is_compound_name(sides: Sequence[str]) -> bool:
+    """Whether the left side names what follows: ``m+n = 27`` (only letters, and a number behind them),
+    ``V(s)/U(s) = 1/(s+1)``, ``dy/dx = 2x``."""
+    if not _COMPOUND_NAME.fullmatch(sides[0]):
+        return False
+    try:
+        value = read(sides[0])
+    except UndecidedError:
+        return False
+    if not any(map(_unknowns, sides[1:])):
+        return value.den is not ONE or all(number == 1 for number in value.num.values())
+    return (
+        value.den is ONE
+        and len(value.num) == 1
+        and all(
+            (isinstance(atom, Opaque) and atom.function.startswith("call ")) or atom.endswith("'")
+            for monomial in value.num
+            for atom, _ in monomial
+        )
+        and not _same_letters(sides)
+    )
+
+
+def _same_letters(sides: Sequence[str]) -> bool:
+    """Whether the left side shares variables with the others, so that it is no name but one side of an equation.
+    Functions count as names of their own: V(s)/U(s) is a name."""
+
+    def letters(side: str) -> set[str]:
+        names = set()
+        for name in read(side).atoms:
+            if isinstance(name, Opaque) and name.function.startswith("call "):
+                names.add(str(name))
+            elif isinstance(name, Opaque):
+                names.update(*(variables(argument) for argument in name.arguments))
+            elif name[0] not in "#√":
+                names.add(name)
+        return names
+
+    try:
+        return bool(letters(sides[0]) & set().union(*(letters(side) for side in sides[1:])))
+    except UndecidedError:
+        return False
+
+
+def _unknowns(side: str) -> bool:
+    try:
+        return bool(variables(read(side)))
+    except UndecidedError:
+        return False
+
+
+def _approximate(sides: Sequence[str], again: Callable[..., Form]) -> Form:
+    r"""``\approx 7`` is 7, ``x \approx 7`` too, ``\sqrt2 \approx 1.41`` is √2; ``3 \approx 7`` says two things."""
+    parts = [side.strip() for side in sides]
+    last: Form = again(parts[-1])
+    named = [part for part in parts[:-1] if part and not _is_name(part) and not words.only_words(part)]
+    if not named:
+        return replace(last, name=parts[0].replace(" ", ""))
+    first: Form = again(named[0])
+    if first.name:
+        return first  # x = 1/3 ≈ 0.33: the exact value is the answer
+    if first.value is None or last.value is None:
+        raise UndecidedError
+    a, b = real(first.value), real(last.value)
+    if a is None and variables(first.value) and b is not None:
+        return last
+    if a is None or b is None:
+        raise UndecidedError
+    if a != b and a.denominator == b.denominator == 1 and not variables(first.value):
+        raise words.RefusedError  # 4 ≈ 5
+    shares = (Fraction(1, 100), 1) if first.percent != last.percent else (1,)
+    if not any(abs(a - b * share) <= abs(a) * NEAR + last.unit * share for share in shares) and not (
+        last.percent and abs(a * 100 - b) <= abs(a * 100) * NEAR
+    ):
+        raise words.RefusedError
+    return first
 
 
 def up_to_factor(value: Value) -> str:
     """Normal form of the equation ``value = 0``: denominators gone, leading coefficient 1."""
     if not value.num:
         raise UndecidedError
+    value = Value(value.num, ONE)
+    lowest: dict[str, Number] = {}
+    for monomial in value.num:
+        for name, exponent in monomial:
+            if exponent < lowest.get(name, 0) and not isinstance(name, Opaque):
+                lowest[name] = exponent
+    for name, exponent in lowest.items():
+        value = multiply(value, atom(name, -exponent))
     lead = Fraction(value.num[min(value.num, key=str)])
     return Value({monomial: Fraction(x) / lead for monomial, x in value.num.items()}, ONE).canon + "=0"
 
@@ -369,20 +610,43 @@ def _interval(pieces: Sequence[str], again: Callable[..., Form]) -> Form:
     """``a < x <= b`` as ``(a, b]``, ``x > a`` as ``(a, ∞)``; both sides but the variable must be values."""
     terms = [piece.strip() for piece in pieces[::2]]
     signs = [_SIGNS.get(sign, sign) for sign in pieces[1::2]]
-    names = [bool(_NAME.fullmatch(term)) and not _number(term) for term in terms]
+    names = [_is_name(term) for term in terms]
+    if len(terms) == 2 and not any(names):
+        name, bound, sign = _solved(terms, signs[0])
+        return _interval([name, sign, bound], again)
     infinity = atom(INF)
     low = high = None
     if len(terms) == 3 and names == [False, True, False] and signs[0][0] == signs[1][0]:
         if signs[0][0] == ">":
             terms, signs = terms[::-1], [_FLIP[signs[1]], _FLIP[signs[0]]]
         low, high = again(terms[0]), again(terms[2])
-        return _sequence([low, high], ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")"))
+        brackets = ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")")
+        return replace(_sequence([low, high], brackets), name=terms[1])
     if len(terms) == 2 and names in ([True, False], [False, True]):
         sign = signs[0] if names[0] else _FLIP[signs[0]]
         bound = again(terms[1] if names[0] else terms[0])
+        name = terms[0] if names[0] else terms[1]
         closed = "=" in sign
         if sign[0] == ">":
-            return _sequence([bound, Form("value", infinity.canon, infinity)], "[)" if closed else "()")
+            found = _sequence([bound, Form("value", infinity.canon, infinity)], "[)" if closed else "()")
+            return replace(found, name=name)
         lowest = negate(infinity)
-        return _sequence([Form("value", lowest.canon, lowest), bound], "(]" if closed else "()")
+        return replace(
+            _sequence([Form("value", lowest.canon, lowest), bound], "(]" if closed else "()"), name=name
+        )
     raise UndecidedError
+
+
+def _solved(terms: Sequence[str], sign: str) -> tuple[str, str, str]:
+    """``-x >= -1`` as x <= 1: one variable that stands alone, times a number."""
+    difference = add(read(terms[0]), negate(read(terms[1])))
+    names = variables(difference)
+    if len(names) != 1 or difference.den is not ONE:
+        raise UndecidedError
+    (name,) = names
+    factor = difference.num.get(((name, 1),))
+    rest = {monomial: number for monomial, number in difference.num.items() if monomial != ((name, 1),)}
+    if factor is None or any(monomial for monomial in rest):
+        raise UndecidedError
+    bound = Fraction(-rest.get((), 0)) / Fraction(factor)
+    return name, str(bound), sign if factor > 0 else _FLIP[sign]

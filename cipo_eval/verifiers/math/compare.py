@@ -1,96 +1,281 @@
 """Compares two normal forms: True, False where both are understood completely, None where only symbolic
 mathematics can tell.
 
-The rules for rounded decimals, percent signs and units are explained in ``docs/math-verifier.md``.
+The rules for rounded decimals, percent signs, units and side conditions are explained in ``docs/math-verifier.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
+from cipo_eval.verifiers.math import words
 from cipo_eval.verifiers.math.algebra import (
+    Opaque,
     UndecidedError,
     Value,
     add,
+    atom,
     constant,
     equal,
     multiply,
     negate,
-    to_float,
+    renamed,
+    substituted,
+    variables,
 )
 from cipo_eval.verifiers.math.canonical import Form, distinct_names, up_to_factor
+from cipo_eval.verifiers.math.numeric import proportional, real, same
 from cipo_eval.verifiers.math.reader import read
+from cipo_eval.verifiers.math.units import measure
 
 
 def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     """Whether ``answer`` says what ``gold`` says; None where that is not understood here."""
-    if gold.kind == "unknown" or answer.kind == "unknown":
+    if "refused" in (gold.kind, answer.kind):
+        return gold.canon == answer.canon
+    if "unknown" in (gold.kind, answer.kind):
         return None
     if gold.choice and gold.canon == gold.choice:
-        return answer.choice == gold.choice if answer.choice or answer.kind == "value" else None
-    if gold.canon == answer.canon and gold.percent == answer.percent:
+        return answer.choice == gold.choice
+    if not _conditions(gold, answer):
+        return False
+    if (
+        gold.canon == answer.canon
+        and gold.percent == answer.percent
+        and not (gold.measure and answer.measure)
+    ):
         return True
-    if gold.kind == "value" and answer.kind == "value":
-        return _values(gold, answer, options)
-    if "equation" in (gold.kind, answer.kind):
-        return True if _equation(gold) == _equation(answer) else None
-    if gold.kind == "base" or answer.kind == "base":
+    return _kinds(gold, answer, options)
+
+
+def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
+    kinds = (gold.kind, answer.kind)
+    if kinds == ("value", "value"):
+        return _values(gold, answer, options) or _as_equations(gold, answer) or _values(gold, answer, options)
+    if "equation" in kinds:
+        return _equations(gold, answer)
+    if "base" in kinds:
         return _bases(gold, answer)
-    if gold.kind == "tuple" and answer.kind == "tuple":
+    if "time" in kinds:
+        return _times(gold, answer)
+    if "::" in (gold.brackets, answer.brackets):
+        return _ratios(gold, answer, options)
+    if kinds == ("tuple", "tuple"):
         if gold.brackets != answer.brackets and not _same_point(gold, answer):
             return False
+        if not gold.name and answer.name and words.about_integers(answer.condition):
+            return False  # integers from 3 on are not an interval
         return _in_order(gold.items, answer.items, options)
-    if gold.kind == "matrix" and answer.kind == "matrix":
+    if kinds == ("matrix", "matrix"):
         if gold.canon.startswith("det") or answer.canon.startswith("det"):
             return None
         return _in_order(gold.items, answer.items, options)
     if gold.kind == "set" and answer.kind in ("set", "tuple"):
         return _sets(gold, answer, options)
-    if gold.kind == "tuple" and answer.kind == "set" and gold.brackets in ("()", "[]"):
+    if kinds == ("tuple", "set") and gold.brackets in ("()", "[]"):
         return _in_order(gold.items, answer.items, options) if len(gold.items) > 1 else None
-    if gold.kind == "words" and answer.kind == "words":
-        both = set(gold.canon.split()), set(answer.canon.split())
-        return None if both[0] & both[1] else False
-    if {gold.kind, answer.kind} == {"words", "value"}:
-        return False if _numeric(gold if gold.kind == "value" else answer) else None
-    sized = {"value", "tuple", "set"}
-    if gold.kind in sized and answer.kind in sized:
-        single = gold if gold.kind == "set" else answer
+    if kinds == ("words", "words"):
+        return bool(gold.choice and gold.choice == answer.choice)
+    if "words" in kinds:
+        return False
+    return _one_in_a_set(gold, answer, options)
+
+
+def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
+    for single, other in ((gold, answer), (answer, gold)):
         if single.kind == "set" and len(single.items) == 1:
-            other = answer if single is gold else gold
-            return (
-                compare(single.items[0], other, options)
-                if single is gold
-                else compare(other, single.items[0], options)
-            )
-        return False if _numeric(gold) and _numeric(answer) else None
-    return None
+            pair = (single.items[0], other) if single is gold else (other, single.items[0])
+            return compare(*pair, options)
+    return False if {gold.kind, answer.kind} <= {"value", "tuple", "set", "matrix"} else None
 
 
-def _equation(item: Form) -> str | None:
-    """Normal form of an equation, also of ``y = 2x`` that was read as a value with a name."""
+def _conditions(gold: Form, answer: Form) -> bool:
+    """Whether side conditions allow two forms to be equal: one that the gold does not have is dropped, different
+    relations contradict."""
+    if not gold.condition or not answer.condition:
+        return True
+    keys = words.condition_key(gold.condition), words.condition_key(answer.condition)
+    if keys[0] == keys[1] or not all(keys) or "integers" in keys:
+        return True
+    return not all(re.search(r"[=<>]", key) for key in keys)
+
+
+def _equations(gold: Form, answer: Form) -> bool | None:
+    """Equations are equal up to a constant factor, and denominators; ``y = 2x`` was read as a value with a name."""
+    left, right = _difference(gold), _difference(answer)
+    if left is None or right is None:
+        return False
+    for one, other in _variants(left, right):
+        try:
+            if up_to_factor(one) == up_to_factor(other) or proportional(one, other):
+                return True
+        except UndecidedError:
+            continue
+    return False
+
+
+def _as_equations(gold: Form, answer: Form) -> bool:
+    """``X = 125 - 1.25P`` against ``P = 100 - 0.8X``: named values of different names."""
+    if not gold.name or not answer.name or gold.name == answer.name:
+        return False
+    assert gold.value is not None
+    assert answer.value is not None
+    if not variables(gold.value) or not variables(answer.value):
+        return False
+    return bool(_equations(gold, answer))
+
+
+def _difference(item: Form) -> Value | None:
+    """Left side minus right side of an equation."""
     if item.kind == "equation":
-        return item.canon
+        return item.value
     if item.kind == "value" and item.name and item.value is not None:
         try:
-            return up_to_factor(add(read(item.name), negate(item.value)))
+            return add(read(item.name), negate(item.value))
         except UndecidedError:
             return None
     return None
 
 
+_CONSTANT = re.compile(r"[cC](?:_\d)?")
+"""Names of free constants, which may be exchanged."""
+_COUNTERS = frozenset("jklmn")
+MAX_CONSTANTS = 4
+
+
+def _variants(gold: Value, answer: Value) -> Iterator[tuple[Value, Value]]:
+    """Two values as they are, with functions written as their names (x for x(t)) or as products, and with the answer's
+    free constants called as the gold's."""
+    yield gold, answer
+    if any(_calls(value) for value in (gold, answer)):
+        bare = [{name.rstrip("'") for name in variables(side)} for side in (gold, answer)]
+        uncalled = substituted(gold, _uncalled(bare[1])), substituted(answer, _uncalled(bare[0]))
+        yield uncalled
+        yield gold, substituted(answer, _as_product)
+        yield substituted(gold, _as_product), answer
+        gold, answer = uncalled
+    names = variables(gold), variables(answer)
+    constants = [sorted(name for name in side if _CONSTANT.fullmatch(name)) for side in names]
+    if (
+        names[0] - set(constants[0]) == names[1] - set(constants[1])
+        and 0 < len(constants[0]) == len(constants[1]) <= MAX_CONSTANTS
+    ):
+        for order in permutations(constants[0]):
+            yield gold, renamed(answer, dict(zip(constants[1], order, strict=True)))
+
+
+def _calls(value: Value) -> bool:
+    return any(
+        isinstance(name, Opaque) and (name.function.startswith("call ") or any(map(_calls, name.arguments)))
+        for name in value.atoms
+    )
+
+
+def _uncalled(bare: set[str]) -> Callable[[Opaque], Value | None]:
+    """x for x(t), where the argument is a lone variable and the other side writes x."""
+
+    def replacement(name: Opaque) -> Value | None:
+        called = name.function.removeprefix("call ")
+        if called == name.function or called.rstrip("'") not in bare:
+            return None
+        (argument,) = name.arguments
+        names = variables(argument)
+        return atom(called) if len(names) == 1 and argument == atom(*names) else None
+
+    return replacement
+
+
+def _as_product(name: Opaque) -> Value | None:
+    """x·t for x(t)."""
+    if name.function.startswith("call ") and not name.function.endswith("'"):
+        return multiply(atom(name.function[5:]), name.arguments[0])
+    return None
+
+
+def _same_values(gold: Form, answer: Form) -> bool | None:
+    """Whether two values are the same in one of their readings; None where they cannot be evaluated."""
+    verdict: bool | None = False
+    for one in filter(None, (gold.value, gold.other)):
+        for other in filter(None, (answer.value, _renamed_argument(gold, answer), answer.other)):
+            found = equal(one, other)
+            if found is None:
+                whole = words.about_integers(gold.condition + answer.condition)
+                found = _anyhow(one, other, whole=whole)
+            if found:
+                return True
+            verdict = None if found is None else verdict
+    return verdict
+
+
+def _anyhow(gold: Value, answer: Value, *, whole: bool) -> bool | None:
+    verdict: bool | None = False
+    for one, other in _variants(gold, answer):
+        found = True if one == other else same(one, other, whole=whole)
+        if found:
+            return True
+        verdict = None if found is None else verdict
+    counters = variables(gold) ^ variables(answer)
+    if whole and len(counters) == 2 and counters <= _COUNTERS:
+        mine, theirs = sorted(counters, key=lambda name: name in variables(answer))
+        return same(gold, renamed(answer, {theirs: mine}), whole=True)
+    return verdict
+
+
+_FUNCTION = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?)?\(([A-Za-z])\)")
+
+
+def _renamed_argument(gold: Form, answer: Form) -> Value | None:
+    """g(m) = 2m for f(n) = 2n: the name of the argument is bound."""
+    sides = _FUNCTION.fullmatch(gold.name), _FUNCTION.fullmatch(answer.name)
+    if not sides[0] or not sides[1] or sides[0][1] == sides[1][1] or answer.value is None:
+        return None
+    if sides[0][1] in variables(answer.value):
+        return None
+    return renamed(answer.value, {sides[1][1]: sides[0][1]})
+
+
+def _times(gold: Form, answer: Form) -> bool:
+    """Times of day: a.m. and p.m. are compared where both say it."""
+    clocks = []
+    for side in (gold, answer):
+        if side.kind == "time":
+            hour, _, rest = side.canon.partition(":")
+            clocks.append((hour, rest[:2]))
+        elif side.brackets == "::" and len(side.items) == 2:
+            clocks.append((side.items[0].canon, side.items[1].canon.zfill(2)))
+        elif side.kind == "value":
+            clocks.append((side.canon, "00"))
+        else:
+            return False
+    return clocks[0] == clocks[1] and gold.kind != answer.kind
+
+
+def _ratios(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
+    """3:4 is 6:8 and 3/4."""
+    quotients = []
+    for side in (gold, answer):
+        if side.brackets == "::" and len(side.items) == 2:
+            top, bottom = (item.value.rational if item.value else None for item in side.items)
+            if not top or not bottom:
+                break
+            quotients.append(Fraction(top) / bottom)
+        elif side.kind == "value" and side.value is not None and side.value.rational is not None:
+            quotients.append(Fraction(side.value.rational))
+    if len(quotients) == 2:
+        return quotients[0] == quotients[1]
+    if gold.brackets == answer.brackets:
+        return _in_order(gold.items, answer.items, options)
+    return False
+
+
 def is_number(item: Form) -> bool:
     """Whether a form is one rational number."""
     return item.kind == "value" and item.value is not None and item.value.rational is not None
-
-
-def _numeric(item: Form) -> bool:
-    if item.kind == "value":
-        return item.value is not None and all(name[0] in "#√" for name in item.value.atoms)
-    return all(_numeric(part) for part in item.items)
 
 
 def _same_point(gold: Form, answer: Form) -> bool:
@@ -122,7 +307,7 @@ def _sets(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
         distinct = tuple({item.canon: item for item in answer.items}.values())  # said twice is said once
         answer = replace(answer, items=distinct)
     if len(gold.items) != len(answer.items):
-        return False if _numeric(gold) and _numeric(answer) else None
+        return False
     left = list(answer.items)
     unsure = False
     for item in gold.items:
@@ -151,30 +336,56 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     assert answer.value is not None
     if gold.percent != answer.percent:
         return _percent(gold, answer, options)
+    if gold.measure and answer.measure:
+        scaled = _in_the_golds_unit(gold, answer)
+        if scaled is None:
+            return False
+        answer = scaled
+        assert answer.value is not None
+    if (gold.modulus or answer.modulus) and not _congruent(gold, answer):
+        return False
+    if gold.modulus and answer.modulus:
+        return True
     a, b = gold.value.rational, answer.value.rational
     if a is not None and b is not None:
         return a == b or _rounded(gold, answer, Fraction(a), Fraction(b), options)
-    same = equal(gold.value, answer.value)
-    if same is None and _never_equal(gold.value, answer.value):
-        return False
-    if same or not (options.get("tolerance") or gold.digits or answer.digits):
-        return same
+    verdict = _same_values(gold, answer)
+    if verdict or not (options.get("tolerance") or gold.digits or answer.digits or options.get("units")):
+        return verdict
     approximate = [
-        to_float(value) if number is None else number
+        real(value) if number is None else Fraction(number)
         for value, number in ((gold.value, a), (answer.value, b))
     ]
-    if None in approximate:
-        return same
-    return _rounded(gold, answer, Fraction(approximate[0] or 0), Fraction(approximate[1] or 0), options)
+    if approximate[0] is None or approximate[1] is None:
+        return verdict
+    return _rounded(gold, answer, approximate[0], approximate[1], options)
 
 
-def _never_equal(gold: Value, answer: Value) -> bool:
-    """A polynomial in variables against a number: unequal, unless its variable may be a unit (``5m`` for 5)."""
-    if any(name[0] == "~" for name in gold.atoms | answer.atoms):
+def _in_the_golds_unit(gold: Form, answer: Form) -> Form | None:
+    """The answer in the unit of the gold; None where it measures something else."""
+    mine, theirs = measure(gold.measure), measure(answer.measure)
+    if mine is None or theirs is None or mine == theirs:
+        return answer
+    if mine.dimension != theirs.dimension:
+        return None
+    share = theirs.size / mine.size
+    assert answer.value is not None
+    value = multiply(answer.value, constant(share))
+    return replace(answer, value=value, canon=value.canon, unit=answer.unit * share, other=None)
+
+
+def _congruent(gold: Form, answer: Form) -> bool:
+    """A residue is the integer itself where the other side is an integer, and any of its class where both are classes
+    of one modulus."""
+    a = gold.value.rational if gold.value else None
+    b = answer.value.rational if answer.value else None
+    if a is None or b is None:
         return False
-    if gold.rational is None:
-        return answer.rational is not None
-    return len(answer.num) != 1 or gold.rational not in answer.num.values()
+    if not gold.modulus or not answer.modulus:
+        return a == b
+    if gold.modulus != answer.modulus:
+        return False
+    return a == b or (gold.modulus.isdigit() and int(gold.modulus) > 0 and (a - b) % int(gold.modulus) == 0)
 
 
 def _percent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
@@ -185,10 +396,14 @@ def _percent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | Non
             scale = share if side.percent else 1
             assert side.value is not None
             value = multiply(side.value, constant(scale))
-            sides.append(replace(side, value=value, canon=value.canon, percent=False, unit=side.unit * scale))
+            sides.append(
+                replace(
+                    side, value=value, canon=value.canon, percent=False, unit=side.unit * scale, other=None
+                )
+            )
         if _values(sides[0], sides[1], options):
             return True
-    return False if _numeric(gold) and _numeric(answer) else None
+    return False
 
 
 def _rounded(gold: Form, answer: Form, a: Fraction, b: Fraction, options: Mapping[str, Any]) -> bool:
@@ -200,6 +415,8 @@ def _rounded(gold: Form, answer: Form, a: Fraction, b: Fraction, options: Mappin
     if options.get("units") == "skip":
         return _measured(gold, answer, a, b, gap)
     slack = 1 + Fraction(1, 10**9)
+    if answer.cut and answer.digits is not None and answer.digits >= 4 and gold.digits is None:
+        return not _terminates(gold, a) and gap <= answer.unit  # 3.1415...
     if gold.digits is None and answer.digits is not None:
         return answer.digits >= 4 and not _terminates(gold, a) and gap * 2 <= answer.unit * slack
     if gold.digits is not None and answer.digits is None and gold.digits >= 2:

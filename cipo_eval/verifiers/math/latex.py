@@ -1,6 +1,8 @@
-r"""Cleans the LaTeX (or plain text) of a final answer: layout, wording, currency and units; no mathematics.
+r"""Cleans the LaTeX (or plain text) of a final answer: layout, currency, wrappers of text; no mathematics.
 
-All patterns are bounded or free of nested repetition, and callers bound the length, so the cost stays small.
+What stood in ``\text{…}`` and its kin, and words of plain text, come out between ``OPEN`` and ``CLOSE``, so that
+``words`` can tell a unit, a side condition or a hedge from letters that are variables. All patterns are bounded or free
+of nested repetition, and callers bound the length, so the cost stays small.
 """
 
 from __future__ import annotations
@@ -8,48 +10,33 @@ from __future__ import annotations
 import re
 
 from cipo_eval.verifiers.math.algebra import UndecidedError
+from cipo_eval.verifiers.math.notation import spelled_out
 
-_LITERAL = str.maketrans(
-    {
-        **dict.fromkeys("−–", "-"),
-        **dict.fromkeys("×·⋅∙", "*"),
-        **dict.fromkeys("°€£¥\u200b", ""),
-        "÷": "/",
-        "≤": "<=",
-        "≥": ">=",
-        "≠": "\\ne ",
-        "∞": "\\infty ",
-        "∪": "\\cup ",
-        "∈": "\\in ",
-        "√": "\\sqrt",
-        "²": "^2",
-        "³": "^3",
-        "½": "\\frac{1}{2}",
-        "，": ",",
-        "\u00a0": " ",
-        "⟨": "(",
-        "⟩": ")",
-        "θ": "\\theta ",
-        "α": "\\alpha ",
-        "β": "\\beta ",
-    }
-)
+OPEN, CLOSE = "\ue001", "\ue002"
+"""Brackets of words among mathematics."""
+ROW = "\ue000"
+"""Stands for the end of a matrix row while text is cleaned, which would take ``\\\\`` apart."""
 
 _LAYOUT = (
-    "left right big Big bigl bigr Bigl Bigr bigg Bigg middle displaystyle textstyle limits nolimits degree quad qquad "
-    "enspace thinspace hfill boldsymbol rm bf it"
+    "left right big Big bigl bigr Bigl Bigr bigg Bigg biggl biggr Biggl Biggr middle displaystyle textstyle limits "
+    "nolimits mathstrut strut quad qquad enspace thinspace hfill rm bf it scriptstyle large Large noindent centering"
 )
 _COMMANDS = {
     **dict.fromkeys(_LAYOUT.split(), " "),
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "\\frac"),
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), "\\frac"),
     **dict.fromkeys(("dbinom", "tbinom"), "\\binom"),
-    **dict.fromkeys(("cdot", "times"), "*"),
-    **dict.fromkeys(("leq", "leqslant"), "\\le "),
-    **dict.fromkeys(("geq", "geqslant"), "\\ge "),
-    **dict.fromkeys(("lvert", "rvert", "vert"), "|"),
+    **dict.fromkeys(("cdot", "times", "ast"), "*"),
+    **dict.fromkeys(("leq", "leqslant", "leqq"), "\\le "),
+    **dict.fromkeys(("geq", "geqslant", "geqq"), "\\ge "),
+    **dict.fromkeys(("lvert", "rvert", "vert", "lVert", "rVert", "Vert"), "|"),
     **dict.fromkeys(("land", "lor", "wedge", "vee"), ","),
-    **dict.fromkeys(("ldots", "dots"), "..."),
+    **dict.fromkeys(("ldots", "dots", "cdots", "dotsc", "dotsb"), "..."),
     **dict.fromkeys(("euro", "pounds"), ""),
+    **dict.fromkeys(("implies", "Rightarrow", "Longrightarrow", "therefore", "iff"), "="),
+    **dict.fromkeys(("simeq", "doteq", "approxeq", "thickapprox", "cong", "fallingdotseq"), "\\approx "),
+    **dict.fromkeys(("hslash", "hbar"), "\\hbar "),
+    **dict.fromkeys(("varnothing", "emptyset"), "\\emptyset "),
+    **dict.fromkeys(("bigcup",), "\\cup "),
     "neq": "\\ne ",
     "lbrace": "\\{",
     "rbrace": "\\}",
@@ -57,173 +44,292 @@ _COMMANDS = {
     "rbrack": "]",
     "langle": "(",
     "rangle": ")",
+    "lparen": "(",
+    "rparen": ")",
     "colon": ":",
     "imath": "i",
-    "implies": "=",
-    "varnothing": "\\emptyset ",
-    "AA": "\\text{angstrom}",
+    "jmath": "j",
+    "divided": "/",
+    "AA": f"{OPEN}angstrom{CLOSE}",
+    "degree": "°",
+    "dag": "",
+    **dict.fromkeys(
+        "bold bm boldsymbol mathbf pmb boxed fbox underline uline emph ensuremath mathnormal".split(),
+        " ",
+    ),
+    "textdollar": "\\$",
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-_SPACING = re.compile(r"\\[!,;: ]|~|\\hspace\{[^{}]*\}|\\(?:phantom|label|tag)\{[^{}]*\}|[\s\x00-\x1f]+")
+_SPACING = re.compile(
+    r"\\[!,;: ]|~|\\[hm]?space\*?\{[^{}]*\}|\\(?:phantom|label|tag|color|textcolor|colorbox|vphantom)\s*\{[^{}]*\}|[\s\x00-\x1f]+"
+)
 _DEGREES = re.compile(
-    r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\text\{\s*degrees?\s*\}|\bdegrees?\b"
+    r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\{?\s*°\s*\}?)"
+    r"|\s*\\text\{\s*degrees?\s*\}|\s*\bdegrees?\b(?!\s*[CF]\b)"
 )
 _TEXT = re.compile(
-    r"\\(?:text|textrm|textbf|textit|textnormal|textsf|texttt|textsc|mathrm|mathbf|mathit|mathsf|mathtt"
-    r"|mbox|hbox|operatorname|operatorname\*)\s*\{([^{}]*)\}((?:\s*\^\s*(?:\{[-+\d]*\}|-?\d))?)"
+    r"\\(text|textrm|textbf|textit|textnormal|textsf|texttt|textsc|textup|mathrm|mathit|mathsf|mathtt|mathbfit"
+    r"|mbox|hbox|operatorname\*?)\s*"
+    r"\{([^{}]*)\}((?:\s*\^\s*(?:\{[-+\d]*\}|-?\d))?)"
 )
-ROW = "\ue000"
-"""Stands for the end of a matrix row while text is cleaned, which would take ``\\\\`` apart."""
 _ROW_END = re.compile(r"\\\\(?:\[[^\[\]]{0,9}\])?")
 _ORDINAL = re.compile(
     r"(?<=\d)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(?:th|st|nd|rd)\b\s*\}{0,2}"
 )
-_STATED = re.compile(r"^[A-Za-z\s]{3,80}\b(?:is|are|equals)\s+(?=\S)")
-_TIGHT_CONNECTOR = re.compile(r"(?<=[\d)}])(?:or|and)(?=[\d(\\A-Z-])")
-_CONNECTOR = re.compile(r",?\s*\b(?:and|or)\b\s*,?", re.IGNORECASE)
-_BLOCKING = re.compile(
-    r"\b(?:if|for|where|when|otherwise|such|that|mod|is|are|integer|integers|not|no|none|with|from|except|does)\b",
+_THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\{,\}|\{\\,\}|,?(?:\\ |\s)*\\!,?|\\,|,\\,|\\ )\s*(?=\d{3}(?!\d))")
+_DOLLARS = re.compile(r"\\\$\s*([-+]?\d[\d,]*\.?\d*)(?=\s*(?:$|,(?!\d)|[;)}$]|\\text|\\\)))")
+_OVER = re.compile(r"\\(over|choose)(?![A-Za-z])")
+_SPACED_THOUSANDS = re.compile(r"\d{1,3}(?:,\s\d{3}){2,}|\d{1,3}(?: \d{3})+")
+_FUNCTION_TEXT = (
+    "sin cos tan cot sec csc ln log exp arcsin arccos arctan gcd lcm max min sinh cosh tanh lg mod"
+)
+FUNCTION_NAMES = frozenset(_FUNCTION_TEXT.split())
+_PLAIN_SQRT = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+_INFINITY = re.compile(r"(?<![\\A-Za-z])inf(?:inity|ty)?(?![A-Za-z])|\+\s*\\infty")
+_PERCENT = re.compile(
+    r"\s*\\?%|\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{[\s~]*)?\b(?:percent(?:age)?|pct)\b\s*\}?",
     re.IGNORECASE,
 )
-_THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\{,\}|\\,|,\\!|,\\;)\s*(?=\d{3}(?!\d))")
-_SPACED_THOUSANDS = re.compile(r"\d{1,3}(?:,\s\d{3}){2,}|\d{1,3}(?: \d{3})+")
-_FUNCTION_TEXT = "sin cos tan cot sec csc ln log exp arcsin arccos arctan gcd lcm max min"
-_FUNCTION_NAMES = frozenset(_FUNCTION_TEXT.split())
-_PLAIN_SQRT = re.compile(r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)")
-_INFINITY = re.compile(r"(?<![\\A-Za-z])inf(?:inity|ty)?(?![A-Za-z])|\+\s*\\infty")
-_PERCENT = re.compile(r"\s*\\?%|\s*(?:\\text\s*\{\s*)?\b(?:percent(?:age)?|pct)\b\s*\}?", re.IGNORECASE)
+_UNIT_LETTERS = frozenset("msghKJNVWACFTL")
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d*)\.(\d*)(?:\\(?:overline|bar)\s*(?:\{(\d{1,60})\}|(\d))|\((\d{1,60})\)(?![\d^!]))"
+)
+_DOTTED = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
+_AND_SO_ON = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(\d{1,30}?)(\3+)\s*\.\.\.")
+_SHORT_WORDS = "if|or|for|are|and|not|no|the|all|any|one|two|six|ten|odd|per|was|has|mod"
+_PREPOSITIONS = "at|in|is|of|to|by|as"
+_WORD = re.compile(
+    r"(?<![\\A-Za-z_^\ue001{])(?:[A-Za-z]{4,}|(?<![^\s,;:(\ue002])(?:" + _SHORT_WORDS + r")(?=[\s,;:)]|$)"
+    r"|(?<![^\s\ue002])(?:" + _PREPOSITIONS + r")(?=[\s:]|$))"
+    r"(?:[ '-]{1,2}(?:[A-Za-z]{2,}|a)(?![A-Za-z(^_\\]))*[.!]?(?![A-Za-z_^(\\])"
+)
+_TIGHT_CONNECTIVE = re.compile(r"(?<=[\d)}])(or|and)(?=[\d(\\A-Z-])")
+_TRAILING = re.compile(r"(?:\\[,;:! ]|[.,;:\s])+$")
+_NOT_WORDS = frozenset(
+    [
+        "sqrt",
+        "cbrt",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arccot",
+        "asin",
+        "acos",
+        "atan",
+        "binom",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "exp",
+        "infinity",
+        "infty",
+        "arcsinh",
+        "arccosh",
+        "arctanh",
+    ]
+)
 
 
 def clean(text: str) -> str:
-    """The answer without layout: no dollar signs, no spacing commands, one spelling for each sign, text commands
-    undone (connectives become commas, units after something vanish). Raises ``UndecidedError`` for prose that
-    carries conditions."""
+    """The answer without layout: no dollar signs, no spacing commands, one spelling for each sign, words between
+    ``OPEN`` and ``CLOSE``. Raises ``UndecidedError`` for what cannot be unwrapped."""
     text = text.strip()
     if not text.isascii():
-        text = text.translate(_LITERAL)
-    text = text.rstrip(".,;: \t\n")
+        text = spelled_out(text)
+    if not text.endswith("..."):
+        text = _TRAILING.sub("", text)
     if "\\begin" in text:
         text = _ROW_END.sub(ROW, text)
     elif "\\\\" in text:
         text = re.sub(r"\\\\(?=[A-Za-z{}$%(])", r"\\", text)
-    if "\\!" in text or "{,}" in text or "\\," in text:
+    if "\\" in text or "{,}" in text:
         text = _THOUSANDS_GAP.sub("", text)
     if "$" in text or "\\" in text or "%" in text or "percent" in text or "pct" in text:
         text = _latex(text)
     text = _SPACING.sub(" ", text)
-    if " or" in text or " and" in text or "or " in text:
-        text = _CONNECTOR.sub(",", text)
-    if "or" in text or "and" in text:
-        text = _TIGHT_CONNECTOR.sub(",", text)
-    if " is " in text or " are " in text:
-        text = _STATED.sub("", text)
     if text.startswith("np."):
         text = "\\" + text[3:]
-    if "degree" in text:
-        text = _DEGREES.sub("", text)
+    if "degree" in text or "°" in text:
+        text = _DEGREES.sub("°", text)
     if "inf" in text:
         text = _INFINITY.sub(r"\\infty ", text)
-    if "sqrt(" in text or "sqrt (" in text:
-        text = _PLAIN_SQRT.sub(r"\\sqrt{\1}", text)
-    text = text.strip().rstrip(".,;:").strip()
+    if "sqrt" in text or "cbrt" in text:
+        text = _PLAIN_SQRT.sub(lambda m: ("\\sqrt" if m[1] == "sqrt" else "\\sqrt[3]") + f"{{{m[2]}}}", text)
+    if "." in text:
+        text = _decimals(text)
+    if "or" in text or "and" in text:
+        text = _TIGHT_CONNECTIVE.sub(f"{OPEN}\\1{CLOSE}", text)
+    if re.search("[A-Za-z]{2}", text):
+        text = _marked(text)
+    text = text.strip().rstrip(",;:").strip()
+    if text.endswith(".") and not text.endswith("..."):
+        text = text.rstrip(".").rstrip()
     if _SPACED_THOUSANDS.fullmatch(text):
         text = re.sub(r"[, ]", "", text)
-    while len(text) > 2 and text[0] == "{" and text[-1] == "}" and "{" not in text[1:-1] and "," not in text:
+    return unbraced(text)
+
+
+def unbraced(text: str) -> str:
+    """``text`` without braces around all of it."""
+    text = text.strip()
+    while len(text) > 2 and text[0] == "{" and text[-1] == "}" and split_top(text[1:-1], "", closed=True):
         text = text[1:-1].strip()
     return text
+
+
+def _infix(text: str) -> str:
+    r"""``{a \over b}`` as ``\frac{a}{b}``, ``{n \choose k}`` as ``\binom{n}{k}``."""
+    for _ in range(8):
+        match = _OVER.search(text)
+        if not match:
+            return text
+        start, end = _enclosing(text, match.start())
+        top, bottom = text[start : match.start()], text[match.end() : end]
+        command = "\\frac" if match[1] == "over" else "\\binom"
+        text = f"{text[:start]}{command}{{{top.strip()}}}{{{bottom.strip()}}}{text[end:]}"
+    raise UndecidedError
+
+
+def _enclosing(text: str, at: int) -> tuple[int, int]:
+    """Where the group around a place begins and ends; the whole text where there is none."""
+    depth, start = 0, at
+    while start > 0:
+        depth += {"}": 1, "{": -1}.get(text[start - 1], 0)
+        if depth < 0:
+            break
+        start -= 1
+    depth, end = 0, at
+    while end < len(text):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth < 0:
+            break
+        end += 1
+    return start, end
 
 
 def _latex(text: str) -> str:
     text = _SPACING.sub(" ", text)
     text = text.replace("\\(", "").replace("\\)", "").replace("\\[", "").replace("\\]", "")
-    text = text.replace("\\$", "").replace("$", " ") if "$" in text else text
+    if "$" in text or "\\textdollar" in text:
+        text = text.replace("\\textdollar", "\\$")
+        text = _DOLLARS.sub(f"\\1 {OPEN}dollars{CLOSE}", text).replace("\\$", "").replace("$", " ")
     text = text.replace("\\_", "_").replace("\\&", "&").replace("\\%", "%").replace("\\#", "")
     if "%" in text or "percent" in text or "pct" in text:
         text = _PERCENT.sub("%", text)
     if "circ" in text or "degree" in text:
-        text = _DEGREES.sub("", text)
+        text = _DEGREES.sub("°", text)
     if "h" in text or "d" in text or "st" in text:
         text = _ORDINAL.sub("", text)
     if "\\" in text:
         text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
+        if "\\over" in text or "\\choose" in text:
+            text = _infix(text)
         if "{" in text and "\\" in text:
-            for _ in range(3):
+            for _ in range(4):
                 changed = _TEXT.sub(_untext, text)
                 if changed == text:
                     break
                 text = changed
+            else:
+                if _TEXT.search(text):
+                    raise UndecidedError
     return text
 
 
 def _untext(match: re.Match[str]) -> str:
-    r"""What stands for a ``\text{…}``: connectives a comma, single letters and choices themselves, words at the
-    start of the answer themselves, anything after something else is a unit and vanishes with its exponent."""
-    content = match[1].replace("~", " ").strip()
-    if content.strip(" ,").lower() in ("and", "or"):
-        return ","
-    if not content:
+    r"""What stands for a ``\text{…}``: in subscripts and for single letters itself, numbers and signs themselves, words
+    between marks, a unit with its exponent."""
+    command, inner, exponent = match[1], match[2], match[3]
+    content = inner.replace("~", " ").replace("\\ ", " ")
+    bare = content.strip()
+    if not bare:
         return " "
-    if content in _FUNCTION_NAMES:
-        return "\\" + content + " "
+    if OPEN in content:
+        return content + exponent  # unwrapped already
     before = match.string[: match.start()]
-    if content.startswith("%"):
+    if before.rstrip()[-1:] == "_" or before.rstrip()[-2:] == "_{":
+        inside = re.sub(r"[^A-Za-z0-9]", "", bare)
+        return inside if before.rstrip()[-1:] == "{" else f"{{{inside}}}"
+    if bare in FUNCTION_NAMES:
+        return f"\\{bare} "
+    if bare.startswith("%"):
         return "%"
-    if not before.strip(" ({[$,") or before.rstrip()[-1:] in ("=", ","):
-        return content + match[2]
-    if _BLOCKING.search(content):
+    if command.startswith("operatorname") or "\\" in bare:
+        return f"{content}{exponent}"
+    if len(bare) == 1 and bare.isalpha():
+        behind = before.rstrip()[-1:]
+        unit = bare in _UNIT_LETTERS and (
+            content.startswith(" ")
+            or behind == CLOSE
+            or (before[-1:].isdigit() and command == "mathrm")
+            or (behind in "/*" and CLOSE in before[-40:])
+        )
+        if bare == "C" and not (behind == "°" or behind == CLOSE or content.startswith(" ")):
+            unit = False
+        return f"{OPEN}{bare}{_flat(exponent)}{CLOSE}" if unit else f" {bare}{exponent}"
+    if command.startswith("math") and bare.isupper() and len(bare) <= 3:
+        return f"{content}{exponent}"
+    if re.fullmatch(r"\(?[A-H]\)?", bare):
+        return f"{content}{exponent}"
+    if exponent:
+        return f" {OPEN}{bare}{_flat(exponent)}{CLOSE}"
+    return " " + _WORDS_OF_TEXT.sub(lambda m: f"{OPEN}{m[0].strip()}{CLOSE}", content) + " "
+
+
+_WORDS_OF_TEXT = re.compile(
+    r"(?<![A-Za-z(])[A-Za-z](?![).:])[A-Za-z'’./-]*(?:[ ,]{1,2}(?![A-H]\))[A-Za-z][A-Za-z'’./-]*|\^-?\d|\(s\))*"
+)
+
+
+def _flat(exponent: str) -> str:
+    return re.sub(r"[\s{}+]", "", exponent)
+
+
+def _marked(text: str) -> str:
+    """Words of plain text between marks; adjoining marks joined, with the signs that units have between them."""
+
+    def mark(match: re.Match[str]) -> str:
+        if match[0].rstrip(".!").lower() in _NOT_WORDS:
+            return match[0]
+        return f"{OPEN}{match[0]}{CLOSE}"
+
+    parts = re.split(f"({OPEN}[^{CLOSE}]*{CLOSE})", text)
+    text = "".join(part if part[:1] == OPEN else _WORD.sub(mark, part) for part in parts)
+    if OPEN in text:
+        text = _JOINT.sub(lambda m: m[1].replace("\\", "").replace("{", "").replace("}", "") or " ", text)
+        text = _TAIL.sub(lambda m: f"{_flat(m[1])}{CLOSE}", text)
+    return text
+
+
+_JOINT = re.compile(f"{CLOSE}((?:\\s*\\^\\s*(?:\\{{[-+]?\\d\\}}|-?\\d))?\\s*[/*]?)\\s*{OPEN}")
+_TAIL = re.compile(f"{CLOSE}(\\s*\\^\\s*(?:\\{{[-+]?\\d\\}}|-?\\d))")
+
+
+def _decimals(text: str) -> str:
+    """Repeating decimals as the fractions that they are."""
+    if "\\" in text or "(" in text:
+        text = _REPEATING.sub(lambda m: _fraction(m[1], m[2], m[3] or m[4] or m[5]), text)
+        text = _DOTTED.sub(lambda m: _fraction(m[1], m[2], m[3] + (m[4] or "") + (m[5] or "")), text)
+    if "..." in text:
+        text = _AND_SO_ON.sub(lambda m: _fraction(m[1], m[2], m[3]), text)
+    return text
+
+
+def _fraction(whole: str, fixed: str, period: str) -> str:
+    if len(whole) + len(fixed) + len(period) > 200:
         raise UndecidedError
-    if len(content) == 1 and not match[1].startswith((" ", "~")):
-        return content + match[2]
-    if content[0] == "(" and content[-1:] == ")" and len(content) == 3:
-        return content
-    if content.strip("-+.0123456789") == "":
-        return content
-    return " "
-
-
-# --- units --------------------------------------------------------------------------------------------------------
-
-_LETTER_UNITS_NAMES = "m s g h K J N V W A C F T M L r"
-_LETTER_UNITS = frozenset(_LETTER_UNITS_NAMES.split())
-_SHORT_UNITS_NAMES = (
-    "cm mm km nm pm um dm kg mg ft in yd mi lb oz hr min sec ms ns Hz kHz MHz GHz Pa kPa eV keV MeV GeV kJ kW "
-    "kV mV mA mol ml mL rad deg mph km/h m/s cm/s rpm sq cu yr days bits bit erg ergs pc kpc AU amu dyn atm "
-    "bar nm fm cal kcal cents cent USD units"
-)
-_SHORT_UNITS = frozenset(_SHORT_UNITS_NAMES.split())
-_NUMBER_HEAD = re.compile(
-    r"(?:\\?\$)?([-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:(?:[eE]|\s*\*\s*10\s*\^\s*)\{?[-+]?\d+\}?)?"
-    r"|[-+]?\d*\s?\\frac\{[-+]?\d+\}\{\d+\}|[-+]?\d+/\d+)"
-    r"(\s*)(\\mu\s*[A-Za-z]|[A-Za-z/\\][^+=,<>|]*|\*\s*[A-Za-z][^+=,<>|]*)$"
-)
-_UNIT_TOKEN = re.compile(r"\\?[A-Za-z]+")
-
-
-def strip_units(text: str, *, letters: bool) -> str:
-    """``text`` without the units behind its number; as it was where what follows is no unit. With ``letters``, single
-    letters are units too (otherwise they are variables)."""
-    match = _NUMBER_HEAD.match(text)
-    if not match:
-        return text
-    tail = match[3]
-    tokens = _UNIT_TOKEN.findall(tail)
-    if not tokens or not all(_is_unit(token, letters, bool(match[2])) for token in tokens):
-        return text
-    if re.search(r"[()!]", tail.replace("(s)", "")):
-        return text
-    return re.sub(r"\s*\*\s*10", "*10", match[1]).strip()
-
-
-def _is_unit(token: str, letters: bool, spaced: bool) -> bool:
-    if token in ("\\mu", "\\Omega", "\\mathring"):
-        return True
-    if token[0] == "\\":
-        return False
-    if token in _LETTER_UNITS:
-        return letters
-    if token in _FUNCTION_NAMES or token in ("sqrt", "pi"):
-        return False
-    return token in _SHORT_UNITS or (len(token) >= 4 and (spaced or letters)) or (len(token) == 3 and spaced)
+    bottom = int("9" * len(period) + "0" * len(fixed))
+    top = int((whole or "0") + fixed + period) - int((whole or "0") + fixed)
+    return f"{{\\frac{{{top}}}{{{bottom}}}}}"
 
 
 # --- splitting ----------------------------------------------------------------------------------------------------
@@ -233,9 +339,13 @@ def split_top(text: str, separators: str, *, closed: bool = False) -> list[str]:
     r"""Splits at ``separators`` outside of all brackets (half-open intervals close with either kind). With ``closed``,
     gives ``[]`` where a bracket closes that was not opened. Raises ``UndecidedError`` for brackets that never
     close."""
-    depth, start, parts = 0, 0, []
+    depth, start, parts, words = 0, 0, [], False
     for at, char in enumerate(text):
-        if char in "([{":
+        if char == OPEN or char == CLOSE:
+            words = char == OPEN
+        elif words:
+            continue
+        elif char in "([{":
             depth += 1
         elif char in ")]}":
             depth -= 1

@@ -1,14 +1,16 @@
 r"""Reads LaTeX and plain-text expressions into exact algebra: a tokenizer and a recursive-descent parser.
 
-Bounded in tokens and nesting; whatever is unknown or ambiguous (``1/2x``, ``\sin x/2``) raises ``UndecidedError``
-instead of being guessed.
+Bounded in tokens and nesting; what is unknown raises ``UndecidedError`` instead of being guessed. Where mathematicians
+write what can be read in two ways (``1/2x``, ``\sin x/2``), ``read`` goes from left to right and ``readings`` gives
+both.
 """
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 from cipo_eval.verifiers.math.algebra import (
     IMAGINARY,
@@ -24,46 +26,87 @@ from cipo_eval.verifiers.math.algebra import (
     divide,
     multiply,
     negate,
-    power,
+    opaque,
 )
+from cipo_eval.verifiers.math.functions import apply, binomial, factorial, integers, logarithm, power, rounded
 
-MAX_FACTORIAL = 200
 MAX_DEPTH = 25
+MAX_TOKENS = 400
 
 _TOKEN = re.compile(
     r"\s*(?:(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|(\\[A-Za-z]+)|([A-Za-z]+)|(\S))"
 )
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
-    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega hbar ell"
+    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega hbar ell mho Upsilon"
 )
 _GREEK = frozenset(_GREEK_NAMES.split())
-_FUNCTIONS_NAMES = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp gcd lcm"
-_FUNCTIONS = frozenset(_FUNCTIONS_NAMES.split())
-_WORDS = _FUNCTIONS | {"sqrt", "pi", "asin", "acos", "atan"}
+_SPELLINGS = {
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "sh": "sinh",
+    "ch": "cosh", "th": "tanh", "lg": "log10", "log": "ln", "arsinh": "arcsinh", "arcosh": "arccosh",
+    "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "cosec": "csc",
+}  # fmt: skip
+_FUNCTION_NAMES = (
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln exp arcsinh "
+    "arccosh arctanh"
+)
+_INVERSES = {
+    name: f"arc{name}" for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"]
+}
+_FUNCTIONS = frozenset(_FUNCTION_NAMES.split()) | _SPELLINGS.keys()
+_OF_SEVERAL = frozenset({"gcd", "lcm", "max", "min"})
+_WORDS = _FUNCTIONS | _OF_SEVERAL | {"sqrt", "pi", "cbrt", "binom"}
+_ACCENTS = frozenset(
+    {"hat", "vec", "tilde", "bar", "overline", "widehat", "widetilde", "underline", "overrightarrow"}
+)
+_ALPHABETS = frozenset({"mathcal", "mathbb", "mathfrak", "mathscr", "mathbf", "boldsymbol", "mathrm"})
 _CALLED = frozenset("fghFGHPQ")
 _OPEN_CLOSE = {"(": ")", "[": "]", "{": "}"}
+_NO_FACTOR = frozenset(
+    [
+        "\\rfloor",
+        "\\rceil",
+        "\\cdot",
+        "\\times",
+        "\\div",
+        "\\mid",
+        "\\bmod",
+        "\\mod",
+        "\\pmod",
+        "\\right",
+        "\\pm",
+        "\\mp",
+        "\\in",
+        "\\cup",
+        "\\infty_",
+    ]
+)
 
 
 class _Reader:
     """Recursive descent over the tokens of one expression."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, tight: bool = False) -> None:
         self.tokens: list[str] = []
         for match in _TOKEN.finditer(text):
             number, command, word, other = match.groups()
             if word and len(word) > 1:
-                self.tokens.extend(["\\" + word] if word in _WORDS else self._letters(word))
+                self.tokens.extend(self._letters(word))
             elif found := number or command or word or other:
                 self.tokens.append(found)
-        if len(self.tokens) > 400:
+        if len(self.tokens) > MAX_TOKENS:
             raise UndecidedError
         self.tokens.append("")
         self.at = 0
         self.depth = 0
+        self.angle = 0
+        self.tight = tight
+        self.ambiguous = False
 
     @staticmethod
     def _letters(word: str) -> list[str]:
+        if word in _WORDS:
+            return ["\\" + word]
         if len(word) > 3:
             raise UndecidedError
         return list(word)
@@ -91,29 +134,64 @@ class _Reader:
         return total
 
     def product(self) -> Value:
+        start = self.at
         result = self.factor()
-        divided = False
+        if mixed := self.mixed_part(start):
+            result = add(result, mixed)
         while True:
             token = self.tokens[self.at]
             if token in ("*", "\\cdot", "\\times"):
                 self.at += 1
-                result, divided = multiply(result, self.signed()), False
+                result = multiply(result, self.signed())
             elif token in ("/", "\\div", "÷"):
                 self.at += 1
-                result, divided = divide(result, self.signed()), True
+                result = divide(result, self.divisor())
+            elif token in ("\\bmod", "\\mod"):
+                self.at += 1
+                result = integers("mod", [result, self.signed()])
             elif self.starts_factor(token):
-                if divided:
-                    raise UndecidedError  # 1/2x: read both ways in practice
                 if token[0].isdigit() and self.tokens[self.at - 1][-1:].isdigit():
                     raise UndecidedError
                 result = multiply(result, self.factor())
             else:
                 return result
 
+    def mixed_part(self, start: int) -> Value | None:
+        r"""The ½ of 1\frac12: an integer directly before a proper fraction of integers is a mixed number."""
+        tokens = self.tokens
+        if self.at != start + 1 or not tokens[start].isdigit() or tokens[self.at] != "\\frac":
+            return None
+        before = tokens[start - 1] if start else ""
+        if before in ("*", "/", "\\cdot", "\\times", ")", "}") or before.isalnum():
+            return None
+        shape = tokens[self.at + 1 : self.at + 7]
+        if (
+            len(shape) == 6
+            and shape[0] == shape[3] == "{"
+            and shape[2] == shape[5] == "}"
+            and shape[1].isdigit()
+            and shape[4].isdigit()
+            and len(shape[1]) + len(shape[4]) < 200
+            and 0 < int(shape[1]) < int(shape[4])
+        ):
+            self.at += 7
+            return constant(Fraction(int(shape[1]), int(shape[4])))
+        return None
+
+    def divisor(self) -> Value:
+        """What a slash divides by; the factors written behind it without a sign are where readings part."""
+        bottom = self.signed()
+        if self.starts_factor(self.tokens[self.at]):
+            self.ambiguous = True
+            while self.tight and self.starts_factor(self.tokens[self.at]):
+                bottom = multiply(bottom, self.factor())
+        return bottom
+
     def signed(self) -> Value:
-        if self.tokens[self.at] == "-":
+        if self.tokens[self.at] in ("-", "+"):
+            minus = self.tokens[self.at] == "-"
             self.at += 1
-            return negate(self.factor())
+            return negate(self.factor()) if minus else self.factor()
         return self.factor()
 
     @staticmethod
@@ -121,8 +199,8 @@ class _Reader:
         if not token:
             return False
         if token[0] == "\\":
-            return token not in ("\\rfloor", "\\rceil", "\\cdot", "\\times", "\\div", "\\mid")
-        return token[0].isalnum() or token[0] == "." or token in ("(", "[", "{", "√", "π")
+            return token not in _NO_FACTOR
+        return token[0].isalnum() or token[0] == "." or token in ("(", "[", "{")
 
     def factor(self) -> Value:
         base = self.primary()
@@ -130,10 +208,18 @@ class _Reader:
             token = self.tokens[self.at]
             if token == "!":
                 self.at += 1
-                base = _factorial(base)
+                if self.tokens[self.at] == "!":
+                    raise UndecidedError
+                base = factorial(base)
+            elif token == "°":
+                self.at += 1
+                if self.angle:
+                    base = multiply(base, multiply(atom(PI), constant(Fraction(1, 180))))
             elif token == "^" or (token == "*" and self.tokens[self.at + 1] == "*"):
                 self.at += 1 if token == "^" else 2
                 base = power(base, self.argument(signed=True))
+                if self.tokens[self.at] == "^":
+                    raise UndecidedError  # a^b^c: LaTeX refuses it, and writers mean different things
             else:
                 return base
 
@@ -168,37 +254,60 @@ class _Reader:
         self.at += 1
         if token[0].isdigit() or token[0] == ".":
             return constant(read_number(token))
-        if token == "π" or token == "\\pi":
+        if token == "\\pi":
             return atom(PI)
-        if token == "√":
-            return power(self.argument(), constant(Fraction(1, 2)))
         if token[0] == "\\":
             return self.command(token[1:])
         if token == "|":
             inner = self.sum()
             self.expect("|")
-            return _absolute(inner)
+            return rounded("abs", inner)
         if token.isalpha():
             return self.symbol(token)
         raise UndecidedError
 
+    # --- names ---
+
     def symbol(self, name: str) -> Value:
         """A variable with its subscript and primes; e and i are the constants; f(…) is one symbol."""
-        if self.tokens[self.at] == "_":
-            self.at += 1
-            name += "_" + self.raw_group()
-        while self.tokens[self.at] == "'":
-            self.at += 1
-            name += "'"
+        primes = 0
+        while True:
+            token = self.tokens[self.at]
+            if token == "_":
+                self.at += 1
+                name += "_" + self.raw_group()
+            elif token == "'":
+                self.at += 1
+                primes += 1
+            elif token == "^" and (count := self.primes_in_exponent()):
+                primes += count
+            else:
+                break
+        name += "'" * primes
         if self.tokens[self.at] == "(":
             start = self.at
             inner = self.group("(")
-            if name[0] in _CALLED or inner.rational is not None or self.at == start + 3:
-                return atom(
-                    f"~{name}({inner.canon})"
+            if name[0] in _CALLED or primes or inner.rational is not None or self.at == start + 3:
+                return opaque(
+                    f"call {name}", inner
                 )  # u(t) and I(0) are values of functions, n(n-1) is a product
             self.at = start
-        return atom({"e": E, "i": IMAGINARY}.get(name, name))
+        if name in ("e", "i"):
+            return atom(E if name == "e" else IMAGINARY)
+        return atom(name)
+
+    def primes_in_exponent(self) -> int:
+        r"""y^{\prime\prime} is y''."""
+        at = self.at + 1
+        braced = self.tokens[at] == "{"
+        at += braced
+        count = 0
+        while self.tokens[at] in ("\\prime", "'"):
+            at, count = at + 1, count + 1
+        if not count or (braced and self.tokens[at] != "}"):
+            return 0
+        self.at = at + braced
+        return count
 
     def raw_group(self) -> str:
         token = self.tokens[self.at]
@@ -214,38 +323,87 @@ class _Reader:
         self.at += 1
         return "".join(parts)
 
+    # --- commands ---
+
     def command(self, name: str) -> Value:
-        if name == "frac":
-            top = self.argument()
-            return divide(top, self.argument())
-        if name == "sqrt":
-            degree: Number = 2
-            if self.tokens[self.at] == "[":
-                given = self.group("[").rational
-                if given is None or given.denominator != 1 or not 2 <= given <= 12:
-                    raise UndecidedError
-                degree = given
-            return power(self.argument(), constant(Fraction(1) / degree))
-        if name == "infty":
-            return atom(INF)
-        if name in ("lfloor", "lceil"):
-            inner = self.sum()
-            self.expect("\\rfloor" if name == "lfloor" else "\\rceil")
-            number = inner.rational
-            if number is not None:
-                return constant(math.floor(number) if name == "lfloor" else math.ceil(number))
-            return atom(f"~{name[1:]}({inner.canon})")
-        if name == "binom":
-            top = self.argument()
-            return _binomial(top, self.argument())
-        if name in _FUNCTIONS:
+        if handler := _COMMANDS.get(name):
+            return handler(self)
+        if name in _FUNCTIONS or name == "log":
             return self.function(name)
+        if name in _OF_SEVERAL:
+            return self.of_several(name)
         if name in _GREEK:
-            return self.symbol("\\" + name)
+            return self.symbol("\\" + name.replace("var", ""))
+        if name in ("dot", "ddot"):
+            inner = self.raw_group()
+            return self.symbol_with_primes(inner, 1 if name == "dot" else 2)
+        if name in _ACCENTS or name in _ALPHABETS:
+            inner = self.raw_group()
+            if not inner or inner[0].isdigit():
+                raise UndecidedError
+            return self.symbol(inner if name in ("mathbf", "boldsymbol", "mathrm") else f"{name}{inner}")
         raise UndecidedError
+
+    def symbol_with_primes(self, inner: str, primes: int) -> Value:
+        if not re.fullmatch(r"\\?[A-Za-z]+(?:_\w+)?", inner):
+            raise UndecidedError
+        while self.tokens[self.at] == "_":
+            self.at += 1
+            inner += "_" + self.raw_group()
+        self.tokens[self.at : self.at] = ["'"] * primes
+        return self.symbol(inner)
+
+    def fraction(self) -> Value:
+        if derivative := self.derivative():
+            return derivative
+        top = self.argument()
+        return divide(top, self.argument())
+
+    def derivative(self) -> Value | None:
+        r"""\frac{dx}{dt} and \frac{d^2 x}{dt^2} are x' and x'', as are partial ones."""
+        rest = " ".join(self.tokens[self.at : self.at + 24])
+        match = _DERIVATIVE.match(rest)
+        if not match or (match[1] or match[2] or "1") != (match[5] or match[6] or "1"):
+            return None
+        order = int(match[1] or match[2] or 1)
+        self.at += len(match[0].split())
+        return self.symbol_with_primes(re.sub(r"[\s{}]", "", match[3]), order)
+
+    def root(self) -> Value:
+        degree: Number = 2
+        if self.tokens[self.at] == "[":
+            given = self.group("[").rational
+            if given is None or given.denominator != 1 or not 2 <= given <= 1000:
+                raise UndecidedError
+            degree = given
+        return power(self.argument(), constant(Fraction(1) / degree))
+
+    def between(self, closing: str, name: str) -> Value:
+        inner = self.sum()
+        self.expect(closing)
+        return rounded(name, inner)
+
+    def combination(self) -> Value:
+        top = self.argument()
+        return binomial(top, self.argument())
+
+    def of_several(self, name: str) -> Value:
+        self.at += self.tokens[self.at] == "\\"  # \max\{…\}
+        opening = self.tokens[self.at]
+        if opening not in _OPEN_CLOSE:
+            raise UndecidedError
+        self.at += 1
+        values = [self.sum()]
+        while self.tokens[self.at] == ",":
+            self.at += 1
+            values.append(self.sum())
+        self.at += self.tokens[self.at] == "\\"
+        self.expect(_OPEN_CLOSE[opening])
+        return integers(name, values)
 
     def function(self, name: str) -> Value:
         base = exponent = None
+        name = _SPELLINGS.get(name, name)
         while self.tokens[self.at] in ("_", "^"):
             mark = self.tokens[self.at]
             self.at += 1
@@ -254,34 +412,62 @@ class _Reader:
             else:
                 exponent = self.argument(signed=True)
         if exponent is not None and exponent.rational == -1:
-            raise UndecidedError
+            if name not in _INVERSES:
+                raise UndecidedError
+            name, exponent = _INVERSES[name], None
+        self.angle += 1
         token = self.tokens[self.at]
         inner = self.group(token) if token in _OPEN_CLOSE else self.bare_argument()
-        if name in ("log", "ln") and base is None:
-            name = "ln"  # a logarithm without base is the natural one here; lg and \log_{10} are others
-        if name == "exp":
-            result = power(atom(E), inner)
-        elif name in ("sinh", "cosh"):
-            up, down = power(atom(E), inner), power(atom(E), negate(inner))
-            result = multiply(add(up, negate(down) if name == "sinh" else down), constant(Fraction(1, 2)))
-        elif name in ("ln", "log", "lg") and inner.rational == 1:
-            result = constant(0)
+        if token in _OPEN_CLOSE and self.tokens[self.at] == "^" and exponent is None and name not in ("exp",):
+            self.ambiguous = True  # ln(x)^2
+            if self.tight:
+                self.at += 1
+                inner = power(inner, self.argument(signed=True))
+        self.angle -= 1
+        if name in ("ln", "log10"):
+            result = logarithm(inner)
+            if base is None and name == "log10":
+                base = constant(10)
+            if base is not None:
+                result = divide(result, logarithm(base))
+        elif base is not None:
+            raise UndecidedError
         else:
-            result = atom(f"~{name}{'_' + base.canon if base else ''}({inner.canon})")
+            result = apply(name, inner)
         return result if exponent is None else power(result, exponent)
 
     def bare_argument(self) -> Value:
-        r"""The 2x of \sin 2x: factors up to the next sign; another function or a slash makes it ambiguous."""
+        r"""The 2x of \sin 2x: factors up to the next sign, bracket or function; a slash is read both ways."""
+        negative = self.tokens[self.at] == "-"
+        self.at += negative
         inner = self.factor()
         while self.starts_factor(self.tokens[self.at]):
-            if self.tokens[self.at] in ("(", "[") or self.tokens[self.at][1:] in _FUNCTIONS:
-                if self.tokens[self.at][1:] in _FUNCTIONS:
-                    return inner
-                raise UndecidedError
+            token = self.tokens[self.at]
+            if token in ("(", "[") or token[1:] in _FUNCTIONS or token[1:] in _OF_SEVERAL:
+                break
             inner = multiply(inner, self.factor())
         if self.tokens[self.at] == "/":
-            raise UndecidedError
-        return inner
+            self.ambiguous = True
+            if self.tight:
+                self.at += 1
+                inner = divide(inner, self.signed())
+        return negate(inner) if negative else inner
+
+
+_COMMANDS: dict[str, Callable[[_Reader], Value]] = {
+    "frac": _Reader.fraction,
+    "sqrt": _Reader.root,
+    "cbrt": lambda reader: power(reader.argument(), constant(Fraction(1, 3))),
+    "infty": lambda _: atom(INF),
+    "lfloor": lambda reader: reader.between("\\rfloor", "floor"),
+    "lceil": lambda reader: reader.between("\\rceil", "ceil"),
+    "binom": _Reader.combination,
+}
+_D = r"(?:d|\\partial)"
+_DERIVATIVE = re.compile(
+    rf"\{{ {_D}(?: \^ (?:(\d)|\{{ (\d) \}}))? (\{{? ?\\?[A-Za-z]+ ?\}}?(?: _ (?:\w+|\{{ \w+(?: \w+)* \}}))?)"
+    rf"( \( [a-z] \))? \}} \{{ {_D} [A-Za-z](?: \^ (?:(\d)|\{{ (\d) \}}))? \}}"
+)
 
 
 def read_number(token: str) -> Number:
@@ -300,47 +486,43 @@ def read_number(token: str) -> Number:
     return value * Fraction(10) ** shift
 
 
-def _factorial(value: Value) -> Value:
-    number = value.rational
-    if number is None:
-        return atom(f"~fact({value.canon})")
-    if number.denominator != 1 or not number >= 0:
-        raise UndecidedError
-    if number > MAX_FACTORIAL:
-        return atom(f"~fact({number})")
-    return constant(math.factorial(int(number)))
-
-
-def _binomial(top: Value, bottom: Value) -> Value:
-    n, k = top.rational, bottom.rational
-    if n is None or k is None:
-        return atom(f"~binom({top.canon};{bottom.canon})")
-    if n.denominator != 1 or k.denominator != 1 or not 0 <= k <= n:
-        raise UndecidedError
-    if n > MAX_FACTORIAL:
-        return atom(f"~binom({n};{k})")
-    return constant(math.comb(int(n), int(k)))
-
-
-def _absolute(value: Value) -> Value:
-    number = value.rational
-    return constant(max(number, -number)) if number is not None else atom(f"~abs({value.canon})")
-
-
 _BARE_FRACTION: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*(?=\{)"), r"\\frac{\1}"),
+    (re.compile(r"\\frac\s*(\d)\s*(\\?[A-Za-z]+)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"(\\frac\{[^{}]*\})\s*(\d)"), r"\1{\2}"),
+    (re.compile(r"(\\binom)\s*(\d)\s*(\d)"), r"\1{\2}{\3}"),
+    (re.compile(r"\^\s*(\d)(?=\d)"), r"^{\1}"),
 )
+"""LaTeX takes one digit where there are no braces."""
+
+
+def _prepared(text: str) -> str:
+    if "\\frac" in text or "\\sqrt" in text or "\\binom" in text:
+        for pattern, replacement in _BARE_FRACTION[:-1]:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+@lru_cache(maxsize=4096)
+def readings(text: str) -> tuple[Value, Value | None]:
+    """The value of a cleaned expression (see ``canonical``), read from left to right, and its other reading where it
+    has two; raises ``UndecidedError``."""
+    text = _prepared(text)
+    try:
+        first = _Reader(text)
+        value = first.read()
+        if not first.ambiguous:
+            return value, None
+        try:
+            return value, _Reader(text, tight=True).read()
+        except UndecidedError:
+            return value, None
+    except (RecursionError, ValueError, ArithmeticError, IndexError):
+        raise UndecidedError from None
 
 
 def read(text: str) -> Value:
-    """The value of a cleaned expression (see ``canonical``); raises ``UndecidedError``."""
-    if "\\frac" in text or "\\sqrt" in text:
-        for pattern, replacement in _BARE_FRACTION:
-            text = pattern.sub(replacement, text)
-    try:
-        return _Reader(text).read()
-    except (RecursionError, ValueError, ArithmeticError, IndexError):
-        raise UndecidedError from None
+    """The value of a cleaned expression, read from left to right; raises ``UndecidedError``."""
+    return readings(text)[0]

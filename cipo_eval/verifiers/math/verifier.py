@@ -15,8 +15,9 @@ from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
 from cipo_eval.texts import last_boxed, strip_think
-from cipo_eval.verifiers.math import paper
+from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import Form, form
+from cipo_eval.verifiers.math.commas import Commas, ambiguous
 from cipo_eval.verifiers.math.compare import compare, is_number
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.guard import too_heavy
@@ -78,31 +79,60 @@ class MathVerifier:
             return Grade(correct=False, canonical=answer[:1000], method=type(error).__name__, failed=True)
 
 
+_SYMBOLIC = re.compile(
+    r"\\(?:int|iint|oint|sum|prod|lim|begin|det|nabla|mid|bigcup|bigcap|cap|setminus|subset|overline|underset|stackrel)(?![A-Za-z])"
+)
+"""What only symbolic mathematics reads."""
+
+
 def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     answer = (last_boxed(answer) or answer) if "boxed{" in answer else answer
-    given = form(answer, several=bool(options.get("multiple")), unit=str(options.get("unit") or ""))
-    canonical = given.canon
+    several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
+    given = form(answer, several=several, unit=unit)
     if options.get("kind") == "integer":
-        if given.kind == "equation":
-            given = form(answer.rsplit("=", 1)[1])  # m + n = 27
-            canonical = given.canon
-        return Grade(correct=_same_integer(gold, given), canonical=canonical, method="integer")
-    wanted = form(gold, several=bool(options.get("multiple")), unit=str(options.get("unit") or ""))
+        return Grade(correct=_same_integer(gold, given), canonical=given.canon, method="integer")
+    wanted = form(gold, several=several, unit=unit)
     if gold.strip() == answer.strip():
-        return Grade(correct=True, canonical=canonical, method="exact")
+        return Grade(correct=True, canonical=given.canon, method="exact")
     if options.get("units") == "skip" and is_number(wanted) and not is_number(given):
         given = form(answer, units=True)
-        canonical = given.canon
+    canonical = given.canon
     decided = compare(wanted, given, options)
-    if not decided and not options.get("multiple"):
-        decided = _decimal_comma(gold, answer, options) or decided
+    if not decided and "," in gold + answer:
+        decided = _other_commas(gold, answer, options) or decided
     if decided is not None:
         return Grade(correct=decided, canonical=canonical, method=given.kind)
-    if given.kind == "unknown" and wanted.kind == "unknown" and given.canon == wanted.canon and given.canon:
+    if given.canon and given.canon == wanted.canon:
         return Grade(correct=True, canonical=canonical, method="text")
+    if not _needs_symbols(wanted, given, gold, answer):
+        return Grade(correct=False, canonical=canonical, method="not_understood")
     if too_heavy(answer):
         return Grade(correct=False, canonical=canonical, method="too_heavy")
     return Grade(correct=_math_verify(gold, answer), canonical=canonical, method="math_verify")
+
+
+def _needs_symbols(wanted: Form, given: Form, gold: str, answer: str) -> bool:
+    """Whether math-verify can know more than the normal forms. Prose is not asked about: it drops words, so that a
+    hedge would count."""
+    if given.kind in ("refused", "words") or words.has_prose(answer):
+        return False
+    return wanted.kind == "unknown" or bool(_SYMBOLIC.search(answer) or _SYMBOLIC.search(gold))
+
+
+def _other_commas(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
+    """Digits with commas in the reading that the gold speaks for: thousands, a list, or a decimal comma."""
+    several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
+    if not several and _decimal_comma(gold, answer, options):
+        return True
+    if ambiguous(answer) and not several:
+        wanted = form(gold, unit=unit)
+        for commas in (Commas.JOIN, Commas.SPLIT):
+            if compare(wanted, form(answer, unit=unit, commas=commas), options):
+                return True
+    if ambiguous(gold) and not ambiguous(answer) and not several:
+        listed = form(gold, unit=unit, commas=Commas.SPLIT)
+        return listed.kind == "set" and compare(listed, form(answer, unit=unit), options) is True
+    return False
 
 
 def _decimal_comma(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
@@ -119,7 +149,8 @@ def _same_integer(gold: str, given: Form) -> bool:
     """Competition answers: both sides are numbers, and the same integer."""
     wanted = form(gold)
     values = [
-        side.value.rational if side.kind == "value" and side.value else None for side in (wanted, given)
+        side.value.rational if side.kind == "value" and side.value and not side.percent else None
+        for side in (wanted, given)
     ]
     return values[0] is not None and values[0] == values[1] and values[0].denominator == 1
 

@@ -1,7 +1,7 @@
 """Numbers written as English words, read the way the reference's ``word2number`` package (1.1, MIT) reads them.
 
-Only ``paper`` mode needs this. Words that are no number words are ignored, so ``one of the two`` reads as 3;
-faults like that are part of the published scores and kept.
+``word_to_number`` is ``paper`` mode's: words that are no number words are ignored, so ``one of the two`` reads as 3;
+faults like that are part of the published scores and kept. ``in_words`` is fixed mode's: every word must be one.
 """
 
 from __future__ import annotations
@@ -77,3 +77,24 @@ def _group(words: list[str]) -> int:
     if 2 <= len(values) <= 4:
         return values[0] * values[1] + sum(values[2:])
     return values[0]
+
+
+def in_words(text: str) -> int | None:
+    """The integer that ``text`` names in words, twenty-seven or two hundred and five; None where it names none."""
+    said = [word for word in text.lower().replace("-", " ").split() if word != "and"]
+    if not said or len(said) > 20 or any(word not in _VALUES for word in said):
+        return None
+    total = group = 0
+    last = None
+    for word in said:
+        value = _VALUES[word]
+        if value == 100:
+            group = max(group, 1) * 100
+        elif value > 100:
+            total, group = total + max(group, 1) * value, 0
+        elif last is not None and last < 100 and not (last >= 20 and value < 10):
+            return None  # two three
+        else:
+            group += value
+        last = value
+    return total + group
