@@ -7,6 +7,7 @@ understood; ``compare`` decides about two forms.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,10 @@ _FRACTION = re.compile(
 _MIXED = re.compile(
     r"([-+]?)([0-9]{1,99})(?: ?\\frac(?:\{([0-9]{1,99})\}\{([0-9]{1,99})\}|([0-9])([0-9]))| ([0-9]{1,99})/([0-9]{1,99}))"
 )
-_BASE = re.compile(r"\(?([0-9]{1,99}|[0-9A-F]{1,40})\)?_\{?\(?([0-9]{1,2})\)?\}?")
+_BASE = re.compile(
+    r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{1,2}|two|three|eight|ten|sixteen)\)?\s*\}?"
+)
+_BASES = {"two": "2", "three": "3", "eight": "8", "ten": "10", "sixteen": "16"}
 
 
 def _number(text: str) -> Form | None:
@@ -141,7 +145,7 @@ _SYMBOL = r"\\?[A-Za-z]{1,12}(?:_(?:\{[^{}]{1,20}\}|\w))?'{0,3}"
 _NAME = re.compile(
     rf"{_SYMBOL}(?:\^\{{(?:\\prime)+\}}|(?<!e)\^\{{?[A-Za-z*]\}}?)?(?:\([A-Za-z0-9, ]{{1,12}}\))?|\\?[A-Z]{{1,4}}[A-Z_\d{{}}]{{0,6}}"
     r"|\([A-Za-z](?:,\s?[A-Za-z])*\)|\\(?:angle|triangle|overline|dot|hat|vec|mathbf|mathcal)[\s{}A-Za-z_\d]{1,30}"
-    r"|\\(?:max|min|sup|inf|lim)(?:_\{[^{}]{1,20}\})?\s?\{?[A-Za-z]\}?(?:\([A-Za-z0-9, ]{1,12}\))?"
+    r"|\[[A-Z]{3,8}\]|\\(?:max|min|sup|inf|lim)(?:_\{[^{}]{1,20}\})?\s?\{?[A-Za-z]\}?(?:\([A-Za-z0-9, ]{1,12}\))?"
     r"|[A-Za-z]_?\{?\d?\}?:[A-Za-z]_?\{?\d?\}?|\|\s?[A-Z]{1,3}\s?\|"
 )
 _COMPOUND_NAME = re.compile(
@@ -162,6 +166,14 @@ _MODULUS = re.compile(
 )
 
 
+_TURNED = re.compile(r"([\[\]])([^\[\]()]{1,80}[,;][^\[\]()]{1,80})([\[\]])")
+
+
+def _turned_back(match: re.Match[str]) -> str:
+    """``]2, 5[`` is the open interval (2, 5)."""
+    return f"{'(' if match[1] == ']' else '['}{match[2]}{')' if match[3] == '[' else ']'}"
+
+
 @lru_cache(maxsize=8192)
 def form(
     text: str, *, units: bool = False, several: bool = False, unit: str = "", commas: Commas = Commas.AUTO
@@ -178,6 +190,8 @@ def form(
         cleaned = clean(text)
         if unit:
             cleaned = _without_unit(cleaned, unit)
+        if cleaned[:1] == "]" or cleaned[-1:] == "[" or "cup" in cleaned:
+            cleaned = _TURNED.sub(_turned_back, cleaned)
         cleaned = joined(cleaned, Commas.SPLIT if several else commas)
         found = _whole(cleaned, units=units, several=several)
     except words.RefusedError:
@@ -213,17 +227,58 @@ def _without_unit(text: str, unit: str) -> str:
 def _whole(cleaned: str, *, units: bool, several: bool) -> Form:
     """The form of a whole answer: times, choices and words first, then what stands beside side conditions."""
     bare = words.plain(cleaned).strip() if OPEN in cleaned else cleaned
+    if match := _ASSENT.match(bare):
+        return Form("words", match[1].lower())
+    if match := _DATE.fullmatch(bare.lower()):
+        month, day = match[1] or match[4], match[2] or match[3]
+        return Form("words", f"date {_MONTHS[month]} {int(day)} {match[5] or ''}".strip())
     if match := _TIME.fullmatch(bare):
         return Form("time", f"{int(match[1])}:{match[2] or '00'} {match[3].lower()}m")
     if match := _CHOICE_WORDS.match(cleaned):
         rest = words.plain(cleaned[match.end() :])
         if not re.search(r"\(?[A-H]\)|\b(?:or|and)\s+[A-H]\b", rest):
             return replace(_said_in_words(rest), choice=match[1] or match[2])
-    if words.only_words(cleaned):
+    if words.only_words(cleaned) and bare != "\\infty":
         return _said_in_words(bare)
+    if bare == "\\infty":
+        cleaned = bare
+    if both := _BOTH.fullmatch(cleaned):
+        sides = [_read(side, units=units, several=several, depth=1) for side in both.groups()]
+        if meeting := _intersection(sides):
+            return meeting
     said = words.said(cleaned)
     found = _read(said.text, units=units, several=several, depth=0)
     return replace(found, condition=said.condition) if said.condition else found
+
+
+_EVERYTHING = frozenset(
+    {"all real number", "real number", "all real", "any real number", "every real number"}
+)
+_MONTHS_NAMES = "january february march april may june july august september october november december"
+_MONTHS = {name: at for at, name in enumerate(_MONTHS_NAMES.split(), start=1)}
+_ASSENT = re.compile(
+    r"(yes|no|true|false)\s*(?:[,.;:](?!\s*(?:yes|no|true|false)\b)|\s+(?:because|since|as)\b)", re.IGNORECASE
+)
+"""A verdict with its reason: the reason does not count."""
+_DATE = re.compile(
+    rf"(?:({'|'.join(_MONTHS)})\s+(\d{{1,2}})|(\d{{1,2}})\s+(?:of\s+)?({'|'.join(_MONTHS)}))(?:\s*,?\s*(\d{{4}}))?"
+)
+
+
+_BOTH = re.compile(r"([^\ue001]*[<>lg][^\ue001]*)\ue001\s*and\s*\ue002([^\ue001]*[<>lg][^\ue001]*)")
+
+
+def _intersection(sides: Sequence[Form]) -> Form | None:
+    """``x > 2 and x <= 5`` is the interval (2, 5]."""
+    if any(side.kind != "tuple" or not side.name or len(side.items) != 2 for side in sides):
+        return None
+    infinity = atom(INF).canon
+    below = [side for side in sides if side.items[1].canon == infinity]
+    above = [side for side in sides if side.items[0].canon == negate(atom(INF)).canon]
+    if len(below) != 1 or len(above) != 1 or below[0].name != above[0].name:
+        return None
+    brackets = below[0].brackets[0] + above[0].brackets[1]
+    return replace(_sequence([below[0].items[0], above[0].items[1]], brackets), name=below[0].name)
 
 
 def _said_in_words(text: str) -> Form:
@@ -231,9 +286,17 @@ def _said_in_words(text: str) -> Form:
     if number is not None:
         return Form("value", str(number), constant(number))
     bare = _ARTICLES.sub(" ", text.lower().replace("-", " "))
-    return Form(
-        "words", " ".join(word[:-1] if len(word) > 4 and word[-1] == "s" else word for word in bare.split())
-    )
+    said = " ".join(word[:-1] if len(word) > 4 and word[-1] == "s" else word for word in bare.split())
+    if said in _EVERYTHING:
+        return _everything()
+    return Form("set", "{}") if said in ("no solution", "empty set") else Form("words", said)
+
+
+def _everything() -> Form:
+    """The real numbers as an interval."""
+    high = atom(INF)
+    low = negate(high)
+    return _sequence([Form("value", low.canon, low), Form("value", high.canon, high)], "()")
 
 
 def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
@@ -249,8 +312,10 @@ def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
         return found
     if "\\begin" in text:
         return _matrix(text, depth)
-    if match := _BASE.fullmatch(text):
-        return Form("base", f"{match[1].lstrip('0') or '0'}_{match[2]}")
+    if (match := _BASE.fullmatch(text)) and (
+        match[1].isdigit() or match[2] in ("11", "12", "13", "14", "15", "16")
+    ):
+        return Form("base", f"{match[1].upper().lstrip('0') or '0'}_{_BASES.get(match[2], match[2])}")
     found = _structure(text, units, several, depth)
     return replace(found, percent=True) if percent and found.kind == "value" else found
 
@@ -259,6 +324,10 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
     def again(part: str, *, more: bool = False) -> Form:
         return _read(part, units=units, several=more, depth=depth + 1)
 
+    if text in ("...", "\\ldots"):
+        return Form("words", "...")
+    if text in ("\\mathbb{R}", "\\mathbb R", "\\R"):
+        return _everything()
     if match := _CHOICE.fullmatch(text):
         letter = match[1] or match[2]
         return Form("value", letter, atom(letter), choice=letter)
@@ -266,6 +335,7 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
         return replace(again(text[match.end() :]), choice=match[1] or match[2])
     if _WORDS.fullmatch(text) and not _math_word(text):
         return _said_in_words(text)
+    text = re.sub(r"(?<=[)\]}])\s*\^\s*(?:\{\s*(?:T|\\top|\\intercal)\s*\}|T|\\top)\s*$", "", text)
     parts = split_top(text, ",;")
     if len(parts) > 1:
         return _collection(parts, again)
@@ -280,10 +350,22 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
             )
     if ("\\p" in text or "mod" in text) and (match := _MODULUS.search(text)):
         return _residue(text[: match.start()], next(g for g in match.groups() if g), again)
-    if any(sign in text for sign in ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne")):
+    if (
+        text.startswith("\\{")
+        and text.endswith("\\}")
+        and "\\{" not in text[2:]
+        and (built := _BUILT.fullmatch(text[2:-2]))
+    ):
+        return again(built[2])
+    if any(
+        sign in text
+        for sign in ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne", "\\lt", "\\gt")
+    ):
         return _relation(text, again)
     if match := _MEMBER.match(text):
         return again(text[match.end() :], more=several)
+    if match := _REALS_BUT.fullmatch(text):
+        return _without_points([again(part) for part in split_top(match[1], ",")])
     pieces = re.split(r"\\cup(?![A-Za-z])", text)
     if len(pieces) > 1:
         return _unordered([again(piece) for piece in pieces])
@@ -308,7 +390,7 @@ def _math_word(text: str) -> bool:
         len(letters) <= 3
         and not text.isupper()
         and " " not in text
-        and letters not in ("yes", "no", "odd", "all")
+        and letters.lower() not in ("yes", "no", "odd", "all")
     ) or letters in _MATH_WORDS
 
 
@@ -381,6 +463,13 @@ def distinct_names(items: Sequence[Form]) -> bool:
 def _sequence(items: Sequence[Form], brackets: str) -> Form:
     canon = brackets[0] + ", ".join(item.canon for item in items) + brackets[1]
     return Form("tuple", canon, items=tuple(items), brackets=brackets)
+
+
+_BUILT = re.compile(
+    r"\s*[A-Za-z]\s*(\\in\s*(?:\\mathbb\s*\{?R\}?|\\R))?\s*(?:\\mid(?![A-Za-z])|\||:)\s*([^|:]*[<>]?[^|:]*)",
+    re.DOTALL,
+)
+"""{x | x > 3}; over the reals only."""
 
 
 def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
@@ -459,9 +548,13 @@ def _relation(text: str, again: Callable[..., Form]) -> Form:
         return again(text[match.end() :])
     if _RELATION.search(text) and "=" not in text.replace("<=", "").replace(">=", ""):
         return _interval(_RELATION.split(text), again)
-    if _RELATION.search(text) or "\\ne" in text or "!=" in text:
+    if "\\ne" in text or "!=" in text:
+        return _all_but(text, again)
+    if _RELATION.search(text):
         raise UndecidedError
     sides = [side.strip() for side in split_top(text, "=")]
+    while len(sides) > 1 and _is_name(sides[-1]) and not _is_name(sides[0]) and not _unknowns(sides[0]):
+        sides = [sides[-1], *sides[:-1]]  # 5 = x
     if len(sides) > 1 and not sides[0]:
         sides = sides[1:]
         if len(sides) == 1:
@@ -469,6 +562,29 @@ def _relation(text: str, again: Callable[..., Form]) -> Form:
     if len(sides) < 2 or not all(sides):
         raise UndecidedError
     return _equalities(sides, again)
+
+
+def _all_but(text: str, again: Callable[..., Form]) -> Form:
+    """``x \\ne 2``: all real numbers but one."""
+    sides = [side.strip() for side in re.split(r"\\ne(?![A-Za-z])|!=", text)]
+    if len(sides) != 2 or not _is_name(sides[0]):
+        raise UndecidedError
+    point: Form = again(sides[1])
+    return _without_points([point], name=sides[0])
+
+
+def _without_points(points: Sequence[Form], name: str = "") -> Form:
+    numbers = [(real(point.value), point) for point in points if point.value is not None]
+    if len(numbers) != len(points) or any(number is None for number, _ in numbers):
+        raise UndecidedError
+    ends = [point for _, point in sorted(numbers, key=lambda pair: pair[0] or 0)]
+    low, high = _everything().items
+    bounds = [low, *ends, high]
+    pieces = [_sequence([a, b], "()") for a, b in itertools.pairwise(bounds)]
+    return replace(_unordered(pieces), name=name)
+
+
+_REALS_BUT = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?\s*(?:\\setminus|\\backslash|-|\\)\s*\\\{(.*)\\\}")
 
 
 def _is_name(side: str) -> bool:

@@ -21,11 +21,18 @@ class Commas(Enum):
 
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d])(?!,\d)")
 
+_LAKHS = re.compile(r"(?<![\d.,])[1-9]\d?(?:,\d{2})+,\d{3}(?![\d])(?!,\d)")
+"""Groups of two digits and a last one of three, as in India."""
+_OTHERS = re.compile(r"(?<![\w.,'])[1-9]\d{0,2}(?:_\d{3}|'\d{3})+(?![\w'])")
+
 
 def joined(text: str, commas: Commas) -> str:
     """``text`` with the commas of its thousands taken out."""
+    if "_" in text or "'" in text:
+        text = _OTHERS.sub(lambda match: re.sub("[_']", "", match[0]), text)
     if "," not in text:
         return text
+    text = _LAKHS.sub(lambda match: match[0].replace(",", ""), text)
     spaced = ", " in text
     whole = _GROUPS.fullmatch(text.strip())
 

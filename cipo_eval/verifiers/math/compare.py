@@ -50,7 +50,10 @@ def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
         and not (gold.measure and answer.measure)
     ):
         return True
-    return _kinds(gold, answer, options)
+    try:
+        return _kinds(gold, answer, options)
+    except UndecidedError:  # too many terms
+        return None
 
 
 def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
@@ -79,11 +82,23 @@ def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
         return _sets(gold, answer, options)
     if kinds == ("tuple", "set") and gold.brackets in ("()", "[]"):
         return _in_order(gold.items, answer.items, options) if len(gold.items) > 1 else None
+    if set(kinds) == {"matrix", "tuple"}:
+        return _in_order(_elements(gold), _elements(answer), options)
     if kinds == ("words", "words"):
         return bool(gold.choice and gold.choice == answer.choice)
     if "words" in kinds:
         return False
     return _one_in_a_set(gold, answer, options)
+
+
+def _elements(item: Form) -> Sequence[Form]:
+    """Elements of a vector in whichever way it is written; rows of a matrix."""
+    if item.kind == "matrix":
+        if len(item.items) == 1:
+            return item.items[0].items
+        if all(len(row.items) == 1 for row in item.items):
+            return [row.items[0] for row in item.items]
+    return item.items
 
 
 def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:

@@ -7,7 +7,9 @@ of nested repetition, and callers bound the length, so the cost stays small.
 
 from __future__ import annotations
 
+import html
 import re
+from fractions import Fraction
 
 from cipo_eval.verifiers.math.algebra import UndecidedError
 from cipo_eval.verifiers.math.notation import spelled_out
@@ -19,7 +21,7 @@ ROW = "\ue000"
 
 _LAYOUT = (
     "left right big Big bigl bigr Bigl Bigr bigg Bigg biggl biggr Biggl Biggr middle displaystyle textstyle limits "
-    "nolimits mathstrut strut quad qquad enspace thinspace hfill rm bf it scriptstyle large Large noindent centering"
+    "nolimits checkmark blacksquare square Box qed qedsymbol diamond mathstrut strut quad qquad enspace thinspace hfill rm bf it scriptstyle large Large noindent centering"
 )
 _COMMANDS = {
     **dict.fromkeys(_LAYOUT.split(), " "),
@@ -65,18 +67,22 @@ _SPACING = re.compile(
 )
 _DEGREES = re.compile(
     r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\{?\s*°\s*\}?)"
-    r"|\s*\\text\{\s*degrees?\s*\}|\s*\bdegrees?\b(?!\s*[CF]\b)"
+    r"|\s*\\text\{\s*degrees?\s*\}|\s*\\?\bdegrees?\b(?!\s*[CF]\b)"
 )
 _TEXT = re.compile(
     r"\\(text|textrm|textbf|textit|textnormal|textsf|texttt|textsc|textup|mathrm|mathit|mathsf|mathtt|mathbfit"
     r"|mbox|hbox|operatorname\*?)\s*"
-    r"\{([^{}]*)\}((?:\s*\^\s*(?:\{[-+\d]*\}|-?\d))?)"
+    r"\{((?:[^{}]|\^\s?\{[-+\d]{1,3}\})*)\}((?:\s*\^\s*(?:\{[-+\d]*\}|-?\d))?)"
 )
 _ROW_END = re.compile(r"\\\\(?:\[[^\[\]]{0,9}\])?")
 _ORDINAL = re.compile(
     r"(?<=\d)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(?:th|st|nd|rd)\b\s*\}{0,2}"
 )
 _THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\{,\}|\{\\,\}|,?(?:\\ |\s)*\\!,?|\\,|,\\,|\\ )\s*(?=\d{3}(?!\d))")
+_IN_BASE = re.compile(
+    f"(?<![.\\w])(\\d[0-9A-F]*)\\s*\\(?\\s*{OPEN}\\s*(?:in\\s+)?base\\s*{CLOSE}\\s*(\\d{{1,2}})\\s*\\)?$"
+)
+_UPRIGHT_E = re.compile(r"(\d)\s*\\(?:mathrm|text)\s*\{[eE]\}\s*([-+]?\d)")
 _DOLLARS = re.compile(r"\\\$\s*([-+]?\d[\d,]*\.?\d*)(?=\s*(?:$|,(?!\d)|[;)}$]|\\text|\\\)))")
 _OVER = re.compile(r"\\(over|choose)(?![A-Za-z])")
 _SPACED_THOUSANDS = re.compile(r"\d{1,3}(?:,\s\d{3}){2,}|\d{1,3}(?: \d{3})+")
@@ -84,7 +90,7 @@ _FUNCTION_TEXT = (
     "sin cos tan cot sec csc ln log exp arcsin arccos arctan gcd lcm max min sinh cosh tanh lg mod"
 )
 FUNCTION_NAMES = frozenset(_FUNCTION_TEXT.split())
-_PLAIN_SQRT = re.compile(r"(?<![\\A-Za-z])(sqrt|cbrt)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+_PLAIN_SQRT = re.compile(r"(?<!\\)(?<![A-Za-z]{2})(sqrt|cbrt)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 _INFINITY = re.compile(r"(?<![\\A-Za-z])inf(?:inity|ty)?(?![A-Za-z])|\+\s*\\infty")
 _PERCENT = re.compile(
     r"\s*\\?%|\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{[\s~]*)?\b(?:percent(?:age)?|pct)\b\s*\}?",
@@ -142,24 +148,34 @@ _NOT_WORDS = frozenset(
 def clean(text: str) -> str:
     """The answer without layout: no dollar signs, no spacing commands, one spelling for each sign, words between
     ``OPEN`` and ``CLOSE``. Raises ``UndecidedError`` for what cannot be unwrapped."""
-    text = text.strip()
+    text = _unmarked(text.strip())
     if not text.isascii():
         text = spelled_out(text)
     if not text.endswith("..."):
         text = _TRAILING.sub("", text)
     if "\\begin" in text:
-        text = _ROW_END.sub(ROW, text)
+        text = _ROW_END.sub(ROW, _aligned(text))
     elif "\\\\" in text:
         text = re.sub(r"\\\\(?=[A-Za-z{}$%(])", r"\\", text)
+        text = re.sub(r"\\\\(?=\s|$)", ",", text)
+    if "{e}" in text or "{E}" in text:
+        text = _UPRIGHT_E.sub(r"\1e\2", text)
     if "\\" in text or "{,}" in text:
         text = _THOUSANDS_GAP.sub("", text)
+        text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)
     if "$" in text or "\\" in text or "%" in text or "percent" in text or "pct" in text:
         text = _latex(text)
     text = _SPACING.sub(" ", text)
+    if "th" in text or "rd" in text or "st" in text or "nd" in text:
+        text = _ORDINAL.sub("", text)
+    if "C" in text:
+        text = _COMBINATIONS.sub(lambda m: f"\\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)
     if text.startswith("np."):
         text = "\\" + text[3:]
     if "degree" in text or "°" in text:
         text = _DEGREES.sub("°", text)
+        text = _TEMPERATURE.sub(lambda m: f" {OPEN}{'celsius' if m[1] == 'C' else 'fahrenheit'}{CLOSE}", text)
+        text = _MINUTES.sub(_sexagesimal, text)
     if "inf" in text:
         text = _INFINITY.sub(r"\\infty ", text)
     if "sqrt" in text or "cbrt" in text:
@@ -170,6 +186,7 @@ def clean(text: str) -> str:
         text = _TIGHT_CONNECTIVE.sub(f"{OPEN}\\1{CLOSE}", text)
     if re.search("[A-Za-z]{2}", text):
         text = _marked(text)
+    text = _IN_BASE.sub(r"\1_{\2}", text)
     text = text.strip().rstrip(",;:").strip()
     if text.endswith(".") and not text.endswith("..."):
         text = text.rstrip(".").rstrip()
@@ -178,12 +195,58 @@ def clean(text: str) -> str:
     return unbraced(text)
 
 
+_MARKDOWN = re.compile(r"(\*\*|__|`|\*(?!\*))\s*(\S(?:.*\S)?)\s*\1", re.DOTALL)
+_TAGS = re.compile(r"</?(?:b|i|em|strong|u|span|p|code|br)\s*/?>")
+_RAISED = re.compile(r"<(su[bp])>([^<>]{1,40})</\1>")
+
+
+def _unmarked(text: str) -> str:
+    """``text`` without Markdown's emphasis and HTML's tags and entities."""
+    if "&" in text and ";" in text:
+        text = html.unescape(text)
+    if "<" in text and ">" in text:
+        text = _RAISED.sub(lambda m: f"{'^' if m[1] == 'sup' else '_'}{{{m[2]}}}", text)
+        text = _TAGS.sub("", text)
+    while text[:1] in "*_`" and (match := _MARKDOWN.fullmatch(text)):
+        text = match[2]
+    return text.strip()
+
+
 def unbraced(text: str) -> str:
     """``text`` without braces around all of it."""
     text = text.strip()
     while len(text) > 2 and text[0] == "{" and text[-1] == "}" and split_top(text[1:-1], "", closed=True):
         text = text[1:-1].strip()
     return text
+
+
+_ALIGNED = re.compile(
+    r"\\begin\{(cases|aligned|align\*?|gathered|gather\*?|split)\}(.*?)\\end\{\1\}", re.DOTALL
+)
+_TEMPERATURE = re.compile(f"°\\s*{OPEN}?\\s*(C|F)(?:elsius|ahrenheit)?(?![A-Za-z(])\\s*{CLOSE}?")
+_MINUTES = re.compile(r"(\d{1,6})\s*°\s*(\d{1,2}(?:\.\d{1,9})?)\s*'(?!')\s*(?:(\d{1,2}(?:\.\d{1,9})?)\s*'')?")
+_COMBINATIONS = re.compile(
+    r"(?<![A-Za-z\\_])C\s*\(\s*(\d{1,6})\s*,\s*(\d{1,6})\s*\)|(?:\{\s*\})?_\{?(\d{1,6})\}?\s*C\s*_\{?(\d{1,6})\}?"
+)
+
+
+def _aligned(text: str) -> str:
+    """Lines of equations as a list of them."""
+
+    def listed(match: re.Match[str]) -> str:
+        lines = [line.replace("&", " ").strip(" ,.;") for line in _ROW_END.split(match[2])]
+        lines = [line for line in lines if line]
+        if not lines or not all("=" in line for line in lines):
+            raise UndecidedError
+        return ", ".join(lines)
+
+    return _ALIGNED.sub(listed, text)
+
+
+def _sexagesimal(match: re.Match[str]) -> str:
+    """30°15' as 30.25°."""
+    total = Fraction(match[1]) + Fraction(match[2]) / 60 + Fraction(match[3] or 0) / 3600
+    return f"{{\\frac{{{total.numerator}}}{{{total.denominator}}}}}"
 
 
 def _infix(text: str) -> str:
@@ -227,8 +290,6 @@ def _latex(text: str) -> str:
         text = _PERCENT.sub("%", text)
     if "circ" in text or "degree" in text:
         text = _DEGREES.sub("°", text)
-    if "h" in text or "d" in text or "st" in text:
-        text = _ORDINAL.sub("", text)
     if "\\" in text:
         text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
         if "\\over" in text or "\\choose" in text:
@@ -249,17 +310,26 @@ def _untext(match: re.Match[str]) -> str:
     r"""What stands for a ``\text{…}``: in subscripts and for single letters itself, numbers and signs themselves, words
     between marks, a unit with its exponent."""
     command, inner, exponent = match[1], match[2], match[3]
-    content = inner.replace("~", " ").replace("\\ ", " ")
+    content = re.sub(r"\^\s?\{([-+\d]{1,3})\}", r"^\1", inner.replace("~", " ").replace("\\ ", " "))
     bare = content.strip()
     if not bare:
         return " "
+    if bare == "cis":
+        return "\\cis "
+    if _REMARKS.fullmatch(bare):
+        return ""
+    if _CHOICES.fullmatch(bare):
+        return re.sub(r"\s*(?:,?\s*\b(?:and|or)\b|[,&])\s*", ", ", content)
+    content = _ORDINAL.sub("", content)
+    if not re.search("[A-Za-z]{2}", bare) and re.search(r"\d", bare):
+        return f"{content}{exponent}"
     if OPEN in content:
         return content + exponent  # unwrapped already
     before = match.string[: match.start()]
     if before.rstrip()[-1:] == "_" or before.rstrip()[-2:] == "_{":
         inside = re.sub(r"[^A-Za-z0-9]", "", bare)
         return inside if before.rstrip()[-1:] == "{" else f"{{{inside}}}"
-    if bare in FUNCTION_NAMES:
+    if bare in FUNCTION_NAMES and not (bare == "min" and re.search(rf"[\d}}{CLOSE}]\s*$", before)):
         return f"\\{bare} "
     if bare.startswith("%"):
         return "%"
@@ -285,8 +355,10 @@ def _untext(match: re.Match[str]) -> str:
     return " " + _WORDS_OF_TEXT.sub(lambda m: f"{OPEN}{m[0].strip()}{CLOSE}", content) + " "
 
 
+_REMARKS = re.compile(r"\(?Q\.?\s?E\.?\s?D\.?\)?")
+_CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,?\s*\b(?:and|or)\b|[,&])\s*\(?[A-H]\)?)+")
 _WORDS_OF_TEXT = re.compile(
-    r"(?<![A-Za-z(])[A-Za-z](?![).:])[A-Za-z'’./-]*(?:[ ,]{1,2}(?![A-H]\))[A-Za-z][A-Za-z'’./-]*|\^-?\d|\(s\))*"
+    r"(?<![A-Za-z])(?:(?<!\()[A-Za-z](?![).:])|(?<=\()[A-Za-z](?=[A-Za-z]))[A-Za-z'’./-]*(?:[ ,]{1,2}(?![A-H]\))[A-Za-z][A-Za-z'’./-]*|\^-?\d|\(s\))*"
 )
 
 

@@ -31,7 +31,7 @@ _SPELLED = {
     "\\mathbb{Z}": "ℤ", "\\mathbb{N}": "ℕ", "\\mathbb{Q}": "ℚ", "\\mathbb{C}": "ℂ", "\\hbar ": "ℏħ", "\\ell ": "ℓ",
     "\\land ": "∧", "\\lor ": "∨", "\\mid ": "∣", "\\setminus ": "∖", "\\subset ": "⊂", "\\wedge ": "⋀",
     "<=": "≤⩽≦", ">=": "≥⩾≧", "-": "−–—‐‑‒―﹣", "*": "×·⋅∙•∗✕⨯", "/": "÷∕⁄", "^\\circ ": "°˚º", "\\text{angstrom}": "ÅÅ", "'": "′’‘ʹ´",
-    "''": "″”“", "(": "⟨〈", ")": "⟩〉", "%": "٪", ":": "∶", "": "€£¥₹", "+": "➕", ",": "、،", ";": "；",
+    "''": "″”“", "(": "⟨〈", ")": "⟩〉", "%": "٪", ":": "∶", "+": "➕", ",": "、،", ";": "；", ".": "。",
     "\\text{ degrees C}": "℃", "|": "∥",
 }  # fmt: skip
 _GREEK = {
@@ -82,8 +82,18 @@ def _compatible(text: str) -> str:
     return "".join(out)
 
 
+_CURRENCIES = {"€": "euros", "£": "pounds sterling", "¥": "yen", "₹": "rupees"}
+_MONEY = re.compile(r"([€£¥₹])\s*([-+]?\d[\d.,]*\d|\d)|(?<=\d)\s*([€£¥₹])|[€£¥₹]")
+
+
+def _money(match: re.Match[str]) -> str:
+    sign = match[1] or match[3]
+    return f"{match[2] or ''}\\text{{ {_CURRENCIES[sign]}}}" if sign else ""
+
+
 def spelled_out(text: str) -> str:
     """``text`` with its Unicode mathematics as LaTeX; linear in its length."""
+    text = _MONEY.sub(_money, text)
     text = unicodedata.normalize("NFC", text) if "\u030a" in text else text
     text = _OVERLINED.sub(lambda m: f"\\overline{{{_COMBINING.sub('', m[1])}}}", text)
     text = _DOTTED.sub(r"\\dot{\1}", text)

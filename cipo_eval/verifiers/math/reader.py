@@ -47,8 +47,8 @@ _SPELLINGS = {
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "cosec": "csc",
 }  # fmt: skip
 _FUNCTION_NAMES = (
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln exp arcsinh "
-    "arccosh arctanh"
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln exp cis "
+    "arcsinh arccosh arctanh"
 )
 _INVERSES = {
     name: f"arc{name}" for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"]
@@ -424,6 +424,8 @@ class _Reader:
                 self.at += 1
                 inner = power(inner, self.argument(signed=True))
         self.angle -= 1
+        if name == "cis":
+            return add(apply("cos", inner), multiply(atom(IMAGINARY), apply("sin", inner)))
         if name in ("ln", "log10"):
             result = logarithm(inner)
             if base is None and name == "log10":

@@ -22,6 +22,8 @@ from cipo_eval.verifiers.math.compare import compare, is_number
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.guard import too_heavy
 
+LONGEST = 10_000
+"""Characters of an answer that is read; longer ones are compared as text."""
 _CUT_OFF = ("length", "context")
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
 _POINT = re.compile(r"-?\d{1,30}\.\d{1,30}")
@@ -86,6 +88,8 @@ _SYMBOLIC = re.compile(
 
 
 def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
+    if len(answer) > LONGEST:
+        return Grade(correct=gold.strip() == answer.strip(), canonical=answer[:1000], method="too_long")
     answer = (last_boxed(answer) or answer) if "boxed{" in answer else answer
     several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
     given = form(answer, several=several, unit=unit)

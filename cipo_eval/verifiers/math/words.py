@@ -28,15 +28,21 @@ class Said(NamedTuple):
 _BLOCK = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
 _NEGATED = re.compile(
     r"\b(?:not|no|none|never|neither|nor|cannot|can't|isn't|aren't|doesn't|don't|undefined|impossible|unless|except|"
-    r"excluding|otherwise|else|false|incorrect|wrong|unknown|undetermined|diverges|without|nonexistent|rather|instead|but)\b",
+    r"excluding|otherwise|else|false|incorrect|wrong|unknown|undetermined|diverges|without|nonexistent|rather|instead|but|"
+    r"rejected|rejecting|reject|invalid|extraneous|discarded?|ruled out|too (?:small|large|big|high|low|few|many))\b",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
     r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|or (?:more|less|fewer|greater)|"
     r"up to|between|either|any number|squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|times|"
-    r"plus|minus|divided|multiplied|twice|thrice|half|double|triple|square root|cube root|to the power|choose|guess)\b",
+    r"plus|minus|divided|multiplied|to the power|choose|guess)\b",
     re.IGNORECASE,
 )
+_COMPUTING = re.compile(
+    rf"{OPEN}[^{CLOSE}]*\b(?:twice|thrice|half|double|triple|(?:square|cube) root)(?:\s+(?:of|the|as|much|many))*\s*{CLOSE}\s*[\d\\(]",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(rf"\s*\(\s*{OPEN}([^{CLOSE}]*){CLOSE}\s*\)\s*$")
 _CONDITION = re.compile(
     r"[\s,]*(?:(?:is|are|which is|it is|and is)\s+)?(?:attained|achieved|reached|occurring|occurs|obtained|valid|holds|true|only)?\s*"
     r"\b(?:where|when|whenever|if|iff|for|at|with|provided|given|such that|subject to|assuming|as long as|while|because|since)\b",
@@ -53,11 +59,16 @@ _SCALED = re.compile(
     rf"(\d[\d,]*\.?\d*|\.\d+)\s*{OPEN}\s*(hundred|thousand|million|billion|trillion|dozen)s?\b(?:\s+of\b)?\s*([^{CLOSE}]*){CLOSE}",
     re.IGNORECASE,
 )
-_RATIO = re.compile(rf"(\d)\s*{OPEN}\s*(?:is\s+)?to\s*{CLOSE}\s*(?=\d)")
+_RATIO = re.compile(rf"(\d)\s*{OPEN}\s*((?:is\s+)?to|out of|in)\s*{CLOSE}\s*(?=\d)")
+_REMARK = re.compile(
+    rf"\s*,\s*{OPEN}\s*(?:as (?:required|desired|claimed|expected|needed|wanted|stated|shown|above|before)|Q\.?E\.?D\.?|done|"
+    rf"exactly|respectively|only|indeed|in simplest form|in total)\s*{CLOSE}\s*$",
+    re.IGNORECASE,
+)
 _LEADING = re.compile(
     r"(?:approximately|about|around|roughly|approx\.?|nearly|exactly|precisely|simply|only|just|all|any|every|each|"
     r"(?:real|positive|negative|non-?negative|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|points?)(?:\s+of)?|"
-    r"thus|so|hence|therefore|then|we (?:get|have|find|obtain)|it (?:is|equals)|answer|option|choice|so,|the)"
+    r"thus|so|hence|therefore|then|we (?:get|have|find|obtain)|it (?:is|equals)|answer|option|choice|so,|the|Rs\.?|USD|EUR|US)"
     r"(?:\s+(?:the|all|real|positive|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|answer|is|of))*",
     re.IGNORECASE,
 )
@@ -74,6 +85,7 @@ _MEMBERSHIP = re.compile(
     r"\(?\s*(?:\\forall\s*|\\quad\s*)?[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)*\s*\\in(?![A-Za-z]).+",
     re.DOTALL,
 )
+_REALS = re.compile(r"([A-Za-z])\s*\\in\s*\\mathbb\s*\{?\s*R\s*\}?")
 _SIDE_RELATION = re.compile(
     r"\(?\s*([A-Za-z](?:_\{?\w\}?)?|\\[a-z]+)\s*(?:<=|>=|<|>|\\le\b|\\ge\b|\\ne\b|\\not|!=).+", re.DOTALL
 )
@@ -103,9 +115,13 @@ def said(text: str) -> Said:
     words = text_of(text)
     if _NEGATED.search(words):
         raise RefusedError
+    if _COMPUTING.search(text):
+        raise RefusedError
+    text = _ASIDE.sub("", text) if _has_value(_ASIDE.sub("", text)) else text
     text = _BLOCK.sub(_connected, text)
     text = re.sub(r"(?:\s*,)+(\s*,)", r"\1", text).strip(" ,")
-    text = _RATIO.sub(r"\1:", text)
+    text = _REMARK.sub("", text)
+    text = _RATIO.sub(lambda m: f"{m[1]}{':' if m[2].endswith('to') else '/'}", text)
     text = _SCALED.sub(
         lambda m: (
             f"{m[1].replace(',', '')}{_SCALES[m[2].lower()]}"
@@ -205,6 +221,12 @@ def _without_membership(text: str) -> tuple[str, str]:
         parts = split_top(text, ",;")
     except UndecidedError:
         return text, ""
+    if (
+        len(parts) > 1
+        and (reals := _REALS.fullmatch(parts[0].strip()))
+        and any(reals[1] in part for part in parts[1:])
+    ):
+        return ",".join(parts[1:]), parts[0]
     for at in range(1, len(parts)):
         rest = ",".join(parts[at:])
         first = ",".join(parts[:at])
