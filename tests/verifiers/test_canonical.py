@@ -61,7 +61,7 @@ DIFFERENT = [
     ("9^{9^{9}}", "9^{9^{8}}"), ("\\sqrt{3+2\\sqrt2}", "1+\\sqrt3"),
 ]  # fmt: skip
 
-OPEN = [("\\int_0^1 x\\,dx", "\\frac12"), ("\\{x \\mid x > 0\\}", "x > 0"), ("\\sum_{k=1}^{n} k", "n")]
+OPEN = [("\\int_0^1 x\\,dx", "\\frac12"), ("\\{n^2 \\mid n > 0\\}", "x > 0"), ("\\sum_{k=1}^{n} k", "n")]
 
 
 @pytest.mark.parametrize(("gold", "answer"), SAME)

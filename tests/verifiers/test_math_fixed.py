@@ -30,7 +30,8 @@ SAME = "right: the same expression in another form, which the reference fails to
 NAMED = "right: the value of the function or quantity that the gold names (or the other way round)"
 ORDER = "right: all the answers, in another order, joined by 'and', or as a tuple"
 INTERVAL = "right: an inequality that describes the interval"
-CONSTANT = "right: the constant of integration is written as a capital"
+CONSTANT = "right: the constant of integration is written as a capital, or two are exchanged"
+EQUATION = "right: the same equation, rearranged, in another notation of derivatives, or with its arguments written"
 CHOICE = "right: the same letter"
 STATED = "right: the final answer is stated in words; the reference reads an empty box after it"
 FACTOR = "wrong: off by a power of a hundred, which the reference allows"
@@ -43,7 +44,8 @@ LOOP = "the text ends in boxes that hold something else; the last box counts"
 REVIEWED: dict[str, dict[int, str]] = {
     "Llama-3.1-8B-Instruct__minerva_math": {
         **dict.fromkeys((5, 41, 76, 88), SAME), **dict.fromkeys((18, 54, 57, 267), ROUNDED),
-        **dict.fromkeys((44, 135, 175), E_NOTATION), 63: CONSTANT, 72: NAMED, 161: FACTOR,
+        **dict.fromkeys((44, 50, 135, 175, 265), E_NOTATION), 63: CONSTANT, 72: NAMED, 161: FACTOR,
+        **dict.fromkeys((64, 119), EQUATION),
     },
     "Llama-3.1-8B-Instruct__olympiadbench": {
         **dict.fromkeys((81, 204), NAMED), **dict.fromkeys((155, 187, 237, 243), ORDER), **dict.fromkeys((159,
@@ -57,16 +59,16 @@ REVIEWED: dict[str, dict[int, str]] = {
         **dict.fromkeys((1, 10, 13, 15, 37, 43, 129, 135, 136, 166, 175, 178, 179, 194, 197, 218, 223, 232, 236,
         263, 265), E_NOTATION),
         **dict.fromkeys((3, 8, 11, 18, 36, 39, 42, 57, 60, 229, 267), ROUNDED), **dict.fromkeys((5, 41, 85, 88,
-        108), SAME),
-        **dict.fromkeys((63, 80, 96), CONSTANT), 72: NAMED,
+        108, 109), SAME),
+        **dict.fromkeys((63, 80, 96, 101), CONSTANT), 72: NAMED, **dict.fromkeys((89, 119, 125, 131), EQUATION),
     },
     "Qwen2.5-14B-Instruct__olympiadbench": {
-        **dict.fromkeys((11, 81, 204), NAMED), 68: PARTIAL, **dict.fromkeys((78, 290), FACTOR), 132: INTERVAL,
+        **dict.fromkeys((11, 81, 101, 204), NAMED), 68: PARTIAL, **dict.fromkeys((78, 290), FACTOR), 132: INTERVAL,
         248: OTHER_SET,
         **dict.fromkeys((120, 126, 154, 160, 202, 207, 216, 226, 237, 243, 260, 301, 556), ORDER), 650: NEIGHBOUR,
     },
     "Qwen2.5-Math-7B__aime24": {}, "Qwen2.5-Math-7B__amc23": {},
-    "Qwen2.5-Math-7B__math500": {198: UNIT, 296: CHOICE},
+    "Qwen2.5-Math-7B__math500": {198: UNIT, 296: CHOICE, 384: SAME},
     "Qwen2.5-Math-7B__minerva_math": {
         **dict.fromkeys((0, 54, 59, 60), ROUNDED), **dict.fromkeys((5, 44, 56, 121), STATED),
         14: E_NOTATION,

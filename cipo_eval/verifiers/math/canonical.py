@@ -70,6 +70,8 @@ class Form:
     """Words or letters behind a value that may be its unit."""
     condition: str = ""
     """Side condition: what follows ``when``, ``for``, ``where``."""
+    bounded: bool = False
+    """Whether an interval was written as an inequality."""
     modulus: str = ""
     """Of a residue, ``7 \\pmod{11}``."""
 
@@ -209,9 +211,13 @@ def text_key(text: str) -> str:
     if len(text) > MAX_LENGTH:
         return text.strip()
     try:
-        return re.sub(r"\s+", "", words.plain(clean(text)))
+        return _SPACE.sub("", words.plain(clean(text)))
     except UndecidedError:
-        return re.sub(r"\s+", "", text)
+        return _SPACE.sub("", text)
+
+
+_SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9\s])")
+"""All spaces but those between digits."""
 
 
 def _without_unit(text: str, unit: str) -> str:
@@ -309,7 +315,7 @@ def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
     if found := _number(text):
         return replace(found, percent=percent) if percent else found
     if text[-1:] == "°" and (found := _number(text[:-1].rstrip())):
-        return found
+        return replace(found, measure="degrees")
     if "\\begin" in text:
         return _matrix(text, depth)
     if (match := _BASE.fullmatch(text)) and (
@@ -408,7 +414,7 @@ def _expression(text: str, units: bool, again: Callable[..., Form]) -> Form:
             return replace(found, measure=letters)
         text = stripped
     if "°" in text and "\\" not in text and "sin" not in text and "cos" not in text and "tan" not in text:
-        text = text.replace("°", "")
+        text, letters = text.replace("°", ""), letters or "degrees"
     value, other = readings(text)
     return Form("value", value.canon, value, other=other, measure=letters)
 
@@ -481,7 +487,9 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
         if "\\mid" in inner or "|" in inner or ":" in inner:
             raise UndecidedError
         found: Form = again(inner, more=True)
-        return found if found.kind == "set" else Form("set", "{" + found.canon + "}", items=(found,))
+        if found.kind == "set" and found.items:
+            return found
+        return Form("set", "{" + found.canon + "}", items=(found,))
     if text == "\\emptyset":
         return Form("set", "{}")
     if text[0] not in "([{" or text[-1] not in ")]}":
@@ -588,7 +596,9 @@ _REALS_BUT = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?\s*(?:\\setminus|\\backslash|-
 
 
 def _is_name(side: str) -> bool:
-    return bool(_NAME.fullmatch(side)) and not _number(side) and side not in ("e", "i", "\\pi", "pi")
+    return (
+        bool(_NAME.fullmatch(side)) and not _number(side) and side not in ("e", "i", "\\pi", "pi", "\\infty")
+    )
 
 
 def _equalities(sides: list[str], again: Callable[..., Form]) -> Form:
@@ -605,6 +615,9 @@ def _equalities(sides: list[str], again: Callable[..., Form]) -> Form:
         name, sides = sides[0].replace(" ", ""), sides[1:]  # e^{a+bi} = … = 1+2i
     if name or len(sides) == 1:
         found: Form = again(sides[-1])
+        if name and found.value is not None and name in variables(found.value):
+            difference = add(read(name), negate(found.value))  # x = 2x + 1
+            return Form("equation", up_to_factor(difference), difference)
         return replace(found, name=found.name or name)
     forms = [again(side) for side in sides]
     values = [found.value for found in forms]
@@ -612,6 +625,8 @@ def _equalities(sides: list[str], again: Callable[..., Form]) -> Form:
         known = [value for value in values if value is not None]
         agree = [same(known[-1], value) for value in known[:-1]]
         if all(agree):
+            if any(variables(value) for value in known) and len(set(sides)) < len(sides):
+                raise words.RefusedError  # 2x+1 = 2x+1 says nothing
             return forms[-1]
         if any(result is False for result in agree) and not any(variables(value) for value in known):
             raise words.RefusedError
@@ -737,7 +752,7 @@ def _interval(pieces: Sequence[str], again: Callable[..., Form]) -> Form:
             terms, signs = terms[::-1], [_FLIP[signs[1]], _FLIP[signs[0]]]
         low, high = again(terms[0]), again(terms[2])
         brackets = ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")")
-        return replace(_sequence([low, high], brackets), name=terms[1])
+        return replace(_sequence([low, high], brackets), name=terms[1], bounded=True)
     if len(terms) == 2 and names in ([True, False], [False, True]):
         sign = signs[0] if names[0] else _FLIP[signs[0]]
         bound = again(terms[1] if names[0] else terms[0])
@@ -745,10 +760,12 @@ def _interval(pieces: Sequence[str], again: Callable[..., Form]) -> Form:
         closed = "=" in sign
         if sign[0] == ">":
             found = _sequence([bound, Form("value", infinity.canon, infinity)], "[)" if closed else "()")
-            return replace(found, name=name)
+            return replace(found, name=name, bounded=True)
         lowest = negate(infinity)
         return replace(
-            _sequence([Form("value", lowest.canon, lowest), bound], "(]" if closed else "()"), name=name
+            _sequence([Form("value", lowest.canon, lowest), bound], "(]" if closed else "()"),
+            name=name,
+            bounded=True,
         )
     raise UndecidedError
 

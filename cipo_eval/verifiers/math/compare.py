@@ -15,12 +15,15 @@ from typing import Any
 
 from cipo_eval.verifiers.math import words
 from cipo_eval.verifiers.math.algebra import (
+    INF,
+    PI,
     Opaque,
     UndecidedError,
     Value,
     add,
     atom,
     constant,
+    divide,
     equal,
     multiply,
     negate,
@@ -79,9 +82,11 @@ def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
             return None
         return _in_order(gold.items, answer.items, options)
     if gold.kind == "set" and answer.kind in ("set", "tuple"):
+        if answer.bounded:
+            return False
         return _sets(gold, answer, options)
     if kinds == ("tuple", "set") and gold.brackets in ("()", "[]"):
-        return _in_order(gold.items, answer.items, options) if len(gold.items) > 1 else None
+        return _in_order(gold.items, _by_name(answer.items), options) if len(gold.items) > 1 else None
     if set(kinds) == {"matrix", "tuple"}:
         return _in_order(_elements(gold), _elements(answer), options)
     if kinds == ("words", "words"):
@@ -99,6 +104,13 @@ def _elements(item: Form) -> Sequence[Form]:
         if all(len(row.items) == 1 for row in item.items):
             return [row.items[0] for row in item.items]
     return item.items
+
+
+def _by_name(items: Sequence[Form]) -> Sequence[Form]:
+    """The coordinates of a point that gives them by name, ``y = 2, x = 1``."""
+    if all(len(item.name) == 1 for item in items) and distinct_names(items):
+        return sorted(items, key=lambda item: item.name)
+    return items
 
 
 def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
@@ -218,6 +230,8 @@ def _same_values(gold: Form, answer: Form) -> bool | None:
     for one in filter(None, (gold.value, gold.other)):
         for other in filter(None, (answer.value, _renamed_argument(gold, answer), answer.other)):
             found = equal(one, other)
+            if found is not True and INF in one.atoms | other.atoms:
+                found = False
             if found is None:
                 whole = words.about_integers(gold.condition + answer.condition)
                 found = _anyhow(one, other, whole=whole)
@@ -318,6 +332,8 @@ def _sets(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
             return _in_order(gold.items, [order[name] for name in names], options)
         if not any(others):
             return _in_order(gold.items, answer.items, options)
+        if distinct_names(answer.items):
+            return False if set(names) & set(others) else _in_order(gold.items, answer.items, options)
     if len(gold.items) < len(answer.items) and len({item.canon for item in gold.items}) == len(gold.items):
         distinct = tuple({item.canon: item for item in answer.items}.values())  # said twice is said once
         answer = replace(answer, items=distinct)
@@ -376,8 +392,19 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     return _rounded(gold, answer, approximate[0], approximate[1], options)
 
 
+_ANGLE = re.compile(r"rad(?:ian)?s?|grad(?:ian)?s?|gons?")
+
+
 def _in_the_golds_unit(gold: Form, answer: Form) -> Form | None:
     """The answer in the unit of the gold; None where it measures something else."""
+    degrees = [side.measure.startswith("degree") for side in (gold, answer)]
+    if any(degrees):
+        if all(degrees) or not _ANGLE.fullmatch(answer.measure if degrees[0] else gold.measure):
+            return answer
+        assert answer.value is not None
+        half_turn = divide(constant(180), atom(PI))
+        value = (multiply if degrees[0] else divide)(answer.value, half_turn)
+        return replace(answer, value=value, canon=value.canon, digits=None, other=None)
     mine, theirs = measure(gold.measure), measure(answer.measure)
     if mine is None or theirs is None or mine == theirs:
         return answer

@@ -76,11 +76,12 @@ _TEXT = re.compile(
 )
 _ROW_END = re.compile(r"\\\\(?:\[[^\[\]]{0,9}\])?")
 _ORDINAL = re.compile(
-    r"(?<=\d)\s*\^?\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(?:th|st|nd|rd)\b\s*\}{0,2}"
+    r"(?<=\d)\s*\^\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(?:th|st|nd|rd)\b\s*\}{0,2}"
+    r"|(?<=\d)\s*\\(?:text|mathrm|textrm)\s*\{\s*(?:th|st|nd|rd)\s*\}|(?<=\d)(?:th|st|nd|rd)\b"
 )
 _THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\{,\}|\{\\,\}|,?(?:\\ |\s)*\\!,?|\\,|,\\,|\\ )\s*(?=\d{3}(?!\d))")
 _IN_BASE = re.compile(
-    f"(?<![.\\w])(\\d[0-9A-F]*)\\s*\\(?\\s*{OPEN}\\s*(?:in\\s+)?base\\s*{CLOSE}\\s*(\\d{{1,2}})\\s*\\)?$"
+    f"(?<![.\\w])(\\d[0-9A-F]*)\\s*\\(?\\s*{OPEN}\\s*(?:in\\s+)?base\\s*{CLOSE}\\s*(\\d{{1,2}})\\s*\\)?\\s*$"
 )
 _UPRIGHT_E = re.compile(r"(\d)\s*\\(?:mathrm|text)\s*\{[eE]\}\s*([-+]?\d)")
 _DOLLARS = re.compile(r"\\\$\s*([-+]?\d[\d,]*\.?\d*)(?=\s*(?:$|,(?!\d)|[;)}$]|\\text|\\\)))")
@@ -290,6 +291,8 @@ def _latex(text: str) -> str:
         text = _PERCENT.sub("%", text)
     if "circ" in text or "degree" in text:
         text = _DEGREES.sub("°", text)
+    if "th" in text or "rd" in text or "st" in text or "nd" in text:
+        text = _ORDINAL.sub("", text)
     if "\\" in text:
         text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
         if "\\over" in text or "\\choose" in text:

@@ -134,7 +134,9 @@ def _alternates(value: Value) -> bool:
 
 @lru_cache(maxsize=4096)
 def _draw(name: str, at: int) -> Fraction:
-    return Fraction(random.Random(f"{name}/{at}").randint(3_000, 23_000), 9_973)
+    return Fraction(
+        random.Random(f"{name}/{at}".encode("utf-8", "surrogatepass")).randint(3_000, 23_000), 9_973
+    )
 
 
 def _point(names: Sequence[str], at: int) -> dict[str, Fraction]:
@@ -143,7 +145,7 @@ def _point(names: Sequence[str], at: int) -> dict[str, Fraction]:
 
 
 def _whole_point(names: Sequence[str], at: int) -> dict[str, Fraction]:
-    generator = random.Random(f"{names}/{at}")
+    generator = random.Random(f"{names}/{at}".encode("utf-8", "surrogatepass"))
     drawn = {name: Fraction(at + 1 if len(names) == 1 else generator.randint(1, 16)) for name in names}
     return {**drawn, _NUMBER: Fraction(at)}
 
@@ -161,7 +163,11 @@ def _agree(a: Value, b: Value, point: Mapping[str, Fraction]) -> bool | None:
                 return None
             if not _close(first, second, least):
                 return False
-    return True
+    try:  # 5 + 1/99999999! is not 5: what is left is one term, which is not zero
+        left = difference(a, b)
+        return not (len(left.num) == 1 and _value(left, point))
+    except (Unbounded, UndecidedError):
+        return True
 
 
 def _close(a: Any, b: Any, digits: int) -> bool:

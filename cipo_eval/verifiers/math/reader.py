@@ -115,6 +115,8 @@ class _Reader:
         value = self.sum()
         if self.tokens[self.at]:
             raise UndecidedError
+        if "\\infty" in self.tokens and [t for t in self.tokens if t not in "(){}+-"] != ["\\infty"]:
+            raise UndecidedError  # ∞ - ∞ and the like have no value
         return value
 
     def sum(self) -> Value:

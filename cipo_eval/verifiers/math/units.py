@@ -133,7 +133,7 @@ _SHORT_UNITS = frozenset(_SHORT_UNITS_NAMES.split())
 _NUMBER_HEAD = re.compile(
     r"(?:\\?\$)?([-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:(?:[eE]|\s*\*\s*10\s*\^\s*)\{?[-+]?\d+\}?)?"
     r"|[-+]?\d*\s?\\frac\{[-+]?\d+\}\{\d+\}|[-+]?\d+/\d+)"
-    r"(\s*)(\\mu\s*[A-Za-z]|[A-Za-z/\\][^+=,<>|]*|\*\s*[A-Za-z][^+=,<>|]*)$"
+    r"(\s*)(\\mu\s*[A-Za-z]|(?:[A-Za-z\\]|/\s*[A-Za-z\\])[^+=,<>|]*|\*\s*[A-Za-z][^+=,<>|]*)$"
 )
 _UNIT_TOKEN = re.compile(r"\\?[A-Za-z]+")
 _NO_UNITS = frozenset(

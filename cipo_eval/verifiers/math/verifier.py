@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
-from cipo_eval.texts import last_boxed, strip_think
+from cipo_eval.texts import strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import Form, form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
@@ -26,6 +27,7 @@ LONGEST = 10_000
 """Characters of an answer that is read; longer ones are compared as text."""
 _CUT_OFF = ("length", "context")
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
+_PAIR = re.compile(r"-?[1-9]\d*,\d")
 _POINT = re.compile(r"-?\d{1,30}\.\d{1,30}")
 
 
@@ -90,12 +92,13 @@ _SYMBOLIC = re.compile(
 def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     if len(answer) > LONGEST:
         return Grade(correct=gold.strip() == answer.strip(), canonical=answer[:1000], method="too_long")
-    answer = (last_boxed(answer) or answer) if "boxed{" in answer else answer
     several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
     given = form(answer, several=several, unit=unit)
     if options.get("kind") == "integer":
         return Grade(correct=_same_integer(gold, given), canonical=given.canon, method="integer")
     wanted = form(gold, several=several, unit=unit)
+    if unit and not wanted.measure and wanted.kind == "value":
+        wanted = replace(wanted, measure=unit.strip("$ "))
     if gold.strip() == answer.strip():
         return Grade(correct=True, canonical=given.canon, method="exact")
     if options.get("units") == "skip" and is_number(wanted) and not is_number(given):
@@ -140,10 +143,11 @@ def _other_commas(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
 
 
 def _decimal_comma(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
-    """``2,74`` for 2.74: a comma may be a decimal one where the other side is written with a point."""
+    """``2,74`` for 2.74: a comma may be a decimal one where the other side is written with a point. A gold like ``1,2``
+    is a list."""
     sides = [text.strip(" $") for text in (gold, answer)]
-    for comma, point in (sides, sides[::-1]):
-        if _COMMA.fullmatch(comma) and _POINT.fullmatch(point):
+    for at, (comma, point) in enumerate((sides, sides[::-1])):
+        if _COMMA.fullmatch(comma) and _POINT.fullmatch(point) and (at or not _PAIR.fullmatch(comma)):
             pair = [form(text.replace(",", ".")) for text in sides]
             return compare(pair[0], pair[1], options) is True
     return False

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from cipo_eval.verifiers.math.algebra import UndecidedError
 from cipo_eval.verifiers.math.latex import CLOSE, OPEN, clean, split_top
+from cipo_eval.verifiers.math.units import measure
+from cipo_eval.verifiers.math.wordnumber import in_words
 
 
 class RefusedError(Exception):
@@ -27,15 +29,15 @@ class Said(NamedTuple):
 
 _BLOCK = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
 _NEGATED = re.compile(
-    r"\b(?:not|no|none|never|neither|nor|cannot|can't|isn't|aren't|doesn't|don't|undefined|impossible|unless|except|"
+    r"\b(?:not|no|none|never|neither|nor|cannot|excluded|excludes|can't|isn't|aren't|doesn't|don't|undefined|impossible|unless|except|"
     r"excluding|otherwise|else|false|incorrect|wrong|unknown|undetermined|diverges|without|nonexistent|rather|instead|but|"
     r"rejected|rejecting|reject|invalid|extraneous|discarded?|ruled out|too (?:small|large|big|high|low|few|many))\b",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
     r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|or (?:more|less|fewer|greater)|"
-    r"up to|between|either|any number|squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|times|"
-    r"plus|minus|divided|multiplied|to the power|choose|guess)\b",
+    r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|times|"
+    r"plus|minus|divided|multiplied|to the power|choose|guess|more|less|fewer)\b",
     re.IGNORECASE,
 )
 _COMPUTING = re.compile(
@@ -151,6 +153,8 @@ def _without_condition(text: str) -> tuple[str, str]:
             depth += 1 if match[0] in "([{" else -1
             continue
         found = _CONDITION.search(match[1])
+        if found and re.match(r"at (?:least|most)\b", match[1][found.start() :].lstrip(" ,"), re.IGNORECASE):
+            raise RefusedError
         if depth > 1 or not found or not _has_value(text[: match.start()]):
             continue
         before = match[1][: found.start()].strip(" ,")
@@ -198,7 +202,7 @@ def _check_condition(rest: str) -> None:
             bare
             and not re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?|\.\.\.", bare)
             and "..." not in rest
-            and not (len(pieces) == 1 and not relation)
+            and not (len(pieces) == 1 and re.search("[A-Za-z]", bare))
         ):
             raise RefusedError
 
@@ -279,14 +283,17 @@ def measured(text: str) -> tuple[str, str]:
     match = re.search(rf"\s*{OPEN}([^{CLOSE}]*){CLOSE}([^{OPEN}{CLOSE}]*)$", text)
     if not match or not text[: match.start()].strip():
         return text, ""
+    if any(in_words(word) is not None for word in re.split(r"[\s-]+", match[1].strip())):
+        raise RefusedError  # 5 six
     tail = match[2].strip()
     if tail and not re.fullmatch(
         r"(?:[\s*/]*(?:\\mu\s*)?[A-Za-z]{1,4}(?:\s*\^\s*(?:\{-?\d\}|-?\d))?)+|[.)]", tail
     ):
         return text, ""
-    return text[: match.start()], f"{match[1].strip()} {tail.strip(')')}".replace("{", "").replace(
-        "}", ""
-    ).strip()
+    unit = f"{match[1].strip()} {tail.strip(')')}".replace("{", "").replace("}", "").strip()
+    if tail.strip(".) ") and measure(unit) is None:
+        return text, ""  # 1/2 of x
+    return text[: match.start()], unit
 
 
 def has_prose(text: str) -> bool:
