@@ -424,7 +424,7 @@ def _residue(text: str, modulus: str, again: Callable[..., Form]) -> Form:
     sides = _CONGRUENT.split(text.replace("=", "\\equiv "))
     found: Form = again(sides[-1])
     if found.kind == "value" and found.value is not None and found.value.rational is not None:
-        return replace(found, modulus=read(modulus).canon)
+        return replace(found, canon=f"{found.canon} mod {modulus.strip()}", modulus=read(modulus).canon)
     if found.kind in ("set", "tuple"):
         return found
     raise UndecidedError

@@ -44,14 +44,11 @@ def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     if "unknown" in (gold.kind, answer.kind):
         return None
     if gold.choice and gold.canon == gold.choice:
-        return answer.choice == gold.choice
+        return answer.choice == gold.choice and not answer.measure  # "A circle" is no (A)
     if not _conditions(gold, answer):
         return False
-    if (
-        gold.canon == answer.canon
-        and gold.percent == answer.percent
-        and not (gold.measure and answer.measure)
-    ):
+    same_measure = gold.kind != "value" or not (gold.measure and answer.measure)
+    if gold.canon == answer.canon and gold.percent == answer.percent and same_measure:
         return True
     try:
         return _kinds(gold, answer, options)

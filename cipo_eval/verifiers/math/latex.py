@@ -103,7 +103,7 @@ _REPEATING = re.compile(
 )
 _DOTTED = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 _AND_SO_ON = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(\d{1,30}?)(\3+)\s*\.\.\.")
-_SHORT_WORDS = "if|or|for|are|and|not|no|the|all|any|one|two|six|ten|odd|per|was|has|mod"
+_SHORT_WORDS = "[Ii]f|or|[Ff]or|are|and|[Nn]ot|[Nn]o|[Tt]he|[Aa]ll|[Aa]ny|[Oo]ne|[Tt]wo|[Ss]ix|[Tt]en|odd|per|was|has|mod"
 _PREPOSITIONS = "at|in|is|of|to|by|as"
 _WORD = re.compile(
     r"(?<![\\A-Za-z_^\ue001{])(?:[A-Za-z]{4,}|(?<![^\s,;:(\ue002])(?:" + _SHORT_WORDS + r")(?=[\s,;:)]|$)"

@@ -117,7 +117,7 @@ def said(text: str) -> Said:
     words = text_of(text)
     if _NEGATED.search(words):
         raise RefusedError
-    if _COMPUTING.search(text):
+    if _COMPUTING.search(text) or _HEDGED.search(words):
         raise RefusedError
     text = _ASIDE.sub("", text) if _has_value(_ASIDE.sub("", text)) else text
     text = _BLOCK.sub(_connected, text)
@@ -131,8 +131,6 @@ def said(text: str) -> Said:
         ),
         text,
     )
-    if _HEDGED.search(text_of(text)):
-        raise RefusedError
     return Said(text, condition)
 
 
@@ -231,6 +229,8 @@ def _without_membership(text: str) -> tuple[str, str]:
         and any(reals[1] in part for part in parts[1:])
     ):
         return ",".join(parts[1:]), parts[0]
+    if len(parts) > 1 and (reals := _REALS.fullmatch(parts[-1].strip())) and reals[1] in parts[0]:
+        return ",".join(parts[:-1]), parts[-1]
     for at in range(1, len(parts)):
         rest = ",".join(parts[at:])
         first = ",".join(parts[:at])
