@@ -31,7 +31,9 @@ NAMED = "right: the value of the function or quantity that the gold names (or th
 ORDER = "right: all the answers, in another order, joined by 'and', or as a tuple"
 INTERVAL = "right: an inequality that describes the interval"
 CONSTANT = "right: the constant of integration is written as a capital, or two are exchanged"
-EQUATION = "right: the same equation, rearranged, in another notation of derivatives, or with its arguments written"
+EQUATION = (
+    "right: the same equation, rearranged, in another notation of derivatives, or with its arguments written"
+)
 CHOICE = "right: the same letter"
 STATED = "right: the final answer is stated in words; the reference reads an empty box after it"
 FACTOR = "wrong: off by a power of a hundred, which the reference allows"

@@ -1,14 +1,15 @@
 """Commas between digits: thousands (``2,220``) or a list (``45,135``)?
 
 Models and data sets write both. Three digits behind a comma are thousands unless they stand in brackets (points,
-intervals, sets), or the whole answer is a list of angles that make up a half or a full turn; a group with a leading zero
-is never an element of a list. ``compare`` tries the other reading of an answer where the gold speaks for it.
+intervals, sets), or the whole answer is a list of angles that make up a half or a full turn; a group with a leading
+zero is never an element of a list. ``compare`` tries the other reading of an answer where the gold speaks for it.
 """
 
 from __future__ import annotations
 
 import re
 from enum import Enum
+from itertools import pairwise
 
 
 class Commas(Enum):
@@ -69,5 +70,5 @@ def _angles(groups: list[str]) -> bool:
     numbers = [int(group) for group in groups]
     if len(numbers) == 2:
         return sum(numbers) == 180
-    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(numbers)}
     return len(steps) == 1 and numbers[-1] < 360 and steps.pop() > 0 and len(numbers) > 2

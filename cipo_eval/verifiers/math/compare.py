@@ -31,9 +31,10 @@ from cipo_eval.verifiers.math.algebra import (
     substituted,
     variables,
 )
-from cipo_eval.verifiers.math.canonical import Form, distinct_names, up_to_factor
+from cipo_eval.verifiers.math.forms import Form, distinct_names
 from cipo_eval.verifiers.math.numeric import proportional, real, same
 from cipo_eval.verifiers.math.reader import read
+from cipo_eval.verifiers.math.relations import up_to_factor
 from cipo_eval.verifiers.math.units import measure
 
 
@@ -209,7 +210,7 @@ def _uncalled(bare: set[str]) -> Callable[[Opaque], Value | None]:
             return None
         (argument,) = name.arguments
         names = variables(argument)
-        return atom(called) if len(names) == 1 and argument == atom(*names) else None
+        return atom(called) if len(names) == 1 and argument == atom(next(iter(names))) else None
 
     return replacement
 
@@ -369,7 +370,8 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
         if scaled is None:
             return False
         answer = scaled
-        assert answer.value is not None
+    assert gold.value is not None
+    assert answer.value is not None
     if (gold.modulus or answer.modulus) and not _congruent(gold, answer):
         return False
     if gold.modulus and answer.modulus:

@@ -293,7 +293,7 @@ def logarithm(value: Value) -> Value:
     return total
 
 
-_SINES = {
+_SINES: dict[Fraction, tuple[Number, tuple[int, ...]]] = {
     Fraction(0): (0, ()),
     Fraction(1, 12): (HALF, ()),
     Fraction(1, 8): (HALF, (2,)),
@@ -417,5 +417,5 @@ def rounded(name: str, value: Value) -> Value:
     if number is None:
         return opaque(name, value)
     if name == "abs":
-        return constant(abs(number))
+        return constant(max(number, -number))
     return constant(math.floor(number) if name == "floor" else math.ceil(number))

@@ -21,7 +21,8 @@ ROW = "\ue000"
 
 _LAYOUT = (
     "left right big Big bigl bigr Bigl Bigr bigg Bigg biggl biggr Biggl Biggr middle displaystyle textstyle limits "
-    "nolimits checkmark blacksquare square Box qed qedsymbol diamond mathstrut strut quad qquad enspace thinspace hfill rm bf it scriptstyle large Large noindent centering"
+    "nolimits checkmark blacksquare square Box qed qedsymbol diamond mathstrut strut quad qquad enspace "
+    "thinspace hfill rm bf it scriptstyle large Large noindent centering"
 )
 _COMMANDS = {
     **dict.fromkeys(_LAYOUT.split(), " "),
@@ -56,14 +57,28 @@ _COMMANDS = {
     "degree": "°",
     "dag": "",
     **dict.fromkeys(
-        "bold bm boldsymbol mathbf pmb boxed fbox underline uline emph ensuremath mathnormal".split(),
+        [
+            "bold",
+            "bm",
+            "boldsymbol",
+            "mathbf",
+            "pmb",
+            "boxed",
+            "fbox",
+            "underline",
+            "uline",
+            "emph",
+            "ensuremath",
+            "mathnormal",
+        ],
         " ",
     ),
     "textdollar": "\\$",
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SPACING = re.compile(
-    r"\\[!,;: ]|~|\\[hm]?space\*?\{[^{}]*\}|\\(?:phantom|label|tag|color|textcolor|colorbox|vphantom)\s*\{[^{}]*\}|[\s\x00-\x1f]+"
+    r"\\[!,;: ]|~|\\[hm]?space\*?\{[^{}]*\}|\\(?:phantom|label|tag|color|textcolor|colorbox|"
+    r"vphantom)\s*\{[^{}]*\}|[\s\x00-\x1f]+"
 )
 _DEGREES = re.compile(
     r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\{?\s*°\s*\}?)"
@@ -103,7 +118,10 @@ _REPEATING = re.compile(
 )
 _DOTTED = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 _AND_SO_ON = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(\d{1,30}?)(\3+)\s*\.\.\.")
-_SHORT_WORDS = "[Ii]f|or|[Ff]or|are|and|[Nn]ot|[Nn]o|[Tt]he|[Aa]ll|[Aa]ny|[Oo]ne|[Tt]wo|[Ss]ix|[Tt]en|odd|per|was|has|mod"
+_SHORT_WORDS = (
+    "[Ii]f|or|[Ff]or|are|and|[Nn]ot|[Nn]o|[Tt]he|[Aa]ll|[Aa]ny|[Oo]ne|[Tt]wo|[Ss]ix|[Tt]en|odd|"
+    "per|was|has|mod"
+)
 _PREPOSITIONS = "at|in|is|of|to|by|as"
 _WORD = re.compile(
     r"(?<![\\A-Za-z_^\ue001{])(?:[A-Za-z]{4,}|(?<![^\s,;:(\ue002])(?:" + _SHORT_WORDS + r")(?=[\s,;:)]|$)"
@@ -361,7 +379,8 @@ def _untext(match: re.Match[str]) -> str:
 _REMARKS = re.compile(r"\(?Q\.?\s?E\.?\s?D\.?\)?")
 _CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,?\s*\b(?:and|or)\b|[,&])\s*\(?[A-H]\)?)+")
 _WORDS_OF_TEXT = re.compile(
-    r"(?<![A-Za-z])(?:(?<!\()[A-Za-z](?![).:])|(?<=\()[A-Za-z](?=[A-Za-z]))[A-Za-z'’./-]*(?:[ ,]{1,2}(?![A-H]\))[A-Za-z][A-Za-z'’./-]*|\^-?\d|\(s\))*"
+    r"(?<![A-Za-z])(?:(?<!\()[A-Za-z](?![).:])|"
+    r"(?<=\()[A-Za-z](?=[A-Za-z]))[A-Za-z'’./-]*(?:[ ,]{1,2}(?![A-H]\))[A-Za-z][A-Za-z'’./-]*|\^-?\d|\(s\))*"
 )
 
 
@@ -416,7 +435,7 @@ def split_top(text: str, separators: str, *, closed: bool = False) -> list[str]:
     close."""
     depth, start, parts, words = 0, 0, [], False
     for at, char in enumerate(text):
-        if char == OPEN or char == CLOSE:
+        if char in (OPEN, CLOSE):
             words = char == OPEN
         elif words:
             continue

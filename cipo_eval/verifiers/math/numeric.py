@@ -3,7 +3,7 @@ r"""Values of exact expressions (``algebra``) to fifty digits, and the compariso
 Two expressions are the same when they agree at random points to all but the last digits of the working precision:
 polynomial identity testing (Schwartz 1980, Zippel 1979), carried to the elementary functions. They are different when
 they differ at one point. mpmath's numbers have exponents of any size, so 7^-5000 and 7^-5001 are told apart, and
-nothing is evaluated whose size would not fit: ``Unbounded`` stops towers of powers before they are built.
+nothing is evaluated whose size would not fit: ``UnboundedError`` stops towers of powers before they are built.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from mpmath import mp, mpc, mpf
+from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
 from cipo_eval.verifiers.math.algebra import (
     IMAGINARY,
@@ -49,7 +49,7 @@ DISCRETE = frozenset({"floor", "ceil", "fact", "binom", "mod", "gcd", "lcm"})
 _NUMBER = "@"
 
 
-class Unbounded(Exception):
+class UnboundedError(Exception):
     """A number too large to be evaluated, or a function at a point where it has no value."""
 
 
@@ -79,7 +79,7 @@ def proportional(a: Value, b: Value) -> bool | None:
         for at in range(POINTS):
             try:
                 top, bottom = _value(a, _point(names, at)), _value(b, _point(names, at))
-            except (Unbounded, UndecidedError):
+            except (UnboundedError, UndecidedError):
                 continue
             if not bottom or not top:
                 return None
@@ -97,7 +97,7 @@ def real(value: Value) -> Fraction | None:
     with mp.workdps(DIGITS):
         try:
             number = _value(value, {})
-        except (Unbounded, UndecidedError):
+        except (UnboundedError, UndecidedError):
             return None
         number = mpc(number)
         if abs(number.imag) > abs(number.real) * mpf(10) ** -AGREE:
@@ -105,7 +105,8 @@ def real(value: Value) -> Fraction | None:
         sign, mantissa, exponent, _ = number.real._mpf_
         if abs(exponent) > 20_000:
             return None
-        return (-1) ** sign * int(mantissa) * Fraction(2) ** exponent
+        size: Fraction = int(mantissa) * Fraction(2) ** int(exponent)
+        return -size if sign else size
 
 
 def _discrete(value: Value, names: Sequence[str]) -> bool:
@@ -159,14 +160,14 @@ def _agree(a: Value, b: Value, point: Mapping[str, Fraction]) -> bool | None:
         with mp.workdps(digits):
             try:
                 first, second = _value(a, point), _value(b, point)
-            except (Unbounded, UndecidedError):
+            except (UnboundedError, UndecidedError):
                 return None
             if not _close(first, second, least):
                 return False
     try:  # 5 + 1/99999999! is not 5: what is left is one term, which is not zero
         left = difference(a, b)
         return not (len(left.num) == 1 and _value(left, point))
-    except (Unbounded, UndecidedError):
+    except (UnboundedError, UndecidedError):
         return True
 
 
@@ -182,7 +183,7 @@ def _value(value: Value, point: Mapping[str, Fraction]) -> Any:
     top = _poly(value.num, point)
     bottom = _poly(value.den, point) if len(value.den) > 1 or () not in value.den else mpf(1)
     if not bottom:
-        raise Unbounded
+        raise UnboundedError
     return _bounded(top / bottom)
 
 
@@ -210,14 +211,14 @@ def _atom(name: str, point: Mapping[str, Fraction]) -> Any:
     if name[0] == "√":
         return mpf(int(name[1:]))
     if name[0] == "#":
-        raise Unbounded
+        raise UnboundedError
     drawn = point[name]
     return mpf(drawn.numerator) / drawn.denominator
 
 
 def _bounded(number: Any) -> Any:
     if not mp.isfinite(number) or _magnitude(number) > 2**MAX_MAGNITUDE:
-        raise Unbounded
+        raise UnboundedError
     return number
 
 
@@ -229,12 +230,12 @@ def _magnitude(number: Any) -> int:
 def _power(base: Any, exponent: Any) -> Any:
     if not base:
         if mp.re(exponent) <= 0:
-            raise Unbounded
+            raise UnboundedError
         return mpf(0)
     if exponent == 1:
         return base
     if _magnitude(exponent) + math.log2(_magnitude(base) + 2) > MAX_MAGNITUDE:
-        raise Unbounded
+        raise UnboundedError
     if exponent == mp.floor(mp.re(exponent)) and abs(exponent) < 10**6:
         return _bounded(base ** int(exponent.real))
     return _bounded(mp.exp(exponent * mp.log(base)))
@@ -252,7 +253,7 @@ def _root(base: Any, exponent: Any) -> Any:
 
 def _whole_number(number: Any) -> Any:
     if mp.im(number) or _magnitude(number) > mp.prec - 20:
-        raise Unbounded
+        raise UnboundedError
     near = mp.nint(mp.re(number))
     return near if abs(near - mp.re(number)) < mpf(10) ** -(mp.dps // 2) else mp.re(number)
 
@@ -263,7 +264,7 @@ def _floor(number: Any) -> Any:
 
 def _gamma(number: Any) -> Any:
     if _magnitude(number) > 40 or (mp.im(number) == 0 and mp.re(number) <= -1):
-        raise Unbounded
+        raise UnboundedError
     return mp.gamma(number + 1)
 
 
@@ -280,7 +281,7 @@ def _binom(n: Any, k: Any) -> Any:
 
 def _remainder(a: Any, b: Any) -> Any:
     if not b:
-        raise Unbounded
+        raise UnboundedError
     return a - b * _floor(a / b)
 
 
@@ -288,7 +289,7 @@ def _common(function: Callable[..., int]) -> Callable[..., Any]:
     def apply(*numbers: Any) -> Any:
         whole = [_whole_number(number) for number in numbers]
         if any(number != mp.floor(number) or abs(number) > 10**12 for number in whole):
-            raise Unbounded
+            raise UnboundedError
         return mpf(function(*(int(number) for number in whole)))
 
     return apply
@@ -297,7 +298,7 @@ def _common(function: Callable[..., int]) -> Callable[..., Any]:
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def apply(*numbers: Any) -> Any:
         if any(mp.im(number) for number in numbers):
-            raise Unbounded
+            raise UnboundedError
         return function(mp.re(number) for number in numbers)
 
     return apply
@@ -324,11 +325,11 @@ def _function(name: Opaque, point: Mapping[str, Fraction]) -> Any:
     if name.function in _PERIODIC | {"tanh", "coth", "sech", "csch"} and (
         mp.mag(arguments[0]) > mp.prec // 2 if arguments[0] else False
     ):
-        raise Unbounded  # nothing of the angle would be left
+        raise UnboundedError  # nothing of the angle would be left
     try:
         return _bounded(function(*arguments))
     except (ZeroDivisionError, ValueError, OverflowError, mp.NoConvergence):
-        raise Unbounded from None
+        raise UnboundedError from None
 
 
 def difference(a: Value, b: Value) -> Value:

@@ -17,10 +17,11 @@ from typing import Any
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
 from cipo_eval.texts import strip_think
 from cipo_eval.verifiers.math import paper, words
-from cipo_eval.verifiers.math.canonical import Form, form
+from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
 from cipo_eval.verifiers.math.compare import compare, is_number
 from cipo_eval.verifiers.math.extract import final_answer
+from cipo_eval.verifiers.math.forms import Form
 from cipo_eval.verifiers.math.guard import too_heavy
 
 LONGEST = 10_000

@@ -35,19 +35,24 @@ _NEGATED = re.compile(
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
-    r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|or (?:more|less|fewer|greater)|"
-    r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|thirds|quarters|fifths|tenths|times|"
+    r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|"
+    r"or (?:more|less|fewer|greater)|"
+    r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|"
+    r"thirds|quarters|fifths|tenths|times|"
     r"plus|minus|divided|multiplied|to the power|choose|guess|more|less|fewer)\b",
     re.IGNORECASE,
 )
 _COMPUTING = re.compile(
-    rf"{OPEN}[^{CLOSE}]*\b(?:twice|thrice|half|double|triple|(?:square|cube) root)(?:\s+(?:of|the|as|much|many))*\s*{CLOSE}\s*[\d\\(]",
+    rf"{OPEN}[^{CLOSE}]*\b(?:twice|thrice|half|double|triple|(?:square|cube) root)(?:\s+(?:of|the|as|much|"
+    rf"many))*\s*{CLOSE}\s*[\d\\(]",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(rf"\s*\(\s*{OPEN}([^{CLOSE}]*){CLOSE}\s*\)\s*$")
 _CONDITION = re.compile(
-    r"[\s,]*(?:(?:is|are|which is|it is|and is)\s+)?(?:attained|achieved|reached|occurring|occurs|obtained|valid|holds|true|only)?\s*"
-    r"\b(?:where|when|whenever|if|iff|for|at|with|provided|given|such that|subject to|assuming|as long as|while|because|since)\b",
+    r"[\s,]*(?:(?:is|are|which is|it is|and is)\s+)?(?:attained|achieved|reached|occurring|occurs|"
+    r"obtained|valid|holds|true|only)?\s*"
+    r"\b(?:where|when|whenever|if|iff|for|at|with|provided|given|such that|subject to|assuming|as long as|"
+    r"while|because|since)\b",
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(
@@ -63,19 +68,22 @@ _SCALED = re.compile(
 )
 _RATIO = re.compile(rf"(\d)\s*{OPEN}\s*((?:is\s+)?to|out of|in)\s*{CLOSE}\s*(?=\d)")
 _REMARK = re.compile(
-    rf"\s*,\s*{OPEN}\s*(?:as (?:required|desired|claimed|expected|needed|wanted|stated|shown|above|before)|Q\.?E\.?D\.?|done|"
+    rf"\s*,\s*{OPEN}\s*(?:as (?:required|desired|claimed|expected|needed|wanted|stated|shown|above|before)|"
+    rf"Q\.?E\.?D\.?|done|"
     rf"exactly|respectively|only|indeed|in simplest form|in total)\s*{CLOSE}\s*$",
     re.IGNORECASE,
 )
 _LEADING = re.compile(
     r"(?:approximately|about|around|roughly|approx\.?|nearly|exactly|precisely|simply|only|just|all|any|every|each|"
     r"(?:real|positive|negative|non-?negative|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|points?)(?:\s+of)?|"
-    r"thus|so|hence|therefore|then|we (?:get|have|find|obtain)|it (?:is|equals)|answer|option|choice|so,|the|Rs\.?|USD|EUR|US)"
+    r"thus|so|hence|therefore|then|we (?:get|have|find|obtain)|it (?:is|equals)|answer|option|choice|so,|"
+    r"the|Rs\.?|USD|EUR|US)"
     r"(?:\s+(?:the|all|real|positive|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|answer|is|of))*",
     re.IGNORECASE,
 )
 _STATED = re.compile(
-    r"[A-Za-z'’,\s-]{2,80}\b(?:is|are|equals|be|was|get|gives|becomes)(?:\s+(?:thus|exactly|about|approximately|simply|the|equal to))?",
+    r"[A-Za-z'’,\s-]{2,80}\b(?:is|are|equals|be|was|get|gives|becomes)(?:\s+(?:thus|exactly|about|"
+    r"approximately|simply|the|equal to))?",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?:negative|minus)\s*", re.IGNORECASE)
@@ -191,13 +199,11 @@ def _check_condition(rest: str) -> None:
         pieces = split_top(joined, ",")
     except UndecidedError:
         raise RefusedError from None
-    relation = False
     for piece in pieces:
         bare = _BLOCK.sub("", piece).strip(" .")
-        if re.search(r"[=<>]|\\(?:le|ge|in|ne|equiv|to|mid|approx)(?![A-Za-z])", bare):
-            relation = True
-        elif (
+        if (
             bare
+            and not re.search(r"[=<>]|\\(?:le|ge|in|ne|equiv|to|mid|approx)(?![A-Za-z])", bare)
             and not re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?|\.\.\.", bare)
             and "..." not in rest
             and not (len(pieces) == 1 and re.search("[A-Za-z]", bare))
