@@ -34,16 +34,14 @@ from cipo_eval.verifiers.math.phrases import PLAIN_WORDS, math_word, phrase, sai
 from cipo_eval.verifiers.math.reader import readings
 from cipo_eval.verifiers.math.relations import BOTH, MEMBER, MODULUS, intersection, relation, residue
 from cipo_eval.verifiers.math.units import without_units
+from cipo_eval.verifiers.math.wordnumber import in_words
 
 MAX_LENGTH = 600
 """Longer answers are left to be compared as text."""
-_BASE = re.compile(
-    r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{1,2}|two|three|eight|ten|sixteen)\)?\s*\}?"
-)
-_BASES = {"two": "2", "three": "3", "eight": "8", "ten": "10", "sixteen": "16"}
+_BASE = re.compile(r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{1,2}|[a-z]{3,8})\)?\s*\}?")
 _MATRIX = re.compile(r"\\begin\{((?:p|b|v|small)?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _CHOICE = re.compile(r"\(\s?([A-H])\s?\)|([A-H])[.)]?")
-_CHOICE_PREFIX = re.compile(r"(?:\(([A-H])\)|([A-H])(?:[.)](?=\s)|\)))\s*(?=[-.\d\\({])")
+_CHOICE_PREFIX = re.compile(r"(?:\(([A-H])\)|([A-H])(?:[.)](?=\s)|\)))\s*(?=[-.\d\\({]|[a-z](?![A-Za-z]))")
 _TURNED = re.compile(r"([\[\]])([^\[\]()]{1,80}[,;][^\[\]()]{1,80})([\[\]])")
 
 
@@ -137,12 +135,18 @@ def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
         return replace(found, measure="degrees")
     if "\\begin" in text:
         return _matrix(text, depth)
-    if (match := _BASE.fullmatch(text)) and (
-        match[1].isdigit() or match[2] in ("11", "12", "13", "14", "15", "16")
-    ):
-        return Form("base", f"{match[1].upper().lstrip('0') or '0'}_{_BASES.get(match[2], match[2])}")
+    if (match := _BASE.fullmatch(text)) and (found := _in_base(match[1], match[2])):
+        return found
     found = _structure(text, units, several, depth)
     return replace(found, percent=True) if percent and found.kind == "value" else found
+
+
+def _in_base(digits: str, base: str) -> Form | None:
+    """``2A7_{16}``, ``1101_{\\text{two}}``; None where the digits are none of that base's."""
+    size = int(base) if base.isdigit() else in_words(base) or 0
+    if not 2 <= size <= 36 or not all(int(digit, 36) < size for digit in digits):
+        return None
+    return Form("base", f"{digits.upper().lstrip('0') or '0'}_{size}")
 
 
 def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
@@ -271,7 +275,11 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
         return again(inner, more=True)
     parts = split_top(inner, ",;")
     if len(parts) == 1:
-        if text[0] == "(" and text[-1] == ")" and ("=" in inner or "\\pm" in inner or number(inner.strip())):
+        if (
+            text[0] == "("
+            and text[-1] == ")"
+            and ("=" in inner or "\\pm" in inner or number(inner.strip()) or _BASE.fullmatch(inner.strip()))
+        ):
             return again(inner)
         return None
     return sequence([again(part) for part in parts], text[0] + text[-1])

@@ -19,13 +19,17 @@ OPEN, CLOSE = "\ue001", "\ue002"
 ROW = "\ue000"
 """Stands for the end of a matrix row while text is cleaned, which would take ``\\\\`` apart."""
 
+GAP = "\ue003"
+"""Stands for a wide space: before words or a bracket a space, elsewhere a comma."""
+
 _LAYOUT = (
     "left right big Big bigl bigr Bigl Bigr bigg Bigg biggl biggr Biggl Biggr middle displaystyle textstyle limits "
-    "nolimits checkmark blacksquare square Box qed qedsymbol diamond mathstrut strut quad qquad enspace "
+    "nolimits checkmark blacksquare square Box qed qedsymbol diamond mathstrut strut enspace "
     "thinspace hfill rm bf it scriptstyle large Large noindent centering"
 )
 _COMMANDS = {
     **dict.fromkeys(_LAYOUT.split(), " "),
+    **dict.fromkeys(("quad", "qquad"), GAP),
     **dict.fromkeys(("dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), "\\frac"),
     **dict.fromkeys(("dbinom", "tbinom"), "\\binom"),
     **dict.fromkeys(("cdot", "times", "ast"), "*"),
@@ -98,6 +102,10 @@ _THOUSANDS_GAP = re.compile(r"(?<=\d)(?:\{,\}|\{\\,\}|,?(?:\\ |\s)*\\!,?|\\,|,\\
 _IN_BASE = re.compile(
     f"(?<![.\\w])(\\d[0-9A-F]*)\\s*\\(?\\s*{OPEN}\\s*(?:in\\s+)?base\\s*{CLOSE}\\s*(\\d{{1,2}})\\s*\\)?\\s*$"
 )
+_WIDE = re.compile(
+    f"^[\\s{GAP}]+|[\\s{GAP}]+$|[\\s{GAP}]*{GAP}[\\s{GAP}]*(?=[{OPEN}(,;.=<>]|\\\\(?:le|ge|in|text))|(?<=[,;=<>(])[\\s{GAP}]+"
+)
+_EXPONENT = re.compile(r"\^\s*\(\s*([-+]?\d{1,9})\s*\)")
 _UPRIGHT_E = re.compile(r"(\d)\s*\\(?:mathrm|text)\s*\{[eE]\}\s*([-+]?\d)")
 _DOLLARS = re.compile(r"\\\$\s*([-+]?\d[\d,]*\.?\d*)(?=\s*(?:$|,(?!\d)|[;)}$]|\\text|\\\)))")
 _OVER = re.compile(r"\\(over|choose)(?![A-Za-z])")
@@ -185,6 +193,10 @@ def clean(text: str) -> str:
     if "$" in text or "\\" in text or "%" in text or "percent" in text or "pct" in text:
         text = _latex(text)
     text = _SPACING.sub(" ", text)
+    if GAP in text:
+        text = _WIDE.sub(" ", text).replace(GAP, ",")
+    if "**" in text or "^" in text:
+        text = _EXPONENT.sub(r"^{\1}", text.replace("**", "^"))
     if "th" in text or "rd" in text or "st" in text or "nd" in text:
         text = _ORDINAL.sub("", text)
     if "C" in text:

@@ -35,6 +35,7 @@ DIGITS = 50
 """Working precision."""
 AGREE = 30
 """Digits that have to agree."""
+QUICK = 16
 CONFIRM = 220
 """Precision at which agreement is confirmed, so that 5 + 10^{-40} is not 5."""
 POINTS = 5
@@ -156,7 +157,8 @@ def _unknown(value: Value) -> bool:
 
 
 def _agree(a: Value, b: Value, point: Mapping[str, Fraction]) -> bool | None:
-    for digits, least in ((DIGITS, AGREE), (CONFIRM, CONFIRM - 20)):
+    """Whether two values are equal at a point. Most that differ do so in their first digits."""
+    for digits, least in ((QUICK, QUICK - 8), (DIGITS, AGREE), (CONFIRM, CONFIRM - 20)):
         with mp.workdps(digits):
             try:
                 first, second = _value(a, point), _value(b, point)

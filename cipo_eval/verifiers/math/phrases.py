@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from cipo_eval.verifiers.math.algebra import constant
+from cipo_eval.verifiers.math.algebra import atom, constant
 from cipo_eval.verifiers.math.forms import Form, everything
 from cipo_eval.verifiers.math.latex import CLOSE, OPEN
 from cipo_eval.verifiers.math.wordnumber import in_words
+from cipo_eval.verifiers.math.words import RefusedError
 
 _ARTICLES = re.compile(r"\b(?:the|a|an|there (?:is|are)|it is|this is|exists?|of)\b\s*|[.,!()]")
 _CHOICE_WORDS = re.compile(rf"(?:\(([A-H])\)\s*[.:]?|([A-H])[.):])\s*(?={OPEN})")
+_OPTION = re.compile(r"(?:option|choice|answer)\s*\(?([A-H])\)?", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\s*(?:is|are|was|does|do|can|cannot|isn't|doesn't|would|should|must|may|seems)\b.*\b"
+    r"(?:not|never|no|impossible|wrong|incorrect|false|exist|excluded|cannot|isn't|doesn't|rejected|invalid)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _TIME = re.compile(r"(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 _EVERYTHING = frozenset(
     {"all real number", "real number", "all real", "any real number", "every real number"}
@@ -37,8 +44,12 @@ def phrase(cleaned: str, bare: str) -> Form | None:
         return Form("words", f"date {_MONTHS[month]} {int(day)} {match[5] or ''}".strip())
     if match := _TIME.fullmatch(bare):
         return Form("time", f"{int(match[1])}:{match[2] or '00'} {match[3].lower()}m")
+    if match := _OPTION.fullmatch(bare):
+        return Form("value", match[1], atom(match[1]), choice=match[1])
     if match := _CHOICE_WORDS.match(cleaned):
         rest = cleaned[match.end() :].replace(OPEN, " ").replace(CLOSE, " ")
+        if _DENIED.match(rest):
+            raise RefusedError
         if not re.search(r"\(?[A-H]\)|\b(?:or|and)\s+[A-H]\b", rest):
             return replace(said_in_words(rest), choice=match[1] or match[2])
     return None

@@ -34,7 +34,7 @@ MAX_DEPTH = 25
 MAX_TOKENS = 400
 
 _TOKEN = re.compile(
-    r"\s*(?:(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|(\\[A-Za-z]+)|([A-Za-z]+)|(\S))"
+    r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+(?![A-Za-z\d]))?)|(\\[A-Za-z]+)|([A-Za-z]+)|(\S))"
 )
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "

@@ -225,9 +225,11 @@ def _approximate(sides: Sequence[str], again: Callable[..., Form]) -> Form:
         return first  # x = 1/3 ≈ 0.33: the exact value is the answer
     if first.value is None or last.value is None:
         raise UndecidedError
+    if variables(first.value) and _COMPOUND_NAME.fullmatch(named[0]):
+        return last  # P(A) + P(B) ≈ 0.3
     a, b = real(first.value), real(last.value)
-    if a is None and variables(first.value) and b is not None:
-        return last
+    if last.value.rational is None and not same(first.value, last.value):
+        raise words.RefusedError  # √51 ≈ √52
     if a is None or b is None:
         raise UndecidedError
     if a != b and a.denominator == b.denominator == 1 and not variables(first.value):

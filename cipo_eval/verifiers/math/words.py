@@ -38,7 +38,7 @@ _HEDGED = re.compile(
     r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|"
     r"or (?:more|less|fewer|greater)|"
     r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|"
-    r"thirds|quarters|fifths|tenths|times|"
+    r"thirds|fifths|times|"
     r"plus|minus|divided|multiplied|to the power|choose|guess|more|less|fewer)\b",
     re.IGNORECASE,
 )
@@ -245,7 +245,8 @@ def _without_membership(text: str) -> tuple[str, str]:
         side = _SIDE_RELATION.fullmatch(rest.strip())
         if side and at == 1 and not re.search(r"[<>]|\\(?:le|ge|in|ne)(?![A-Za-z])", first):
             name = side[1]
-            if re.search(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])", first) and len(parts) == 2:
+            letters = first if name[0] == "\\" else re.sub(r"\\[A-Za-z]+", " ", first)
+            if name in letters and len(parts) == 2:
                 return first, rest
     return text, ""
 
