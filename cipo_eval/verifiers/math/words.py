@@ -38,7 +38,7 @@ _HEDGED = re.compile(
     r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|"
     r"or (?:more|less|fewer|greater)|"
     r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|"
-    r"thirds|fifths|times|"
+    r"thirds|fifths|tenths|hundredths|times|"
     r"plus|minus|divided|multiplied|to the power|choose|guess|more|less|fewer)\b",
     re.IGNORECASE,
 )
