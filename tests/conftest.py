@@ -16,6 +16,16 @@ settings.load_profile("no_deadline")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked ``exhaustive`` run only where ``-m`` names them."""
+    if "exhaustive" in (config.option.markexpr or ""):
+        return
+    left = [item for item in items if item.get_closest_marker("exhaustive")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+
+
 def data_dir() -> Path | None:
     """The mirror of real data: ``CIPO_EVAL_DATA``, or ``shared/data`` beside the checkout if that exists."""
     if value := os.environ.get("CIPO_EVAL_DATA"):
