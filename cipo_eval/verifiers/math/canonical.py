@@ -42,6 +42,12 @@ _BASE = re.compile(r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{
 _MATRIX = re.compile(r"\\begin\{((?:p|b|v|small)?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _CHOICE = re.compile(r"\(\s?([A-H])\s?\)|([A-H])[.)]?")
 _CHOICE_PREFIX = re.compile(r"(?:\(([A-H])\)|([A-H])(?:[.)](?=\s)|\)))\s*(?=[-.\d\\({]|[a-z](?![A-Za-z]))")
+_INNER_UNITS = re.compile("\\s*\ue001[^\ue002]*\ue002(?=\\s*\\})")
+_POINT = re.compile(r"[A-Z]'?\s*\(")
+_HALF_LINE = re.compile(
+    r"\\mathbb\s*\{?R\s*\}?\s*(?:\^\s*\{?\s*\+\s*\}?|_\s*\{\s*(?:>=?|\\ge)\s*0\s*\}|_\s*\{?\s*\+\s*\}?)"
+)
+"""The positive real numbers, and those that are not negative."""
 _TURNED = re.compile(r"([\[\]])([^\[\]()]{1,80}[,;][^\[\]()]{1,80})([\[\]])")
 
 
@@ -157,6 +163,9 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
         return Form("words", "...")
     if text in ("\\mathbb{R}", "\\mathbb R", "\\R"):
         return everything()
+    if _HALF_LINE.fullmatch(text):
+        ends = [again("0"), everything().items[1]]
+        return sequence(ends, "[)" if "ge" in text or ">=" in text else "()")
     if match := _CHOICE.fullmatch(text):
         letter = match[1] or match[2]
         return Form("value", letter, atom(letter), choice=letter)
@@ -168,6 +177,8 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
     parts = split_top(text, ",;")
     if len(parts) > 1:
         return _collection(parts, again)
+    if (match := _POINT.match(text)) and text[-1] == ")" and len(split_top(text[match.end() : -1], ",")) > 1:
+        return again(text[match.end() - 1 :])  # P(1, 2)
     if OPEN in text:
         if words.only_words(text):
             return said_in_words(words.plain(text))
@@ -217,6 +228,7 @@ def _expression(text: str, units: bool, again: Callable[..., Form]) -> Form:
     measure = ""
     if OPEN in text:
         text, measure = words.measured(text)
+        text = _INNER_UNITS.sub("", text) if "\\frac" in text else text
         if OPEN in text:
             raise UndecidedError
         if measure:
@@ -262,8 +274,8 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
             raise UndecidedError
         found: Form = again(inner, more=True)
         if found.kind == "set" and found.items:
-            return found
-        return Form("set", "{" + found.canon + "}", items=(found,))
+            return replace(found, brackets="{}")
+        return Form("set", "{" + found.canon + "}", items=(found,), brackets="{}")
     if text == "\\emptyset":
         return Form("set", "{}")
     if text[0] not in "([{" or text[-1] not in ")]}":

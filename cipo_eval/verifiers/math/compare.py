@@ -48,6 +48,8 @@ def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
         return answer.choice == gold.choice and not answer.measure  # "A circle" is no (A)
     if not _conditions(gold, answer):
         return False
+    if answer.name[:1] == "(" and not gold.name and answer.kind == "tuple":
+        return _in_order(gold.items, _in_alphabetical_order(gold, answer), options)
     same_measure = gold.kind != "value" or not (gold.measure and answer.measure)
     if gold.canon == answer.canon and gold.percent == answer.percent and same_measure:
         return True
@@ -63,6 +65,8 @@ def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
         return _values(gold, answer, options) or _as_equations(gold, answer) or _values(gold, answer, options)
     if "equation" in kinds:
         return _equations(gold, answer)
+    if kinds == ("value", "base"):
+        return answer.canon == f"{gold.canon}_10"
     if "base" in kinds:
         return _bases(gold, answer)
     if "time" in kinds:
@@ -74,16 +78,18 @@ def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
             return False
         if not gold.name and answer.name and words.about_integers(answer.condition):
             return False  # integers from 3 on are not an interval
-        return _in_order(gold.items, answer.items, options)
+        return _in_order(gold.items, _in_alphabetical_order(gold, answer), options)
     if kinds == ("matrix", "matrix"):
         if gold.canon.startswith("det") or answer.canon.startswith("det"):
             return None
         return _in_order(gold.items, answer.items, options)
     if gold.kind == "set" and answer.kind in ("set", "tuple"):
-        if answer.bounded:
-            return False
+        if answer.bounded or (gold.brackets == "{}" and answer.brackets == "[]" and len(answer.items) == 2):
+            return False  # an interval is no list
         return _sets(gold, answer, options)
-    if kinds == ("tuple", "set") and gold.brackets in ("()", "[]"):
+    if kinds == ("tuple", "set") and gold.brackets in ("()", "[]") and answer.brackets != "{}":
+        if answer.items and answer.items[0].name and len({item.name for item in answer.items}) == 1:
+            return False  # x = 1, x = 4 are two values, no interval
         return _in_order(gold.items, _by_name(answer.items), options) if len(gold.items) > 1 else None
     if set(kinds) == {"matrix", "tuple"}:
         return _in_order(_elements(gold), _elements(answer), options)
@@ -109,6 +115,14 @@ def _by_name(items: Sequence[Form]) -> Sequence[Form]:
     if all(len(item.name) == 1 for item in items) and distinct_names(items):
         return sorted(items, key=lambda item: item.name)
     return items
+
+
+def _in_alphabetical_order(gold: Form, answer: Form) -> Sequence[Form]:
+    """The coordinates of ``(y, x) = (1, 2)`` as those of (x, y)."""
+    names = answer.name.strip("()").split(",")
+    if gold.name or answer.name[:1] != "(" or len(names) != len(answer.items):
+        return answer.items
+    return [item for _, item in sorted(zip(names, answer.items, strict=True), key=lambda pair: pair[0])]
 
 
 def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
@@ -169,6 +183,7 @@ def _difference(item: Form) -> Value | None:
 
 _CONSTANT = re.compile(r"[cC](?:_\d)?")
 """Names of free constants, which may be exchanged."""
+_OTHER_CONSTANT = re.compile(r"[ABDKk](?:_\d)?")
 _COUNTERS = frozenset("jklmn")
 MAX_CONSTANTS = 4
 
@@ -186,6 +201,9 @@ def _variants(gold: Value, answer: Value) -> Iterator[tuple[Value, Value]]:
         gold, answer = uncalled
     names = variables(gold), variables(answer)
     constants = [sorted(name for name in side if _CONSTANT.fullmatch(name)) for side in names]
+    other = names[1] - names[0]
+    if constants[0] and not constants[1] and other and all(_OTHER_CONSTANT.fullmatch(name) for name in other):
+        constants[1] = sorted(other)  # A and B for C_1 and C_2
     if (
         names[0] - set(constants[0]) == names[1] - set(constants[1])
         and 0 < len(constants[0]) == len(constants[1]) <= MAX_CONSTANTS
@@ -274,7 +292,12 @@ def _times(gold: Form, answer: Form) -> bool:
             hour, _, rest = side.canon.partition(":")
             clocks.append((hour, rest[:2]))
         elif side.brackets == "::" and len(side.items) == 2:
-            clocks.append((side.items[0].canon, side.items[1].canon.zfill(2)))
+            hour = side.items[0].canon
+            if hour.isdigit() and 13 <= int(hour) <= 24:  # 22:15 is 10:15 p.m.
+                if (gold if side is answer else answer).canon[-2:] != "pm":
+                    return False
+                hour = str(int(hour) - 12)
+            clocks.append((hour, side.items[1].canon.zfill(2)))
         elif side.kind == "value":
             clocks.append((side.canon, "00"))
         else:
@@ -365,6 +388,10 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     assert answer.value is not None
     if gold.percent != answer.percent:
         return _percent(gold, answer, options)
+    if answer.measure == "degrees" and not gold.measure and PI in gold.value.atoms:
+        gold = replace(gold, measure="radians")
+    elif gold.measure == "degrees" and not answer.measure and PI in answer.value.atoms:
+        answer = replace(answer, measure="radians")
     if gold.measure and answer.measure:
         scaled = _in_the_golds_unit(gold, answer)
         if scaled is None:
@@ -453,7 +480,7 @@ def _rounded(gold: Form, answer: Form, a: Fraction, b: Fraction, options: Mappin
     gap = abs(a - b)
     if tolerance is not None:
         return gap <= Fraction(str(tolerance)) * (1 + Fraction(1, 10**9))
-    if options.get("units") == "skip":
+    if options.get("units") == "skip" and (gold.digits is not None or is_number(gold)):
         return _measured(gold, answer, a, b, gap)
     slack = 1 + Fraction(1, 10**9)
     if answer.cut and answer.digits is not None and answer.digits >= 4 and gold.digits is None:

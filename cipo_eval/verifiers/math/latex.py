@@ -106,6 +106,7 @@ _WIDE = re.compile(
     f"^[\\s{GAP}]+|[\\s{GAP}]+$|[\\s{GAP}]*{GAP}[\\s{GAP}]*(?=[{OPEN}(,;.=<>]|\\\\(?:le|ge|in|text))|(?<=[,;=<>(])[\\s{GAP}]+"
 )
 _EXPONENT = re.compile(r"\^\s*\(\s*([-+]?\d{1,9})\s*\)")
+_NO_BACKSLASH = re.compile(r"(?<![\\A-Za-z])(d?frac|sqrt|text)(?=\{)")
 _UPRIGHT_E = re.compile(r"(\d)\s*\\(?:mathrm|text)\s*\{[eE]\}\s*([-+]?\d)")
 _DOLLARS = re.compile(r"\\\$\s*([-+]?\d[\d,]*\.?\d*)(?=\s*(?:$|,(?!\d)|[;)}$]|\\text|\\\)))")
 _OVER = re.compile(r"\\(over|choose)(?![A-Za-z])")
@@ -178,6 +179,8 @@ def clean(text: str) -> str:
     text = _unmarked(text.strip())
     if not text.isascii():
         text = spelled_out(text)
+    if "frac" in text or "sqrt" in text or "text{" in text:
+        text = _NO_BACKSLASH.sub(r"\\\1", text)
     if not text.endswith("..."):
         text = _TRAILING.sub("", text)
     if "\\begin" in text:
@@ -217,6 +220,7 @@ def clean(text: str) -> str:
         text = _TIGHT_CONNECTIVE.sub(f"{OPEN}\\1{CLOSE}", text)
     if re.search("[A-Za-z]{2}", text):
         text = _marked(text)
+    text = unbraced(text.strip().rstrip(ROW))
     text = _IN_BASE.sub(r"\1_{\2}", text)
     text = text.strip().rstrip(",;:").strip()
     if text.endswith(".") and not text.endswith("..."):

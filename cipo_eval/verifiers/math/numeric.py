@@ -21,6 +21,7 @@ from cipo_eval.verifiers.math.algebra import (
     IMAGINARY,
     PI,
     E,
+    Number,
     Opaque,
     Poly,
     UndecidedError,
@@ -36,6 +37,8 @@ DIGITS = 50
 AGREE = 30
 """Digits that have to agree."""
 QUICK = 16
+STABLE = 5
+"""Digits that two precisions must share for a value to be trusted."""
 CONFIRM = 220
 """Precision at which agreement is confirmed, so that 5 + 10^{-40} is not 5."""
 POINTS = 5
@@ -141,31 +144,37 @@ def _draw(name: str, at: int) -> Fraction:
     )
 
 
-def _point(names: Sequence[str], at: int) -> dict[str, Fraction]:
+def _point(names: Sequence[str], at: int) -> dict[str, Number]:
     """Positive numbers for the variables; the point's own number is there for unknown functions."""
-    return {**{name: _draw(name, at) for name in names}, _NUMBER: Fraction(at)}
+    return {**{name: _draw(name, at) for name in names}, _NUMBER: at}
 
 
-def _whole_point(names: Sequence[str], at: int) -> dict[str, Fraction]:
+def _whole_point(names: Sequence[str], at: int) -> dict[str, Number]:
     generator = random.Random(f"{names}/{at}".encode("utf-8", "surrogatepass"))
     drawn = {name: Fraction(at + 1 if len(names) == 1 else generator.randint(1, 16)) for name in names}
-    return {**drawn, _NUMBER: Fraction(at)}
+    return {**drawn, _NUMBER: at}
 
 
 def _unknown(value: Value) -> bool:
     return not functions(value) <= _FUNCTIONS.keys()
 
 
-def _agree(a: Value, b: Value, point: Mapping[str, Fraction]) -> bool | None:
-    """Whether two values are equal at a point. Most that differ do so in their first digits."""
-    for digits, least in ((QUICK, QUICK - 8), (DIGITS, AGREE), (CONFIRM, CONFIRM - 20)):
+def _agree(a: Value, b: Value, point: Mapping[str, Number]) -> bool | None:
+    """Whether two values are equal at a point. They are different only where more digits change neither: terms that
+    cancel leave nothing but rounding."""
+    before: tuple[Any, Any] | None = None
+    for digits, least in ((QUICK, QUICK - 8), (DIGITS, AGREE), (CONFIRM, CONFIRM - 60)):
         with mp.workdps(digits):
             try:
-                first, second = _value(a, point), _value(b, point)
+                found = _value(a, point), _value(b, point)
             except (UnboundedError, UndecidedError):
                 return None
-            if not _close(first, second, least):
-                return False
+            if not _close(*found, least):
+                if before and all(_close(*pair, STABLE) for pair in zip(before, found, strict=True)):
+                    return False
+                if digits == CONFIRM:
+                    return False
+            before = found
     try:  # 5 + 1/99999999! is not 5: what is left is one term, which is not zero
         left = difference(a, b)
         return not (len(left.num) == 1 and _value(left, point))
@@ -181,7 +190,7 @@ def _close(a: Any, b: Any, digits: int) -> bool:
 # --- evaluation -----------------------------------------------------------------------------------------------------
 
 
-def _value(value: Value, point: Mapping[str, Fraction]) -> Any:
+def _value(value: Value, point: Mapping[str, Number]) -> Any:
     top = _poly(value.num, point)
     bottom = _poly(value.den, point) if len(value.den) > 1 or () not in value.den else mpf(1)
     if not bottom:
@@ -189,19 +198,24 @@ def _value(value: Value, point: Mapping[str, Fraction]) -> Any:
     return _bounded(top / bottom)
 
 
-def _poly(poly: Poly, point: Mapping[str, Fraction]) -> Any:
+def _poly(poly: Poly, point: Mapping[str, Number]) -> Any:
     total, largest = mpf(0), mpf(0)
     for monomial, coefficient in poly.items():
-        term = mpf(coefficient.numerator) / coefficient.denominator
+        term = _rational(coefficient)
         for name, exponent in monomial:
-            term = term * _power(_atom(name, point), mpf(exponent.numerator) / exponent.denominator)
+            base = _atom(name, point)
+            term = term * (base if exponent == 1 else _power(base, _rational(exponent)))
         total, largest = total + term, max(largest, abs(term))
     if len(poly) > 1 and abs(total) < largest * mpf(10) ** -(mp.dps - 12):
         return mpf(0)  # nothing is left but rounding
     return total
 
 
-def _atom(name: str, point: Mapping[str, Fraction]) -> Any:
+def _rational(number: Number) -> Any:
+    return mpf(number.numerator) if number.denominator == 1 else mpf(number.numerator) / number.denominator
+
+
+def _atom(name: str, point: Mapping[str, Number]) -> Any:
     if isinstance(name, Opaque):
         return _function(name, point)
     if name == PI:
@@ -214,8 +228,7 @@ def _atom(name: str, point: Mapping[str, Fraction]) -> Any:
         return mpf(int(name[1:]))
     if name[0] == "#":
         raise UnboundedError
-    drawn = point[name]
-    return mpf(drawn.numerator) / drawn.denominator
+    return _rational(point[name])
 
 
 def _bounded(number: Any) -> Any:
@@ -317,12 +330,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 _PERIODIC = frozenset(["sin", "cos", "tan", "cot", "sec", "csc"])
 
 
-def _function(name: Opaque, point: Mapping[str, Fraction]) -> Any:
+def _function(name: Opaque, point: Mapping[str, Number]) -> Any:
     """Value of a function; one that is unknown (f(x), a derivative) is a variable of its own, named by its argument."""
     function = _FUNCTIONS.get(name.function)
     if function is None:
-        drawn = _draw(str(name), int(point.get(_NUMBER, 0)))
-        return mpf(drawn.numerator) / drawn.denominator
+        return _rational(_draw(str(name), int(point.get(_NUMBER, 0))))
     arguments = [_value(argument, point) for argument in name.arguments]
     if name.function in _PERIODIC | {"tanh", "coth", "sech", "csch"} and (
         mp.mag(arguments[0]) > mp.prec // 2 if arguments[0] else False

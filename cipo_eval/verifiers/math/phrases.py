@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 from cipo_eval.verifiers.math.algebra import atom, constant
 from cipo_eval.verifiers.math.forms import Form, everything
@@ -11,7 +12,7 @@ from cipo_eval.verifiers.math.latex import CLOSE, OPEN
 from cipo_eval.verifiers.math.wordnumber import in_words
 from cipo_eval.verifiers.math.words import RefusedError
 
-_ARTICLES = re.compile(r"\b(?:the|a|an|there (?:is|are)|it is|this is|exists?|of)\b\s*|[.,!()]")
+_ARTICLES = re.compile(r"\b(?:the|a|an|there (?:is|are)|it is|this is|exists?|of|on|at|in)\b\s*|[.,!()]")
 _CHOICE_WORDS = re.compile(rf"(?:\(([A-H])\)\s*[.:]?|([A-H])[.):])\s*(?={OPEN})")
 _OPTION = re.compile(r"(?:option|choice|answer)\s*\(?([A-H])\)?", re.IGNORECASE)
 _DENIED = re.compile(
@@ -58,7 +59,8 @@ def phrase(cleaned: str, bare: str) -> Form | None:
 def said_in_words(text: str) -> Form:
     """What is nothing but words: a number, all real numbers, no solution, or the words themselves without articles,
     case and plural endings."""
-    number = in_words(text)
+    whole = in_words(text)
+    number = _fraction_in_words(text) if whole is None else whole
     if number is not None:
         return Form("value", str(number), constant(number))
     bare = _ARTICLES.sub(" ", text.lower().replace("-", " "))
@@ -66,6 +68,17 @@ def said_in_words(text: str) -> Form:
     if said in _EVERYTHING:
         return everything()
     return Form("set", "{}") if said in ("no solution", "empty set") else Form("words", said)
+
+
+_PARTS_NAMES = "half third quarter fourth fifth sixth seventh eighth ninth tenth"
+_PARTS = dict(zip(_PARTS_NAMES.split(), (2, 3, 4, 4, 5, 6, 7, 8, 9, 10), strict=True)) | {"halve": 2}
+
+
+def _fraction_in_words(text: str) -> Fraction | None:
+    """Two-thirds, three quarters, one half."""
+    counted, _, part = text.lower().strip().replace("-", " ").rpartition(" ")
+    size, count = _PARTS.get(part.removesuffix("s")), in_words(counted)
+    return Fraction(count, size) if size and count is not None else None
 
 
 def math_word(text: str) -> bool:

@@ -343,6 +343,8 @@ class _Reader:
             inner = self.raw_group()
             if not inner or inner[0].isdigit():
                 raise UndecidedError
+            if name == "overline" and len(inner) == 2:
+                inner = "".join(sorted(inner))  # a segment has no direction
             return self.symbol(inner if name in ("mathbf", "boldsymbol", "mathrm") else f"{name}{inner}")
         raise UndecidedError
 

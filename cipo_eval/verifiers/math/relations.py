@@ -35,7 +35,8 @@ _NAME = re.compile(
     rf"{_SYMBOL}(?:\^\{{(?:\\prime)+\}}|(?<!e)\^\{{?[A-Za-z*]\}}?)?(?:\([A-Za-z0-9, ]{{1,12}}\))?|"
     rf"\\?[A-Z]{{1,4}}[A-Z_\d{{}}]{{0,6}}"
     r"|\([A-Za-z](?:,\s?[A-Za-z])*\)|\\(?:angle|triangle|overline|dot|hat|vec|mathbf|mathcal)[\s{}A-Za-z_\d]{1,30}"
-    r"|\[[A-Z]{3,8}\]|\\(?:max|min|sup|inf|lim)(?:_\{[^{}]{1,20}\})?\s?\{?[A-Za-z]\}?(?:\([A-Za-z0-9, ]{1,12}\))?"
+    r"|\[[A-Z]{3,8}\]|\\(?:max|min|sup|inf|"
+    r"lim)(?:_\{[^{}]{1,20}\})?\s?\{?[A-Za-z]\}?(?:_\{?\w\}?)?(?:\([A-Za-z0-9, ]{1,12}\))?"
     r"|[A-Za-z]_?\{?\d?\}?:[A-Za-z]_?\{?\d?\}?|\|\s?[A-Z]{1,3}\s?\|"
 )
 _COMPOUND_NAME = re.compile(

@@ -96,6 +96,8 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
     given = form(answer, several=several, unit=unit)
     if options.get("kind") == "integer":
+        if given.kind == "set" and "+" in given.items[-1].name and all(item.name for item in given.items):
+            given = given.items[-1]  # m = 100, n = 16, m+n = 116
         return Grade(correct=_same_integer(gold, given), canonical=given.canon, method="integer")
     wanted = form(gold, several=several, unit=unit)
     if unit and not wanted.measure and wanted.kind == "value":

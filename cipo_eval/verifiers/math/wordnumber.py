@@ -81,6 +81,11 @@ def _group(words: list[str]) -> int:
 
 def in_words(text: str) -> int | None:
     """The integer that ``text`` names in words, twenty-seven or two hundred and five; None where it names none."""
+    text = text.strip()
+    for minus in ("minus ", "negative "):
+        if text.lower().startswith(minus):
+            found = in_words(text[len(minus) :])
+            return None if found is None else -found
     said = [word for word in text.lower().replace("-", " ").split() if word != "and"]
     if not said or len(said) > 20 or any(word not in _VALUES for word in said):
         return None

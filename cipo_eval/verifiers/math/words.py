@@ -30,7 +30,7 @@ class Said(NamedTuple):
 _BLOCK = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
 _NEGATED = re.compile(
     r"\b(?:not|no|none|never|neither|nor|cannot|excluded|excludes|can't|isn't|aren't|doesn't|don't|undefined|impossible|unless|except|"
-    r"excluding|otherwise|else|false|incorrect|wrong|unknown|undetermined|diverges|without|nonexistent|rather|instead|but|"
+    r"excluding|otherwise|else|false|incorrect|wrong|unknown|undetermined|diverges|without|nonexistent|fails?|failed|rather|instead|but|"
     r"rejected|rejecting|reject|invalid|extraneous|discarded?|ruled out|too (?:small|large|big|high|low|few|many))\b",
     re.IGNORECASE,
 )
@@ -52,7 +52,7 @@ _CONDITION = re.compile(
     r"[\s,]*(?:(?:is|are|which is|it is|and is)\s+)?(?:attained|achieved|reached|occurring|occurs|"
     r"obtained|valid|holds|true|only)?\s*"
     r"\b(?:where|when|whenever|if|iff|for|at|with|provided|given|such that|subject to|assuming|as long as|"
-    r"while|because|since)\b",
+    r"while|because|since|as)\b",
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(
@@ -78,7 +78,7 @@ _LEADING = re.compile(
     r"(?:real|positive|negative|non-?negative|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|points?)(?:\s+of)?|"
     r"thus|so|hence|therefore|then|we (?:get|have|find|obtain)|it (?:is|equals)|answer|option|choice|so,|"
     r"the|Rs\.?|USD|EUR|US)"
-    r"(?:\s+(?:the|all|real|positive|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|answer|is|of))*",
+    r"(?:\s+(?:the|all|real|positive|natural|whole)?\s*(?:numbers?|integers?|values?|reals?|points?|answer|is|of))*",
     re.IGNORECASE,
 )
 _STATED = re.compile(
@@ -86,7 +86,7 @@ _STATED = re.compile(
     r"approximately|simply|the|equal to))?",
     re.IGNORECASE,
 )
-_MINUS = re.compile(r"(?:negative|minus)\s*", re.IGNORECASE)
+_SIGNED = re.compile(rf"^\s*{OPEN}\s*(?:minus|negative)\s*{CLOSE}\s*(?=[\d\\.])", re.IGNORECASE)
 _INTEGERS = re.compile(
     r"\\mathbb\s*\{?\s*Z|\\in\s*Z\b|\binteger|\\mathbf\{Z|\\Z\b|whole number", re.IGNORECASE
 )
@@ -122,6 +122,7 @@ def said(text: str) -> Said:
     text, condition = _without_condition(text)
     if OPEN not in text:
         return Said(text, condition)
+    text = _SIGNED.sub("-", text)
     words = text_of(text)
     if _NEGATED.search(words):
         raise RefusedError
@@ -222,8 +223,10 @@ def _without_membership(text: str) -> tuple[str, str]:
         and "\\ne" not in text
     ):
         return text, ""
-    bracketed = re.fullmatch(r"(.*[^\s(,;])\s*\(([^()]*\\in[^()]*)\)", text, re.DOTALL)
-    if bracketed and _MEMBERSHIP.fullmatch(bracketed[2]):
+    bracketed = re.fullmatch(
+        r"(.*[^\s(,;])\s*\(([^(),]*(?:\\in|\\ne|\\le|\\ge|[<>])[^()]*)\)", text, re.DOTALL
+    )
+    if bracketed and (_MEMBERSHIP.fullmatch(bracketed[2]) or _SIDE_RELATION.fullmatch(bracketed[2])):
         return bracketed[1], bracketed[2]
     try:
         parts = split_top(text, ",;")
@@ -278,8 +281,6 @@ def led(text: str) -> tuple[str, str]:
     mark = match[0].rstrip()[-1:]
     if mark in ":=" and mark:
         return rest, words
-    if _MINUS.fullmatch(words):
-        return f"-{rest}", ""
     if _STATED.fullmatch(words) or _LEADING.fullmatch(words):
         return rest, words
     return text, ""
