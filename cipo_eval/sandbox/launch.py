@@ -37,7 +37,9 @@ PRELOAD = (
 )
 # fmt: on
 """Imported once, before the first program; a program's own import of them is then free."""
-_MODULES = ("codec", "kernel", "protocol", "sample", "judge", "zygote")
+_MODULES = (
+    "codec", "kernel", "protocol", "module_code", "standard_files", "sample", "judge", "zygote",
+)  # fmt: skip
 _HIDDEN = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "__pycache__"}
 LOOK_SECONDS = 0.5
 """Of silence, between two looks at whether a process of the sandbox is stopped."""

@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cipo_eval.sandbox import codec
+from cipo_eval.sandbox.module_code import ModuleCode
 
 STDOUT_LIMIT = 32 << 20
 """Bytes of standard output of one test; the file that takes it has this limit."""
@@ -217,6 +218,7 @@ class _Clean:
             os.environ.clear()
             os.environ.update({os.fsdecode(k): os.fsdecode(v) for k, v in self._environment.items()})
         sys.setrecursionlimit(self._recursion)
+        sys.set_int_max_str_digits(0)
         sys.path[:] = self._path
         sys.modules.pop("__main__", None)
         sys.excepthook, sys.displayhook = sys.__excepthook__, sys.__displayhook__
@@ -245,14 +247,14 @@ def _run_stdin(job: Mapping[str, Any], output: Output, stdio: Sequence[int]) -> 
     source = job["program"]
     linecache.cache[NAME] = (len(source), None, source.splitlines(keepends=True), NAME)
     try:
-        code = compile(source, NAME, "exec", dont_inherit=True)
+        program = ModuleCode(source, NAME)
     except BaseException as error:
         output.record("e", *_error(error))
         return
     output.record("l")
     clean = _Clean()
     for number, test in enumerate(job["tests"]):
-        exit_code = _run_program(code, test["input"], stdio)
+        exit_code = _run_program(program, test["input"], stdio)
         output.record("p", *_printed(stdio), exit_code, number == 0)
         if number + 1 < len(job["tests"]) and not clean.restore():
             return
@@ -270,7 +272,7 @@ def prepare_stdio(text: str, stdio: Sequence[int]) -> None:
         at += os.pwrite(stdio[0], memoryview(data)[at:], at)
 
 
-def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
+def _run_program(program: ModuleCode, text: str, stdio: Sequence[int]) -> int:
     """Runs the program to its end, as the interpreter would; returns its exit code."""
     prepare_stdio(text, stdio)
     module = types.ModuleType("__main__")
@@ -281,12 +283,15 @@ def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
     sys.stdout = sys.__stdout__ = _standard(1, "w", "surrogateescape")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _standard(2, "w", "backslashreplace")  # type: ignore[misc]
     streams = [sys.stdout, sys.stderr]
+    alive: Any = None  # a module's objects outlive its code: files that it has not closed are flushed last
     try:
-        exec(code, module.__dict__)  # noqa: S102
+        alive = program.run(module.__dict__)
         exit_code = 0
     except SystemExit as error:
+        alive = error.__traceback__
         exit_code = _exit_code(error)
     except BaseException as error:
+        alive = error.__traceback__
         sys.stderr.write("Traceback (most recent call last):\n" + _error(error)[2] + "\n")
         exit_code = 1
     for thread in threading.enumerate():
@@ -299,6 +304,7 @@ def _run_program(code: types.CodeType, text: str, stdio: Sequence[int]) -> int:
         except BaseException:  # closed, detached, or an object of the program's own
             continue
     module.__dict__.clear()
+    del alive
     return exit_code
 
 

@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cipo_eval.sandbox import judge, kernel, protocol, sample
+from cipo_eval.sandbox import judge, kernel, protocol, sample, standard_files
 
 WALL_FACTOR, WALL_EXTRA = 5.0, 2.0
 """Wall seconds of a test: processor seconds times, plus. A program that only sleeps is stopped by it."""
@@ -75,6 +75,8 @@ def main(config: Mapping[str, Any], control: tuple[int, int]) -> None:
 def seal(config: Mapping[str, Any]) -> dict[str, Any]:
     """Imports what samples need, then gives up everything else, for good. Returns the layers that hold."""
     sys.path[:] = config["sys_path"]
+    sys.set_int_max_str_digits(0)  # a guard for servers; here processor time is limited
+    standard_files.install()  # before others take `open` for themselves
     for name in config["preload"]:
         try:
             importlib.import_module(name)
