@@ -9,7 +9,6 @@ Sent into the sandbox as text: standard library only.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -69,6 +68,7 @@ class ModuleCode:
         if not any(isinstance(node, _LOOPS) for node in _top_level(tree.body)):
             return
         first = 1 + max((at for at, node in enumerate(tree.body) if _needs_module(node)), default=-1)
+        first = max(first, ast.get_docstring(tree, clean=False) is not None)
         head, rest = tree.body[:first], tree.body[first:]
         flags = self._module.co_flags & _FUTURE
         if any(map(_needs_module, _top_level(rest))) or any(map(_is_annotation, _top_level(rest))):
@@ -79,7 +79,9 @@ class ModuleCode:
         if bound == kept:
             return
         body = _as_function(rest, sorted(kept), filename, flags)
-        self._module = compile(ast.Module(body=head, type_ignores=[]), filename, "exec", flags, dont_inherit=True)
+        self._module = compile(
+            ast.Module(body=head, type_ignores=[]), filename, "exec", flags, dont_inherit=True
+        )
         self._body = body
 
 

@@ -298,14 +298,19 @@ def _run_program(program: ModuleCode, text: str, stdio: Sequence[int]) -> int:
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join()
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr, *streams):
+    _flush(sys.stdout, sys.stderr, *streams)
+    module.__dict__.clear()
+    del alive
+    _flush(*streams)  # what finalizers have printed
+    return exit_code
+
+
+def _flush(*streams: Any) -> None:
+    for stream in streams:
         try:
             stream.flush()
         except BaseException:  # closed, detached, or an object of the program's own
             continue
-    module.__dict__.clear()
-    del alive
-    return exit_code
 
 
 def _standard(fd: int, mode: str, errors: str) -> io.TextIOWrapper:

@@ -63,9 +63,9 @@ def _open(real: Callable[..., Any], fd: int, *arguments: Any, **more: Any) -> An
     def opener(path: str, flags: int) -> int:
         return _copy(fd, path, flags)
 
-    if len(arguments) < 8:
+    if len(arguments) < 8 and more.get("opener") is None:
         more["opener"] = opener
-    return real(*arguments[:7], **more)
+    return real(*arguments, **more)
 
 
 def _os_open(_real: Callable[..., Any], fd: int, *arguments: Any, **more: Any) -> int:

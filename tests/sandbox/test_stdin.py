@@ -6,6 +6,7 @@ in a real subprocess of the same interpreter: standard output and exit code must
 
 from __future__ import annotations
 
+import dis
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane, Outcome, Series
 from cipo_eval.sandbox.launch import environment
+from cipo_eval.sandbox.module_code import ModuleCode
 from cipo_eval.sandbox.worker import Job
 
 INPUTS = ["3\n1 2 3\n", "2\n10 -4\n", "1\n7", "4\r\n1 1 1 1\r\n"]
@@ -58,6 +60,23 @@ STYLES = {
     "t = threading.Thread(target=main)\nt.start()\nt.join()",
     "thread not joined": "import threading, time\ndef later():\n    time.sleep(0.05)\n    print('late')\n"
     "threading.Thread(target=later).start()\nprint(input())",
+    "/dev/stdin": "a = open('/dev/stdin').read().split()\nprint(a)",
+    "/dev/fd/0 binary": "print(open('/dev/fd/0', 'rb').readlines())",
+    "/proc/self/fd/0": "print(open('/proc/self/fd/0').readline())",
+    "os.open /dev/stdin": "import os\nprint(os.read(os.open('/dev/stdin', os.O_RDONLY), 99), os.path.exists('/dev/stdin'))",
+    "pathlib /dev/stdin": "from pathlib import Path\nprint(Path('/dev/stdin').read_text())",
+    "fileinput /dev/stdin": "import fileinput\nprint(list(fileinput.input('/dev/stdin')))",
+    "stdin is /dev/stdin": "import sys\nsys.stdin = open('/dev/stdin')\nprint(input())",
+    "numpy /dev/stdin": "import numpy as np\nprint(np.loadtxt('/dev/stdin', skiprows=1, ndmin=1))",
+    "/dev/stdout": "print('a', flush=True)\nopen('/dev/stdout', 'w').write('b')\nprint('c')",
+    "/dev/stdout closed last": "file = open('/dev/stdout', 'w')\nfile.write('b')\nprint('a')",
+    "/dev/stdout closed last, loop": "file = open('/dev/stdout', 'w')\nfor i in range(3): file.write('b')\nprint('a')",
+    "/dev/stdout and exit": "file = open('/dev/fd/1', 'a')\nfor i in range(3): file.write('b')\nprint('a')\nexit()",
+    "/dev/stderr": "open('/dev/stderr', 'w').write('no')\nprint(1)",
+    "/dev/null": "with open('/dev/null', 'w') as file: file.write('x')\nprint(repr(open('/dev/null').read()))",
+    "own opener": "import os\nprint(open('/dev/stdin', opener=lambda path, flags: os.dup(0)).read())",
+    "open in a class": "class R:\n    open = open\nprint(R().open('/dev/stdin').read())",
+    "/dev/fd/77": "try: open('/dev/fd/77')\nexcept OSError: print('none')",
     "asyncio": "import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    print(input())\nasyncio.run(main())",
     "atexit": "import atexit\natexit.register(print, 'bye')\nprint(input())",
     "recursion": "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\n"
@@ -75,6 +94,52 @@ STYLES = {
     "heapify(h)\nprint(heappop(h), Counter(h).most_common(1))",
     "numpy": "import sys\nimport numpy as np\nprint(np.array(sys.stdin.read().split(), dtype=np.int64).sum())",
 }
+
+LOOPS = {
+    "names of its own": "n = 0\nfor i in range(5): n += i\nprint(n, i)",
+    "functions see them": "def f(): return n\nn = 0\nfor i in range(5): n += f() + 1\nprint(f())",
+    "functions change them": "n = 0\ndef f():\n    global n\n    n += 1\nfor i in range(5): f()\nprint(n)",
+    "functions before a value": "def f():\n    try: return late\n    except NameError: return 0\n"
+    "for i in range(2): print(f())\nlate = 1\nprint(f())",
+    "no value": "for i in range(2):\n    try: print(late)\n    except NameError: late = i",
+    "a builtin before it is another's name": "for i in range(2): print(max(i, 1))\nmax = 5\nprint(max)",
+    "deleted": "for i in range(2): x = i\ndel x\ntry: x\nexcept NameError: print('none')",
+    "class bodies": "n = 1\nfor i in range(2):\n    class A:\n        n = n + i\n        m = n\nprint(A.n, A.m, n)",
+    "comprehensions": "a = [1, 2]\nk = 3\nfor i in range(2): a += [x * k for x in a if (last := x) or i]\nprint(a, last)",
+    "names of functions": "def f(): pass\nclass A:\n    def g(self): pass\nfor i in range(1): pass\n"
+    "print(f.__qualname__, A.__qualname__, A.g.__qualname__, f.__module__)",
+    "pickle": "import pickle\nclass A: pass\nfor i in range(1): a = pickle.loads(pickle.dumps(A()))\nprint(type(a) is A)",
+    "globals": "n = 1\nfor i in range(3): n += globals()['n']\nprint(n, sorted(k for k in vars() if k[0] != '_'))",
+    "eval": "n = 1\nfor i in range(3): n += eval('n')\nexec('n += 1')\nprint(n)",
+    "import *": "from math import *\nfor i in range(2): print(floor(pi * i), e)\ne = 3\nprint(e)",
+    "import * below": "n = 0\nfor i in range(3): n += i\nfrom math import *\nfor pi in range(3): n += pi\nprint(n, pi)",
+    "import * in a block": "if True:\n    from math import *\nfor i in range(2): print(floor(pi))",
+    "from __future__": "from __future__ import annotations\nfor i in range(2):\n    def f(x: nothing): return i\nprint(f(1))",
+    "annotations": "n: int = 0\nfor i in range(3): n += i\nprint(n, __annotations__)",
+    "global at the top": "global n\nn = 0\nfor i in range(3): n += i\ndef f(): return n\nprint(f())",
+    "docstring": "'words'\nfor i in range(1): print(__doc__, __name__)",
+    "return at the top": "for i in range(3): print(i)\nreturn",
+    "yield at the top": "for i in range(3): yield i",
+    "a syntax error": "for i in range(3) print(i)",
+    "star in a function": "def f():\n    from math import *\nfor i in range(3): print(i)",
+    "an exception": "a = [1]\nfor i in range(3): print(a[i])",
+    "exit": "import sys\nfor i in range(3):\n    print(i)\n    if i: sys.exit(i)",
+    "StopIteration": "it = iter([1])\nwhile True: print(next(it))",
+    "finalizers": "class A:\n    def __del__(self): print('gone')\na = A()\nfor i in range(2): b = a\nprint('end')",
+    "try and else": "for i in range(3):\n    try: x = 1 // i\n    except ZeroDivisionError as error: print(error)\n"
+    "    else: print(x)\ntry: error\nexcept NameError: print('none')",
+    "match": "for p in [(1, 2), {'a': 3}, [4, 5, 6]]:\n    match p:\n        case {'a': v}: print(v)\n"
+    "        case [v, *rest]: print(v, rest)",
+    "with and walrus": "import io\nwith io.StringIO('a\\nb') as file:\n    while line := file.readline(): print(line)\n",
+    "threads": "import threading\nn = 0\ndef f():\n    for i in range(3): done.append(n)\ndone = []\n"
+    "for i in range(3):\n    n += 1\n    t = threading.Thread(target=f)\n    t.start()\n    t.join()\nprint(done)",
+    "lambda and default": "fs = []\nfor i in range(3): fs.append((lambda: i, lambda i=i: i))\n"
+    "print([f() for f, _ in fs], [g() for _, g in fs])",
+    "recursion": "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\n"
+    "for i in range(2): print(f(20000))",
+    "sys.modules": "import sys\nfor i in range(2): n = i\nprint(sys.modules['__main__'].n)",
+}
+"""Programs with loops at the top, which run as a function's body where nobody can tell."""
 
 LEAKS = {
     "builtins": "import builtins\nn = input()\nprint(len(n), builtins.sum([1]))\nbuiltins.len = lambda _: 99\n"
@@ -135,6 +200,38 @@ def test_a_program_does_what_it_does_in_a_real_process(style: str, lane: Lane, t
     if style == "random":  # seeded by the program
         assert len({outcome.stdout.split()[0] for outcome in found}) == 1
     assert [(outcome.stdout, outcome.exit_code) for outcome in found] == wanted
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_at_the_top_means_what_it_means_in_a_module(loop: str, lane: Lane, tmp_path: Path) -> None:
+    program = LOOPS[loop]
+    wanted = real(program, "", tmp_path)
+    found = series(lane, program, ["", ""], [wanted] * 2)
+    assert [(outcome.stdout, outcome.exit_code or 0) for outcome in found] in (
+        [wanted] * 2,
+        [(b"", 0)],  # it cannot be compiled, which is told in another way
+    )
+    assert (wanted[0] or found[0].error or "") != b""
+
+
+def test_a_loop_at_the_top_is_as_quick_as_in_a_function() -> None:
+    """By the instructions that it is made of: a clock would tell of the machine."""
+    program = "from math import *\nn = 0\nfor i in range(9):\n    n += [i][0]\ndef f(): return i\nprint(n, len(str(f())), e)\n"
+    code = ModuleCode(program, "<program>")
+    assert code._body is not None
+    assert not any(i.opname in ("LOAD_NAME", "STORE_NAME") for i in dis.get_instructions(code._body))
+    loaded = {i.argval for i in dis.get_instructions(code._body) if i.opname == "LOAD_GLOBAL"}
+    assert {"n", "i"} & loaded == set()
+    assert "e" in loaded
+
+
+@pytest.mark.parametrize("digits", [4300, 4301, 100_000])
+def test_integers_may_have_many_digits(digits: int, lane: Lane) -> None:
+    program = "n = int(input())\nprint(n + 1)"
+    found = series(lane, program, ["9" * digits] * 2, [(b"1" + b"0" * digits + b"\n", 0)] * 2)
+    assert [len(outcome.stdout) for outcome in found] == [digits + 2] * 2
+    limited = "import sys\nprint(len(str(10 ** 5000)))\nsys.set_int_max_str_digits(4300)"
+    assert [o.stdout for o in series(lane, limited, ["", ""], [(b"5001\n", 0)] * 2)] == [b"5001\n"] * 2
 
 
 @pytest.mark.parametrize("leak", LEAKS)

@@ -191,7 +191,8 @@ def _like_livecodebench(program: str, tests: TestSet) -> tuple[str, str, str]:
     ``from __future__``, which then fails), one instance of ``Solution`` for all tests, or a plain function."""
     _, _, method = tests.target.rpartition(".")
     shared = f"(globals().get('_shared') or globals().setdefault('_shared', {tests.entry_point}())).{method}"
-    return f"{tests.preamble}\n\n{program}", shared if "class Solution" in program else method, ""
+    digits = "sys.set_int_max_str_digits(50000)"  # `sys` is among the imports of the preamble
+    return f"{tests.preamble}\n{digits}\n{program}", shared if "class Solution" in program else method, ""
 
 
 def _evalplus_total(tests: TestSet, limits: Sequence[float], reference: Sequence[float]) -> float:

@@ -404,6 +404,8 @@ _PRINTS = {
     "stderr": "import os\nwhile True: os.write(2, b'x' * (1 << 20))\n",
     "lines": "while True: print()\n",
     "not_text": "import os\nos.write(1, bytes(range(256)) * 4096)\nos.write(2, bytes(range(128, 256)) * 4096)\n",
+    "by_name": "file = open('/dev/stdout', 'wb', 0)\nwhile True: file.write(b'x' * (1 << 20))\n",
+    "many_by_name": "files = []\nwhile True: files.append(open('/dev/stdout', 'wb', 0))\n",
     "escapes": "print('\\x1b[2J\\x1b]0;owned\\x07' * 99)\n",
     "sparse": "import os\nos.ftruncate(1, 1 << 40)\n",
     "sparse_small": "import os\nos.ftruncate(1, (32 << 20) - 1)\nos.ftruncate(2, (32 << 20) - 1)\nos._exit(0)\n",

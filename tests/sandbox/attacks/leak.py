@@ -369,3 +369,34 @@ attack(
     "names and addresses from the resolver",
     "import socket\ndef f(x): return 'HARM: %r' % (socket.getaddrinfo('localhost', 80),)\n",
 )
+
+# --- names of the standard streams, which programs may open -------------------------------------------------
+
+_BEYOND = {
+    "numbers": "for n in range(3, 80):\n        for top in ('/dev/fd/', '/proc/self/fd/', '/proc/thread-self/fd/'):\n"
+    "            try: read += open(top + str(n)).read(999) + '.'\n            except OSError: pass",
+    "parent": "for n in range(80):\n        for pid in (1, os.getppid(), os.getpid()):\n"
+    "            try: read += open('/proc/%d/fd/%d' % (pid, n)).read(999)\n            except OSError: pass",
+    "below": "for top in ('/dev/stdin', '/dev/fd/0', '/dev/stdin/../..', '/dev/fd/0/../../..', '/dev/fd/../..'):\n"
+    "        try: read += open(top + @SECRET@).read(999)\n        except OSError: pass",
+    "two_faces": "class Path(str):\n        def __fspath__(self): return @SECRET@\n"
+    "        def __hash__(self): return hash('/dev/stdin')\n        def __eq__(self, other): return True\n"
+    "    read += open(Path('/dev/stdin')).read(999)\n    read += os.read(os.open(Path('/dev/stdin'), 0), 999).decode()",
+    "path_that_changes": "class Path:\n        paths = [@SECRET@, '/dev/stdin']\n"
+    "        def __fspath__(self): return self.paths[len(seen.append(0) or seen) % 2]\n    seen = []\n"
+    "    for _ in range(4):\n        try: read += open(Path()).read(999)\n        except OSError: pass",
+    "table": "table = sys.modules['cipo_eval.sandbox.standard_files'].DESCRIPTORS\n    for n in range(3, 80):\n"
+    "        table['/x'] = n\n        try: read += open('/x', 'rb').read(9999).decode('latin-1')\n"
+    "        except OSError: pass",
+    "real_open": "read += open._real(@SECRET@).read(999)",
+    "opener": "read += open('/dev/stdin', opener=lambda path, flags: os.open(@SECRET@, flags)).read(999)",
+}
+for _name, _code in _BEYOND.items():
+    attack(
+        f"stream_{_name}",
+        "reads more than its own standard streams by the names that those have",
+        f"import os, sys\ndef f(x):\n    read = ''\n    {_code}\n"
+        "    if 'SECRET' in read or '== ' in read: return 'HARM: ' + read[:300]\n",
+        control=_name in ("real_open", "opener"),
+        peers=_name not in ("real_open", "table"),
+    )
