@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 import torch
 from asking import request
 from made import bandit, make_bandit
-from test_packing import SIZES, items, make_model
+from test_packing import SIZES, items, make_model, one_by_one
 
 from cipo_eval.errors import MissingError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Failure
 from cipo_trainer.config import Config
+from cipo_trainer.dropout import training
 from cipo_trainer.masters import Masters
 from cipo_trainer.packing import Item
 from cipo_trainer.rollout import roll_out
@@ -216,6 +218,59 @@ def test_lora_trains_adapters_only_and_its_base_is_the_reference(tmp_path: Path)
     for name, parameter in policy.model.named_parameters():
         if name in frozen:
             assert torch.equal(parameter, frozen[name])
+
+
+DROPOUTS = {
+    "gpt2": {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3},
+    "llama": {"attention_dropout": 0.3},
+    "opt": {
+        "dropout": 0.3,
+        "attention_dropout": 0.3,
+        "layerdrop": 0.5,
+        "ffn_dim": 32,
+        "word_embed_proj_dim": 16,
+    },
+    "phi": {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attention_dropout": 0.3},
+}
+"""Families that keep their rates in modules, as attributes for functional dropout, or in the configuration."""
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("family", DROPOUTS)
+def test_at_learning_rate_0_a_model_with_dropout_is_its_own_reference(family: str, adapted: bool) -> None:
+    model = make_model(family, **DROPOUTS[family])
+    reference = None if adapted else copy.deepcopy(model).requires_grad_(False)
+    if adapted:
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(
+            model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+        ).eval()
+        for name, parameter in model.named_parameters():  # adapters that do something
+            torch.nn.init.normal_(parameter, std=0.1) if "lora_B" in name else None
+    kept = model.config.to_dict()
+    sequences = items(*SIZES)
+    with torch.no_grad():
+        sampled = [logprobs.tolist() for logprobs in one_by_one(model, sequences)]
+    sequences = [replace(item, sampled=own) for item, own in zip(sequences, sampled, strict=True)]
+    learner = Learner(model, config(loss={"beta": 0.04}, optimizer={"checkpointing": False}), reference)
+    found = learner.update([Stream(name="base", items=sequences)], step=0, lr=0.0)
+    assert found["mismatch"] == pytest.approx(0.0, abs=1e-5)
+    if not adapted:  # with adapters, the reference is the base without them
+        assert found["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert found["grad_norm"] > 0
+    assert model.config.to_dict() == kept
+    assert not model.training
+
+
+def test_the_dropout_of_adapters_is_asked_for_and_stays(tmp_path: Path) -> None:
+    from cipo_trainer.policy import Policy
+
+    make_bandit(tmp_path / "model")
+    policy = Policy(bandit(tmp_path, "grpo", lora={"rank": 4, "dropout": 0.5}))
+    with training(policy.model):
+        rates = {m.p for n, m in policy.model.named_modules() if "lora_dropout.default" in n}
+        assert rates == {0.5}
 
 
 def test_a_sample_that_the_engine_cannot_get_ends_the_training() -> None:

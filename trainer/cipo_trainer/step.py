@@ -18,6 +18,7 @@ import torch
 
 from cipo_eval.records import derive_seed
 from cipo_trainer.config import Config
+from cipo_trainer.dropout import training
 from cipo_trainer.loss import policy_loss, weights
 from cipo_trainer.masters import Masters, norm
 from cipo_trainer.packing import Item, Packed, can_pack, logprobs, micro, plan
@@ -74,26 +75,27 @@ class Learner:
         totals, found = Totals(), {"updates": 0.0, "skipped": 0.0}
         several = options.minibatches * options.epochs > 1
         old = {s.name: self._old(s.items, totals) if several else None for s in streams}
-        self.model.train()
-        for epoch in range(options.epochs):
-            for part in range(options.minibatches):
-                chosen = {s.name: self._share(s, step, epoch, part) for s in streams}
-                before = totals.tokens
-                norms = self._gradients(streams, chosen, old, totals)
-                total = norm(self.masters.gradients)
-                found |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
-                found["grad_norm"] = float(total)
-                loss = totals.sums.get("loss")
-                if totals.tokens == before:
-                    pass  # no sequence has an advantage: not even the optimizer's momentum moves
-                elif math.isfinite(found["grad_norm"]) and loss is not None and bool(torch.isfinite(loss)):
-                    self.masters.step(lr, min(1.0, options.max_grad_norm / (found["grad_norm"] + 1e-6)))
-                    found["updates"] += 1
-                else:
-                    found["skipped"] += 1
-                    totals.sums.pop("loss", None)
-                self.masters.clear()
-        self.model.eval()
+        with training(self.model):
+            for epoch in range(options.epochs):
+                for part in range(options.minibatches):
+                    chosen = {s.name: self._share(s, step, epoch, part) for s in streams}
+                    before = totals.tokens
+                    norms = self._gradients(streams, chosen, old, totals)
+                    total = norm(self.masters.gradients)
+                    found |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
+                    found["grad_norm"] = float(total)
+                    loss = totals.sums.get("loss")
+                    if totals.tokens == before:
+                        pass  # no sequence has an advantage: not even the optimizer's momentum moves
+                    elif (
+                        math.isfinite(found["grad_norm"]) and loss is not None and bool(torch.isfinite(loss))
+                    ):
+                        self.masters.step(lr, min(1.0, options.max_grad_norm / (found["grad_norm"] + 1e-6)))
+                        found["updates"] += 1
+                    else:
+                        found["skipped"] += 1
+                        totals.sums.pop("loss", None)
+                    self.masters.clear()
         return {**found, **self._measured(totals, time.perf_counter() - started)}
 
     def _share(self, stream: Stream, step: int, epoch: int, part: int) -> list[int]:
