@@ -92,6 +92,7 @@ class Judging:
                 completion.finish_reason,
                 plan.revising.critique_form,
                 request.history[-1].verdicts,
+                plan.think,
             )
         )
         return read
@@ -153,11 +154,11 @@ class Judging:
 
 
 def judgement(
-    text: str, finish_reason: str | None, form: Form, response: Mapping[str, Verdict]
+    text: str, finish_reason: str | None, form: Form, response: Mapping[str, Verdict], think: str
 ) -> dict[Mode, Verdict]:
     """The verdict on a judgement, in each mode in which there is one on the response that it is about."""
     return {
-        Mode(mode): critique.verdict(text, finish_reason, form, Mode(mode), verdict)
+        Mode(mode): critique.verdict(text, finish_reason, form, Mode(mode), verdict, think)
         for mode, verdict in response.items()
     }
 
@@ -194,7 +195,9 @@ def judged_again(
         response = fresh[said.key._replace(turn=said.turn - 1)]
         yield (
             said,
-            judgement(said.text, said.finish_reason, plan.revising.critique_form, response.verdicts),
+            judgement(
+                said.text, said.finish_reason, plan.revising.critique_form, response.verdicts, plan.think
+            ),
         )
 
 

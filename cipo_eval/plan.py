@@ -29,7 +29,7 @@ class TaskPlan:
     """The problems that count; None: all."""
     system_prompt: str | None = None
     think: str = "strip"
-    """``keep``: answers inside ``<think>`` count."""
+    """Which thoughts do not count (``texts.think_tags``); ``keep``: all do."""
     allow_unsafe: bool = False
     """Programs may run where they cannot be confined."""
     revising: Revising = Revising()  # noqa: RUF009  it is frozen

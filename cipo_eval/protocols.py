@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
-from cipo_eval.texts import strip_think
+from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.critique import Form
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ class Revising:
     critique_form: Form = Form.ANALYSIS
     """How judgements are asked for."""
     keep_think: bool = False
-    """``<think>`` blocks of earlier turns stay in what later ones see."""
+    """Thoughts of earlier turns stay in what later ones see."""
+    think: str = STRIP
+    """The tags of thoughts (``texts.think_tags``)."""
     prompts: Prompts | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -156,6 +158,7 @@ class Revising:
                 "templates": prompts.fingerprint(*self._templates(protocol)),
                 "turn_format": self.turn_format.value,
                 "keep_think": self.keep_think,
+                **({} if self.think == STRIP else {"think": self.think}),
                 **({"form": self.critique_form.value} if protocol.judges else {}),
                 **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
             }
@@ -198,7 +201,7 @@ class Revising:
 
         ``first``: the messages of the first turn, the problem's prompt last.
         """
-        shown = [text if self.keep_think else strip_think(text).strip() for text, _ in history]
+        shown = [text if self.keep_think else strip_think(text, self.think).strip() for text, _ in history]
         messages = [dict(message) for message in first]
         if self.turn_format is TurnFormat.INLINE:
             prompt, places = self._inline(protocol, messages.pop()["content"], shown, history)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from cipo_eval.errors import UsageError
 from cipo_eval.protocols import PROTOCOLS
 from cipo_eval.records import SCHEMA_VERSION, Mode
+from cipo_eval.texts import think_tags
 
 _RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list}
 _TASK = {
@@ -81,6 +82,8 @@ def _task(path: Path, name: str, task: Any) -> Facts:
         raise ValueError(f"`tasks.{name}` is {json.dumps(task)[:60]}")
     found = Facts(path, task, f"tasks.{name}.")
     found.check(_TASK)
+    if "think" in found:
+        think_tags(found["think"])
     for protocol, facts in found.get("protocols", {}).items():
         if protocol not in PROTOCOLS:
             raise ValueError(

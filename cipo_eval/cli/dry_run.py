@@ -81,7 +81,7 @@ def _model(plans: Sequence[TaskPlan], flags: EngineFlags, engine: str, model: st
 
     checkpoint = Checkpoint(model, flags.revision, flags.trust_remote_code)
     lengths = [n for n in (checkpoint.context, flags.max_model_len) if n]
-    thinking = Thinking(enabled=flags.enable_thinking, budget=flags.thinking_budget)
+    thinking = Thinking(enabled=flags.enable_thinking, budget=flags.thinking_budget, tags=flags.think)
     texts = Texts(checkpoint.tokenizer, context=min(lengths, default=None), thinking=thinking)
     template = "a chat template" if checkpoint.tokenizer.chat_template else "no chat template"
     requests = [plan.first(plan.selected[0], [0], 0) for plan in plans if plan.selected]

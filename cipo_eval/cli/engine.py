@@ -138,7 +138,7 @@ ThinkingBudget = Annotated[
     typer.Option(
         "--thinking-budget",
         min=1,
-        help="hf, vllm: tokens after which <think> is closed for the model.",
+        help="hf, vllm: tokens after which thoughts are closed for the model.",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -161,6 +161,7 @@ _OWNERS = {
     "retries": "openai",
     "enable_thinking": "hf vllm openai",
     "thinking_budget": "hf vllm",
+    "think": "hf vllm openai lm-eval replay",
 }
 """Engines that a flag is for: given with another one it would have no effect."""
 
@@ -186,6 +187,8 @@ class EngineFlags:
     retries: int = 8
     enable_thinking: bool | None = None
     thinking_budget: int | None = None
+    think: str = "strip"
+    """The tags of thoughts (``texts.think_tags``)."""
 
     def check(self, engine: str) -> None:
         """Raises ``UsageError`` for an unknown engine, and for flags that it does not have."""
@@ -290,7 +293,7 @@ class EngineFlags:
     def _thinking(self) -> Thinking:
         from cipo_eval.engines.texts import Thinking
 
-        return Thinking(enabled=self.enable_thinking, budget=self.thinking_budget)
+        return Thinking(enabled=self.enable_thinking, budget=self.thinking_budget, tags=self.think)
 
     def _model_args(self) -> dict[str, Any]:
         from lm_eval.utils import simple_parse_args_string

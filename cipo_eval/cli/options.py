@@ -26,13 +26,6 @@ class ModeFlag(StrEnum):
     both = "both"
 
 
-class Think(StrEnum):
-    """Whether answers inside ``<think>`` count."""
-
-    STRIP = "strip"
-    KEEP = "keep"
-
-
 class TurnFormatFlag(StrEnum):
     """How an earlier attempt is shown to the model."""
 
@@ -165,9 +158,38 @@ Mode = Annotated[
         rich_help_panel=SCORING,
     ),
 ]
+
+
+def _check_think(value: str | None) -> str | None:
+    """The value as it was given. Raises ``UsageError`` for what is no value of ``--think``."""
+    from cipo_eval.texts import think_tags
+
+    try:
+        if value is not None:
+            think_tags(value)
+    except ValueError as error:
+        raise UsageError(f"--think {value}: {error}") from error
+    return value
+
+
 ThinkFlag = Annotated[
-    Think,
-    typer.Option("--think", help="keep: answers inside <think> count.", rich_help_panel=SCORING),
+    str,
+    typer.Option(
+        "--think",
+        help="strip: answers inside thoughts do not count, in any of the known tags; keep: they do; '<plan> </plan>': "
+        "strip, with these two tags in place of the known ones.",
+        callback=_check_think,
+        rich_help_panel=SCORING,
+    ),
+]
+RescoreThink = Annotated[
+    str | None,
+    typer.Option(
+        "--think",
+        help="strip, keep, or the two tags of thoughts (default: the run's).",
+        callback=_check_think,
+        rich_help_panel=SCORING,
+    ),
 ]
 Harness = Annotated[
     HarnessFlag | None,
@@ -322,7 +344,7 @@ AttemptsFrom = Annotated[
 CarryThink = Annotated[
     bool,
     typer.Option(
-        "--carry-think", help="Later turns see <think> blocks of earlier attempts.", rich_help_panel=TURNS
+        "--carry-think", help="Later turns see the thoughts of earlier attempts.", rich_help_panel=TURNS
     ),
 ]
 
@@ -336,8 +358,9 @@ class TurnFlags:
     form: TurnFormatFlag
     critique_form: CritiqueFormFlag
     prompt_dir: Path | None
-    think: bool
+    carry_think: bool
     attempts: Path | None
+    think: str = "strip"
 
     def look(self, specs: Sequence[TaskSpec]) -> list[tuple[Protocol, ...]]:
         """The protocols of each task; what can be told before its items are read. Raises ``UsageError``."""
@@ -383,7 +406,8 @@ class TurnFlags:
                     turns=self.turns,
                     turn_format=TurnFormat(self.form.value),
                     critique_form=Form(self.critique_form.value),
-                    keep_think=self.think,
+                    keep_think=self.carry_think,
+                    think="strip" if self.think == "keep" else self.think,
                     prompts=prompts,
                 )
             )

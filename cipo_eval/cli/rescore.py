@@ -26,10 +26,7 @@ def rescore(
         o.ModeFlag | None,
         typer.Option("--mode", help="fixed, paper or both (default: the run's).", rich_help_panel=o.SCORING),
     ] = None,
-    think: Annotated[
-        o.Think | None,
-        typer.Option("--think", help="strip or keep (default: the run's).", rich_help_panel=o.SCORING),
-    ] = None,
+    think: o.RescoreThink = None,
     harness: o.Harness = None,
     k: o.Ks = None,
     bootstrap: o.Bootstrap = 2000,
@@ -78,7 +75,7 @@ def _plan(
     name: str,
     task: Mapping[str, Any],
     data_dir: Path | None,
-    think: o.Think | None,
+    think: str | None,
     harness: o.HarnessFlag | None,
 ) -> TaskPlan:
     """The task as the run had it, with the data of now (whose fingerprint must be the same)."""
@@ -102,7 +99,7 @@ def _plan(
         scope=Scope.from_text(task["scope"]) if task.get("scope") else None,
         system_prompt=task["system_prompt"],
         revising=_revising(task),
-        think=think.value if think else task["think"],
+        think=think or task["think"],
         harness=harness.value if harness else task["harness"],
     )
 

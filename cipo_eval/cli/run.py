@@ -109,7 +109,7 @@ def run(
     enable_thinking: e.EnableThinking = None,
     thinking_budget: e.ThinkingBudget = None,
     mode: o.Mode = o.ModeFlag.fixed,
-    think: o.ThinkFlag = o.Think.STRIP,
+    think: o.ThinkFlag = "strip",
     harness: o.Harness = None,
     k: o.Ks = None,
     bootstrap: o.Bootstrap = 2000,
@@ -160,6 +160,7 @@ def run(
         retries=retries,
         enable_thinking=enable_thinking,
         thinking_budget=thinking_budget,
+        think=think,
     )
     decoding = Decoding(
         samples=samples,
@@ -176,7 +177,8 @@ def run(
         form=turn_format,
         critique_form=critique_form,
         prompt_dir=prompt_dir,
-        think=carry_think,
+        carry_think=carry_think,
+        think=think,
         attempts=attempts_from,
     )
     window = o.Window(start=lcb_start, end=lcb_end, platform=lcb_platform, difficulty=lcb_difficulty)
@@ -202,7 +204,7 @@ def run(
         replace(
             plan,
             system_prompt=system_prompt,
-            think=think.value,
+            think=think,
             harness=harness and harness.value,
             allow_unsafe=allow_unsafe_code,
         )

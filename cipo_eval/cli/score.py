@@ -62,7 +62,7 @@ def score(
         ),
     ] = None,
     mode: o.Mode = o.ModeFlag.fixed,
-    think: o.ThinkFlag = o.Think.STRIP,
+    think: o.ThinkFlag = "strip",
     harness: o.Harness = None,
     k: o.Ks = None,
     bootstrap: o.Bootstrap = 2000,
@@ -103,7 +103,7 @@ def score(
         scope=scope,
         revising=revising,
         available=source.counts if pool_of else None,
-        think=think.value,
+        think=think,
         harness=harness and harness.value,
         allow_unsafe=allow_unsafe_code,
     )

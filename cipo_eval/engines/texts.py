@@ -5,7 +5,7 @@ Requests become prompts that fit, tokens become completions; stop strings, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,10 +15,7 @@ from cipo_eval.engines import template
 from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Request, fingerprint
-
-_OPEN, _CLOSE = "<think>", "</think>"
-_CLOSING = "\n</think>\n\n"
-"""What is put into the model's mouth where its thoughts are too long."""
+from cipo_eval.texts import KEEP, STRIP, open_thoughts, think_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +26,8 @@ class Thinking:
     """``enable_thinking`` of the chat template; None: the template's default."""
     budget: int | None = None
     """Tokens after which thoughts are ended; None: no limit of their own."""
+    tags: str = STRIP
+    """Between which thoughts stand (``cipo_eval.texts.think_tags``)."""
 
 
 class Texts:
@@ -73,6 +72,7 @@ class Texts:
             found["enable_thinking"] = self.thinking.enabled
         if self.thinking.budget is not None:
             found["thinking_budget"] = self.thinking.budget
+            found |= {} if self.thinking.tags in (STRIP, KEEP) else {"think_tags": self.thinking.tags}
         return found
 
     def prompt(self, request: Request) -> Prompt:
@@ -98,17 +98,36 @@ class Texts:
 
     def closing(self, prompt: Prompt, tokens: Sequence[int]) -> list[int]:
         """What ends the thoughts that have begun, in the prompt or in what was said, and have no end; else nothing."""
-        said = self.tokenizer.decode(tokens)
-        begun = prompt.text.rstrip().endswith(_OPEN) or said.lstrip().startswith(_OPEN)
-        return list(self._closing_ids) if begun and _CLOSE not in said else []
-
-    @cached_property
-    def _closing_ids(self) -> list[int]:
-        return list(self.tokenizer(_CLOSING, add_special_tokens=False)["input_ids"])
+        tags = open_thoughts(prompt.text, self.tokenizer.decode(tokens), self.thinking.tags)
+        return (
+            [] if tags is None else list(self.tokenizer(tags.closing, add_special_tokens=False)["input_ids"])
+        )
 
     def cut(self, stop: Sequence[str]) -> Stops | None:
         """Where samples end for their stop strings."""
-        return Stops(self.tokenizer, stop) if stop else None
+        return Stops(self.tokenizer, stop, self.spoken) if stop else None
+
+    def spoken(self, tokens: Sequence[int]) -> str:
+        """The text of tokens without special ones, except those that mark thoughts (``[THINK]``, ``<|channel|>``):
+        without them nobody could tell the thoughts from the answer."""
+        if not self._marks.intersection(tokens):
+            return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(self.tokenizer.decode([t for t in tokens if t in self._marks or t not in self._special]))
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        """Special tokens, by id."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return {number: token.content for number, token in added.items() if token.special}
+
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """Ids of special tokens of which the tags of thoughts consist, where the tokenizer has a tag's beginning."""
+        found: set[int] = set()
+        for tags in think_tags(STRIP if self.thinking.tags == KEEP else self.thinking.tags):
+            if any(word in tags.start for word in self._special.values()):
+                found |= {n for n, word in self._special.items() if word in tags.start + tags.end}
+        return frozenset(found)
 
     def completion(
         self,
@@ -123,7 +142,7 @@ class Texts:
         """``text``: what a stop string left of it."""
         if text is None:  # an end token need not be a special one
             said = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
-            text = self.tokenizer.decode(said, skip_special_tokens=True)
+            text = self.spoken(said)
         return Completion(
             text=text,
             finish_reason=reason,
@@ -152,8 +171,9 @@ class Stops:
     """Where a sample is to end for its stop strings, which may be, or hold, special tokens: those are in the text that
     is searched, and not in the text that stays."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
-        self._tokenizer, self._stops = tokenizer, stops
+    def __init__(self, tokenizer: Any, stops: Sequence[str], spoken: Callable[[Sequence[int]], str]) -> None:
+        """``spoken``: the text of tokens, without those that nobody sees."""
+        self._tokenizer, self._stops, self._spoken = tokenizer, stops, spoken
         # the end of a text that may hold the whole of one that has just been completed: a token has a character or
         # more, or is a part of one (at most four)
         self._tail = 4 * max(map(len, stops)) + 8
@@ -175,8 +195,8 @@ class Stops:
     def _stripped(self, tokens: Sequence[int], cut: int) -> str:
         """The text of tokens without special ones, up to where ``cut`` is in the text with them: in the last token."""
         decode, last = self._tokenizer.decode, tokens[-1:]
-        text = str(decode(tokens, skip_special_tokens=True))
-        if decode(last) and not decode(last, skip_special_tokens=True):  # a special one
+        text = self._spoken(tokens)
+        if decode(last) and not self._spoken(last):  # a special one
             return text
         return text[: len(text) - (len(decode(tokens)) - cut)]
 

@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 
 from cipo_eval.records import Mode, State, Verdict
-from cipo_eval.texts import strip_think
+from cipo_eval.texts import STRIP, strip_think
 
 RIGHT, WRONG = "right", "wrong"
 """What a judgement says; ``Verdict.extracted`` of one."""
@@ -46,9 +46,9 @@ _SENTENCE = re.compile(
 than linear time."""
 
 
-def judge(text: str, form: Form, mode: Mode) -> str | None:
-    """``right``, ``wrong``, or None where the text does not say."""
-    return _paper(text, form) if mode is Mode.PAPER else _fixed(strip_think(text))
+def judge(text: str, form: Form, mode: Mode, think: str = STRIP) -> str | None:
+    """``right``, ``wrong``, or None where the text does not say. ``think``: which thoughts do not count."""
+    return _paper(text, form) if mode is Mode.PAPER else _fixed(strip_think(text, think))
 
 
 def counts_as_right(response: Verdict, mode: Mode) -> bool:
@@ -58,9 +58,11 @@ def counts_as_right(response: Verdict, mode: Mode) -> bool:
     return response.correct if label is None else bool(label)
 
 
-def verdict(text: str, finish_reason: str | None, form: Form, mode: Mode, response: Verdict) -> Verdict:
+def verdict(
+    text: str, finish_reason: str | None, form: Form, mode: Mode, response: Verdict, think: str = STRIP
+) -> Verdict:
     """Whether a judgement is true of the response that it is about. One that cannot be read is not."""
-    said = judge(text, form, mode)
+    said = judge(text, form, mode, think)
     if said is None:
         cut = finish_reason in ("length", "context")
         return Verdict(correct=False, state=State.TRUNCATED if cut else State.NO_ANSWER)

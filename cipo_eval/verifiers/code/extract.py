@@ -27,7 +27,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cipo_eval.texts import strip_think
+from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.code.blocks import (
     STATEMENT,
     TRIPLE,
@@ -306,7 +306,7 @@ def extract_program(
     stopped: bool,
     entry_point: str | None = None,
     prompt: str | None = None,
-    keep_think: bool = False,
+    think: str = STRIP,
 ) -> Found | None:
     """The program in a response, None where there is nothing that could be one.
 
@@ -315,7 +315,7 @@ def extract_program(
     input. ``prompt``: code that the response may continue (HumanEval). A response that defines the function anew gets
     what the prompt has before it: its imports and helpers.
     """
-    visible = text if keep_think else strip_think(text)
+    visible = strip_think(text, think)
     lines = _lines(_CONTROL.split(visible, maxsplit=1)[0])
     wanted = _wanted(entry_point, prompt)
     if wanted.opening and (runs := _continuation(lines, wanted)):

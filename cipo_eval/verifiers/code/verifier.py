@@ -20,6 +20,7 @@ from cipo_eval.sandbox import codec, probe, sample
 from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
 from cipo_eval.sandbox.worker import LOADED, Job, record
 from cipo_eval.testsets import Kind, Test, TestSet
+from cipo_eval.texts import STRIP
 from cipo_eval.verifiers.code import verdict
 from cipo_eval.verifiers.code.compare import Comparison, same_output
 from cipo_eval.verifiers.code.extract import extract_paper, extract_program
@@ -69,7 +70,7 @@ class CodeVerifier:
                 stopped=stopped,
                 entry_point=options.get("entry_point"),
                 prompt=options.get("prompt"),
-                keep_think=options.get("think") == "keep",
+                think=str(options.get("think", STRIP)),
             )
         if found is None or not found.code.strip():
             return Extraction(answer=None, state=State.NO_ANSWER if stopped else State.TRUNCATED)

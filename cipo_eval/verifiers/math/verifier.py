@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
-from cipo_eval.texts import strip_think
+from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
@@ -53,9 +53,8 @@ class MathVerifier:
             )
         options = problem.options
         stopped = finish_reason not in _CUT_OFF
-        visible = text if options.get("think") == "keep" else strip_think(text)
         found = final_answer(
-            visible,
+            strip_think(text, str(options.get("think", STRIP))),
             stopped=stopped,
             multiple=bool(options.get("multiple")),
             integer=options.get("kind") == "integer",
