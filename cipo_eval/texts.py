@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # --- thinking ------------------------------------------------------------------------------------------------------
@@ -271,10 +271,62 @@ def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
+# --- where an answer ends ------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|endofmask|file_sep|repo_name|fim_\w{1,9}"
+    r"|end|return|user|assistant|eom_id|endofprompt)\|>|<(?:start|end)_of_turn>"
+)
+_ROLE = re.compile(r"(?:assistant|model)\b[ \t]*+(?:<\|end_header_id\|>)?\s*+")
+_NAMES_A_ROLE = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>")
+# The words under which prompts put a question. Those that talk to somebody are never a heading of an answer.
+_NEXT_QUESTION = re.compile(
+    r"^[ \t]{0,3}(?P<mark>#{1,6}[ \t]*|\*{1,2}|>[ \t]*)?(?:"
+    r"(?P<turn>Human|User|Instructions?|Q)"
+    r"|(?P<heading>(?:(?:Next|New|Another)[ \t])?(?:(?:Sub-?)?Problem|Question|Exercise))"
+    r"|(?P<example>Example)|(?P<chinese>问题|题目|用户)|(?P<inst>\[INST\]))"
+    r"(?:[ \t]?(?P<number>\d{1,4}))?\*{0,2}[ \t]*(?P<end>[:：]|\.(?=[ \t])|\)(?=[ \t])|$|(?<=\]))",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def own_turn(text: str) -> str:
+    """What a model said in its own turn: up to the control token that ends it, without those that begin it."""
+    at = 0
+    while found := _CONTROL.match(text, at):
+        role = _ROLE.match(text, found.end())
+        if role is None and found.group() in _NAMES_A_ROLE:
+            return ""  # another turn
+        at = role.end() if role else found.end()
+    ends = _CONTROL.search(text, at)
+    return text[at : ends.start() if ends else None]
+
+
+def next_questions(text: str) -> Iterator[re.Match[str]]:
+    """Where, at the margin of a text, another question may begin: a prompt's word for one (``Problem:``, ``Q:``,
+    ``Human:``, ``### Instruction``). Base models run on like that once they have answered. Parts that an answer counts
+    from 0 or 1 on are its own."""
+    counted: set[str] = set()
+    for found in _NEXT_QUESTION.finditer(text):
+        word = (found["turn"] or found["heading"] or found["example"] or found["chinese"] or "").lower()
+        number = found["number"]
+        if not found["end"] and not found["inst"] and not (found["mark"] or "").strip():
+            continue  # a word alone on its line
+        if number in ("0", "1"):
+            counted.add(word)
+        if word in counted or (found["example"] and not number):
+            continue
+        yield found
+
+
 # --- boxes ---------------------------------------------------------------------------------------------------------
 
-_BOX_TOKEN = re.compile(r"\\?(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
+_BOX_OPEN = re.compile(r"\\?(?:boxed|fbox)\s{0,8}\{")
+_BOX_TOKEN = re.compile(r"\\?(?:boxed|fbox)\s{0,8}\{|[{}]")
 _BOX_BARE = re.compile(r"\\boxed\s{1,8}([^\s{}$\\]{1,40})")
+_BRACE = re.compile("[{}]")
+_CHUNK = 1024
+"""Characters that are counted at once."""
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
@@ -282,29 +334,62 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     first = min((at for at in (text.find("boxed"), text.find("fbox")) if at >= 0), default=-1)
     if first < 0:
         return []
-    found: list[tuple[int, int, str]] = []
-    stack: list[tuple[bool, int, int]] = []
-    for match in _BOX_TOKEN.finditer(text, max(first - 1, 0)):
+    masked = text.replace("\\\\", "\0\0").replace("\\{", "\0\0").replace("\\}", "\0\0")
+    found: list[tuple[int, int, int]] = []
+    at = 0
+    while opening := _BOX_OPEN.search(masked, at):
+        end = _closing_brace(masked, opening.end())
+        if end is None:
+            found += _boxes_after_an_open_one(masked, opening.end())
+            break
+        found.append((opening.start(), opening.end(), end))
+        at = end + 1
+    return [(start, end + 1, text[inner:end].strip()) for start, inner, end in found]
+
+
+def _closing_brace(masked: str, at: int) -> int | None:
+    """Where the brace closes that is open at a place; None where it does not. What cannot hold it is only counted."""
+    first = masked.find("}", at)
+    if masked.find("{", at, first) < 0:  # also where no brace closes any more
+        return first if first >= 0 else None
+    depth = 1
+    while at < len(masked):
+        end = at + _CHUNK
+        closing = masked.count("}", at, end)
+        if closing < depth:
+            depth += masked.count("{", at, end) - closing
+            at = end
+            continue
+        for brace in _BRACE.finditer(masked, at, end):
+            depth += 1 if brace.group() == "{" else -1
+            if not depth:
+                return brace.start()
+        at = end
+    return None
+
+
+def _boxes_after_an_open_one(masked: str, at: int) -> list[tuple[int, int, int]]:
+    """(start, start of the content, its end) of the boxes behind one that never closes: all braces, one by one, so that
+    many of those take no more than linear time."""
+    found: list[tuple[int, int, int]] = []
+    stack: list[tuple[int, int] | None] = []
+    for match in _BOX_TOKEN.finditer(masked, at):
         token = match.group()
         if token == "{":
-            stack.append((False, 0, 0))
-        elif token == "}":
-            if stack:
-                is_box, start, inner = stack.pop()
-                if is_box:
-                    while found and found[-1][0] > start:
-                        found.pop()  # boxes within this one
-                    found.append((start, match.end(), text[inner : match.start()].strip()))
-        elif len(token) > 2:
-            stack.append((True, match.start(), match.end()))
+            stack.append(None)
+        elif token != "}":
+            stack.append(match.span())
+        elif stack and (box := stack.pop()):
+            while found and found[-1][0] > box[0]:
+                found.pop()  # boxes within this one
+            found.append((*box, match.start()))
     return found
 
 
 def has_open_box(text: str) -> bool:
     r"""Whether the last ``\boxed{`` never closes."""
     at = max(text.rfind("boxed{"), text.rfind("fbox{"))
-    found = boxes(text[max(at - 1, 0) :]) if at >= 0 else []
-    return at >= 0 and not found
+    return at >= 0 and not boxes(text[max(at - 1, 0) :])
 
 
 def last_boxed(text: str) -> str | None:

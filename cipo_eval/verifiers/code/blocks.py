@@ -193,38 +193,113 @@ def _opening(line: str) -> _Fence | None:
     return fence
 
 
+class _Strings:
+    """Which fences in a block are lines of a string over several lines, such as a docstring with an example.
+
+    Such a fence does not end the block if the string ends further down and what follows there is code. Where the string
+    never ends, or prose follows, its opening quotes were a slip, or the closing ones are another block's.
+    """
+
+    _LOOK_AHEAD = 400
+    """Lines within which the string must end."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+        self._last = {
+            quote: next((i for i in range(len(lines) - 1, -1, -1) if quote in lines[i]), -1)
+            for quote in TRIPLE
+        }
+        self._nesting: Nesting | None = None
+        self._until = -1
+
+    def begin(self, *, python_or_unmarked: bool) -> None:
+        """A block begins after this line; in other languages quotes mean other things."""
+        self._nesting = Nesting() if python_or_unmarked else None
+
+    def reach_beyond(self, index: int, line: str, *, is_fence: bool) -> bool:
+        """Told each line of a block: whether it is a fence, and nevertheless part of a string."""
+        nesting = self._nesting
+        if nesting is None:
+            return False
+        if is_fence and index > self._until:
+            end = self._end_of_string(nesting.quote, index) if nesting.quote else None
+            if end is None:
+                return False
+            self._until = end
+        nesting.feed(line)
+        return is_fence
+
+    def _end_of_string(self, quote: str, index: int) -> int | None:
+        """The line on which the string around a fence ends, if it is one."""
+        if index >= self._last[quote]:
+            return None
+        rest = Nesting()
+        rest.quote = quote
+        for at in range(index, min(index + self._LOOK_AHEAD, len(self._lines))):
+            line = self._lines[at]
+            if quote in line:
+                if _opens_docstring(self._lines, at, quote):
+                    return None
+                rest.feed(line)
+                if not rest.quote:
+                    return at if self._code_follows(at, quote) else None
+        return None
+
+    def _code_follows(self, at: int, quote: str) -> bool:
+        """Whether the line on which a string ends, and the next one, are code."""
+        tail = self._lines[at].rpartition(quote)[2].lstrip()
+        if tail and tail[0].isalnum():
+            return False
+        following = next((line for line in self._lines[at + 1 : at + 20] if line.strip()), "")
+        return not following or _fence(following) is not None or is_code(following)
+
+
+def _opens_docstring(lines: Sequence[str], at: int, quote: str) -> bool:
+    """Whether quotes stand behind the head of a definition: they begin a string rather than to end one."""
+    return lines[at].lstrip(" \t").startswith(quote) and at > 0 and lines[at - 1].rstrip().endswith(":")
+
+
 def fenced_blocks(lines: Sequence[str]) -> list[Block]:
     """Fenced blocks that are marked as Python or not marked, in order."""
     blocks: list[Block] = []
     opening: _Fence | None = None
     content: list[str] = []
+    in_strings: set[int] = set()
+    """Lines of the content that are fences, and do not count as such."""
 
     def end(closed: bool) -> None:
         if opening is not None and opening.language in _PYTHON | _UNMARKED:
-            blocks.append(_fenced_block(opening, content, closed))
+            blocks.append(_fenced_block(opening, content, closed, in_strings))
+        in_strings.clear()
 
-    for line in lines:
+    strings = _Strings(lines)
+    for index, line in enumerate(lines):
         fence = _fence(line) if opening else _opening(line)
         if opening is None:
             opening, content = fence, []
+            strings.begin(python_or_unmarked=fence is not None and fence.language in _PYTHON | _UNMARKED)
+        elif strings.reach_beyond(index, line, is_fence=fence is not None):
+            in_strings.add(len(content))
+            content.append(line)
         elif fence is not None and fence.closes(opening):
             end(True)
             opening = None
         elif fence is not None and fence.reopens(opening):
             end(False)
             opening, content = fence, []
+            strings.begin(python_or_unmarked=fence.language in _PYTHON | _UNMARKED)
         else:
             content.append(line)
     end(False)
     return blocks
 
 
-def _fenced_block(opening: _Fence, content: list[str], closed: bool) -> Block:
+def _fenced_block(opening: _Fence, content: list[str], closed: bool, in_strings: set[int]) -> Block:
     """The block; one that no line closes ends at a fence behind its last code, as in ``return x~~~``."""
     if not closed:
         mark = opening.char * opening.length
         for index, line in enumerate(content):
-            if line.rstrip().endswith(mark):
+            if line.rstrip().endswith(mark) and index not in in_strings:
                 content = [*content[:index], line.rstrip().rstrip(opening.char)]
                 closed = True
                 break

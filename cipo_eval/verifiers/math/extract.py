@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from cipo_eval.texts import boxes, has_open_box, last_boxed, last_match
+from cipo_eval.texts import boxes, has_open_box, last_boxed, last_match, next_questions, own_turn
 
 WINDOW = 600
 """Characters after an answer phrase in which its answer is looked for."""
@@ -45,12 +45,20 @@ def _last_boxes(text: str, *, multiple: bool) -> tuple[str, str] | None:
             break
         group.append(box)
     contents = [box[2] for box in reversed(group)]
-    if multiple and len(set(contents)) == 1 and not _CONNECTOR.search(_outside_brackets(contents[0])):
+    if multiple and len(contents) == 1 and _is_one_value(contents[0]):
         contents = [box[2] for box in found]  # one value cannot be all of several: the others hold the rest
-    distinct = list(dict.fromkeys(content for content in contents if content))
-    if not distinct:
+        if len(set(contents)) > 1:  # said again
+            contents = list(dict.fromkeys(contents))
+    contents = [content for content in contents if content]
+    if not multiple:  # else a value may be asked for twice: roots, for example
+        contents = list(dict.fromkeys(contents))
+    if not contents:
         return None
-    return ", ".join(distinct), "boxed" if len(distinct) == 1 else "boxed_list"
+    return ", ".join(contents), "boxed" if len(contents) == 1 else "boxed_list"
+
+
+def _is_one_value(content: str) -> bool:
+    return len(content) <= WINDOW and not _CONNECTOR.search(_outside_brackets(content))
 
 
 def _outside_brackets(text: str) -> str:
@@ -72,7 +80,6 @@ _PHRASE = re.compile(
     r"####|\bfinal\s{1,3}answer\s{0,3}(?:is|:|=)|\banswers?\**\s{0,3}(?:is|are|:|：|=|\*\*:)|答案是|答案为|\banswer\s{1,3}(?=\$|\\[(\[])",
     re.IGNORECASE,
 )
-_CONTROL = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text)\|>")
 _HOPED, _HOPED_FROM = "I hope it is correct", "inal answer is"
 _NUMBER = re.compile(
     r"(?<![\w.{^_])[-−]?(?:\d+/\d+|(?:\d{1,3}(?:,\d{3})+|\d+)?(?:[.,]?\d+)(?:\s?\\?%|\s?percent\b|\s?pct\b)?)"
@@ -192,6 +199,36 @@ def _is_prose(text: str) -> bool:
     return len(_WORD.findall(_MATH.sub(" ", text))) >= 3
 
 
+# --- running on ---------------------------------------------------------------------------------------------------
+
+_PLACEHOLDER = re.compile(
+    r"(?:\W|\\(?:text|mathrm|textbf)\b|\\[a-z]?dots\b|\b(?:your|the|final|insert|here|answer|solution|result)\b)*",
+    re.IGNORECASE,
+)
+_SAID_LAST = 300
+"""Characters before another question in which an answer without a box must stand."""
+
+
+def _own_answer(text: str) -> str:
+    """The text without other questions, and their answers, that follow once this one is answered: by a box that holds
+    something, or in words right before the next question (unless boxes come later: then those were asked for)."""
+    answered: int | None = None
+    for question in next_questions(text):
+        if answered is None:
+            ends = (end for _, end, content in boxes(text) if not _PLACEHOLDER.fullmatch(content[:WINDOW]))
+            answered = next(ends, -1)
+        at = question.start()
+        if 0 <= answered <= at or (answered < 0 and _says_so(text[max(at - _SAID_LAST, 0) : at])):
+            return text[:at]
+    return text
+
+
+def _says_so(text: str) -> bool:
+    """Whether the end of a text announces an answer with a number or a formula in it."""
+    found = _announced(text.rstrip().rpartition("\n\n")[2])
+    return found is not None and any(char.isdecimal() or char in "\\$" for char in found[0])
+
+
 # --- all together -------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +241,7 @@ def final_answer(
     the problem has several answers. ``integer``: its answer is an integer, so a number is all that is looked for
     last.
     """
-    text = _CONTROL.split(text, 1)[0]
+    text = _own_answer(own_turn(text))
     found = _hoped(text) or _last_boxes(text, multiple=multiple)
     if found:
         return found
