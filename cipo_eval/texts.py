@@ -144,25 +144,25 @@ class _Pass:
     def _open(self, tags: ThinkTags, token: re.Match[str]) -> None:
         if self._inside is not None:
             return
-        if self._char(token.start() - 1) in _QUOTES or not self._may_stand(tags, token):
+        if self._quote(token.start() - 1, -1) or not self._may_stand(tags, token):
             self._passed.add(tags.start)
             return
         self._enter(tags, token.start())
 
     def _close(self, tags: ThinkTags, token: re.Match[str]) -> None:
-        before, after = self._char(token.start() - 1), self._char(token.end())
+        before, after = self._quote(token.start() - 1, -1), self._quote(token.end(), 1)
         if self._inside is not None:
-            if tags is self._inside and not (before in _QUOTES and before == after):
+            if tags is self._inside and not (before and before == after):
                 self._inside, self._at = None, token.end()
             return
-        if after in _QUOTES or not self._began_in_prompt(tags, token, before):
+        if after or not self._began_in_prompt(tags, token):
             return
         self._harmony |= tags is _HARMONY
         self._kept.clear()
         self._at, self._fence, self._blank = token.end(), "", True
         self._passed.clear()
 
-    def _began_in_prompt(self, tags: ThinkTags, token: re.Match[str], before: str) -> bool:
+    def _began_in_prompt(self, tags: ThinkTags, token: re.Match[str]) -> bool:
         """Whether an end without a beginning is one of thoughts."""
         if self._fence:
             return (
@@ -170,6 +170,7 @@ class _Pass:
             )
         if tags.special:
             return True
+        before = self._line_before(token.start())[-1:]
         ends_words = not before or before.isspace() or before.isalnum() or before in ".?!)]$*:,;。"
         return ends_words and tags.start not in self._passed
 
@@ -218,8 +219,12 @@ class _Pass:
     def _line_after(self, at: int) -> str:
         return self._text[at : at + 40].partition("\n")[0]
 
-    def _char(self, at: int) -> str:
-        return self._text[at : at + 1] if at >= 0 else ""
+    def _quote(self, at: int, step: int) -> str:
+        """The quotation mark at a place, if it is a single one: three of them are a fence."""
+        mark = self._text[at] if 0 <= at < len(self._text) else ""
+        beyond = at + step
+        doubled = 0 <= beyond < len(self._text) and self._text[beyond] == mark
+        return mark if mark in _QUOTES and not doubled else ""
 
 
 def _without_bare_harmony(text: str) -> str:
@@ -281,7 +286,7 @@ _ROLE = re.compile(r"(?:assistant|model)\b[ \t]*+(?:<\|end_header_id\|>)?\s*+")
 _NAMES_A_ROLE = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>")
 # The words under which prompts put a question. Those that talk to somebody are never a heading of an answer.
 _NEXT_QUESTION = re.compile(
-    r"^[ \t]{0,3}(?P<mark>#{1,6}[ \t]*|\*{1,2}|>[ \t]*)?(?:"
+    r"^(?=[^\n])[ \t]{0,3}(?P<mark>#{1,6}[ \t]*|\*{1,2}|>[ \t]*)?(?:"
     r"(?P<turn>Human|User|Instructions?|Q)"
     r"|(?P<heading>(?:(?:Next|New|Another)[ \t])?(?:(?:Sub-?)?Problem|Question|Exercise))"
     r"|(?P<example>Example)|(?P<chinese>问题|题目|用户)|(?P<inst>\[INST\]))"
@@ -322,7 +327,6 @@ def next_questions(text: str) -> Iterator[re.Match[str]]:
 # --- boxes ---------------------------------------------------------------------------------------------------------
 
 _BOX_OPEN = re.compile(r"\\?(?:boxed|fbox)\s{0,8}\{")
-_BOX_TOKEN = re.compile(r"\\?(?:boxed|fbox)\s{0,8}\{|[{}]")
 _BOX_BARE = re.compile(r"\\boxed\s{1,8}([^\s{}$\\]{1,40})")
 _BRACE = re.compile("[{}]")
 _CHUNK = 1024
@@ -369,20 +373,20 @@ def _closing_brace(masked: str, at: int) -> int | None:
 
 
 def _boxes_after_an_open_one(masked: str, at: int) -> list[tuple[int, int, int]]:
-    """(start, start of the content, its end) of the boxes behind one that never closes: all braces, one by one, so that
-    many of those take no more than linear time."""
+    """(start, start of the content, its end) of the boxes behind one that never closes. Depths are computed once, for
+    all braces: of many boxes that do not close none is looked through."""
+    import numpy as np
+
+    codes = np.frombuffer(masked[at:].encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    depth = np.cumsum((codes == ord("{")).astype(np.int32) - (codes == ord("}")).astype(np.int32))
+    lowest = np.minimum.accumulate(depth[::-1])[::-1]
+    closes = lowest < depth
     found: list[tuple[int, int, int]] = []
-    stack: list[tuple[int, int] | None] = []
-    for match in _BOX_TOKEN.finditer(masked, at):
-        token = match.group()
-        if token == "{":
-            stack.append(None)
-        elif token != "}":
-            stack.append(match.span())
-        elif stack and (box := stack.pop()):
-            while found and found[-1][0] > box[0]:
-                found.pop()  # boxes within this one
-            found.append((*box, match.start()))
+    for opening in _BOX_OPEN.finditer(masked, at):
+        if found and opening.start() <= found[-1][2]:
+            continue
+        if closes[opening.end() - 1 - at] and (end := _closing_brace(masked, opening.end())) is not None:
+            found.append((opening.start(), opening.end(), end))
     return found
 
 

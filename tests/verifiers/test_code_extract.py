@@ -325,7 +325,7 @@ def test_nothing_from_inside_thinking_counts() -> None:
     assert code(f"<think>{fenced(zero)}</think>{fenced(F)}") == F
     assert code(f"{fenced(F)}<think>{fenced(zero)}") == F
     assert found(f"<think>{fenced(zero)}") is None
-    assert code(f"<think>\n{fenced(zero)}", keep_think=True) == zero
+    assert code(f"<think>\n{fenced(zero)}", think="keep") == zero
 
 
 # --- continuing the prompt ------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from cipo_eval.texts import STRIP, strip_think
+from cipo_eval.texts import STRIP, next_questions, own_turn, strip_think
 from cipo_eval.verifiers.code.blocks import (
     STATEMENT,
     TRIPLE,
@@ -295,9 +296,41 @@ def _future_first(parts: Sequence[str]) -> str:
 
 # --- all together ---------------------------------------------------------------------------------------------------
 
-_CONTROL = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|endofmask|file_sep|repo_name|fim_\w{1,9})\|>"
-)
+_MOST_QUESTIONS = 16
+
+
+def _own_answer(text: str, wanted: _Wanted, stopped: bool) -> list[str]:
+    """The lines of a text without other questions, and their programs, that follow once there is a program that is as
+    fit as what comes later. A chat's ``**Problem:**`` and ``# Question`` speak of the program."""
+    for question in islice(next_questions(text), _MOST_QUESTIONS):
+        mark = (question["mark"] or "").strip()
+        if mark == "#" or (
+            mark and (question["heading"] or "").lower() == "problem" and not question["number"]
+        ):
+            continue
+        before, after = _lines(text[: question.start()]), _lines(text[question.start() :])
+        fences = fenced_blocks(before)
+        if fences and not fences[-1].closed:
+            continue
+        _, _, fitness = _choose(before, wanted, stopped)
+        if fitness >= _PARTIAL and fitness >= _choose(after, wanted, stopped)[2]:
+            return before
+    return _lines(text)
+
+
+def _choose(
+    lines: Sequence[str], wanted: _Wanted, stopped: bool
+) -> tuple[Block | None, Sequence[Block], int]:
+    """The fittest block of the first way that offers one, all blocks of that way, and how fit it is."""
+    chosen, source, fitness = None, [], 0
+    for find in (tagged_blocks, fenced_blocks, bare_blocks):
+        blocks = find(lines)
+        block, value = _fittest(blocks, wanted, stopped)
+        if value > fitness:
+            chosen, source, fitness = block, blocks, value
+        if fitness == _WHOLE:
+            break
+    return chosen, source, fitness
 
 
 def extract_program(
@@ -315,19 +348,11 @@ def extract_program(
     input. ``prompt``: code that the response may continue (HumanEval). A response that defines the function anew gets
     what the prompt has before it: its imports and helpers.
     """
-    visible = strip_think(text, think)
-    lines = _lines(_CONTROL.split(visible, maxsplit=1)[0])
     wanted = _wanted(entry_point, prompt)
+    lines = _own_answer(own_turn(strip_think(text, think)), wanted, stopped)
     if wanted.opening and (runs := _continuation(lines, wanted)):
         return _completion(runs[0], runs, wanted)
-    chosen, source, fitness = None, [], 0
-    for find in (tagged_blocks, fenced_blocks, bare_blocks):
-        blocks = find(lines)
-        block, value = _fittest(blocks, wanted, stopped)
-        if value > fitness:
-            chosen, source, fitness = block, blocks, value
-        if fitness == _WHOLE:
-            break
+    chosen, source, fitness = _choose(lines, wanted, stopped)
     if chosen is None:
         return None
     if fitness == _BODY:

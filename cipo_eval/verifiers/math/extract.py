@@ -9,6 +9,7 @@ from inside ``<think>…</think>`` counts. Everything here is linear in the leng
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from cipo_eval.texts import boxes, has_open_box, last_boxed, last_match, next_questions, own_turn
 
@@ -205,6 +206,7 @@ _PLACEHOLDER = re.compile(
     r"(?:\W|\\(?:text|mathrm|textbf)\b|\\[a-z]?dots\b|\b(?:your|the|final|insert|here|answer|solution|result)\b)*",
     re.IGNORECASE,
 )
+_MOST_QUESTIONS = 100
 _SAID_LAST = 300
 """Characters before another question in which an answer without a box must stand."""
 
@@ -213,7 +215,7 @@ def _own_answer(text: str) -> str:
     """The text without other questions, and their answers, that follow once this one is answered: by a box that holds
     something, or in words right before the next question (unless boxes come later: then those were asked for)."""
     answered: int | None = None
-    for question in next_questions(text):
+    for question in islice(next_questions(text), _MOST_QUESTIONS):
         if answered is None:
             ends = (end for _, end, content in boxes(text) if not _PLACEHOLDER.fullmatch(content[:WINDOW]))
             answered = next(ends, -1)
