@@ -160,7 +160,7 @@ Mode = Annotated[
 ]
 
 
-def _check_think(value: str | None) -> str | None:
+def check_think(value: str | None) -> str | None:
     """The value as it was given. Raises ``UsageError`` for what is no value of ``--think``."""
     from cipo_eval.texts import think_tags
 
@@ -178,7 +178,7 @@ ThinkFlag = Annotated[
         "--think",
         help="strip: answers inside thoughts do not count, in any of the known tags; keep: they do; '<plan> </plan>': "
         "strip, with these two tags in place of the known ones.",
-        callback=_check_think,
+        callback=check_think,
         rich_help_panel=SCORING,
     ),
 ]
@@ -187,7 +187,7 @@ RescoreThink = Annotated[
     typer.Option(
         "--think",
         help="strip, keep, or the two tags of thoughts (default: the run's).",
-        callback=_check_think,
+        callback=check_think,
         rich_help_panel=SCORING,
     ),
 ]
