@@ -14,7 +14,6 @@ from tiny import make_checkpoint
 from cipo_eval.engines.chat import encode
 from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.hf import HFEngine
-from cipo_eval.engines.texts import Stops
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Request, Sampling, fingerprint
 
@@ -116,7 +115,8 @@ def test_stop_strings_within_characters_of_several_bytes(engine: HFEngine) -> No
     tokens = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(tokens) == len(text.encode())
     for stop in ("é", "€", "𝄞", "𝄞 the", "a"):
-        cut = Stops(engine.tokenizer, ("never", stop))
+        cut = engine.texts.cut(("never", stop))
+        assert cut is not None
         found = next((at, end) for at in range(1, len(tokens) + 1) if (end := cut(tokens[:at])))
         assert found[0] == len(text[: text.index(stop) + len(stop)].encode())
         assert found[1] == (len(text[: text.index(stop)].encode()), text[: text.index(stop)])

@@ -15,9 +15,10 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 
 from cipo_eval.engines.chat import Prompt, encode, render
 from cipo_eval.engines.template import Setting, templated, turn_end
-from cipo_eval.engines.texts import Stops, Texts, Thinking
+from cipo_eval.engines.texts import Texts, Thinking
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span
+from cipo_eval.texts import THINK_TAGS
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -240,6 +241,38 @@ def test_the_token_behind_an_assistants_text_ends_its_turn(
         assert texts.completion(Prompt([1]), said, "stop").text == "abc"
 
 
+@pytest.mark.parametrize(
+    ("special", "said", "text"),
+    [
+        (("[THINK]", "[/THINK]"), "[THINK]ab[/THINK]c", "[THINK]ab[/THINK]c"),
+        (("</s>", "[THINK]"), "[THINK]ab</s>c", "[THINK]abc"),
+        (("<|end|>", "<|user|>"), "ab<|end|>c<|user|>", "abc"),  # Phi-3's, which mark no thoughts
+        (
+            ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>"),
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>",
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
+        ),
+    ],
+)
+def test_special_tokens_that_mark_thoughts_stay_in_texts(
+    special: tuple[str, ...], said: str, text: str
+) -> None:
+    made = tokenizer(None, *special)
+    texts = Texts(made, context=None, thinking=Thinking(budget=4))
+    tokens = made(said, add_special_tokens=False)["input_ids"]
+    assert texts.completion(Prompt([1]), tokens, "stop").text == text
+    cut = texts.cut((text[-1],))  # texts that a stop string ends keep them, too
+    assert cut is not None
+    found = cut.first(tokens)
+    assert found is not None
+    assert text.startswith(found[1])
+    assert len(found[1]) >= 2
+    opens = next((tags for tags in THINK_TAGS if said.startswith(tags.start)), None)
+    begun = made(said[: len(opens.start) + 1] if opens else "ab", add_special_tokens=False)["input_ids"]
+    closing = made.decode(texts.closing(Prompt([1]), begun))
+    assert closing == (opens.closing if opens else "")
+
+
 @given(
     pieces=st.lists(st.sampled_from(["a", "b", "é", "<|end|>", "<|", "|>", "<|x|>"]), max_size=8),
     stop=st.sampled_from(["<|end|>", "|>", "d|>a", "a<|end|>", "é", "ab", "<|x|>b"]),
@@ -248,7 +281,9 @@ def test_stop_strings_see_special_tokens_and_texts_do_not(pieces: list[str], sto
     made = _kept.setdefault("stops", tokenizer(None, "<|end|>", "<|x|>"))
     tokens = made("".join(pieces), add_special_tokens=False)["input_ids"]
     raw = made.decode(tokens)
-    found = next((f for n in range(1, len(tokens) + 1) if (f := Stops(made, (stop,))(tokens[:n]))), None)
+    cut_at = Texts(made, context=None).cut((stop,))
+    assert cut_at is not None
+    found = next((f for n in range(1, len(tokens) + 1) if (f := cut_at(tokens[:n]))), None)
     assert (found is not None) == (stop in raw)
     if found is None:
         return

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cipo_eval.records import Mode, State
-from cipo_eval.texts import boxes, last_boxed, strip_think
+from cipo_eval.texts import THINK_TAGS, boxes, last_boxed, strip_think
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
 
@@ -93,6 +93,74 @@ def test_boxes_joined_by_and_are_one_answer() -> None:
     assert answer("first \\boxed{1}. A long way later we see that it is \\boxed{2}") == "2"
 
 
+def test_equal_boxes_are_several_values_where_several_are_asked() -> None:
+    for between in (
+        " and ",
+        ", ",
+        ". In the second case, a good deal further down in the text, it is once more ",
+    ):
+        text = f"\\boxed{{-2}}{between}\\boxed{{-2}}"
+        assert answer(text, multiple=True) == "-2, -2"
+        assert answer(text) == "-2"
+    assert (
+        answer("\\boxed{1}, much later in the text \\boxed{2}, and so: \\boxed{2}", multiple=True) == "1, 2"
+    )
+
+
+RUN_ON = [
+    "\n\nProblem: What is 3+4?\nSolution: The answer is {7}.",
+    "\n\nQuestion: What is 3+4?\nAnswer: {7}",
+    "\nQ: What is 3+4?\nA: The answer is {7}.",
+    "\n\nHuman: What is 3+4?\n\nAssistant: {7}",
+    "\nUser: Are you sure?\nAssistant: No, it is {7}.",
+    "\n\n### Instruction:\nWhat is 3+4?\n\n### Response:\n{7}",
+    "\n\nProblem 2. What is 3+4?\n\n{7}",
+    "\n\nSubproblem 2: What is 3+4?\nSolution: {7}\n\nFinal answer: The final answer is {7}. I hope it is correct.",
+    "\n[INST] What is 3+4? [/INST] {7}",
+    "<|im_end|>\n<|im_start|>user\nWhat is 3+4?<|im_end|>\n<|im_start|>assistant\n{7}",
+]
+
+
+@pytest.mark.parametrize("more", RUN_ON)
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_the_first_answer_counts_where_a_model_runs_on_into_the_next_question(more: str, finish: str) -> None:
+    for said in ("So it is $\\boxed{2}$.", "\\boxed{2}\n\nThis is what was asked for."):
+        assert answer(said + more.replace("{7}", "\\boxed{7}"), finish) == "2"
+    for said in (
+        "The answer is 2.",
+        "#### 2",
+        "Final Answer: The final answer is $2$. I hope it is correct.",
+    ):
+        assert answer(said + more.replace("{7}", "\n#### 7"), finish) == "2"
+
+
+@pytest.mark.parametrize("more", RUN_ON[:8])
+def test_a_question_before_the_answer_takes_nothing_from_it(more: str) -> None:
+    restated = more.replace("{7}", "\\boxed{7}")
+    for before in (
+        "",
+        "Let us see.",
+        "Problem: Find the sum, and put the answer within \\boxed{}.",
+        "Put your final answer in \\boxed{answer}.",
+        "Three is 3 and four is 4.",
+        "The answer is not 5.\n\nIt takes two steps.",
+    ):
+        assert answer(before + restated) == "7"
+    # what was asked for comes in a box, and steps do not
+    assert answer("Q: What is 1+1?\nA: The answer is 2.\nQ: And the rest?\nA: 5. So \\boxed{7}.") == "7"
+    assert answer("Problem 1: \\boxed{3}\n\nProblem 2: \\boxed{4}\n\nTogether \\boxed{7}") == "7"
+
+
+@pytest.mark.parametrize("start", [tags.start for tags in THINK_TAGS])
+def test_a_text_that_is_cut_off_in_its_thoughts_has_no_answer(start: str) -> None:
+    text = f"{start}maybe \\boxed{{3}}, or no, let me check"
+    assert state(text, "length") is State.TRUNCATED
+    assert state(text, "stop") is State.NO_ANSWER
+    assert answer(text, "length", think="keep") == "3"
+    own = text.replace(start, "<plan>")
+    assert state(own, "length", think="<plan> </plan>") is State.TRUNCATED
+
+
 def test_problems_with_several_answers_collect_lone_boxes() -> None:
     text = "For (a) it is \\boxed{1}, whereas the second case, much later, gives \\boxed{2}."
     assert answer(text) == "2"
@@ -130,7 +198,10 @@ def test_an_integer_is_not_read_out_of_a_fraction() -> None:
     "unit",
     ["(", "\\boxed{", "{", "}", "\\boxed{1} and ", "$", "\\(", "<think>", "</think>", "answer is ", "1", "9,",
     "\\", "\n",
-     "#### ", "final answer is I hope it is correct", "\\boxed ", "boxed{}{"],
+     "#### ", "final answer is I hope it is correct", "\\boxed ", "boxed{}{", "\\fbox{", "\\boxed{{}", "{}",
+     "Problem:\n", "\\boxed{1}\nProblem 2:\n", "The answer is 3.\n\nQ: ", "[THINK]", "</reasoning>",
+     "\n<thinking>", "<|end|>",
+     "<|channel|>analysis<|message|>", "```\n", "analysisA", "\\text{", "\\[", "<|im_start|>assistant\n", "<th"],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
