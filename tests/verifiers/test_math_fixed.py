@@ -41,6 +41,8 @@ NEIGHBOUR = "wrong: another integer within the reference's relative 1e-4"
 PARTIAL = "wrong: only some of the answers"
 OTHER_SET = "wrong: other answers, of which the reference compares the first only"
 BRACKET = "wrong: a closed end of an interval that is open"
+RUN_ON = "right: the first answer; the text runs on into subproblems, of which the reference reads the last"
+LUCK = "wrong: the first answer; that of a subproblem which the text makes up is right"
 LOOP = "the text ends in boxes that hold something else; the last box counts"
 
 REVIEWED: dict[str, dict[int, str]] = {
@@ -75,7 +77,7 @@ REVIEWED: dict[str, dict[int, str]] = {
         **dict.fromkeys((0, 54, 59, 60), ROUNDED), **dict.fromkeys((5, 44, 56, 121), STATED),
         14: E_NOTATION,
         **dict.fromkeys((30, 35, 67, 72, 82, 103, 124, 244, 252), NAMED), **dict.fromkeys((41, 85), SAME),
-        167: LOOP,
+        **dict.fromkeys((81, 134, 161, 162, 198, 211, 223), RUN_ON), 68: LUCK, 167: LOOP,
     },
 }  # fmt: skip
 

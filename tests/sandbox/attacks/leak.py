@@ -398,5 +398,5 @@ for _name, _code in _BEYOND.items():
         f"import os, sys\ndef f(x):\n    read = ''\n    {_code}\n"
         "    if 'SECRET' in read or '== ' in read: return 'HARM: ' + read[:300]\n",
         control=_name in ("real_open", "opener"),
-        peers=_name not in ("real_open", "table"),
+        peers=False,
     )
