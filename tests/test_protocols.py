@@ -16,6 +16,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.protocols import PROTOCOLS, Prompts, Protocol, Revising, TurnFormat, chosen, feedback, tagged
 from cipo_eval.records import Problem, Span, State, Turn, Verdict
 from cipo_eval.testsets import Group, Kind, Test, TestSet
+from cipo_eval.texts import STRIP, THINK_TAGS
 from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.pool import VerifierPool
 
@@ -115,11 +116,18 @@ def outside(text: str, spans: Sequence[Span]) -> list[str]:
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
-def test_thinking_is_not_carried_unless_asked_for() -> None:
-    history = [turn("<think>secret</think>visible", WRONG)]
+@pytest.mark.parametrize(
+    ("text", "think"),
+    [
+        *((f"{tags.start}secret{tags.end}visible", STRIP) for tags in THINK_TAGS),
+        ("<plan>secret</plan>visible", "<plan> </plan>"),
+    ],
+)
+def test_thinking_is_not_carried_unless_asked_for(text: str, think: str) -> None:
+    history = [turn(text, WRONG)]
     for form in TurnFormat:
         for keep in (False, True):
-            revising = Revising(turn_format=form, keep_think=keep)
+            revising = Revising(turn_format=form, keep_think=keep, think=think)
             text = str(revising.messages(PROTOCOLS["self"], FIRST, history)[0])
             assert ("secret" in text) is keep
             assert "visible" in text

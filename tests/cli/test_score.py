@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,23 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     code = f"import sys, cipo_eval.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_tags_of_thoughts_can_be_named(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
+    rows = (real_data / "aime24" / "test.jsonl").read_text().splitlines()[:3]
+    answers = [json.loads(row) for row in rows]
+    texts = {
+        row["problem"]: f"\\boxed{{{row['answer']}}} <plan>Check \\boxed{{0}}.</plan>" for row in answers
+    }
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps({"problem": q, "response": text}) + "\n" for q, text in texts.items()))
+    found = []
+    for flags in ((), ("--think", "<plan> </plan>"), ("--think", "keep"), ("--think", "one")):
+        outcome = cipo(
+            "score", path, "--task", "aime24", "--limit", "3", "--data-dir", real_data, "--json", *flags
+        )
+        found.append(outcome)
+    assert [outcome.code for outcome in found] == [0, 0, 0, 2]
+    assert "--think one" in found[3].err
+    values = [o.json["tasks"]["aime24"]["fixed"]["metrics"]["pass@1"]["value"] for o in found[:3]]
+    assert values == [0.0, 1.0, 0.0]

@@ -132,6 +132,10 @@ def test_the_first_answer_counts_where_a_model_runs_on_into_the_next_question(mo
         "Final Answer: The final answer is $2$. I hope it is correct.",
     ):
         assert answer(said + more.replace("{7}", "\n#### 7"), finish) == "2"
+    if "inal answer" not in more:
+        for said in ("A: 2", "2", "\\(2\\)"):
+            plain = more.replace("The answer is ", "").replace("Answer: ", "").replace("{7}", "7")
+            assert (answer(said + plain, finish) or "").strip("\\()") == "2"
 
 
 @pytest.mark.parametrize("more", RUN_ON[:8])
@@ -146,6 +150,8 @@ def test_a_question_before_the_answer_takes_nothing_from_it(more: str) -> None:
         "The answer is not 5.\n\nIt takes two steps.",
     ):
         assert answer(before + restated) == "7"
+    assert answer("Given: x = 3, y = 4\nQuestion: What is x + y?\nThe answer is 7.") == "7"
+    assert answer("Problem: x = 3. Find x + 4.\n\nQuestion: What is it?\n\nThe answer is 7.") == "7"
     # what was asked for comes in a box, and steps do not
     assert answer("Q: What is 1+1?\nA: The answer is 2.\nQ: And the rest?\nA: 5. So \\boxed{7}.") == "7"
     assert answer("Problem 1: \\boxed{3}\n\nProblem 2: \\boxed{4}\n\nTogether \\boxed{7}") == "7"

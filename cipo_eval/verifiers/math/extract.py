@@ -171,8 +171,10 @@ def _last_expression(text: str, *, integer: bool) -> tuple[str, str] | None:
         and not whole.count("$") % 2
         and not _is_prose(whole)
     ):
-        _, colon, rest = whole.rpartition(": ")
-        return (rest if colon and rest.lstrip().startswith(("$", "\\")) else whole).rstrip("."), "whole"
+        label, colon, rest = whole.rpartition(": ")
+        if colon and (label in ("A", "Solution") or rest.lstrip().startswith(("$", "\\"))):
+            whole = rest
+        return whole.rstrip("."), "whole"
     if _breaks_off(whole):
         return None
     for paragraph in reversed(whole[-TAIL:].split("\n\n")[-PARAGRAPHS:]):
@@ -213,16 +215,27 @@ _SAID_LAST = 300
 
 def _own_answer(text: str) -> str:
     """The text without other questions, and their answers, that follow once this one is answered: by a box that holds
-    something, or in words right before the next question (unless boxes come later: then those were asked for)."""
-    answered: int | None = None
-    for question in islice(next_questions(text), _MOST_QUESTIONS):
-        if answered is None:
-            ends = (end for _, end, content in boxes(text) if not _PLACEHOLDER.fullmatch(content[:WINDOW]))
-            answered = next(ends, -1)
-        at = question.start()
-        if 0 <= answered <= at or (answered < 0 and _says_so(text[max(at - _SAID_LAST, 0) : at])):
+    something; in words right before the next question, unless boxes come later, which were asked for then; by being
+    nothing but a value, unless words for an answer come later."""
+    questions = [found.start() for found in islice(next_questions(text), _MOST_QUESTIONS)]
+    if not questions:
+        return text
+    filled = [end for _, end, content in boxes(text) if not _PLACEHOLDER.fullmatch(content[:WINDOW])]
+    if filled:
+        return text[: next((at for at in questions if filled[0] <= at), None)]
+    phrase = last_match(_PHRASE, text)
+    for at in questions:
+        only_value = _is_value(text[:at]) and (phrase is None or phrase.start() < at)
+        if only_value or _says_so(text[max(at - _SAID_LAST, 0) : at]):
             return text[:at]
     return text
+
+
+def _is_value(text: str) -> bool:
+    """Whether a text is nothing but an answer (``A: 5``)."""
+    whole = text.strip()
+    short = len(text) <= BARE + _SAID_LAST and 0 < len(whole) <= BARE and "\n" not in whole
+    return short and not _is_prose(whole) and any(char.isdecimal() or char in "\\$" for char in whole)
 
 
 def _says_so(text: str) -> bool:
@@ -243,7 +256,10 @@ def final_answer(
     the problem has several answers. ``integer``: its answer is an integer, so a number is all that is looked for
     last.
     """
-    text = _own_answer(own_turn(text))
+    turn = own_turn(text)
+    stopped = stopped or not text.endswith(turn)  # it went on with another turn
+    text = _own_answer(turn)
+    stopped = stopped or len(text) < len(turn)  # or another question
     found = _hoped(text) or _last_boxes(text, multiple=multiple)
     if found:
         return found
