@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 # --- thinking ------------------------------------------------------------------------------------------------------
 
@@ -85,7 +86,8 @@ class _Tags:
         harmony = [f"(?P<header>{_HARMONY_HEADER.pattern})", f"(?P<ended>{_HARMONY_END})"]
         parts = [*own, *(harmony if _HARMONY in table else ()), _TAG]
         first = "".join({re.escape(word[0]) for word in self.of} | {"<"})
-        self._some = re.compile(f"(?=[{first}])(?:{'|'.join(parts)})")
+        self._candidates = re.compile("|".join((*own, _TAG)))
+        self._hints = {*self.of, *(("<|channel|>",) if _HARMONY in table else ())}
         self.tokens = re.compile(f"(?=[{first}`~])(?:{'|'.join(parts)}|(?P<fence>{_FENCE}))")
 
     def meaning(self, token: re.Match[str]) -> tuple[ThinkTags, bool] | None:
@@ -95,11 +97,14 @@ class _Tags:
         word = token.group()
         return self.of.get(word) or self.of_lower.get(word.lower())
 
+    def _may_be_tag(self, word: str) -> bool:
+        return word in self._hints or word.lower() in self.of_lower
+
     def stripped(self, text: str) -> str:
         """The text without thoughts; what it has given stays as it is."""
         for _ in range(_PASSES):
             text = _without_bare_harmony(text)
-            if not any(map(self.meaning, self._some.finditer(text))):
+            if not any(map(self._may_be_tag, self._candidates.findall(text))):
                 return text
             before, text = text, _Pass(self, text).run()
             if text == before:
@@ -285,14 +290,15 @@ _CONTROL = re.compile(
 _ROLE = re.compile(r"(?:assistant|model)\b[ \t]*+(?:<\|end_header_id\|>)?\s*+")
 _NAMES_A_ROLE = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>")
 # The words under which prompts put a question. Those that talk to somebody are never a heading of an answer.
-_NEXT_QUESTION = re.compile(
-    r"^(?=[^\n])[ \t]{0,3}(?P<mark>#{1,6}[ \t]*|\*{1,2}|>[ \t]*)?(?:"
+_QUESTION = (
+    r"(?=[ \t#*>\[huiqnaspe问题用])[ \t]{0,3}(?P<mark>#{1,6}[ \t]*|\*{1,2}|>[ \t]*)?(?:"
     r"(?P<turn>Human|User|Instructions?|Q)"
     r"|(?P<heading>(?:(?:Next|New|Another)[ \t])?(?:(?:Sub-?)?Problem|Question|Exercise))"
     r"|(?P<example>Example)|(?P<chinese>问题|题目|用户)|(?P<inst>\[INST\]))"
-    r"(?:[ \t]?(?P<number>\d{1,4}))?\*{0,2}[ \t]*(?P<end>[:：]|\.(?=[ \t])|\)(?=[ \t])|$|(?<=\]))",
-    re.MULTILINE | re.IGNORECASE,
+    r"(?:[ \t]?(?P<number>\d{1,4}))?\*{0,2}[ \t]*(?P<end>[:：]|\.(?=[ \t])|\)(?=[ \t])|$|(?<=\]))"
 )
+_FIRST_LINE = re.compile(_QUESTION, re.MULTILINE | re.IGNORECASE)
+_NEXT_LINE = re.compile("\\n" + _QUESTION, re.MULTILINE | re.IGNORECASE)
 
 
 def own_turn(text: str) -> str:
@@ -308,11 +314,11 @@ def own_turn(text: str) -> str:
 
 
 def next_questions(text: str) -> Iterator[re.Match[str]]:
-    """Where, at the margin of a text, another question may begin: a prompt's word for one (``Problem:``, ``Q:``,
-    ``Human:``, ``### Instruction``). Base models run on like that once they have answered. Parts that an answer counts
-    from 0 or 1 on are its own."""
+    """The end of a line behind which, at the margin, another question may begin: a prompt's word for one
+    (``Problem:``, ``Q:``, ``Human:``, ``### Instruction``). Base models run on like that once they have answered. Parts
+    that an answer counts from 0 or 1 on are its own."""
     counted: set[str] = set()
-    for found in _NEXT_QUESTION.finditer(text):
+    for found in chain(filter(None, (_FIRST_LINE.match(text),)), _NEXT_LINE.finditer(text)):
         word = (found["turn"] or found["heading"] or found["example"] or found["chinese"] or "").lower()
         number = found["number"]
         if not found["end"] and not found["inst"] and not (found["mark"] or "").strip():
@@ -341,7 +347,7 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     masked = text.replace("\\\\", "\0\0").replace("\\{", "\0\0").replace("\\}", "\0\0")
     found: list[tuple[int, int, int]] = []
     at = 0
-    while opening := _BOX_OPEN.search(masked, at):
+    while opening := _next_opening(masked, at):
         end = _closing_brace(masked, opening.end())
         if end is None:
             found += _boxes_after_an_open_one(masked, opening.end())
@@ -349,6 +355,12 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
         found.append((opening.start(), opening.end(), end))
         at = end + 1
     return [(start, end + 1, text[inner:end].strip()) for start, inner, end in found]
+
+
+def _next_opening(masked: str, at: int) -> re.Match[str] | None:
+    """The next box that opens. Most of a text holds none: that is left to the search for a word."""
+    word = masked.find("box", at)
+    return _BOX_OPEN.search(masked, max(word - 2, at)) if word >= 0 else None
 
 
 def _closing_brace(masked: str, at: int) -> int | None:
@@ -382,11 +394,12 @@ def _boxes_after_an_open_one(masked: str, at: int) -> list[tuple[int, int, int]]
     lowest = np.minimum.accumulate(depth[::-1])[::-1]
     closes = lowest < depth
     found: list[tuple[int, int, int]] = []
-    for opening in _BOX_OPEN.finditer(masked, at):
-        if found and opening.start() <= found[-1][2]:
-            continue
-        if closes[opening.end() - 1 - at] and (end := _closing_brace(masked, opening.end())) is not None:
+    place = at
+    while opening := _next_opening(masked, place):
+        place = opening.end()
+        if closes[place - 1 - at] and (end := _closing_brace(masked, place)) is not None:
             found.append((opening.start(), opening.end(), end))
+            place = end + 1
     return found
 
 

@@ -152,7 +152,7 @@ def test_a_turn_ends_where_another_begins() -> None:
 )  # fmt: skip
 def test_words_before_questions(line: str) -> None:
     text = f"an answer\n\n{line}\nmore"
-    assert [text[found.start() :].startswith(line) for found in next_questions(text)] == [True]
+    assert [text[found.start() :].lstrip("\n").startswith(line) for found in next_questions(text)] == [True]
     assert not list(next_questions(f"an answer: {line}\nmore"))  # not at the margin
 
 

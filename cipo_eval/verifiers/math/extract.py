@@ -77,9 +77,10 @@ def _outside_brackets(text: str) -> str:
 
 # --- announced in words -------------------------------------------------------------------------------------------
 
+# "answer is", "answers:", "answer $…", "####": each begins with one of few characters, by which it is found fast.
 _PHRASE = re.compile(
-    r"####|\bfinal\s{1,3}answer\s{0,3}(?:is|:|=)|\banswers?\**\s{0,3}(?:is|are|:|：|=|\*\*:)|答案是|答案为|\banswer\s{1,3}(?=\$|\\[(\[])",
-    re.IGNORECASE,
+    r"[#aA答](?:(?<=#)###|(?<=答)案(?:是|为)|(?<=[aA])(?<!\w[aA])"
+    r"(?i:nswer(?:s?\**\s{0,3}(?:is|are|:|：|=|\*\*:)|\s{1,3}(?=\$|\\[(\[]))))"
 )
 _HOPED, _HOPED_FROM = "I hope it is correct", "inal answer is"
 _NUMBER = re.compile(
