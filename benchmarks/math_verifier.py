@@ -1,7 +1,8 @@
 """Answers per second and agreement: our math verifier against plain math-verify and lm-eval's Minerva path.
 
 Judges the real outputs in ``model_outputs/math`` of the data mirror (``--data-dir``, ``CIPO_EVAL_DATA``), all methods
-on the same (gold, response) pairs, in one run, one after the other:
+on the same (gold, response) pairs, in one run, one after the other; single processes by processor time, the pool by
+the clock:
 
 - ``math_verify``: ``parse`` of gold and response and ``verify``, single process, its own time limits on
 - ``lm_eval_minerva``: ``process_results`` of lm-eval's ``minerva_math`` task, single process
@@ -60,12 +61,12 @@ def pairs(data: Path, limit: int | None) -> list[Pair]:
 
 
 def timed(judge: Callable[[Problem, str], bool], work: list[Pair]) -> tuple[list[bool], list[float]]:
-    """Verdict and seconds for each pair."""
+    """Verdict and seconds of processor time for each pair."""
     verdicts, seconds = [], []
     for problem, text, _published in work:
-        started = time.perf_counter()
+        started = time.process_time()
         verdicts.append(judge(problem, text))
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     return verdicts, seconds
 
 
@@ -87,10 +88,11 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("CIPO_EVAL_DATA"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=int, help="only the first N pairs")
+    parser.add_argument("--every", type=int, default=1, help="only every N-th pair, of all files")
     arguments = parser.parse_args()
     if arguments.data_dir is None:
         parser.error("no data: set CIPO_EVAL_DATA or --data-dir")
-    work = pairs(Path(arguments.data_dir), arguments.limit)
+    work = pairs(Path(arguments.data_dir), arguments.limit)[:: arguments.every]
 
     verifier, methods = MathVerifier(), []
 
