@@ -39,7 +39,7 @@ class Limits(NamedTuple):
     functions: int
 
 
-USUAL = Limits(1000, 400, 7, 400, 40, 60, 40, 25, 8, 10)
+USUAL = Limits(1000, 400, 7, 200, 40, 60, 40, 25, 8, 10)
 LARGE = Limits(1000, 500, 14, 40_000, 150, 3000, 120, 64, 16, 20)
 """Where the gold itself exceeds what is usual."""
 
@@ -349,7 +349,9 @@ class _Sizer:
     def separates(self, kind: str, text: str) -> bool:
         """Whether a token stands between expressions; counts it."""
         if text in (",", ";", ":", "cup", "cap", "setminus", "∪", "∩", "|", "mid", "?", "~"):
-            self.counts["items"] += 1
+            self.counts["items"] += (
+                4 if text == "|" else 1
+            )  # a parser tries each bar as an opening and a closing one
             if self.tokens[self.at + 1][1] == "!":
                 raise _HeavyError  # of how much the factorial is cannot be told
         elif text in ("&", "\\"):
