@@ -39,7 +39,7 @@ class Limits(NamedTuple):
     functions: int
 
 
-USUAL = Limits(1000, 400, 7, 200, 40, 60, 40, 25, 8, 10)
+USUAL = Limits(1000, 160, 6, 200, 40, 60, 40, 25, 6, 8)
 LARGE = Limits(1000, 500, 14, 40_000, 150, 3000, 120, 64, 16, 20)
 """Where the gold itself exceeds what is usual."""
 
