@@ -349,9 +349,8 @@ class _Sizer:
     def separates(self, kind: str, text: str) -> bool:
         """Whether a token stands between expressions; counts it."""
         if text in (",", ";", ":", "cup", "cap", "setminus", "∪", "∩", "|", "mid", "?", "~"):
-            self.counts["items"] += (
-                4 if text == "|" else 1
-            )  # a parser tries each bar as an opening and a closing one
+            # a parser tries each bar as an opening and a closing one; unions are compared pairwise
+            self.counts["items"] += 8 if text in ("|", "cup", "∪") else 1
             if self.tokens[self.at + 1][1] == "!":
                 raise _HeavyError  # of how much the factorial is cannot be told
         elif text in ("&", "\\"):

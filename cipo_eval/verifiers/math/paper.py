@@ -395,7 +395,8 @@ def symbolic_equal(given: str, wanted: str) -> bool:
 
     Both are SymPy objects before they are compared: SymPy would execute a string that it is asked to compare with.
     """
-    if too_heavy(given, wanted) or too_heavy(wanted, wanted):
+    read = given.replace("\\\\", "\\")  # what ``_parse`` tries first
+    if too_heavy(given, wanted) or too_heavy(read, wanted) or too_heavy(wanted, wanted):
         return False
     a, b = _parse(given), _parse(wanted)
     if a is None or b is None:
