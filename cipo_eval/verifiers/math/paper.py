@@ -150,8 +150,9 @@ def _slash_fraction(text: str) -> str:
 
 
 def _drop_zero_decimals(text: str) -> str:
-    text = re.sub(r"(\d+)\.0*([^\d])", r"\1\2", text)
-    return re.sub(r"(\d+)\.0*$", r"\1", text)
+    # the look-behind changes no match: it spares a search from every digit of a long run
+    text = re.sub(r"(?<!\d)(\d+)\.0*([^\d])", r"\1\2", text)
+    return re.sub(r"(?<!\d)(\d+)\.0*$", r"\1", text)
 
 
 def _strip_layout(text: str, fork: bool) -> str:
@@ -394,7 +395,8 @@ def symbolic_equal(given: str, wanted: str) -> bool:
 
     Both are SymPy objects before they are compared: SymPy would execute a string that it is asked to compare with.
     """
-    if too_heavy(given) or too_heavy(wanted):
+    read = given.replace("\\\\", "\\")  # what ``_parse`` tries first
+    if too_heavy(given, wanted) or too_heavy(read, wanted) or too_heavy(wanted, wanted):
         return False
     a, b = _parse(given), _parse(wanted)
     if a is None or b is None:

@@ -22,10 +22,14 @@ from cipo_eval.verifiers.math.commas import Commas, ambiguous
 from cipo_eval.verifiers.math.compare import compare, is_number
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.forms import Form
-from cipo_eval.verifiers.math.guard import too_heavy
+from cipo_eval.verifiers.math.guard import too_heavy, unusual
 
 LONGEST = 10_000
 """Characters of an answer that is read; longer ones are compared as text."""
+SECONDS = 1.5
+"""Of processor time, after which an answer is wrong in fixed mode: right ones take half a second at most, and whoever
+writes answers that take longer must not hold up a run. With the pool's own delay, two seconds at most."""
+
 _CUT_OFF = ("length", "context")
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
 _PAIR = re.compile(r"-?[1-9]\d*,\d")
@@ -33,8 +37,10 @@ _POINT = re.compile(r"-?\d{1,30}\.\d{1,30}")
 
 
 def warm_up() -> None:
-    """Imports what ``grade`` needs; worker processes call it once, before they meet an answer."""
+    """Imports what ``grade`` needs; worker processes call it once, before they meet an answer: its processor time
+    would count against the first one."""
     _math_verify("1", "2")
+    paper.symbolic_equal("x", "2")
 
 
 class MathVerifier:
@@ -67,10 +73,11 @@ class MathVerifier:
         return None
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002
-        """Paper mode: the reference gives up after some seconds, and calls the answer wrong."""
-        if mode is not Mode.PAPER:
-            return None
-        return paper.SECONDS, Grade(correct=False, canonical="", method="paper:timeout")
+        """An answer that takes so long is wrong: in paper mode because the reference gives up, in fixed mode because
+        what is asked for can be judged sooner. Only where the gold is large itself it has no verdict."""
+        if mode is Mode.PAPER:
+            return paper.SECONDS, Grade(correct=False, canonical="", method="paper:timeout")
+        return None if unusual(gold) else (SECONDS, Grade(correct=False, canonical="", method="too_heavy"))
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
         """Whether ``answer`` is right. Runs in a worker; never raises, ``failed`` says that judging broke down."""
@@ -115,7 +122,7 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
         return Grade(correct=True, canonical=canonical, method="text")
     if not _needs_symbols(wanted, given, gold, answer):
         return Grade(correct=False, canonical=canonical, method="not_understood")
-    if too_heavy(answer):
+    if too_heavy(answer, gold):
         return Grade(correct=False, canonical=canonical, method="too_heavy")
     return Grade(correct=_math_verify(gold, answer), canonical=canonical, method="math_verify")
 
