@@ -91,7 +91,9 @@ _MATH = re.compile(
     r"\$\$(.{1,600}?)\$\$|\$([^$\n]{1,600})\$|\\\((.{1,600}?)\\\)|\\\[(.{1,600}?)\\\]", re.DOTALL
 )
 _JOINED = re.compile(r"\s*(?:,|;|and|or|,\s*and|,\s*or)\s*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\n|\.(?=\s|$)|。|(?<=\s)(?:because|since|which|where)\s")
+_SENTENCE_END = re.compile(
+    r"\n|\.(?=\s|$)|。|(?<=\s)(?:because|since|which|where|although|though|whereas|however)\s"
+)
 _LEAD = re.compile(r"^(?:[\s:*=：]|\bis\b|\btherefore\b|\bthus\b)+")
 
 

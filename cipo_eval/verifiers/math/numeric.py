@@ -128,7 +128,8 @@ def _point(names: Sequence[str], at: int) -> dict[str, Number]:
 
 def _whole_point(names: Sequence[str], at: int) -> dict[str, Number]:
     generator = random.Random(f"{names}/{at}".encode("utf-8", "surrogatepass"))
-    drawn = {name: Fraction(at + 1 if len(names) == 1 else generator.randint(1, 16)) for name in names}
+    most = 16 if at < WHOLE_POINTS // 2 else 90
+    drawn = {name: at + 1 if len(names) == 1 and at < 7 else generator.randint(1, most) for name in names}
     return {**drawn, NUMBER: at}
 
 

@@ -23,6 +23,7 @@ from cipo_eval.verifiers.math.compare import compare, is_number
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.forms import Form
 from cipo_eval.verifiers.math.guard import too_heavy, unusual
+from cipo_eval.verifiers.math.numeric import same
 
 LONGEST = 10_000
 """Characters of an answer that is read; longer ones are compared as text."""
@@ -124,7 +125,10 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
         return Grade(correct=False, canonical=canonical, method="not_understood")
     if too_heavy(answer, gold):
         return Grade(correct=False, canonical=canonical, method="too_heavy")
-    return Grade(correct=_math_verify(gold, answer), canonical=canonical, method="math_verify")
+    try:
+        return Grade(correct=_math_verify(gold, answer), canonical=canonical, method="math_verify")
+    except (RecursionError, MemoryError):  # the answer's fault
+        return Grade(correct=False, canonical=canonical, method="too_heavy")
 
 
 def _needs_symbols(wanted: Form, given: Form, gold: str, answer: str) -> bool:
@@ -165,11 +169,14 @@ def _decimal_comma(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
 def _same_integer(gold: str, given: Form) -> bool:
     """Competition answers: both sides are numbers, and the same integer."""
     wanted = form(gold)
-    values = [
-        side.value.rational if side.kind == "value" and side.value and not side.percent else None
-        for side in (wanted, given)
-    ]
-    return values[0] is not None and values[0] == values[1] and values[0].denominator == 1
+    if wanted.kind != "value" or given.kind != "value" or wanted.value is None or given.value is None:
+        return False
+    number = wanted.value.rational
+    if number is None or number.denominator != 1:
+        return False
+    return number == given.value.rational or (
+        given.value.rational is None and same(wanted.value, given.value) is True
+    )
 
 
 @lru_cache(maxsize=2048)
