@@ -1,0 +1,514 @@
+"""Ways to say something else than the gold: trees of another worth, and hedges that say the gold and more.
+
+A change of the tree counts only where the oracle finds it certainly different (``suite`` asks it). A hedge is wrong by what it
+says: two values where one is asked, a denial, a range, a product with something that is not 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .rewrites import Context
+from .tree import (
+    Based,
+    Call,
+    Choice,
+    Clock,
+    Factorial,
+    Interval,
+    Items,
+    Marked,
+    Matrix,
+    Mixed,
+    Name,
+    Named,
+    Node,
+    Number,
+    Opaque,
+    Power,
+    Product,
+    Quotient,
+    Root,
+    Scientific,
+    Sum,
+    Union,
+    Words,
+    integer,
+    is_expression,
+    names,
+    negative,
+    variants,
+    walk,
+    whole,
+)
+from .writer import write
+
+Change = Callable[[Node, Context], list[Node]]
+Hedge = Callable[[str, Node, str, Context], str | None]
+"""Text and tree of the gold, text of another value; None where it does not apply."""
+
+
+def _everywhere(change: Callable[[Node, Context], list[Node]]) -> Change:
+    def everywhere(node: Node, context: Context) -> list[Node]:
+        return variants(node, lambda x: change(x, context))
+
+    return everywhere
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _digit(x: Node, context: Context) -> list[Node]:
+    digits = x.digits if isinstance(x, Number | Based) else x.mantissa if isinstance(x, Scientific) else ""
+    places = [i for i, letter in enumerate(digits) if letter.isdigit()]
+    if not places or (isinstance(x, Based) and not digits.isdigit()):
+        return []
+    place = context.random.choice(places)
+    allowed = "0123456789"[: x.base] if isinstance(x, Based) else "0123456789"
+    new = context.random.choice([d for d in allowed if d != digits[place]])
+    changed = digits[:place] + new + digits[place + 1 :]
+    if len(changed) > 1 and changed[0] == "0" and changed[1] != ".":
+        return []
+    return [replace(x, mantissa=changed) if isinstance(x, Scientific) else replace(x, digits=changed)]
+
+
+def _neighbour(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    number = integer(x) if isinstance(x, Number) else None
+    return [] if number is None else [whole(number + 1), whole(number - 1)]
+
+
+def _digits_exchanged(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if not isinstance(x, Number) or not x.digits.isdigit():
+        return []
+    d = x.digits
+    swapped = [d[:i] + d[i + 1] + d[i] + d[i + 2 :] for i in range(len(d) - 1)]
+    return [Number(s) for s in swapped if s[0] != "0"]
+
+
+def _digit_lost_or_added(x: Node, context: Context) -> list[Node]:
+    if not isinstance(x, Number) or not x.digits.isdigit() or x.digits == "0":
+        return []
+    found = [Number(x.digits + context.random.choice("0123456789"))]
+    if len(x.digits) > 1:
+        found.append(Number(x.digits[:-1]))
+    return found
+
+
+def _point_moved(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Scientific):
+        return [replace(x, exponent=x.exponent + 1), replace(x, exponent=x.exponent - 1), replace(x, exponent=-x.exponent)]
+    if not isinstance(x, Number) or "." not in x.digits:
+        return []
+    head, _, tail = x.digits.partition(".")
+    if not tail or not head.strip("0"):
+        return []
+    return [Number(f"{head}{tail[0]}.{tail[1:]}".rstrip(".")), Number(f"0.{head}{tail}")]
+
+
+def _sign(node: Node, context: Context) -> list[Node]:
+    def flip(x: Node) -> list[Node]:
+        if isinstance(x, Sum):
+            return [
+                Sum(tuple((-sign if i == j else sign, term) for j, (sign, term) in enumerate(x.terms)))
+                for i in range(len(x.terms))
+            ]
+        if isinstance(x, Power):
+            return [replace(x, exponent=negative(x.exponent))]
+        return []
+
+    found = [_without_plus(x) for x in variants(node, flip)]
+    if is_expression(node):
+        found.append(negative(node))
+    if isinstance(node, Items):
+        i = context.random.randrange(len(node.items))
+        if is_expression(node.items[i]):
+            found.append(_replace_item(node, i, negative(node.items[i])))
+    return found
+
+
+def _without_plus(node: Node) -> Node:
+    if isinstance(node, Sum) and len(node.terms) == 1 and node.terms[0][0] > 0:
+        return node.terms[0][1]
+    return node
+
+
+def _exponent(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if not isinstance(x, Power):
+        return []
+    number = integer(x.exponent)
+    if number is None:
+        return [replace(x, exponent=Sum(((1, x.exponent), (1, Number("1")))))]
+    return [x.base if number == 1 else replace(x, exponent=whole(number + 1)), replace(x, exponent=whole(number - 1))]
+
+
+def _operator(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Quotient):
+        return [Product((x.top, x.bottom))]
+    if isinstance(x, Product) and len(x.factors) == 2:
+        a, b = x.factors
+        return [Sum(((1, a), (1, b))), Quotient(a, b)]
+    if isinstance(x, Sum) and len(x.terms) == 2 and x.terms[0][0] > 0:
+        return [Product((x.terms[0][1], x.terms[1][1]))]
+    return []
+
+
+def _upside_down(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Quotient):
+        return [Quotient(x.bottom, x.top)]
+    if isinstance(x, Mixed):
+        return [Mixed(x.whole, x.bottom - x.top, x.bottom)]
+    return []
+
+
+def _root(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Root):
+        return [x.inner, replace(x, degree=x.degree + 1)]
+    return []
+
+
+def _root_reaches_further(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    """3 sqrt(2) as sqrt(32): the digits stay, what the root covers changes; sqrt(a) + b as sqrt(a + b)."""
+    if isinstance(x, Product) and len(x.factors) == 2 and isinstance(x.factors[1], Root):
+        number, inner = integer(x.factors[0]), integer(x.factors[1].inner)
+        if number is not None and inner is not None:
+            return [Root(Number(f"{number}{inner}")), Root(Product(x.factors[:1] + (x.factors[1].inner,)))]
+    if isinstance(x, Sum) and len(x.terms) == 2 and isinstance(x.terms[0][1], Root) and x.terms[0][0] > 0:
+        return [Root(Sum(((1, x.terms[0][1].inner), x.terms[1])), x.terms[0][1].degree)]
+    return []
+
+
+def _function(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    other = {"sin": "cos", "cos": "sin", "tan": "cot", "cot": "tan", "sec": "csc", "ln": "exp", "sinh": "cosh"}
+    if isinstance(x, Call) and x.function in other and x.base is None:
+        return [replace(x, function=other[x.function]), replace(x, argument=Product((Number("2"), x.argument)))]
+    if isinstance(x, Call) and x.base is not None:
+        return [replace(x, base=x.argument, argument=x.base), replace(x, base=None)]
+    if isinstance(x, Factorial):
+        return [x.inner]
+    return []
+
+
+def _constant(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    """A factor pi or i, or another factor, lost or added."""
+    if isinstance(x, Product) and len(x.factors) > 1:
+        shorter = [x.factors[:i] + x.factors[i + 1 :] for i in range(len(x.factors))]
+        return [f[0] if len(f) == 1 else Product(f) for f in shorter]
+    if isinstance(x, Name) and x.name in ("\\pi", "i"):
+        return [Number("1"), Name({"\\pi": "e", "i": "\\pi"}[x.name])]
+    return []
+
+
+def _factor_added(node: Node, context: Context) -> list[Node]:
+    if not is_expression(node) or integer(node) == 0:
+        return []
+    factor = context.random.choice([Number("2"), Name("\\pi"), Name("i"), Root(Number("2")), Name("x")])
+    if isinstance(node, Number) and isinstance(factor, Number):
+        return [whole((integer(node) or 0) * 2)] if integer(node) is not None else []
+    if isinstance(node, Product | Power | Root | Name):
+        return [Product((factor, node))]
+    return [Product((node, factor))]
+
+
+def _term(x: Node, context: Context) -> list[Node]:
+    """A term lost or added."""
+    if not isinstance(x, Sum) or len(x.terms) < 2:
+        return []
+    i = context.random.randrange(len(x.terms))
+    left = x.terms[:i] + x.terms[i + 1 :]
+    lost = left[0][1] if len(left) == 1 and left[0][0] > 0 else Sum(left)
+    return [lost, Sum((*x.terms, (1, Number("1"))))]
+
+
+def _letter(node: Node, context: Context) -> list[Node]:
+    """Another variable, where the question speaks of the right one alone; two variables exchanged."""
+    used = sorted(x for x in names(node) if len(x) == 1)
+    if isinstance(node, Named) or not used:
+        return []
+    found = []
+    if len(used) > 1:
+        a, b = context.random.sample(used, 2)
+        found.append(_renamed(node, {a: b, b: a}))
+    for other in ("m", "t", "y", "q"):
+        if other not in used and f"${used[0]}$" in context.question and other not in context.question.split("$")[1::2]:
+            if not any(other in formula for formula in context.question.split("$")[1::2]):
+                found.append(_renamed(node, {used[0]: other}))
+                break
+    return found
+
+
+def _renamed(node: Node, mapping: dict[str, str]) -> Node:
+    from dataclasses import fields
+
+    if isinstance(node, Name):
+        return Name(mapping.get(node.name, node.name))
+    values = {}
+    for field in fields(node):
+        values[field.name] = _renamed_value(getattr(node, field.name), mapping)
+    return type(node)(**values)
+
+
+def _renamed_value(value: object, mapping: dict[str, str]) -> object:
+    if isinstance(value, Node):
+        return _renamed(value, mapping)
+    if isinstance(value, tuple):
+        return tuple(_renamed_value(x, mapping) for x in value)
+    return value
+
+
+# --- containers ---------------------------------------------------------------------------------------------------
+
+
+def _replace_item(node: Items, i: int, item: Node) -> Node:
+    return replace(node, items=node.items[:i] + (item,) + node.items[i + 1 :])
+
+
+def _dropped(x: Node, context: Context) -> list[Node]:
+    if isinstance(x, Items) and len(x.items) > 1 and x.kind not in ("ratio",):
+        i = context.random.randrange(len(x.items))
+        rest = x.items[:i] + x.items[i + 1 :]
+        return [rest[0] if len(rest) == 1 else replace(x, items=rest)]
+    if isinstance(x, Union):
+        i = context.random.randrange(len(x.parts))
+        rest = x.parts[:i] + x.parts[i + 1 :]
+        return [rest[0] if len(rest) == 1 else Union(rest)]
+    return []
+
+
+def _added(x: Node, context: Context) -> list[Node]:
+    if isinstance(x, Items) and x.kind in ("list", "set", "tuple") and is_expression(x.items[0]):
+        new = whole(context.random.choice((0, 1, 4, 7, 11, -3, 25)))
+        return [replace(x, items=(*x.items, new))]
+    return []
+
+
+def _exchanged(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Items) and x.kind in ("tuple", "ratio"):
+        return [replace(x, items=x.items[::-1])]
+    if isinstance(x, Matrix):
+        found: list[Node] = [Matrix(x.rows[::-1])]
+        if len(x.rows) == len(x.rows[0]):
+            found.append(Matrix(tuple(zip(*x.rows, strict=True))))
+        return found
+    if isinstance(x, Items) and all(isinstance(y, Named) for y in x.items) and len(x.items) > 1:
+        inner = [y.inner for y in x.items if isinstance(y, Named)]
+        renamed = zip(x.items, inner[1:] + inner[:1], strict=True)
+        return [replace(x, items=tuple(replace(y, inner=z) for y, z in renamed if isinstance(y, Named)))]
+    return []
+
+
+def _end(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    """An end of an interval open instead of closed, or the other way round, or at the other side of 0."""
+    if not isinstance(x, Interval):
+        return []
+    found: list[Node] = []
+    if "infty" not in repr(x.low):
+        found += [replace(x, left="(" if x.left == "[" else "["), replace(x, low=negative(x.low))]
+        found.append(replace(x, low=negative(Name("\\infty")), left="("))
+    if "infty" not in repr(x.high):
+        found += [replace(x, right=")" if x.right == "]" else "]"), replace(x, high=Name("\\infty"), right=")")]
+    if "infty" in repr(x.high) and "infty" not in repr(x.low):
+        found.append(Interval("(", negative(Name("\\infty")), x.low, "]" if x.left == "[" else ")"))
+    return found
+
+
+def _base(x: Node, context: Context) -> list[Node]:
+    if not isinstance(x, Based) or not x.digits.isdigit():
+        return []
+    highest = int(max(x.digits))
+    bases = [b for b in range(max(2, highest + 1), 17) if b not in (x.base, 10)]
+    return [replace(x, base=context.random.choice(bases)), Number(str(int(x.digits, x.base)))]
+
+
+def _half_of_day(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+    if isinstance(x, Clock):
+        other = replace(x, half="a" if x.half == "p" else "p")
+        return [other, replace(x, hour=x.hour % 12 + 1), replace(x, minute=((x.minute or 0) + 15) % 60)]
+    return []
+
+
+def _choice(x: Node, context: Context) -> list[Node]:
+    if isinstance(x, Choice):
+        return [Choice(context.random.choice([letter for letter in "ABCDE" if letter != x.letter]))]
+    return []
+
+
+_WORDS = (
+    ("even", "odd", "neither"), ("ellipse", "circle", "parabola", "hyperbola", "line"),
+    ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"), ("east", "west", "north", "south"),
+    ("Evelyn", "Carla", "Angela", "Briana", "Dana", "Navin", "Devon"), ("yes", "no"), ("true", "false"),
+)  # fmt: skip
+
+
+def _word(x: Node, context: Context) -> list[Node]:
+    if not isinstance(x, Words):
+        return []
+    for group in _WORDS:
+        if x.text in group:
+            return [Words(context.random.choice([w for w in group if w != x.text]))]
+    return []
+
+
+def _unit(node: Node, context: Context) -> list[Node]:
+    """Another unit of the same kind: dollars for cents."""
+    pairs = (("cents", "dollars"), ("inches", "feet"), ("feet", "inches"), ("meters", "centimeters"), ("hours", "minutes"),
+             ("minutes", "hours"), ("cm", "m"), ("ft", "miles"), ("square inches", "square feet"), ("dollars", "cents"),
+             ("km", "cm"), ("pounds", "ounces"), ("mph", "feet per hour"))  # fmt: skip
+    if not isinstance(node, Marked):
+        return []
+    if node.mark == "money":
+        return [Marked("unit", node.inner, "\\text{ cents}")]
+    for unit, other in pairs:
+        if context.random.random() < 2 and f"{{{unit}}}" in node.unit.replace("{ ", "{").replace(" }", "}"):
+            return [Marked("unit", node.inner, f"\\text{{ {other}}}")]
+    return []
+
+
+CHANGES: dict[str, Change] = {
+    "a digit": _everywhere(_digit),
+    "a neighbour": _everywhere(_neighbour),
+    "digits exchanged": _everywhere(_digits_exchanged),
+    "a digit lost or added": _everywhere(_digit_lost_or_added),
+    "the decimal point": _everywhere(_point_moved),
+    "a sign": _sign,
+    "an exponent": _everywhere(_exponent),
+    "an operator": _everywhere(_operator),
+    "upside down": _everywhere(_upside_down),
+    "a root": _everywhere(_root),
+    "what a root covers": _everywhere(_root_reaches_further),
+    "a function": _everywhere(_function),
+    "a factor lost": _everywhere(_constant),
+    "a factor added": _factor_added,
+    "a term": _everywhere(_term),
+    "another letter": _letter,
+    "a value dropped": _everywhere(_dropped),
+    "a value added": _everywhere(_added),
+    "values exchanged": _everywhere(_exchanged),
+    "an interval's end": _everywhere(_end),
+    "another base": _everywhere(_base),
+    "am, pm": _everywhere(_half_of_day),
+    "another choice": _everywhere(_choice),
+    "another word": _everywhere(_word),
+    "another unit": _unit,
+}
+
+
+# --- hedges -------------------------------------------------------------------------------------------------------
+
+
+def _one_value(node: Node) -> bool:
+    return is_expression(node) or (isinstance(node, Marked) and node.mark in ("degree", "money"))
+
+
+def two_values(text: str, node: Node, other: str, context: Context) -> str | None:
+    if not _one_value(node) or context.several:
+        return None
+    return context.random.choice([
+        f"{text} \\text{{ or }} {other}", f"{text} \\text{{ or {other}}}" if "\\" not in other else f"{text} \\text{{ or }} {other}",
+        f"{other} \\text{{ or }} {text}", f"{text}, {other}", f"{other}, {text}", f"{text} \\text{{ and }} {other}",
+        f"{text} or {other}", f"\\{{{text}, {other}\\}}", f"({other}, {text})", f"x = {text} \\text{{ or }} x = {other}",
+        f"{text} \\text{{ (or }} {other})", f"{text};\\ {other}", f"{text} \\quad {other}", f"{text} \\lor {other}",
+        f"{other} \\text{{ or possibly }} {text}", f"\\text{{either }} {text} \\text{{ or }} {other}",
+    ])  # fmt: skip
+
+
+def two_values_equated(text: str, node: Node, other: str, context: Context) -> str | None:
+    if not _one_value(node) or names(node) or context.measured:
+        return None
+    pair = [text, other]
+    context.random.shuffle(pair)
+    return f" {context.random.choice(['=', '=', chr(92) + 'approx', '≈', chr(92) + 'equiv'])} ".join(pair)
+
+
+def denial(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+    choices = [
+        f"{text} \\text{{ does not exist}}", f"\\text{{not }} {text}", f"\\neq {text}", f"{text} \\text{{ is not the answer}}",
+        f"\\text{{anything but }} {text}", f"{text} \\text{{ is wrong}}", f"x \\ne {text}", f"\\text{{It is not }} {text}",
+        f"{text} \\text{{ is impossible}}", f"{text} \\text{{ is incorrect}}", f"\\text{{no solution}}", f"\\text{{undefined}}",
+        f"\\lnot {text}", f"\\text{{cannot be }} {text}",
+    ]  # fmt: skip
+    if isinstance(node, Words):
+        inner = node.text
+        choices = [f"\\text{{not {inner}}}", f"\\text{{neither {inner} nor the other}}", f"\\text{{{inner} is wrong}}",
+                   f"\\text{{non-{inner}}}", f"\\text{{anything but {inner}}}", "\\text{unknown}"]  # fmt: skip
+    if isinstance(node, Clock | Opaque):
+        return None
+    return context.random.choice(choices)
+
+
+def value_in_condition(text: str, node: Node, other: str, context: Context) -> str | None:
+    if not _one_value(node) or context.several:
+        return None
+    letter = next((x for x in "xnka" if x not in names(node)), "q")
+    return context.random.choice([
+        f"{other} \\text{{ when }} {letter} = {text}", f"{other} \\text{{ for }} {letter} = {text}",
+        f"{other}\\text{{, attained when }} {letter}={text}", f"{other} \\text{{ at }} {letter} = {text}",
+        f"{other} \\text{{ if }} {letter} = {text}", f"{other} \\quad ({letter} = {text})", f"{other} \\text{{ not }} {text}",
+        f"{other} \\text{{ instead of }} {text}", f"{other} \\text{{ where }} {letter}={text}",
+    ])  # fmt: skip
+
+
+def interval_around(text: str, node: Node, other: str, context: Context) -> str | None:
+    if not _one_value(node) or context.several or "^\\circ" in text or names(node):
+        return None
+    return context.random.choice([
+        f"[{text}, {other}]", f"{text} < x < {other}", f"\\text{{between }} {text} \\text{{ and }} {other}", f"{text} \\pm 1",
+        f"> {text}", f"x < {text}", f"({text} - 1, {text} + 1)", f"{text} \\text{{ to }} {other}",
+        f"\\text{{more than }} {text}", f"\\text{{less than }} {text}", f"x > {text}", f"[{text}, \\infty)", f"{text} \\le x \\le {other}",
+    ])  # fmt: skip
+
+
+def more_behind(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+    """A variable, a power or another operation behind the value."""
+    if not _one_value(node) or isinstance(node, Marked) or integer(node) in (0, 1, -1, 2) or context.measured:
+        return None
+    if not isinstance(node, Number | Quotient | Product | Root) or names(node):
+        return None
+    inner = text if isinstance(node, Number) else f"\\left({text}\\right)"
+    return context.random.choice([
+        f"{text}x", f"{inner}^2", f"{inner}!" if isinstance(node, Number) else f"{inner}^3", f"{text} + x", f"{text}\\pi", f"{text}i",
+        f"-{inner}", f"\\frac{{1}}{{{text}}}", f"\\sqrt{{{text}}}", f"{text} + 1", f"{text} y + 1", f"f({text})", f"\\ln {inner}",
+        f"{text} \\cdot k", f"{text} + C", f"{inner}^{{n}}", f"\\int {text} \\, dx", f"\\sin {inner}",
+    ])  # fmt: skip
+
+
+def no_value(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+    if "infty" in text:
+        return None
+    return context.random.choice([
+        "\\infty", "\\text{NaN}", "\\emptyset", "\\{\\}", "?", "\\ldots", "\\text{unknown}", "\\text{answer}", "()", "\\text{See above}",
+        "\\text{all real numbers}", "\\mathbb{R}", "\\pm\\infty", "\\text{Yes}" if not isinstance(node, Words) else "\\text{None}", "...",
+        "\\_", "\\square",
+    ])  # fmt: skip
+
+
+def two_choices(text: str, node: Node, other: str, context: Context) -> str | None:
+    if not isinstance(node, Choice):
+        return None
+    letter, wrong = node.letter, next(x for x in "ABCDE" if x != node.letter)
+    return context.random.choice([
+        f"\\text{{({letter}) or ({wrong})}}", f"{letter}, {wrong}", f"{letter} \\text{{ and }} {wrong}", f"\\text{{not {letter}}}",
+        f"\\text{{({wrong}) not ({letter})}}", f"\\text{{{wrong}: {letter}}}", f"{letter}{wrong}", f"\\text{{Both {letter} and {wrong}}}",
+    ])  # fmt: skip
+
+
+def part_of_pair(text: str, node: Node, other: str, context: Context) -> str | None:
+    """One part of a tuple, or its parts joined by an operation."""
+    if not isinstance(node, Items) or node.kind != "tuple":
+        return None
+    parts = [write(x) for x in node.items]
+    return context.random.choice([parts[0], parts[-1], " + ".join(parts), f"({text}, {text})", " = ".join(parts) if len(set(parts)) > 1 else parts[0]])  # fmt: skip
+
+
+HEDGES: dict[str, Hedge] = {
+    "two values": two_values,
+    "two values equated": two_values_equated,
+    "a denial": denial,
+    "the value in a condition": value_in_condition,
+    "a range": interval_around,
+    "more behind the value": more_behind,
+    "no value": no_value,
+    "two choices": two_choices,
+    "part of a tuple": part_of_pair,
+}
+__all__ = ["CHANGES", "HEDGES", "walk"]
