@@ -26,7 +26,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from math_cases.golds import all_golds
-from math_cases.suite import Case, sample, suite
+from math_cases.responses import RESPONSES
+from math_cases.suite import Case, sample, suite, varied
 
 SLOW = 20.0
 """Seconds after which a peer's verdict on one case counts as a refusal."""
@@ -122,21 +123,26 @@ def _faults(
 
 
 def failures(cases: Sequence[Case], verdict: Sequence[bool | None], *, each: int = 5) -> str:
-    """Cases judged wrongly, by kind, most frequent kind first, at most ``each`` of a kind."""
+    """Cases judged wrongly, by kind, most frequent first: single kinds, then compositions whose parts do not fail alone."""
     found: dict[str, list[Case]] = {}
     for case, given in zip(cases, verdict, strict=True):
         if given is not None and given != case.expected:
             found.setdefault(case.kind, []).append(case)
-    lines = []
-    for kind, wrong in sorted(found.items(), key=lambda item: -len(item[1])):
+    single = {kind for kind in found if " + " not in kind}
+    lines, follow = [], 0
+    for kind, wrong in sorted(found.items(), key=lambda item: (" + " in item[0], -len(item[1]))):
+        if " + " in kind and single & set(kind.split(" + ")):
+            follow += len(wrong)
+            continue
         lines.append(f"## {kind}: {len(wrong)} {'refused' if wrong[0].expected else 'ACCEPTED'}")
         step = max(1, len(wrong) // each)
         for case in wrong[::step][:each]:
             options = {k: v for k, v in case.options.items() if k != "reference"}
             lines.append(json.dumps({"gold": case.gold, "answer": case.answer, "options": options,
                                      "expected": case.expected, "source": case.source}, ensure_ascii=False))  # fmt: skip
-            if case.kind in ("sentence around a box", "another box last", "answer without a box", "box corrected"):
+            if kind in RESPONSES:
                 lines.append("    " + json.dumps(case.response, ensure_ascii=False))
+    lines.append(f"(and {follow} compositions of which a part fails alone)")
     return "\n".join(lines)
 
 
@@ -146,7 +152,7 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help="without math-verify")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--most", type=int, default=2500, help="cases of a kind at most")
-    parser.add_argument("--limit", type=int, help="only every so many-th gold, so that about N golds are used")
+    parser.add_argument("--limit", type=int, help="only N golds, those of rare shapes first")
     parser.add_argument("--sample", type=int, help="only N cases of each kind (and 20 N of the compositions)")
     parser.add_argument("--peer-sample", type=int, help="math-verify judges only N cases of each kind, 20 N compositions")
     parser.add_argument("--show", metavar="KIND", help="list the failures of kinds that contain this text ('' for all)")
@@ -156,7 +162,7 @@ def main() -> None:
         parser.error("no data: set CIPO_EVAL_DATA or --data-dir")
     golds = all_golds(Path(arguments.data_dir))
     if arguments.limit:
-        golds = golds[:: max(1, len(golds) // arguments.limit)]
+        golds = varied(golds, arguments.limit)
     cases = suite(golds, most=arguments.most)
     if arguments.sample:
         cases = sample(cases, arguments.sample, pairs=20 * arguments.sample)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from .oracle import same
 from .rewrites import Context
 from .tree import (
     Based,
@@ -189,8 +190,10 @@ def _function(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     return []
 
 
-def _constant(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
-    """A factor pi or i, or another factor, lost or added."""
+def _constant(x: Node, context: Context) -> list[Node]:
+    """A factor pi or i, or another factor, lost or added. A letter behind a measured value may be its unit."""
+    if context.measured:
+        return []
     if isinstance(x, Product) and len(x.factors) > 1:
         shorter = [x.factors[:i] + x.factors[i + 1 :] for i in range(len(x.factors))]
         return [f[0] if len(f) == 1 else Product(f) for f in shorter]
@@ -200,7 +203,7 @@ def _constant(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
 
 
 def _factor_added(node: Node, context: Context) -> list[Node]:
-    if not is_expression(node) or integer(node) == 0:
+    if not is_expression(node) or integer(node) == 0 or context.measured:
         return []
     factor = context.random.choice([Number("2"), Name("\\pi"), Name("i"), Root(Number("2")), Name("x")])
     if isinstance(node, Number) and isinstance(factor, Number):
@@ -275,10 +278,15 @@ def _dropped(x: Node, context: Context) -> list[Node]:
     return []
 
 
+def _among(new: Node, items: tuple[Node, ...]) -> bool:
+    """Whether a list already says this value; saying it twice is no other answer."""
+    return any(is_expression(item) and same(new, item) for item in items)
+
+
 def _added(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Items) and x.kind in ("list", "set", "tuple") and is_expression(x.items[0]):
-        new = whole(context.random.choice((0, 1, 4, 7, 11, -3, 25)))
-        return [replace(x, items=(*x.items, new))]
+        proposals = [whole(context.random.choice((0, 1, 4, 7, 11, -3, 25))) for _ in range(4)]
+        return [replace(x, items=(*x.items, new)) for new in proposals if not _among(new, x.items)]
     return []
 
 

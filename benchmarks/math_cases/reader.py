@@ -310,7 +310,7 @@ class _Parser:
             mantissa, _, exponent = token.partition("e")
             return Scientific(mantissa, int(exponent))
         if token[0].isdigit() or token[0] == ".":
-            return Number(token)
+            return Number(token.removesuffix("."))
         if token in ("(", "{", "["):
             inner = self.sum()
             self.take({"(": ")", "{": "}", "[": "]"}[token])

@@ -543,7 +543,7 @@ STYLES: dict[str, Restyle] = {
     "dashes for minus": _styles(minus=["−", "–", "－"]),
     "times signs": _styles(times=[" \\cdot ", " \\times ", "·", "×", "*", "⋅"]),
     "thousands commas": _with_thousands([","]),
-    "thousands, other marks": _with_thousands(["{,}", ",\\!", "\\,", ",\\ \\!"]),
+    "thousands, other marks": _with_thousands(["{,}", ",\\!", "\\,", ",\\! "]),
     "zeros at the end": _zeros,
     "no zero before the point": _styles(decimal=["bare"]),
     "\\left \\right": _styles(sized=["left", "bigl"]),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from . import responses
 from .changes import CHANGES, HEDGES
@@ -18,6 +18,7 @@ from .tree import Based, Items, Marked, Named, Node, Opaque, integer, is_express
 from .writer import PLAIN, Style, write
 
 MAX_LENGTH = 300
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,15 @@ class _Maker:
 # --- selection ----------------------------------------------------------------------------------------------------
 
 
+def varied(golds: Sequence[Gold], most: int) -> list[Gold]:
+    """At most ``most`` golds: one of each shape (digits made equal), a second of each, and so on."""
+    shapes: dict[str, list[Gold]] = {}
+    for gold in golds:
+        options = sorted((k, v) for k, v in gold.options.items() if k != "reference")
+        shapes.setdefault("".join("0" if x.isdigit() else x for x in f"{gold.gold}|{options}"), []).append(gold)
+    return _spread(list(shapes.values()), most)
+
+
 def suite(golds: Iterable[Gold], *, most: int = 3000) -> list[Case]:
     """Cases of all golds without repetitions, of each kind at most ``most``, those of rare shapes first."""
     seen: set[tuple[str, str, str]] = set()
@@ -240,9 +250,9 @@ def suite(golds: Iterable[Gold], *, most: int = 3000) -> list[Case]:
     return found
 
 
-def _spread(shapes: list[list[Case]], most: int) -> list[Case]:
-    """One case of each shape, then a second of each, and so on."""
-    found: list[Case] = []
+def _spread(shapes: list[list[T]], most: int) -> list[T]:
+    """One of each shape, then a second of each, and so on."""
+    found: list[T] = []
     for turn in range(max(len(cases) for cases in shapes)):
         found += [cases[turn] for cases in shapes if turn < len(cases)]
         if len(found) >= most:
@@ -263,4 +273,4 @@ def sample(cases: list[Case], each: int, *, pairs: int = 0) -> list[Case]:
     return found
 
 
-__all__ = ["Case", "cases_of", "replace", "sample", "suite"]
+__all__ = ["Case", "cases_of", "sample", "suite", "varied"]
