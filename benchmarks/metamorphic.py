@@ -1,9 +1,9 @@
-r"""Answers of known verdict, by kind: false rejections and false acceptances of our grader, and of math-verify beside it.
+r"""Answers of known verdict, by kind: how many of them our grader and math-verify judge wrongly.
 
 From the golds of all mathematics tasks, of competitions in the data mirror and of MATH's 5,000 test problems it makes
-rewritings that keep the value and changes of it, and pairs of these (``math_cases``; an oracle that knows neither grader
-decides what is equal). Ours: ``extract`` and ``grade`` of ``MathVerifier`` in fixed mode on the whole response. math-verify: its
-own ``parse`` of the boxed gold and of the response, and ``verify``.
+rewritings that keep the value and changes of it, and pairs of these (``math_cases``; an oracle that knows neither
+grader decides what is equal). Ours: ``extract`` and ``grade`` of ``MathVerifier`` in fixed mode on the whole response.
+math-verify: its own ``parse`` of the boxed gold and of the response, and ``verify``.
 
     python benchmarks/metamorphic.py --workers 2
     python benchmarks/metamorphic.py --ours --show "side condition"
@@ -92,7 +92,7 @@ def row_of(case: Case) -> str:
 
 
 def table(cases: Sequence[Case], verdicts: dict[str, list[bool | None]]) -> str:
-    """Cases and faults by kind as a Markdown table; a peer that judged a sample only has the sample's size behind it."""
+    """Cases and faults by kind as a Markdown table; a peer that judged only a sample has its size behind its faults."""
     rows: dict[tuple[bool, str], list[int]] = {}
     for i, case in enumerate(cases):
         rows.setdefault((not case.expected, row_of(case)), []).append(i)
@@ -101,7 +101,9 @@ def table(cases: Sequence[Case], verdicts: dict[str, list[bool | None]]) -> str:
         title = "value kept: refused" if expected else "value changed: accepted"
         members = [i for (changed, _), found in rows.items() if changed != expected for i in found]
         lines.append(f"| **{title}** | {len(members)} | {_faults(members, cases, verdicts, bold=True)} |")
-        for (changed, kind), found in sorted(rows.items(), key=lambda x: (x[0][1].startswith("two of"), x[0][1])):
+        for (changed, kind), found in sorted(
+            rows.items(), key=lambda x: (x[0][1].startswith("two of"), x[0][1])
+        ):
             if changed != expected:
                 name = kind.replace("|", "\\|").replace("\\frac", "`\\frac`") if "`" not in kind else kind
                 lines.append(f"| {name} | {len(found)} | {_faults(found, cases, verdicts)} |")
@@ -123,7 +125,7 @@ def _faults(
 
 
 def failures(cases: Sequence[Case], verdict: Sequence[bool | None], *, each: int = 5) -> str:
-    """Cases judged wrongly, by kind, most frequent first: single kinds, then compositions whose parts do not fail alone."""
+    """Cases judged wrongly, by kind, most frequent first: single kinds, then pairs whose parts do not fail alone."""
     found: dict[str, list[Case]] = {}
     for case, given in zip(cases, verdict, strict=True):
         if given is not None and given != case.expected:
@@ -139,7 +141,8 @@ def failures(cases: Sequence[Case], verdict: Sequence[bool | None], *, each: int
         for case in wrong[::step][:each]:
             options = {k: v for k, v in case.options.items() if k != "reference"}
             lines.append(json.dumps({"gold": case.gold, "answer": case.answer, "options": options,
-                                     "expected": case.expected, "source": case.source}, ensure_ascii=False))  # fmt: skip
+                                     "expected": case.expected, "source": case.source},
+                                     ensure_ascii=False))  # fmt: skip
             if kind in RESPONSES:
                 lines.append("    " + json.dumps(case.response, ensure_ascii=False))
     lines.append(f"(and {follow} compositions of which a part fails alone)")
@@ -154,8 +157,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=2500, help="cases of a kind at most")
     parser.add_argument("--limit", type=int, help="only N golds, those of rare shapes first")
     parser.add_argument("--sample", type=int, help="only N cases of each kind (and 20 N of the compositions)")
-    parser.add_argument("--peer-sample", type=int, help="math-verify judges only N cases of each kind, 20 N compositions")
-    parser.add_argument("--show", metavar="KIND", help="list the failures of kinds that contain this text ('' for all)")
+    parser.add_argument(
+        "--peer-sample", type=int, help="math-verify judges only N cases of each kind, 20 N compositions"
+    )
+    parser.add_argument(
+        "--show", metavar="KIND", help="list the failures of kinds that contain this text ('' for all)"
+    )
     parser.add_argument("--failures", type=Path, help="write our failures by kind to this file")
     arguments = parser.parse_args()
     if arguments.data_dir is None:
@@ -174,7 +181,11 @@ def main() -> None:
     seconds = {"ours": sum(took for _, took in mine)}
     ratio = None
     if not arguments.ours:
-        some = sample(cases, arguments.peer_sample, pairs=20 * arguments.peer_sample) if arguments.peer_sample else cases
+        some = (
+            sample(cases, arguments.peer_sample, pairs=20 * arguments.peer_sample)
+            if arguments.peer_sample
+            else cases
+        )
         chosen = {id(case) for case in some}
         places = [i for i, case in enumerate(cases) if id(case) in chosen]
         peer = run("math_verify", [cases[i] for i in places], arguments.workers)
@@ -204,7 +215,9 @@ def main() -> None:
                     name: {
                         "false_rejections": _share(kept, given, expected=True),
                         "false_acceptances": _share(changed, given, expected=False),
-                        "cases_per_second": round(sum(x is not None for x in given) / seconds[name.replace("-", "_")], 1),
+                        "cases_per_second": round(
+                            sum(x is not None for x in given) / seconds[name.replace("-", "_")], 1
+                        ),
                     }
                     for name, given in verdicts.items()
                 },

@@ -1,16 +1,12 @@
-"""Ways to say something else than the gold: trees of another worth, and hedges that say the gold and more.
-
-A change of the tree counts only where the oracle finds it certainly different (``suite`` asks it). A hedge is wrong by what it
-says: two values where one is asked, a denial, a range, a product with something that is not 1.
-"""
+"""Trees of another worth than the gold's. ``suite`` keeps those that the oracle finds certainly different."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from .context import Context
 from .oracle import same
-from .rewrites import Context
 from .tree import (
     Based,
     Call,
@@ -26,7 +22,6 @@ from .tree import (
     Named,
     Node,
     Number,
-    Opaque,
     Power,
     Product,
     Quotient,
@@ -40,14 +35,10 @@ from .tree import (
     names,
     negative,
     variants,
-    walk,
     whole,
 )
-from .writer import write
 
 Change = Callable[[Node, Context], list[Node]]
-Hedge = Callable[[str, Node, str, Context], str | None]
-"""Text and tree of the gold, text of another value; None where it does not apply."""
 
 
 def _everywhere(change: Callable[[Node, Context], list[Node]]) -> Change:
@@ -98,7 +89,11 @@ def _digit_lost_or_added(x: Node, context: Context) -> list[Node]:
 
 def _point_moved(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     if isinstance(x, Scientific):
-        return [replace(x, exponent=x.exponent + 1), replace(x, exponent=x.exponent - 1), replace(x, exponent=-x.exponent)]
+        return [
+            replace(x, exponent=x.exponent + 1),
+            replace(x, exponent=x.exponent - 1),
+            replace(x, exponent=-x.exponent),
+        ]
     if not isinstance(x, Number) or "." not in x.digits:
         return []
     head, _, tail = x.digits.partition(".")
@@ -140,7 +135,10 @@ def _exponent(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     number = integer(x.exponent)
     if number is None:
         return [replace(x, exponent=Sum(((1, x.exponent), (1, Number("1")))))]
-    return [x.base if number == 1 else replace(x, exponent=whole(number + 1)), replace(x, exponent=whole(number - 1))]
+    return [
+        x.base if number == 1 else replace(x, exponent=whole(number + 1)),
+        replace(x, exponent=whole(number - 1)),
+    ]
 
 
 def _operator(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
@@ -173,16 +171,27 @@ def _root_reaches_further(x: Node, context: Context) -> list[Node]:  # noqa: ARG
     if isinstance(x, Product) and len(x.factors) == 2 and isinstance(x.factors[1], Root):
         number, inner = integer(x.factors[0]), integer(x.factors[1].inner)
         if number is not None and inner is not None:
-            return [Root(Number(f"{number}{inner}")), Root(Product(x.factors[:1] + (x.factors[1].inner,)))]
+            return [Root(Number(f"{number}{inner}")), Root(Product((*x.factors[:1], x.factors[1].inner)))]
     if isinstance(x, Sum) and len(x.terms) == 2 and isinstance(x.terms[0][1], Root) and x.terms[0][0] > 0:
         return [Root(Sum(((1, x.terms[0][1].inner), x.terms[1])), x.terms[0][1].degree)]
     return []
 
 
 def _function(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
-    other = {"sin": "cos", "cos": "sin", "tan": "cot", "cot": "tan", "sec": "csc", "ln": "exp", "sinh": "cosh"}
+    other = {
+        "sin": "cos",
+        "cos": "sin",
+        "tan": "cot",
+        "cot": "tan",
+        "sec": "csc",
+        "ln": "exp",
+        "sinh": "cosh",
+    }
     if isinstance(x, Call) and x.function in other and x.base is None:
-        return [replace(x, function=other[x.function]), replace(x, argument=Product((Number("2"), x.argument)))]
+        return [
+            replace(x, function=other[x.function]),
+            replace(x, argument=Product((Number("2"), x.argument))),
+        ]
     if isinstance(x, Call) and x.base is not None:
         return [replace(x, base=x.argument, argument=x.base), replace(x, base=None)]
     if isinstance(x, Factorial):
@@ -232,11 +241,12 @@ def _letter(node: Node, context: Context) -> list[Node]:
     if len(used) > 1:
         a, b = context.random.sample(used, 2)
         found.append(_renamed(node, {a: b, b: a}))
-    for other in ("m", "t", "y", "q"):
-        if other not in used and f"${used[0]}$" in context.question and other not in context.question.split("$")[1::2]:
-            if not any(other in formula for formula in context.question.split("$")[1::2]):
-                found.append(_renamed(node, {used[0]: other}))
-                break
+    formulas = context.question.split("$")[1::2]
+    unused = [
+        x for x in ("m", "t", "y", "q") if x not in used and not any(x in formula for formula in formulas)
+    ]
+    if unused and used[0] in formulas:
+        found.append(_renamed(node, {used[0]: unused[0]}))
     return found
 
 
@@ -263,7 +273,7 @@ def _renamed_value(value: object, mapping: dict[str, str]) -> object:
 
 
 def _replace_item(node: Items, i: int, item: Node) -> Node:
-    return replace(node, items=node.items[:i] + (item,) + node.items[i + 1 :])
+    return replace(node, items=(*node.items[:i], item, *node.items[i + 1 :]))
 
 
 def _dropped(x: Node, context: Context) -> list[Node]:
@@ -314,7 +324,10 @@ def _end(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
         found += [replace(x, left="(" if x.left == "[" else "["), replace(x, low=negative(x.low))]
         found.append(replace(x, low=negative(Name("\\infty")), left="("))
     if "infty" not in repr(x.high):
-        found += [replace(x, right=")" if x.right == "]" else "]"), replace(x, high=Name("\\infty"), right=")")]
+        found += [
+            replace(x, right=")" if x.right == "]" else "]"),
+            replace(x, high=Name("\\infty"), right=")"),
+        ]
     if "infty" in repr(x.high) and "infty" not in repr(x.low):
         found.append(Interval("(", negative(Name("\\infty")), x.low, "]" if x.left == "[" else ")"))
     return found
@@ -343,7 +356,8 @@ def _choice(x: Node, context: Context) -> list[Node]:
 
 _WORDS = (
     ("even", "odd", "neither"), ("ellipse", "circle", "parabola", "hyperbola", "line"),
-    ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"), ("east", "west", "north", "south"),
+    ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"), ("east", "west",
+    "north", "south"),
     ("Evelyn", "Carla", "Angela", "Briana", "Dana", "Navin", "Devon"), ("yes", "no"), ("true", "false"),
 )  # fmt: skip
 
@@ -359,8 +373,10 @@ def _word(x: Node, context: Context) -> list[Node]:
 
 def _unit(node: Node, context: Context) -> list[Node]:
     """Another unit of the same kind: dollars for cents."""
-    pairs = (("cents", "dollars"), ("inches", "feet"), ("feet", "inches"), ("meters", "centimeters"), ("hours", "minutes"),
-             ("minutes", "hours"), ("cm", "m"), ("ft", "miles"), ("square inches", "square feet"), ("dollars", "cents"),
+    pairs = (("cents", "dollars"), ("inches", "feet"), ("feet", "inches"), ("meters", "centimeters"),
+    ("hours", "minutes"),
+             ("minutes", "hours"), ("cm", "m"), ("ft", "miles"), ("square inches", "square feet"),
+             ("dollars", "cents"),
              ("km", "cm"), ("pounds", "ounces"), ("mph", "feet per hour"))  # fmt: skip
     if not isinstance(node, Marked):
         return []
@@ -399,124 +415,3 @@ CHANGES: dict[str, Change] = {
     "another word": _everywhere(_word),
     "another unit": _unit,
 }
-
-
-# --- hedges -------------------------------------------------------------------------------------------------------
-
-
-def _one_value(node: Node) -> bool:
-    return is_expression(node) or (isinstance(node, Marked) and node.mark in ("degree", "money"))
-
-
-def two_values(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not _one_value(node) or context.several:
-        return None
-    return context.random.choice([
-        f"{text} \\text{{ or }} {other}", f"{text} \\text{{ or {other}}}" if "\\" not in other else f"{text} \\text{{ or }} {other}",
-        f"{other} \\text{{ or }} {text}", f"{text}, {other}", f"{other}, {text}", f"{text} \\text{{ and }} {other}",
-        f"{text} or {other}", f"\\{{{text}, {other}\\}}", f"({other}, {text})", f"x = {text} \\text{{ or }} x = {other}",
-        f"{text} \\text{{ (or }} {other})", f"{text};\\ {other}", f"{text} \\quad {other}", f"{text} \\lor {other}",
-        f"{other} \\text{{ or possibly }} {text}", f"\\text{{either }} {text} \\text{{ or }} {other}",
-    ])  # fmt: skip
-
-
-def two_values_equated(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not _one_value(node) or names(node) or context.measured:
-        return None
-    pair = [text, other]
-    context.random.shuffle(pair)
-    return f" {context.random.choice(['=', '=', chr(92) + 'approx', '≈', chr(92) + 'equiv'])} ".join(pair)
-
-
-def denial(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
-    choices = [
-        f"{text} \\text{{ does not exist}}", f"\\text{{not }} {text}", f"\\neq {text}", f"{text} \\text{{ is not the answer}}",
-        f"\\text{{anything but }} {text}", f"{text} \\text{{ is wrong}}", f"x \\ne {text}", f"\\text{{It is not }} {text}",
-        f"{text} \\text{{ is impossible}}", f"{text} \\text{{ is incorrect}}", f"\\text{{no solution}}", f"\\text{{undefined}}",
-        f"\\lnot {text}", f"\\text{{cannot be }} {text}",
-    ]  # fmt: skip
-    if isinstance(node, Words):
-        inner = node.text
-        choices = [f"\\text{{not {inner}}}", f"\\text{{neither {inner} nor the other}}", f"\\text{{{inner} is wrong}}",
-                   f"\\text{{non-{inner}}}", f"\\text{{anything but {inner}}}", "\\text{unknown}"]  # fmt: skip
-    if isinstance(node, Clock | Opaque):
-        return None
-    return context.random.choice(choices)
-
-
-def value_in_condition(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not _one_value(node) or context.several:
-        return None
-    letter = next((x for x in "xnka" if x not in names(node)), "q")
-    return context.random.choice([
-        f"{other} \\text{{ when }} {letter} = {text}", f"{other} \\text{{ for }} {letter} = {text}",
-        f"{other}\\text{{, attained when }} {letter}={text}", f"{other} \\text{{ at }} {letter} = {text}",
-        f"{other} \\text{{ if }} {letter} = {text}", f"{other} \\quad ({letter} = {text})", f"{other} \\text{{ not }} {text}",
-        f"{other} \\text{{ instead of }} {text}", f"{other} \\text{{ where }} {letter}={text}",
-    ])  # fmt: skip
-
-
-def interval_around(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not _one_value(node) or context.several or "^\\circ" in text or names(node):
-        return None
-    return context.random.choice([
-        f"[{text}, {other}]", f"{text} < x < {other}", f"\\text{{between }} {text} \\text{{ and }} {other}", f"{text} \\pm 1",
-        f"> {text}", f"x < {text}", f"({text} - 1, {text} + 1)", f"{text} \\text{{ to }} {other}",
-        f"\\text{{more than }} {text}", f"\\text{{less than }} {text}", f"x > {text}", f"[{text}, \\infty)", f"{text} \\le x \\le {other}",
-    ])  # fmt: skip
-
-
-def more_behind(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
-    """A variable, a power or another operation behind the value."""
-    if not _one_value(node) or isinstance(node, Marked) or integer(node) in (0, 1, -1, 2) or context.measured:
-        return None
-    if not isinstance(node, Number | Quotient | Product | Root) or names(node):
-        return None
-    inner = text if isinstance(node, Number) else f"\\left({text}\\right)"
-    return context.random.choice([
-        f"{text}x", f"{inner}^2", f"{inner}!" if isinstance(node, Number) else f"{inner}^3", f"{text} + x", f"{text}\\pi", f"{text}i",
-        f"-{inner}", f"\\frac{{1}}{{{text}}}", f"\\sqrt{{{text}}}", f"{text} + 1", f"{text} y + 1", f"f({text})", f"\\ln {inner}",
-        f"{text} \\cdot k", f"{text} + C", f"{inner}^{{n}}", f"\\int {text} \\, dx", f"\\sin {inner}",
-    ])  # fmt: skip
-
-
-def no_value(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
-    if "infty" in text:
-        return None
-    return context.random.choice([
-        "\\infty", "\\text{NaN}", "\\emptyset", "\\{\\}", "?", "\\ldots", "\\text{unknown}", "\\text{answer}", "()", "\\text{See above}",
-        "\\text{all real numbers}", "\\mathbb{R}", "\\pm\\infty", "\\text{Yes}" if not isinstance(node, Words) else "\\text{None}", "...",
-        "\\_", "\\square",
-    ])  # fmt: skip
-
-
-def two_choices(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not isinstance(node, Choice):
-        return None
-    letter, wrong = node.letter, next(x for x in "ABCDE" if x != node.letter)
-    return context.random.choice([
-        f"\\text{{({letter}) or ({wrong})}}", f"{letter}, {wrong}", f"{letter} \\text{{ and }} {wrong}", f"\\text{{not {letter}}}",
-        f"\\text{{({wrong}) not ({letter})}}", f"\\text{{{wrong}: {letter}}}", f"{letter}{wrong}", f"\\text{{Both {letter} and {wrong}}}",
-    ])  # fmt: skip
-
-
-def part_of_pair(text: str, node: Node, other: str, context: Context) -> str | None:
-    """One part of a tuple, or its parts joined by an operation."""
-    if not isinstance(node, Items) or node.kind != "tuple":
-        return None
-    parts = [write(x) for x in node.items]
-    return context.random.choice([parts[0], parts[-1], " + ".join(parts), f"({text}, {text})", " = ".join(parts) if len(set(parts)) > 1 else parts[0]])  # fmt: skip
-
-
-HEDGES: dict[str, Hedge] = {
-    "two values": two_values,
-    "two values equated": two_values_equated,
-    "a denial": denial,
-    "the value in a condition": value_in_condition,
-    "a range": interval_around,
-    "more behind the value": more_behind,
-    "no value": no_value,
-    "two choices": two_choices,
-    "part of a tuple": part_of_pair,
-}
-__all__ = ["CHANGES", "HEDGES", "walk"]

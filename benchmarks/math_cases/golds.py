@@ -1,4 +1,4 @@
-"""The golds that cases are made from: all mathematics tasks, competitions that are in the mirror, MATH's test problems."""
+"""The golds that cases are made from: all mathematics tasks, competitions in the mirror, MATH's test problems."""
 
 from __future__ import annotations
 
@@ -38,22 +38,45 @@ class Gold:
 def own() -> list[Gold]:
     """Golds of ours, of shapes that are rare in the data sets or that they write in one way only."""
     made = [
-        "\\ln 12", "\\ln 2", "3\\ln 5", "\\log_{2} 5", "\\log_{10} 250", "\\ln 45", "\\log_{3} 18", "2\\sqrt{15}",
-        "5+\\sqrt{21}", "\\sqrt{6}-\\sqrt{2}", "\\frac{1}{\\sqrt{n}}", "\\sqrt[3]{2}", "-\\sqrt[3]{5}", "\\frac{1}{7}",
-        "\\frac{5}{6}", "\\frac{23}{99}", "\\frac{8}{3}", "\\frac{11}{4}", "10000\\pi", "1000\\sqrt{2}", "2220", "3000000",
+        "\\ln 12", "\\ln 2", "3\\ln 5", "\\log_{2} 5", "\\log_{10} 250", "\\ln 45", "\\log_{3} 18",
+        "2\\sqrt{15}",
+        "5+\\sqrt{21}", "\\sqrt{6}-\\sqrt{2}", "\\frac{1}{\\sqrt{n}}", "\\sqrt[3]{2}", "-\\sqrt[3]{5}",
+        "\\frac{1}{7}",
+        "\\frac{5}{6}", "\\frac{23}{99}", "\\frac{8}{3}", "\\frac{11}{4}", "10000\\pi", "1000\\sqrt{2}",
+        "2220", "3000000",
         "12000", "45000", "\\text{(C)}", "\\text{(A)}", "\\text{(B)}", "\\text{(D)}", "\\text{10:30 a.m.}",
-        "\\text{7:05 p.m.}", "\\text{4:15 p.m.}", "\\text{11:50 a.m.}", "52_8", "1101_2", "2314_5", "\\text{even}",
-        "\\text{Tuesday}", "\\text{ellipse}", "(1000,2000)", "[2,7)", "(-\\infty,4]", "(0,9)\\cup(9,36)", "\\{1,3,8\\}",
-        "x^2-5x+6", "2^{n-1}", "n^2+n+1", "\\frac{x+2}{7}", "6-5i", "\\frac{\\sqrt{3}}{2}", "(3,-4,12)", "90^\\circ",
-        "28\\%", "\\$18.90", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 5 \\end{pmatrix}", "2^{100}", "3^{2025}", "\\frac{1}{2^{98}}",
-        "\\cos 20^\\circ", "\\frac{7}{20}", "0.125", "x=5", "f(x)=2x+3", "12!", "\\binom{9}{4}", "11:21", "y=3x-4",
+        "\\text{7:05 p.m.}", "\\text{4:15 p.m.}", "\\text{11:50 a.m.}", "52_8", "1101_2", "2314_5",
+        "\\text{even}",
+        "\\text{Tuesday}", "\\text{ellipse}", "(1000,2000)", "[2,7)", "(-\\infty,4]", "(0,9)\\cup(9,36)",
+        "\\{1,3,8\\}",
+        "x^2-5x+6", "2^{n-1}", "n^2+n+1", "\\frac{x+2}{7}", "6-5i", "\\frac{\\sqrt{3}}{2}", "(3,-4,12)",
+        "90^\\circ",
+        "28\\%", "\\$18.90", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 5 \\end{pmatrix}", "2^{100}", "3^{2025}",
+        "\\frac{1}{2^{98}}",
+        "\\cos 20^\\circ", "\\frac{7}{20}", "0.125", "x=5", "f(x)=2x+3", "12!", "\\binom{9}{4}", "11:21",
+        "y=3x-4",
     ]  # fmt: skip
-    measured = ["1.6", "3.83e35", "2.998e8", "0.022", "6.62", "1.24e-8", "84.01", "5.3e3", "7.25e-11", "300", "15000"]
+    measured = [
+        "1.6",
+        "3.83e35",
+        "2.998e8",
+        "0.022",
+        "6.62",
+        "1.24e-8",
+        "84.01",
+        "5.3e3",
+        "7.25e-11",
+        "300",
+        "15000",
+    ]
     several = ["1,-2", "2,5,11", "-1,0,1", "\\frac{1}{2},3", "(1,2),(3,4)"]
     found = [Gold("own", i, gold) for i, gold in enumerate(made)]
     found += [Gold("own_measured", i, gold, options={"units": "skip"}) for i, gold in enumerate(measured)]
     found += [Gold("own_several", i, gold, options={"multiple": True}) for i, gold in enumerate(several)]
-    found += [Gold("own_integer", i, g, options={"kind": "integer"}) for i, g in enumerate(["27", "116", "1024", "7"])]
+    found += [
+        Gold("own_integer", i, g, options={"kind": "integer"})
+        for i, g in enumerate(["27", "116", "1024", "7"])
+    ]
     return found
 
 

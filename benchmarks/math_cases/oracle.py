@@ -1,7 +1,7 @@
 """What an answer's tree is worth, and whether two trees are worth the same: exact rationals, else 50 digits.
 
-Expressions with variables are evaluated at fixed points, positive and transcendental-looking, so that different expressions
-do not meet there by chance.
+Expressions with variables are evaluated at fixed points, positive and irrational, so that different expressions do not
+meet there by chance.
 """
 
 from __future__ import annotations
@@ -172,7 +172,21 @@ def _call(function: str, argument: Number_, base: Number_ | None) -> Number_:
         return mpmath.mpc(mpmath.log(_inexact(argument)) / mpmath.log(_inexact(base)))
     names = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
     name = names.get(function, function)
-    if name not in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "asin", "acos", "atan"):
+    if name not in (
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "exp",
+        "asin",
+        "acos",
+        "atan",
+    ):
         raise UnknownError(function)
     return mpmath.mpc(getattr(mpmath, name)(_inexact(argument)))
 
@@ -272,7 +286,7 @@ def _decimal(node: Node) -> bool:
 def certainly_different(gold: Node, answer: Node, options: Mapping[str, Any]) -> bool:
     """Whether nobody would take ``answer`` for ``gold``: not equal, and not one rounded from the other.
 
-    A percent sign may stand for hundredths, a Minerva gold for anything that rounds to it, a decimal for an exact number.
+    A percent sign may stand for hundredths, a Minerva gold for what rounds to it, a decimal for an exact number.
     """
     if same(gold, answer):
         return False

@@ -1,7 +1,8 @@
-"""Reads golds as the data sets write them into trees. Small and strict: what it does not know for certain is ``Opaque``."""
+"""Reads golds as the data sets write them into trees. What it does not know for certain is ``Opaque``."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -35,9 +36,25 @@ from .tree import (
     negative,
 )
 
-FUNCTIONS = ("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "ln", "log")
+FUNCTIONS = (
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "ln",
+    "log",
+)
 GREEK = (
-    "alpha", "beta", "gamma", "theta", "lambda", "mu", "omega", "rho", "sigma", "tau", "phi", "zeta", "infty", "pi",
+    "alpha", "beta", "gamma", "theta", "lambda", "mu", "omega", "rho", "sigma", "tau", "phi", "zeta",
+    "infty", "pi",
 )  # fmt: skip
 
 
@@ -58,7 +75,9 @@ def read(gold: str, options: Mapping[str, Any] | None = None) -> Node:
 def _clean(text: str) -> str:
     text = text.replace("$,$", ",").replace("$, $", ",").replace("\\\\", "\x02")
     text = re.sub(r"(?<!\\)\$", "", text).strip()
-    text = re.sub(r"\\(?:left|right|displaystyle|quad|limits)(?![A-Za-z])|\\[!,;: ]|~", lambda m: _spacing(m[0]), text)
+    text = re.sub(
+        r"\\(?:left|right|displaystyle|quad|limits)(?![A-Za-z])|\\[!,;: ]|~", lambda m: _spacing(m[0]), text
+    )
     text = text.replace("\\mbox", "\\text").replace("\\text ", "\\text")
     text = re.sub(r"\\(?:dfrac|tfrac|cfrac)", r"\\frac", text)
     text = text.replace("{,}", "").replace("\n", " ").strip()
@@ -76,7 +95,9 @@ def _spacing(command: str) -> str:
 
 _CHOICE = re.compile(r"\\text(?:bf)?\{\s*\(?([A-F])\)?\s*\}|\(\\text\{([A-F])\}\)")
 _WORDS = re.compile(r"\\text\{\s*([A-Za-z]{2,}(?: [A-Za-z]+)*)\s*\}")
-_CLOCK = re.compile(r"(?:\\text\{)?\s*(\d{1,2})(?::(\d\d))?(?:\\text\{)?\s*([ap])\.?m\.?\s*\}?", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(?:\\text\{)?\s*(\d{1,2})(?::(\d\d))?(?:\\text\{)?\s*([ap])\.?m\.?\s*\}?", re.IGNORECASE
+)
 _UNIT = re.compile(r"(.*?)\s*\\text\{\s*([A-Za-z][A-Za-z ]*?)\s*\}(?:\^\{?\d\}?)?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\x01? ?\x01?\d{3})+(?:\.\d+)?")
 _BASE = re.compile(r"(\d+)_\{?(\d{1,2})\}?")
@@ -182,7 +203,9 @@ def _split(text: str, separator: str) -> list[str]:
 
 # --- expressions --------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"\d+(?:\.\d+)?e[-+]?\d+|\d+\.\d*|\.\d+|\d+|\\[A-Za-z]+|\\[{}]|[A-Za-z]|[-+*/^_!(){}\[\]]")
+_TOKEN = re.compile(
+    r"\d+(?:\.\d+)?e[-+]?\d+|\d+\.\d*|\.\d+|\d+|\\[A-Za-z]+|\\[{}]|[A-Za-z]|[-+*/^_!(){}\[\]]"
+)
 
 
 def _expression(text: str, options: Mapping[str, Any]) -> Node:
@@ -254,7 +277,7 @@ class _Parser:
         return self.joined(factors)
 
     def joined(self, factors: list[Node]) -> Node:
-        for i, (left, right) in enumerate(zip(factors, factors[1:], strict=False)):
+        for i, (left, right) in enumerate(itertools.pairwise(factors)):
             if isinstance(left, Number) and isinstance(right, Quotient) and i == 0:
                 if not self.mixed or not (isinstance(right.top, Number) and isinstance(right.bottom, Number)):
                     raise NotReadError("a number before a fraction")

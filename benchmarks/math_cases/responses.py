@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .rewrites import Context
+from .context import Context
 
 _COMMON = (
     "Adding these, the final answer is $\\boxed{%s}$.",
@@ -58,7 +58,8 @@ def _unboxed(answer: str, other: str, context: Context) -> str | None:  # noqa: 
 def _corrected(answer: str, other: str, context: Context) -> str | None:
     if context.several:
         return None
-    return f"At first sight $\\boxed{{{other or 99991}}}$, but that forgets a case. The answer is $\\boxed{{{answer}}}$."
+    first = f"At first sight $\\boxed{{{other or 99991}}}$, but that forgets a case."
+    return f"{first} The answer is $\\boxed{{{answer}}}$."
 
 
 def _other_last(answer: str, other: str, context: Context) -> str | None:

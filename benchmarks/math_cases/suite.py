@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from . import responses
-from .changes import CHANGES, HEDGES
+from .changes import CHANGES
+from .context import Context
+from .forms import FORMS
 from .golds import Gold
+from .hedges import HEDGES
 from .oracle import UnknownError, certainly_different, same
 from .reader import read
-from .rewrites import FORMS, STYLES, WRAPPINGS, Context
+from .styles import STYLES
 from .tree import Based, Items, Marked, Named, Node, Opaque, integer, is_expression, whole
+from .wrappings import WRAPPINGS
 from .writer import PLAIN, Style, write
 
 MAX_LENGTH = 300
@@ -88,7 +92,9 @@ class _Maker:
             other = "" if expected else self.other_value(context)
             if not expected and not other:
                 continue
-            response = make(self.gold.gold.strip("$") if "$" in self.gold.gold else self.gold.gold, other, context)
+            response = make(
+                self.gold.gold.strip("$") if "$" in self.gold.gold else self.gold.gold, other, context
+            )
             if response is not None and "$" not in self.gold.gold[1:-1]:
                 yield from self.case(kind, self.gold.gold, expected, response)
 
@@ -146,7 +152,9 @@ class _Maker:
             else:
                 yield from self.wrapped(name, tree, style, expected, context)
 
-    def wrapped(self, kind: str, tree: Node, style: Style, expected: bool, context: Context) -> Iterator[Case]:
+    def wrapped(
+        self, kind: str, tree: Node, style: Style, expected: bool, context: Context
+    ) -> Iterator[Case]:
         names = context.random.sample(list(WRAPPINGS), len(WRAPPINGS))
         made = 0
         for name in names:
@@ -230,7 +238,9 @@ def varied(golds: Sequence[Gold], most: int) -> list[Gold]:
     shapes: dict[str, list[Gold]] = {}
     for gold in golds:
         options = sorted((k, v) for k, v in gold.options.items() if k != "reference")
-        shapes.setdefault("".join("0" if x.isdigit() else x for x in f"{gold.gold}|{options}"), []).append(gold)
+        shapes.setdefault("".join("0" if x.isdigit() else x for x in f"{gold.gold}|{options}"), []).append(
+            gold
+        )
     return _spread(list(shapes.values()), most)
 
 
@@ -240,7 +250,11 @@ def suite(golds: Iterable[Gold], *, most: int = 3000) -> list[Case]:
     by_kind: dict[str, dict[str, list[Case]]] = {}
     for gold in golds:
         for case in cases_of(gold):
-            key = (case.gold, case.response, repr(sorted((k, v) for k, v in case.options.items() if k != "reference")))
+            key = (
+                case.gold,
+                case.response,
+                repr(sorted((k, v) for k, v in case.options.items() if k != "reference")),
+            )
             if key not in seen:
                 seen.add(key)
                 by_kind.setdefault(case.kind, {}).setdefault(case.shape, []).append(case)

@@ -79,6 +79,8 @@ class Quotient(Node):
 
 @dataclass(frozen=True)
 class Power(Node):
+    """``base`` to the power ``exponent``."""
+
     base: Node
     exponent: Node
 
@@ -102,6 +104,8 @@ class Call(Node):
 
 @dataclass(frozen=True)
 class Factorial(Node):
+    """``inner``!."""
+
     inner: Node
 
 
@@ -154,6 +158,8 @@ class Items(Node):
 
 @dataclass(frozen=True)
 class Interval(Node):
+    """All numbers between two; the brackets tell whether the ends belong to it."""
+
     left: str
     low: Node
     high: Node
@@ -162,11 +168,15 @@ class Interval(Node):
 
 @dataclass(frozen=True)
 class Union(Node):
+    """Intervals and sets together."""
+
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
 class Matrix(Node):
+    """Rows of entries."""
+
     rows: tuple[tuple[Node, ...], ...]
 
 

@@ -33,13 +33,23 @@ from .tree import (
 )
 
 VULGAR = {
-    (1, 2): "½", (1, 3): "⅓", (2, 3): "⅔", (1, 4): "¼", (3, 4): "¾", (1, 5): "⅕", (2, 5): "⅖", (3, 5): "⅗", (4, 5): "⅘",
-    (1, 6): "⅙", (5, 6): "⅚", (1, 8): "⅛", (3, 8): "⅜", (5, 8): "⅝", (7, 8): "⅞", (1, 7): "⅐", (1, 9): "⅑", (1, 10): "⅒",
+    (1, 2): "½", (1, 3): "⅓", (2, 3): "⅔", (1, 4): "¼", (3, 4): "¾", (1, 5): "⅕", (2, 5): "⅖", (3, 5): "⅗",
+    (4, 5): "⅘",
+    (1, 6): "⅙", (5, 6): "⅚", (1, 8): "⅛", (3, 8): "⅜", (5, 8): "⅝", (7, 8): "⅞", (1, 7): "⅐", (1, 9): "⅑",
+    (1, 10): "⅒",
 }  # fmt: skip
 SUPERSCRIPTS = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 FULL_WIDTH = str.maketrans("0123456789+-=(),", "０１２３４５６７８９＋－＝（），")
-GREEK = {"\\pi": "π", "\\theta": "θ", "\\alpha": "α", "\\omega": "ω", "\\infty": "∞", "\\lambda": "λ", "\\tau": "τ"}
+GREEK = {
+    "\\pi": "π",
+    "\\theta": "θ",
+    "\\alpha": "α",
+    "\\omega": "ω",
+    "\\infty": "∞",
+    "\\lambda": "λ",
+    "\\tau": "τ",
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,8 @@ class Style:
     """How a tree is written. The defaults are the plain LaTeX of the data sets."""
 
     fraction: str = "\\frac"
-    """``\\frac``, ``\\dfrac``, ``\\tfrac``, ``\\cfrac``; ``short`` (\\frac12), ``slash``, ``vulgar`` (½), ``solidus`` (1⁄2),
-    ``over`` ({1 \\over 2})."""
+    """``\\frac``, ``\\dfrac``, ``\\tfrac``, ``\\cfrac``; ``short`` (\\frac12), ``slash``, ``vulgar`` (½), ``solidus``
+    (1⁄2), ``over`` ({1 \\over 2})."""
     root: str = "\\sqrt"
     """``\\sqrt``, ``short`` (\\sqrt2), ``unicode`` (√2), ``power`` (2^{1/2}), ``name`` (sqrt(2))."""
     times: str = ""
@@ -250,7 +260,9 @@ class _Writer:
         return found
 
     def product(self, factors: tuple[Node, ...]) -> str:
-        parts = [self.expression(factor, 2 if i < len(factors) - 1 else 1) for i, factor in enumerate(factors)]
+        parts = [
+            self.expression(factor, 2 if i < len(factors) - 1 else 1) for i, factor in enumerate(factors)
+        ]
         found = parts[0]
         for part in parts[1:]:
             found += self.style.times or self.between(found, part)
@@ -260,7 +272,9 @@ class _Writer:
     def between(self, left: str, right: str) -> str:
         """Nothing between factors where that reads as a product, else a dot."""
         digit = right[0].isdigit() or right[0] in ".½⅓⅔¼¾"
-        if digit or (left[-1].isdigit() and right.startswith(("\\frac", "\\tfrac", "\\dfrac", "\\cfrac", "{"))):
+        if digit or (
+            left[-1].isdigit() and right.startswith(("\\frac", "\\tfrac", "\\dfrac", "\\cfrac", "{"))
+        ):
             return " \\cdot "
         if left[-1].isalpha() and right[0].isalpha() and "\\" in left[-8:]:
             return " "
@@ -372,7 +386,11 @@ class _Writer:
         if kind == "parentheses":
             return f"{head}({node.period})"
         if kind == "dots":
-            return f"{head}\\dot{{{node.period}}}" if len(node.period) == 1 else f"{head}\\overline{{{node.period}}}"
+            return (
+                f"{head}\\dot{{{node.period}}}"
+                if len(node.period) == 1
+                else f"{head}\\overline{{{node.period}}}"
+            )
         return f"{head}\\{kind}{{{node.period}}}"
 
 
