@@ -193,7 +193,7 @@ def _function(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
             replace(x, argument=Product((Number("2"), x.argument))),
         ]
     if isinstance(x, Call) and x.base is not None:
-        return [replace(x, base=x.argument, argument=x.base), replace(x, base=None)]
+        return [replace(x, base=x.argument, argument=x.base)]
     if isinstance(x, Factorial):
         return [x.inner]
     return []
@@ -235,7 +235,7 @@ def _term(x: Node, context: Context) -> list[Node]:
 def _letter(node: Node, context: Context) -> list[Node]:
     """Another variable, where the question speaks of the right one alone; two variables exchanged."""
     used = sorted(x for x in names(node) if len(x) == 1)
-    if isinstance(node, Named) or not used:
+    if isinstance(node, Named) or not used or context.measured:
         return []
     found = []
     if len(used) > 1:

@@ -122,21 +122,27 @@ def named_left_side(text: str, node: Node, context: Context) -> str | None:
     if isinstance(context.gold, Named) or context.several:
         return None
     if not variables:
-        choices = [
-            *(f"{letter} = " for letter in _letters(node, "xnNkSA")), "m+n = ", "a + b = ", "f(3) = ",
-            "|S| = ", "P(A) = ",
-            "AB = ", "\\angle ABC = ", "\\text{Area} = ", "\\text{Answer: }", "x_1 = ", "= ", "S_{10} = ",
+        choices = [f"{letter} = " for letter in _letters(node, "xnNkSA")]
+        choices += [
+            "f(3) = ",
+            "AB = ",
+            "\\text{Answer: }",
+            "x_1 = ",
+            "= ",
+            "S_{10} = ",
             "\\text{Total} = ",
-            "\\max f = ", "\\mathrm{Area} = ", "[ABC] = ",
-        ]  # fmt: skip
+            "\\max f = ",
+        ]
+        if integer(node) is not None:
+            choices += ["m+n = ", "a + b = ", "|S| = "]
+        elif not context.measured:
+            choices += ["P(A) = ", "\\text{Area} = ", "\\mathrm{Area} = ", "[ABC] = ", "\\angle ABC = "]
     elif len(variables) == 1 and len(variables[0]) == 1 and variables[0].islower():
         choices = [f"{letter}({variables[0]}) = " for letter in _letters(node, "fgp")] + [
             f"{letter} = " for letter in _letters(node, "yNS")
         ]
     else:
         choices = [f"{letter} = " for letter in _letters(node, "NSA")]
-    if (context.integer or context.measured) and not variables:
-        choices = [x for x in choices if "angle" not in x]
     return context.random.choice(choices) + text if choices else None
 
 

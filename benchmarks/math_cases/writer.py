@@ -325,7 +325,7 @@ class _Writer:
         if kind == "bare" and len(text) == 1:
             return f"^{text}"
         if kind == "stars":
-            return f"**{text}" if text.isalnum() else f"**({text})"
+            return f"**{text}" if text.isdigit() or len(text) == 1 else f"**({text})"
         if kind == "parentheses":
             return f"^({text})"
         return f"^{{{text}}}"
