@@ -71,10 +71,13 @@ def own() -> list[Gold]:
     ]
     several = ["1,-2", "2,5,11", "-1,0,1", "\\frac{1}{2},3", "(1,2),(3,4)"]
     asked = {
-        "12": "How many apples are left?", "7": "What is the remainder when $2^{10}$ is divided by $11$?", "4": "Find $n$ modulo $9$.",
+        "12": "How many apples are left?", "7": "What is the remainder when $2^{10}$ is divided by $11$?",
+        "4": "Find $n$ modulo $9$.",
         "n^2+n+2": "In terms of $n$, how many regions are there?", "45": "How many minutes does the walk take?",
-        "18+2\\pi": "What is the perimeter?", "-\\frac{3}{8}": "Find the slope.", "1\\frac{4}{5}": "Write it as a mixed number.",
-        "5.4\\text{ cents}": "What does one cost, in cents?", "864\\text{ inches}^2": "What is the area?", "p-q": "Find $x$.",
+        "18+2\\pi": "What is the perimeter?", "-\\frac{3}{8}": "Find the slope.",
+        "1\\frac{4}{5}": "Write it as a mixed number.",
+        "5.4\\text{ cents}": "What does one cost, in cents?", "864\\text{ inches}^2": "What is the area?",
+        "p-q": "Find $x$.",
     }  # fmt: skip
     found = [Gold("own", i, gold) for i, gold in enumerate(made)]
     found += [Gold("own_asked", i, gold, question) for i, (gold, question) in enumerate(asked.items())]

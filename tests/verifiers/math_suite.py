@@ -25,6 +25,7 @@ from math_cases import (
 from metamorphic import failures, ours, table
 
 __all__ = [
-    "changes", "failures", "forms", "golds", "hedges", "oracle", "ours", "reader", "responses", "styles", "suite", "table", "tree",
+    "changes", "failures", "forms", "golds", "hedges", "oracle", "ours", "reader", "responses", "styles",
+    "suite", "table", "tree",
     "wrappings", "writer",
 ]  # fmt: skip

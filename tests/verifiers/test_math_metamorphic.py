@@ -1,4 +1,4 @@
-"""A sample of the metamorphic suite: no verdict is wrong beyond a list, and generator and oracle are right themselves."""
+"""A sample of the metamorphic suite: no verdict is wrong beyond a list; generator and oracle are right themselves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_known_faults_are_still_faults() -> None:
 
 
 def test_every_kind_has_cases() -> None:
-    kinds = {case.kind for case in own_cases()}
+    kinds = {part for case in own_cases() for part in case.kind.split(" + ")}
     made = {
         *forms.FORMS,
         *styles.STYLES,
@@ -77,8 +77,7 @@ def test_every_kind_has_cases() -> None:
         *hedges.HEDGES,
         *responses.RESPONSES,
     }
-    # these need a question or a data set's option
-    assert made - kinds <= {"another letter", "residue", "unit from the question"}
+    assert made <= kinds
     assert sum(case.composed for case in own_cases()) > 1000
 
 
@@ -116,7 +115,7 @@ def test_rewritten_trees_are_read_again_with_the_same_value_and_changed_ones_wit
         same = oracle.same(gold, answer)
         assert same is case.expected or case.kind == "another unit", (case.kind, case.gold, case.answer)
         checked[case.expected] += 1
-    assert checked[True] > 120
+    assert checked[True] > 100
     assert checked[False] > 250
 
 
@@ -124,8 +123,10 @@ def test_rewritten_trees_are_read_again_with_the_same_value_and_changed_ones_wit
     "style",
     [
         writer.Style(fraction="\\dfrac"), writer.Style(fraction="short"), writer.Style(fraction="slash"),
-        writer.Style(root="short"), writer.Style(power="bare"), writer.Style(space=" "), writer.Style(space="\\,"),
-        writer.Style(sized="left"), writer.Style(times=" \\cdot "), writer.Style(thousands="{,}"), writer.Style(base="_"),
+        writer.Style(root="short"), writer.Style(power="bare"), writer.Style(space=" "),
+        writer.Style(space="\\,"),
+        writer.Style(sized="left"), writer.Style(times=" \\cdot "), writer.Style(thousands="{,}"),
+        writer.Style(base="_"),
         writer.Style(degree="^{\\circ}"), writer.Style(mixed="short"), writer.Style(clock="text"),
     ],
 )  # fmt: skip
@@ -152,9 +153,7 @@ def test_a_change_that_keeps_the_value_makes_no_case(monkeypatch: pytest.MonkeyP
     gold = golds.Gold("t", 0, "\\frac{3}{7}")
     kept = tree.Quotient(tree.Number("6"), tree.Number("14"))
     monkeypatch.setitem(changes.CHANGES, "a digit", lambda node, context: [kept])
-    assert not [
-        case for case in suite.cases_of(gold) if case.kind.startswith("a digit +") or case.kind == "a digit"
-    ]
+    assert not [case for case in suite.cases_of(gold) if case.kind.split(" + ")[0] == "a digit"]
 
 
 def test_a_grader_that_is_too_lenient_or_too_strict_is_seen() -> None:
@@ -165,7 +164,9 @@ def test_a_grader_that_is_too_lenient_or_too_strict_is_seen() -> None:
     accepted = {case.kind for case, given in zip(cases, lenient, strict=True) if given != case.expected}
     refused = {case.kind for case, given in zip(cases, strict, strict=True) if given != case.expected}
     assert accepted >= {case.kind for case in cases if not case.expected}
-    assert {*forms.FORMS, *styles.STYLES} - {"residue"} <= refused
+    assert {*forms.FORMS, *styles.STYLES} - {
+        "repeating decimal, written"
+    } <= refused  # written in pairs alone
     rows = table(cases, {"lenient": lenient, "strict": strict}).splitlines()
     kept = next(row for row in rows if "value kept: refused" in row)
     assert "**0 (0.00 %)**" in kept
@@ -175,13 +176,18 @@ def test_a_grader_that_is_too_lenient_or_too_strict_is_seen() -> None:
 # --- the oracle ---------------------------------------------------------------------------------------------------
 
 VALUES = [
-    ("\\frac{14}{3}", Fraction(14, 3)), ("1\\frac{4}{5}", Fraction(9, 5)), ("-\\frac9{19}", Fraction(-9, 19)), ("2^{10}", 1024),
-    ("11,\\! 111", 11111), ("4.5e33", Fraction(45) * 10**32), (".0000672", Fraction(672, 10**7)), ("2^{25} \\cdot 26!", None),
-    ("-3^2", -9), ("2^{-2 / 3}", None), ("\\sqrt[3]{-8}", -2), ("\\sqrt{\\frac{9}{4}}", Fraction(3, 2)), ("5!", 120),
+    ("\\frac{14}{3}", Fraction(14, 3)), ("1\\frac{4}{5}", Fraction(9, 5)), ("-\\frac9{19}", Fraction(-9,
+    19)), ("2^{10}", 1024),
+    ("11,\\! 111", 11111), ("4.5e33", Fraction(45) * 10**32), (".0000672", Fraction(672, 10**7)),
+    ("2^{25} \\cdot 26!", None),
+    ("-3^2", -9), ("2^{-2 / 3}", None), ("\\sqrt[3]{-8}", -2), ("\\sqrt{\\frac{9}{4}}", Fraction(3, 2)),
+    ("5!", 120),
 ]  # fmt: skip
 REALS = [
-    ("3\\sqrt{13}", "sqrt(117)"), ("\\frac{\\pi^2}{8}", "pi*pi/8"), ("\\ln 12", "log(3)+2*log(2)"), ("2^{-2 / 3}", "1/cbrt(4)"),
-    ("\\log_{2} 5", "log(5)/log(2)"), ("\\cos 60^\\circ", "mpf(1)/2"), ("\\frac{1+\\sqrt{5}}{2}", "phi+0"), ("\\sin^2 1", "sin(1)**2"),
+    ("3\\sqrt{13}", "sqrt(117)"), ("\\frac{\\pi^2}{8}", "pi*pi/8"), ("\\ln 12", "log(3)+2*log(2)"),
+    ("2^{-2 / 3}", "1/cbrt(4)"),
+    ("\\log_{2} 5", "log(5)/log(2)"), ("\\cos 60^\\circ", "mpf(1)/2"), ("\\frac{1+\\sqrt{5}}{2}", "phi+0"),
+    ("\\sin^2 1", "sin(1)**2"),
     ("2 \\cos 1 \\sin 1", "sin(2)"), ("5 \\sqrt[3]{4}", "5*cbrt(4)"), ("\\frac{e^2}{3}", "exp(2)/3"),
 ]  # fmt: skip
 
@@ -210,13 +216,19 @@ def test_irrational_golds_have_fifty_digits(gold: str, formula: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        ("(x+1)^2", "x^2+2x+1", True), ("(x+1)^2", "x^2+2x+2", False), ("\\sin 2x", "2\\sin x\\cos x", True), ("x^2", "y^2", False),
+        ("(x+1)^2", "x^2+2x+1", True), ("(x+1)^2", "x^2+2x+2", False), ("\\sin 2x", "2\\sin x\\cos x",
+        True), ("x^2", "y^2", False),
         ("1,2,3", "3,1,2", True), ("1,2,3", "1,2", False), ("1,2,2", "1,1,2", False), ("(1,2)", "(2,1)", False),
-        ("(3,4]", "(3,4)", False), ("[0,\\infty)", "(0,\\infty)", False), ("(0,9)\\cup(9,36)", "(9,36)\\cup(0,9)", True),
-        ("\\{1,3\\}", "3,1", True), ("52_8", "52_9", False), ("3:4", "6:8", True), ("3:4", "4:3", False), ("x=5", "5", True),
-        ("\\text{10:30 a.m.}", "\\text{10:30 p.m.}", False), ("\\text{(C)}", "\\text{(D)}", False), ("2^{100}", "2^{101}", False),
-        ("\\frac{1}{2^{98}}", "\\frac{1}{2^{99}}", False), ("3^{2025}", "3^{2026}", False), ("\\text{even}", "\\text{odd}", False),
-        ("\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "\\begin{pmatrix} 1 & 3 \\\\ 2 & 4 \\end{pmatrix}", False),
+        ("(3,4]", "(3,4)", False), ("[0,\\infty)", "(0,\\infty)", False), ("(0,9)\\cup(9,36)",
+        "(9,36)\\cup(0,9)", True),
+        ("\\{1,3\\}", "3,1", True), ("52_8", "52_9", False), ("3:4", "6:8", True), ("3:4", "4:3", False),
+        ("x=5", "5", True),
+        ("\\text{10:30 a.m.}", "\\text{10:30 p.m.}", False), ("\\text{(C)}", "\\text{(D)}", False),
+        ("2^{100}", "2^{101}", False),
+        ("\\frac{1}{2^{98}}", "\\frac{1}{2^{99}}", False), ("3^{2025}", "3^{2026}", False), ("\\text{even}",
+        "\\text{odd}", False),
+        ("\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}",
+        "\\begin{pmatrix} 1 & 3 \\\\ 2 & 4 \\end{pmatrix}", False),
     ],
 )  # fmt: skip
 def test_equality_of_the_oracle(one: str, other: str, same: bool) -> None:
@@ -227,8 +239,10 @@ def test_equality_of_the_oracle(one: str, other: str, same: bool) -> None:
     ("gold", "answer", "options", "certain"),
     [
         ("28\\%", "0.28", {}, False), ("28\\%", "0.29", {}, True), ("1.6", "1.57", {"units": "skip"}, False),
-        ("1.6", "1.9", {"units": "skip"}, True), ("7", "7.2", {"units": "skip"}, True), ("\\frac{2}{3}", "0.667", {}, False),
-        ("\\frac{2}{3}", "0.7", {}, True), ("27", "28", {}, True), ("1001", "1002", {}, True), ("4.2", "4.3", {"tolerance": "1e-1"}, False),
+        ("1.6", "1.9", {"units": "skip"}, True), ("7", "7.2", {"units": "skip"}, True), ("\\frac{2}{3}",
+        "0.667", {}, False),
+        ("\\frac{2}{3}", "0.7", {}, True), ("27", "28", {}, True), ("1001", "1002", {}, True), ("4.2",
+        "4.3", {"tolerance": "1e-1"}, False),
     ],
 )  # fmt: skip
 def test_what_could_be_rounding_is_no_certain_difference(
@@ -239,7 +253,7 @@ def test_what_could_be_rounding_is_no_certain_difference(
 
 @pytest.mark.parametrize(
     "gold",
-    ["f(2) < f(1)", "y^{\\prime}+r y=0", "\\text{see proof}(", "1/2 n", "x - 3z = 0", "np.arcsin(10/13)"],
+    ["f(2) < f(1)", "y^{\\prime}+r y=0", "1/2 n", "x - 3z = 0", "np.arcsin(10/13)", "\\text{a}("],
 )
 def test_what_is_not_read_with_certainty_is_left_alone(gold: str) -> None:
     assert isinstance(reader.read(gold), tree.Opaque)
