@@ -106,14 +106,16 @@ def _sign(node: Node, context: Context) -> list[Node]:
     def flip(x: Node) -> list[Node]:
         if isinstance(x, Sum):
             return [
-                Sum(tuple((-sign if i == j else sign, term) for j, (sign, term) in enumerate(x.terms)))
+                _without_plus(
+                    Sum(tuple((-sign if i == j else sign, term) for j, (sign, term) in enumerate(x.terms)))
+                )
                 for i in range(len(x.terms))
             ]
         if isinstance(x, Power):
             return [replace(x, exponent=negative(x.exponent))]
         return []
 
-    found = [_without_plus(x) for x in variants(node, flip)]
+    found = variants(node, flip)
     if is_expression(node):
         found.append(negative(node))
     if isinstance(node, Items):

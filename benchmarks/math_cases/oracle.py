@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -38,6 +39,7 @@ from .tree import (
     Union,
     Words,
     is_expression,
+    names,
     walk,
 )
 
@@ -58,6 +60,7 @@ class UnknownError(Exception):
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
 def value(node: Node, point: int = 0) -> Number_:
     """The number an expression is worth at a point: a ``Fraction`` where it is rational, else 50 digits."""
     with mpmath.workdps(DIGITS + 10):
@@ -170,8 +173,7 @@ def _call(function: str, argument: Number_, base: Number_ | None) -> Number_:
         if base is None:
             return mpmath.mpc(mpmath.log(_inexact(argument)))
         return mpmath.mpc(mpmath.log(_inexact(argument)) / mpmath.log(_inexact(base)))
-    names = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
-    name = names.get(function, function)
+    name = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(function, function)
     if name not in (
         "sin",
         "cos",
@@ -212,8 +214,9 @@ def _gap(a: Number_, b: Number_) -> Any:
 
 
 def gap(one: Node, other: Node) -> Any:
-    """The largest relative difference of two expressions at the points."""
-    return max(_gap(value(one, point), value(other, point)) for point in range(POINTS))
+    """The largest relative difference of two expressions at the points; numbers need one."""
+    points = POINTS if names(one) | names(other) else 1
+    return max(_gap(value(one, point), value(other, point)) for point in range(points))
 
 
 def same(one: Node, other: Node) -> bool:

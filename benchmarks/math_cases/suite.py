@@ -71,6 +71,8 @@ class _Maker:
     def __init__(self, gold: Gold, node: Node) -> None:
         self.gold, self.node = gold, node
         self.plain = write(node)
+        self.found: dict[tuple[str, Node], Node | None] = {}
+        """Changes that were looked for."""
 
     def context(self, kind: str) -> Context:
         return Context(self.node, self.gold.question, self.gold.options, chance(self.gold, kind))
@@ -188,10 +190,15 @@ class _Maker:
             return None
 
     def changed(self, kind: str, node: Node | None = None) -> Node | None:
-        if self.free_constants():
-            return None
+        key = (kind, self.node if node is None else node)
+        if key not in self.found:
+            self.found[key] = None if self.free_constants() else self.first_change(*key)
+        return self.found[key]
+
+    def first_change(self, kind: str, node: Node) -> Node | None:
+        """The first of a kind's proposals, in an order by chance, that is certainly different from the gold."""
         context = self.context(kind)
-        proposals = CHANGES[kind](self.node if node is None else node, context)
+        proposals = CHANGES[kind](node, context)
         context.random.shuffle(proposals)
         for proposal in proposals[:12]:
             try:

@@ -276,6 +276,8 @@ class _Writer:
             left[-1].isdigit() and right.startswith(("\\frac", "\\tfrac", "\\dfrac", "\\cfrac", "{"))
         ):
             return " \\cdot "
+        if left[-1].isalpha() and right.startswith("sqrt"):
+            return "*"
         if left[-1].isalpha() and right[0].isalpha() and "\\" in left[-8:]:
             return " "
         return self.style.space if self.style.space.startswith("\\") else ""
