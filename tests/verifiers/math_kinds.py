@@ -124,7 +124,7 @@ KINDS = (
     ),
     Kind(
         "punctuation behind an answer in a sentence", "UKGovernmentBEIS/inspect_ai#4742",
-        (("42", "The answer is 42!"), ("42", "The answer is (42)."), ("42", "The answer is: 42;"), ("42",
+        (("42", "The answer is (42)."), ("42", "The answer is: 42;"), ("42",
         "The answer is \"42\"."),
          ("42", "The answer is 42, as claimed.")),
         (("42", "The answer is 43!"), ("42", "The answer is 4.2."), ("42", "The answer is (24)."), ("4",
