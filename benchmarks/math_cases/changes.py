@@ -340,7 +340,9 @@ def _base(x: Node, context: Context) -> list[Node]:
         return []
     highest = int(max(x.digits))
     bases = [b for b in range(max(2, highest + 1), 17) if b not in (x.base, 10)]
-    return [replace(x, base=context.random.choice(bases)), Number(str(int(x.digits, x.base)))]
+    decimal = str(int(x.digits, x.base))
+    found: list[Node] = [replace(x, base=context.random.choice(bases))]
+    return found if decimal == x.digits else [*found, Number(decimal)]  # the base may be left out
 
 
 def _half_of_day(x: Node, context: Context) -> list[Node]:  # noqa: ARG001

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .context import Context
+from .oracle import value
 from .tree import (
     Choice,
     Clock,
@@ -17,7 +18,6 @@ from .tree import (
     Quotient,
     Root,
     Words,
-    integer,
     is_expression,
     names,
 )
@@ -43,6 +43,9 @@ def two_values(text: str, node: Node, other: str, context: Context) -> str | Non
         f"x = {text} \\text{{ or }} x = {other}",
         f"{text} \\text{{ (or }} {other})", f"{text};\\ {other}", f"{text} \\quad {other}",
         f"{text} \\lor {other}",
+        f"{text} \\text{{ vs. }} {other}", f"{text} \\Rightarrow {other}", f"{text} \\text{{ or else }} {other}",
+        f"{text} / {other} \\text{{ (two answers)}}", f"{text}\\text{{, unless it is }} {other}",
+        f"{text} \\text{{ for even }} n, {other} \\text{{ for odd }} n", f"x_1 = {text}, x_2 = {other}",
         f"{other} \\text{{ or possibly }} {text}", f"\\text{{either }} {text} \\text{{ or }} {other}",
     ])  # fmt: skip
 
@@ -63,7 +66,9 @@ def denial(text: str, node: Node, other: str, context: Context) -> str | None:  
         f"\\text{{It is not }} {text}",
         f"{text} \\text{{ is impossible}}", f"{text} \\text{{ is incorrect}}", "\\text{no solution}",
         "\\text{undefined}",
-        f"\\lnot {text}", f"\\text{{cannot be }} {text}",
+        f"\\lnot {text}", f"\\text{{cannot be }} {text}", f"\\cancel{{{text}}}", f"\\text{{never }} {text}",
+        f"{text} \\text{{ is not possible}}", f"{text} \\text{{ fails}}", f"{text} \\text{{ is too large}}",
+        f"{text} \\text{{ is rejected}}", f"\\text{{no }} {text}", f"\\xcancel{{{text}}}",
     ]  # fmt: skip
     if isinstance(node, Words):
         inner = node.text
@@ -84,6 +89,9 @@ def value_in_condition(text: str, node: Node, other: str, context: Context) -> s
         f"{other}\\text{{, attained when }} {letter}={text}", f"{other} \\text{{ at }} {letter} = {text}",
         f"{other} \\text{{ if }} {letter} = {text}", f"{other} \\quad ({letter} = {text})",
         f"{other} \\text{{ not }} {text}",
+        f"{other} \\text{{ provided }} {letter} = {text}", f"{other} \\text{{ since }} {letter} = {text}",
+        f"{other} \\text{{, because }} {letter} = {text}", f"{other} \\text{{ rather than }} {text}",
+        f"{other} \\text{{ given }} {letter} = {text}", f"{other} \\text{{ whenever }} {letter} = {text}",
         f"{other} \\text{{ instead of }} {text}", f"{other} \\text{{ where }} {letter}={text}",
     ])  # fmt: skip
 
@@ -96,15 +104,20 @@ def interval_around(text: str, node: Node, other: str, context: Context) -> str 
         f"{text} \\pm 1",
         f"> {text}", f"x < {text}", f"({text} - 1, {text} + 1)", f"{text} \\text{{ to }} {other}",
         f"\\text{{more than }} {text}", f"\\text{{less than }} {text}", f"x > {text}", f"[{text}, \\infty)",
-        f"{text} \\le x \\le {other}",
+        f"{text} \\le x \\le {other}", f"{text} \\text{{ or more}}", f"{text} \\text{{ through }} {other}",
+        f"\\text{{at most }} {text}", f"{text} \\ldots {other}", f"\\text{{about }} {text} \\text{{ to }} {other}",
     ])  # fmt: skip
 
 
 def more_behind(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
     """A variable, a power or another operation behind the value."""
-    if not _one_value(node) or isinstance(node, Marked) or integer(node) in (0, 1, -1, 2) or context.measured:
+    if not _one_value(node) or isinstance(node, Marked) or context.measured:
         return None
-    if not isinstance(node, Number | Quotient | Product | Root) or names(node):
+    if (
+        not isinstance(node, Number | Quotient | Product | Root)
+        or names(node)
+        or value(node) in (0, 1, -1, 2)
+    ):
         return None
     inner = text if isinstance(node, Number) else f"\\left({text}\\right)"
     return context.random.choice([

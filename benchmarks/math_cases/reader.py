@@ -99,8 +99,9 @@ _CLOCK = re.compile(
     r"(?:\\text\{)?\s*(\d{1,2})(?::(\d\d))?(?:\\text\{)?\s*([ap])\.?m\.?\s*\}?", re.IGNORECASE
 )
 _UNIT = re.compile(r"(.*?)\s*\\text\{\s*([A-Za-z][A-Za-z ]*?)\s*\}(?:\^\{?\d\}?)?")
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\x01? ?\x01?\d{3})+(?:\.\d+)?")
-_BASE = re.compile(r"(\d+)_\{?(\d{1,2})\}?")
+_THOUSANDS = re.compile(r"\d{1,3}(?:, ?\x01 ?\d{3})+(?:\.\d+)?")
+_PLAIN_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_BASE = re.compile(r"(\d[\dA-F]*)_\{?(\d{1,2})\}?")
 _NAMED = re.compile(r"([A-Za-z]|[fgp]\([a-z]\)|f\(n\)) ?(?:=|\\in) ?(.+)")
 
 
@@ -118,6 +119,8 @@ def _answer(text: str, options: Mapping[str, Any]) -> Node:
     if _THOUSANDS.fullmatch(text.removeprefix("\\$").strip()) and not options.get("multiple"):
         bare = Number(re.sub(r"[^0-9.]", "", text))
         return Marked("money", bare) if text.startswith("\\$") else bare
+    if _PLAIN_THOUSANDS.fullmatch(text) and not options.get("multiple"):
+        raise NotReadError("a number, or a list of numbers")
     text = re.sub(r",? ?\\text\{ ?and ?\}", ",", text.replace("\x01", ""))
     if text.startswith("-\\$"):
         return Marked("money", negative(_expression(text[3:], options)))

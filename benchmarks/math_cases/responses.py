@@ -45,7 +45,7 @@ def _repeated(answer: str, other: str, context: Context) -> str | None:  # noqa:
 
 
 def _unboxed(answer: str, other: str, context: Context) -> str | None:  # noqa: ARG001
-    if context.several:
+    if context.several or "\n" in answer:
         return None
     return context.random.choice([
         f"Combining both equations gives the result. The answer is ${answer}$.",

@@ -14,10 +14,10 @@ from .context import Context
 from .forms import FORMS
 from .golds import Gold
 from .hedges import HEDGES
-from .oracle import UnknownError, certainly_different, same
+from .oracle import UnknownError, certainly_different, same, value
 from .reader import read
 from .styles import STYLES
-from .tree import Based, Items, Marked, Named, Node, Opaque, integer, is_expression, whole
+from .tree import Based, Items, Marked, Named, Node, Opaque, is_expression, names, whole
 from .wrappings import WRAPPINGS
 from .writer import PLAIN, Style, write
 
@@ -228,7 +228,7 @@ class _Maker:
         context.random.shuffle(kinds)
         for kind in kinds:
             other = self.changed(kind, inner)
-            if other is not None and integer(other) not in (0, 1, -1):
+            if other is not None and (names(other) or value(other) not in (0, 1, -1)):
                 return write(other)
         fallback = whole(17)
         try:
