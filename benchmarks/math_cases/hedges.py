@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .context import Context
-from .oracle import value
+from .oracle import gap, plain, value
+from .reader import read
 from .tree import (
     Choice,
     Clock,
@@ -55,7 +56,12 @@ def two_values_equated(text: str, node: Node, other: str, context: Context) -> s
         return None
     pair = [text, other]
     context.random.shuffle(pair)
-    return f" {context.random.choice(['=', '=', chr(92) + 'approx', '≈', chr(92) + 'equiv'])} ".join(pair)
+    second = read(other)
+    far = (
+        is_expression(second) and gap(plain(node), second) > 0.2
+    )  # else one may stand for the other, rounded
+    signs = ["=", "=", "\\equiv", "\\approx", "≈"] if far else ["="]
+    return f" {context.random.choice(signs)} ".join(pair)
 
 
 def denial(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001

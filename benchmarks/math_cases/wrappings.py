@@ -39,6 +39,7 @@ from .tree import (
     integer,
     is_expression,
     names,
+    negative,
     walk,
 )
 from .writer import FULL_WIDTH, write
@@ -68,7 +69,8 @@ def layout(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG0
         f" {text} ", f"\\,{text}\\,", f"\\displaystyle {text}", f"${text}$", f"\\({text}\\)", f"{text}.",
         f"{{{text}}}",
         f"\\ {text}", f"\\quad {text}", f"\\!{text}", f"\\mathstrut {text}", f"{text}\\,.", f"\n{text}\n",
-        f"${text}$.",
+        f"${text}$.", f"\\textstyle {text}", f"\\text{{ }}{text}", f"{text} \\\\", f"\\hspace{{2pt}}{text}",
+        f"\\;{text}\\;",
     ]  # fmt: skip
     return context.random.choice(choices)
 
@@ -81,7 +83,19 @@ def text_wrapper(text: str, node: Node, context: Context) -> str | None:
     ):
         return None
     command = context.random.choice(
-        ["\\text", "\\textbf", "\\mathrm", "\\mathbf", "\\textrm", "\\mbox", "\\bf"]
+        [
+            "\\text",
+            "\\textbf",
+            "\\mathrm",
+            "\\mathbf",
+            "\\textrm",
+            "\\mbox",
+            "\\bf",
+            "\\mathsf",
+            "\\mathit",
+            "\\texttt",
+            "\\textnormal",
+        ]
     )
     return f"{{\\bf {text}}}" if command == "\\bf" else f"{command}{{{text}}}"
 
@@ -111,8 +125,33 @@ def parentheses(text: str, node: Node, context: Context) -> str | None:
     return context.random.choice([f"({text})", f"\\left({text}\\right)", f"\\left( {text} \\right)"])
 
 
+_SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+def in_words(text: str, node: Node, context: Context) -> str | None:
+    """A number below a hundred as a word."""
+    number = integer(node)
+    if number is None or not 0 < number < 100 or not text.isdigit() or context.measured:
+        return None
+    word = _SMALL[number] if number < 20 else _TENS[number // 10]
+    if number > 20 and number % 10:
+        word += "-" + _SMALL[number % 10]
+    return f"\\text{{{context.random.choice([word, word.capitalize()])}}}"
+
+
 def plus_sign(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG001
     return f"+{text}" if is_expression(node) and text[0].isdigit() else None
+
+
+_BEFORE_NUMBERS = [
+    "f(3) = ", "AB = ", "\\text{Answer: }", "x_1 = ", "= ", "S_{10} = ", "\\text{Total} = ", "\\max f = ",
+    "\\frac{a}{b} = ", "\\lim_{n \\to \\infty} a_n = ", "\\overline{AB} = ", "V_{\\text{max}} = ",
+    "\\therefore ", "\\implies x = ", "\\text{Thus } x = ", "\\text{The answer is } ",
+]  # fmt: skip
 
 
 def named_left_side(text: str, node: Node, context: Context) -> str | None:
@@ -123,16 +162,7 @@ def named_left_side(text: str, node: Node, context: Context) -> str | None:
         return None
     if not variables:
         choices = [f"{letter} = " for letter in _letters(node, "xnNkSA")]
-        choices += [
-            "f(3) = ",
-            "AB = ",
-            "\\text{Answer: }",
-            "x_1 = ",
-            "= ",
-            "S_{10} = ",
-            "\\text{Total} = ",
-            "\\max f = ",
-        ]
+        choices += _BEFORE_NUMBERS
         if integer(node) is not None:
             choices += ["m+n = ", "a + b = ", "|S| = "]
         elif not context.measured:
@@ -208,6 +238,8 @@ def side_condition(text: str, node: Node, context: Context) -> str | None:
             f"{text} \\text{{ for all }} {letter}", f"{text}, \\quad {letter} \\neq 0",
             f"{text} \\text{{ for }} {letter} > 0",
             f"{text} \\text{{ where }} {letter} \\ge 1", f"{text} \\text{{ for every }} {letter}",
+            f"{text} \\text{{ for any }} {letter}", f"{text} \\quad \\text{{for }} {letter} \\ne 1",
+            f"{text}, \\text{{ where }} {letter} \\text{{ is arbitrary}}", f"{text} \\quad ({letter} > 0)",
         ]  # fmt: skip
     else:
         letter = context.random.choice(_letters(node, "xnka") or ["q"])
@@ -217,7 +249,13 @@ def side_condition(text: str, node: Node, context: Context) -> str | None:
             f"{text}\\text{{, attained when }} {letter} = {number}",
             f"{text} \\text{{ if }} {letter} = {number}",
             f"{text} \\quad (\\text{{when }} {letter} = {number})",
-            f"{text} \\text{{ for }} {letter} > {number}",
+            f"{text} \\text{{ for }} {letter} > {number}", f"{text} \\text{{ provided }} {letter} = {number}",
+            f"{text} \\text{{ since }} {letter} = {number}", f"{text} \\text{{ given }} {letter} = {number}",
+            f"{text} \\text{{ whenever }} {letter} \\ge {number}", f"{text} \\text{{ (at }} {letter} = {number})",
+            f"{text}, \\text{{ achieved at }} {letter} = {number}", f"{text} \\text{{, where }} {letter} = {number}",
+            f"{text} \\text{{ as }} {letter} \\to \\infty",
+            f"{text} \\text{{ with equality iff }} {letter} = {number}", f"{text} \\text{{ for all }} {letter}",
+            f"{text} \\text{{ when }} {letter} = {number} \\text{{ and }} y = 1",
         ]  # fmt: skip
     return context.random.choice(choices)
 
@@ -409,6 +447,7 @@ WRAPPINGS: dict[str, Wrapping] = {
     "colour or bold": colour,
     "box in a box": box_in_box,
     "parentheses around": parentheses,
+    "number in words": in_words,
     "plus sign": plus_sign,
     "named left side": named_left_side,
     "equals itself": equals_itself,
