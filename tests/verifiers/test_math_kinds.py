@@ -7,7 +7,8 @@ import pytest
 from cipo_eval.records import Mode
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
-from verifiers.math_kinds import KINDS, OPEN, Kind
+from verifiers.math_kind import Kind
+from verifiers.math_kinds import KINDS, OPEN
 
 
 def verdict(kind: Kind, gold: str, answer: str) -> bool:
