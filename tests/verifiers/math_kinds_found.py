@@ -300,7 +300,8 @@ FOUND = (
     Kind(
         "signs in words", "own",
         (("-5", "\\text{negative } 5"), ("-5", "\\text{minus } 5"), ("-5", "\\text{negative five}")),
-        (("5", "\\text{minus } 5"), ("5", "\\text{negative } 5"), ("-5", "\\text{negative } 4"), ("-5", "\\text{five}")),
+        (("5", "\\text{minus } 5"), ("5", "\\text{negative } 5"), ("-5", "\\text{negative } 4"),
+         ("-5", "\\text{five}")),
     ),
     Kind(
         "sentences around a word", "own",
