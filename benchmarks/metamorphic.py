@@ -155,6 +155,9 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help="without math-verify")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--most", type=int, default=2500, help="cases of a kind at most")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another number draws other cases of the same kinds"
+    )
     parser.add_argument("--limit", type=int, help="only N golds, those of rare shapes first")
     parser.add_argument("--sample", type=int, help="only N cases of each kind (and 20 N of the compositions)")
     parser.add_argument(
@@ -170,7 +173,7 @@ def main() -> None:
     golds = all_golds(Path(arguments.data_dir))
     if arguments.limit:
         golds = varied(golds, arguments.limit)
-    cases = suite(golds, most=arguments.most)
+    cases = suite(golds, most=arguments.most, seed=arguments.seed)
     if arguments.sample:
         cases = sample(cases, arguments.sample, pairs=20 * arguments.sample)
     print(f"{len(cases)} cases of {len(golds)} golds", file=sys.stderr)
@@ -208,6 +211,7 @@ def main() -> None:
             {
                 "benchmark": "metamorphic",
                 "golds": len(golds),
+                "seed": arguments.seed,
                 "cases": len(cases),
                 "value_kept": len(kept),
                 "value_changed": len(changed),

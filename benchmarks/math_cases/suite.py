@@ -50,15 +50,15 @@ class Case:
         return "".join("0" if x.isdigit() else x for x in f"{self.kind}|{self.gold}|{self.answer}")
 
 
-def chance(gold: Gold, kind: str) -> random.Random:
+def chance(gold: Gold, kind: str, seed: int) -> random.Random:
     """A source of chance of its own for every gold and kind, so that no kind depends on the others."""
-    return random.Random(zlib.crc32(f"{gold.source}/{gold.index}/{kind}".encode()))
+    return random.Random(zlib.crc32(f"{seed}/{gold.source}/{gold.index}/{kind}".encode()))
 
 
-def cases_of(gold: Gold) -> Iterator[Case]:
+def cases_of(gold: Gold, seed: int = 0) -> Iterator[Case]:
     """All cases of one gold: every kind once, then pairs of kinds."""
     node = read(gold.gold, gold.options)
-    maker = _Maker(gold, node)
+    maker = _Maker(gold, node, seed)
     yield from maker.responses()
     if isinstance(node, Opaque):
         return
@@ -68,14 +68,14 @@ def cases_of(gold: Gold) -> Iterator[Case]:
 
 
 class _Maker:
-    def __init__(self, gold: Gold, node: Node) -> None:
-        self.gold, self.node = gold, node
+    def __init__(self, gold: Gold, node: Node, seed: int) -> None:
+        self.gold, self.node, self.seed = gold, node, seed
         self.plain = write(node)
         self.found: dict[tuple[str, Node], Node | None] = {}
         """Changes that were looked for."""
 
     def context(self, kind: str) -> Context:
-        return Context(self.node, self.gold.question, self.gold.options, chance(self.gold, kind))
+        return Context(self.node, self.gold.question, self.gold.options, chance(self.gold, kind, self.seed))
 
     def case(self, kind: str, answer: str, expected: bool, response: str | None = None) -> Iterator[Case]:
         if answer == self.gold.gold and kind not in responses.RESPONSES:
@@ -83,7 +83,7 @@ class _Maker:
         if not 0 < len(answer) <= MAX_LENGTH:
             return
         if response is None:
-            response = responses.common(answer, chance(self.gold, "response" + kind))
+            response = responses.common(answer, chance(self.gold, "response" + kind, self.seed))
         yield Case(kind, self.gold.gold, answer, response, expected, self.gold.source, self.gold.options)
 
     # --- one kind
@@ -251,12 +251,14 @@ def varied(golds: Sequence[Gold], most: int) -> list[Gold]:
     return _spread(list(shapes.values()), most)
 
 
-def suite(golds: Iterable[Gold], *, most: int = 3000) -> list[Case]:
-    """Cases of all golds without repetitions, of each kind at most ``most``, those of rare shapes first."""
+def suite(golds: Iterable[Gold], *, most: int = 3000, seed: int = 0) -> list[Case]:
+    """Cases of all golds without repetitions, of each kind at most ``most``, those of rare shapes first.
+
+    Another ``seed`` draws other cases of the same kinds."""
     seen: set[tuple[str, str, str]] = set()
     by_kind: dict[str, dict[str, list[Case]]] = {}
     for gold in golds:
-        for case in cases_of(gold):
+        for case in cases_of(gold, seed):
             key = (
                 case.gold,
                 case.response,

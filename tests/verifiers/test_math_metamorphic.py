@@ -93,6 +93,15 @@ def test_cases_are_the_same_every_time_whatever_the_order_of_golds() -> None:
     assert {(x.gold, x.response) for x in first} == {(x.gold, x.response) for x in suite.suite(some[::-1])}
 
 
+def test_another_seed_draws_other_cases_of_the_same_kinds() -> None:
+    some = golds.own()[:12]
+    first, second = suite.suite(some), suite.suite(some, seed=1)
+    responses_of = [{case.response for case in cases} for cases in (first, second)]
+    assert len(responses_of[0] & responses_of[1]) < 0.8 * len(responses_of[0])
+    singles = [{case.kind for case in cases if not case.composed} for cases in (first, second)]
+    assert len(singles[0] ^ singles[1]) < 0.1 * len(singles[0])
+
+
 def test_no_case_is_given_twice() -> None:
     keys = [(case.gold, case.response, repr(sorted(case.options.items()))) for case in own_cases()]
     assert len(set(keys)) == len(keys)
