@@ -22,12 +22,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from math_cases.golds import all_golds
+from math_cases.golds import Gold, all_golds
 from math_cases.responses import RESPONSES
-from math_cases.suite import Case, sample, suite, varied
+from math_cases.suite import Case, made, sample, selected, varied
 
 SLOW = 20.0
 """Seconds after which a peer's verdict on one case counts as a refusal."""
@@ -65,6 +66,7 @@ def judged(work: tuple[str, list[Case]]) -> list[tuple[bool, float]]:
     """Verdicts of one judge on some cases, each with its seconds of processor time."""
     name, cases = work
     found = []
+    JUDGES[name](cases[0])  # imports and first parses are not what is measured
     for case in cases:
         started = time.process_time()
         verdict = JUDGES[name](case)
@@ -79,6 +81,15 @@ def run(name: str, cases: Sequence[Case], workers: int) -> list[tuple[bool, floa
         return [pair for chunk in chunks for pair in judged(chunk)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return [pair for part in pool.map(judged, chunks) for pair in part]
+
+
+def generated(golds: Sequence[Gold], seed: int, workers: int) -> list[Case]:
+    """All cases of all golds, in the golds' order."""
+    if workers <= 1:
+        return made(golds, seed=seed)
+    chunks = [golds[i : i + 50] for i in range(0, len(golds), 50)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [case for part in pool.map(partial(made, seed=seed), chunks) for case in part]
 
 
 # --- the report ---------------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ def main() -> None:
     golds = all_golds(Path(arguments.data_dir))
     if arguments.limit:
         golds = varied(golds, arguments.limit)
-    cases = suite(golds, most=arguments.most, seed=arguments.seed)
+    cases = selected(generated(golds, arguments.seed, arguments.workers), most=arguments.most)
     if arguments.sample:
         cases = sample(cases, arguments.sample, pairs=20 * arguments.sample)
     print(f"{len(cases)} cases of {len(golds)} golds", file=sys.stderr)

@@ -251,22 +251,26 @@ def varied(golds: Sequence[Gold], most: int) -> list[Gold]:
     return _spread(list(shapes.values()), most)
 
 
-def suite(golds: Iterable[Gold], *, most: int = 3000, seed: int = 0) -> list[Case]:
-    """Cases of all golds without repetitions, of each kind at most ``most``, those of rare shapes first.
+def made(golds: Iterable[Gold], *, seed: int = 0) -> list[Case]:
+    """All cases of some golds, in order. Another ``seed`` draws other cases of the same kinds."""
+    return [case for gold in golds for case in cases_of(gold, seed)]
 
-    Another ``seed`` draws other cases of the same kinds."""
+
+def suite(golds: Iterable[Gold], *, most: int = 3000, seed: int = 0) -> list[Case]:
+    """The cases of some golds: ``made``, then ``selected``."""
+    return selected(made(golds, seed=seed), most=most)
+
+
+def selected(cases: Iterable[Case], *, most: int) -> list[Case]:
+    """Cases without repetitions, of each kind at most ``most``, those of rare shapes first."""
     seen: set[tuple[str, str, str]] = set()
     by_kind: dict[str, dict[str, list[Case]]] = {}
-    for gold in golds:
-        for case in cases_of(gold, seed):
-            key = (
-                case.gold,
-                case.response,
-                repr(sorted((k, v) for k, v in case.options.items() if k != "reference")),
-            )
-            if key not in seen:
-                seen.add(key)
-                by_kind.setdefault(case.kind, {}).setdefault(case.shape, []).append(case)
+    for case in cases:
+        options = sorted((name, value) for name, value in case.options.items() if name != "reference")
+        key = (case.gold, case.response, repr(options))
+        if key not in seen:
+            seen.add(key)
+            by_kind.setdefault(case.kind, {}).setdefault(case.shape, []).append(case)
     found = []
     for kind in by_kind:
         found += _spread(list(by_kind[kind].values()), most)
@@ -296,4 +300,4 @@ def sample(cases: list[Case], each: int, *, pairs: int = 0) -> list[Case]:
     return found
 
 
-__all__ = ["Case", "cases_of", "sample", "suite", "varied"]
+__all__ = ["Case", "cases_of", "made", "sample", "selected", "suite", "varied"]
