@@ -19,6 +19,7 @@ from .tree import (
     Quotient,
     Root,
     Words,
+    integer,
     is_expression,
     names,
 )
@@ -33,7 +34,7 @@ def _one_value(node: Node) -> bool:
 
 
 def two_values(text: str, node: Node, other: str, context: Context) -> str | None:
-    if not _one_value(node) or context.several:
+    if not _one_value(node) or context.several or integer(plain(node)) == 0:  # 0/9 is 0
         return None
     return context.random.choice([
         f"{text} \\text{{ or }} {other}",

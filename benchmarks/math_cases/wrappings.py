@@ -281,7 +281,7 @@ _NOT_UNITS = (
     "are", "were", "more", "different", "possible", "positive", "negative", "distinct", "ordered", "such",
     "the", "real", "of",
     "total", "solutions", "ways", "times", "would", "does", "integral", "integer", "non", "three", "four",
-    "two", "five", "six",
+    "two", "five", "six", "seven", "eight", "nine", "ten", "fewer",
     "even", "odd", "prime", "unique", "full", "complete", "additional", "other", "whole", "small", "large",
     "red", "blue",
     "green", "consecutive", "common", "proper", "digit", "square", "cubic", "perfect", "percent", "hundred",

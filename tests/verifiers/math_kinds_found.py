@@ -269,9 +269,9 @@ FOUND = (
     ),
     Kind(
         "things that are called like numbers", "own",
-        (("18", "18 \\text{ quarters}"), ("6", "6 \\text{ seconds}"), ("25", "25 \\text{ ten-dollar bills}"),
-         ("12", "12 \\text{ halves}"), ("60", "5 \\text{ dozen}")),
-        (("19", "18 \\text{ quarters}"), ("12", "6 \\text{ seconds}"), ("250", "25 \\text{ ten-dollar bills}"),
+        (("18", "18 \\text{ quarters}"), ("6", "6 \\text{ seconds}"), ("7", "7 \\text{ seconds}"),
+         ("60", "5 \\text{ dozen}")),
+        (("19", "18 \\text{ quarters}"), ("12", "6 \\text{ seconds}"), ("8", "7 \\text{ seconds}"),
          ("24", "12 \\text{ halves}"), ("5", "5 \\text{ dozen}")),
     ),
     Kind(
@@ -327,7 +327,8 @@ FOUND = (
     ),
     Kind(
         "segments", "own",
-        (("\\overline{CD}", "\\overline{DC}"), ("\\overline{CD}", "CD"), ("\\overline{CD}", "\\text{segment } CD")),
+        (("\\overline{CD}", "\\overline{DC}"), ("\\overline{CD}", "\\overline{C D}"),
+         ("\\overline{CD}", "\\overline{D C}")),
         (("\\overline{CD}", "\\overline{AB}"), ("\\overline{CD}", "\\overline{CE}"), ("\\overline{CD}", "C")),
     ),
     Kind(
@@ -370,7 +371,7 @@ FOUND = (
     ),
     Kind(
         "decimal numbers that name their base", "own",
-        (("12", "12_{10}"), ("12", "12_{\\text{ten}}"), ("10", "12_8")),
-        (("12", "12_8"), ("12", "13_{10}"), ("10", "12_9"), ("1210", "12_{10}")),
+        (("12", "12_{10}"), ("12", "12_{\\text{ten}}"), ("12", "(12)_{10}")),
+        (("12", "12_8"), ("12", "13_{10}"), ("10", "12_8"), ("1210", "12_{10}")),
     ),
 )  # fmt: skip
