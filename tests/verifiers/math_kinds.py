@@ -1,0 +1,33 @@
+r"""Kinds of answers that graders get wrong, found by reading reports about other graders and by probing two of them.
+
+Each kind has answers that are right and answers that are wrong; sources are repository#number where a report gave the
+idea, and "own" where none did. No row is taken from a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from verifiers.math_kind import Kind
+from verifiers.math_kinds_found import FOUND
+from verifiers.math_kinds_reported import REPORTED
+
+KINDS = REPORTED + FOUND
+
+WORDS = "these words do not announce an answer to extraction"
+
+OPEN: dict[tuple[str, str, str], str] = {
+    ("answers announced in other languages", "42", "最终答案：$42$"): WORDS,
+    ("answers announced in other languages", "42", "Ответ: 42"): WORDS,
+    ("answers in bold, without a box", "73", "__Answer__: 73"): WORDS,
+}
+"""(kind, gold, answer) of what is judged wrongly on purpose or not mended yet, each with its reason."""
+
+
+def cases() -> Iterator[tuple[Kind, str, str, bool]]:
+    """(kind, gold, answer, whether it is right) of every row."""
+    for kind in KINDS:
+        for gold, answer in kind.right:
+            yield kind, gold, answer, True
+        for gold, answer in kind.wrong:
+            yield kind, gold, answer, False
