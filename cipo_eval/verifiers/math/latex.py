@@ -93,6 +93,9 @@ _TEXT = re.compile(
     r"|mbox|hbox|operatorname\*?)\s*"
     r"\{((?:[^{}]|\^\s?\{[-+\d]{1,3}\})*)\}((?:\s*\^\s*(?:\{[-+\d]*\}|-?\d))?)"
 )
+_TEXT_OF_MATH = re.compile(
+    r"\\(?:text|textbf|textrm|textit|mathrm|mbox)\s*(?=\{[^{}A-Za-z]*\\(?:sqrt|frac|pi|binom)(?![A-Za-z]))"
+)
 _ROW_END = re.compile(r"\\\\(?:\[[^\[\]]{0,9}\])?")
 _ORDINAL = re.compile(
     r"(?<=\d)\s*\^\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(?:th|st|nd|rd)\b\s*\}{0,2}"
@@ -220,7 +223,7 @@ def clean(text: str) -> str:
         text = _TIGHT_CONNECTIVE.sub(f"{OPEN}\\1{CLOSE}", text)
     if re.search("[A-Za-z]{2}", text):
         text = _marked(text)
-    text = unbraced(text.strip().rstrip(ROW))
+    text = unbraced(text.strip().rstrip(f",;: {ROW}"))
     text = _IN_BASE.sub(r"\1_{\2}", text)
     text = text.strip().rstrip(",;:").strip()
     if text.endswith(".") and not text.endswith("..."):
@@ -332,6 +335,7 @@ def _latex(text: str) -> str:
         if "\\over" in text or "\\choose" in text:
             text = _infix(text)
         if "{" in text and "\\" in text:
+            text = _TEXT_OF_MATH.sub("", text)
             for _ in range(4):
                 changed = _TEXT.sub(_untext, text)
                 if changed == text:
@@ -358,6 +362,8 @@ def _untext(match: re.Match[str]) -> str:
     if _CHOICES.fullmatch(bare):
         return re.sub(r"\s*(?:,?\s*\b(?:and|or)\b|[,&])\s*", ", ", content)
     content = _ORDINAL.sub("", content)
+    if "sqrt(" in bare:
+        return f"{content}{exponent}"
     if not re.search("[A-Za-z]{2}", bare) and re.search(r"\d", bare):
         return f"{content}{exponent}"
     if OPEN in content:
