@@ -14,13 +14,8 @@ from verifiers.math_kinds_reported import REPORTED
 
 KINDS = REPORTED + FOUND
 
-WORDS = "these words do not announce an answer to extraction"
 
-OPEN: dict[tuple[str, str, str], str] = {
-    ("answers announced in other languages", "42", "最终答案：$42$"): WORDS,
-    ("answers announced in other languages", "42", "Ответ: 42"): WORDS,
-    ("answers in bold, without a box", "73", "__Answer__: 73"): WORDS,
-}
+OPEN: dict[tuple[str, str, str], str] = {}
 """(kind, gold, answer) of what is judged wrongly on purpose or not mended yet, each with its reason."""
 
 

@@ -79,8 +79,8 @@ def _outside_brackets(text: str) -> str:
 
 # "answer is", "answers:", "answer $…", "####": each begins with one of few characters, by which it is found fast.
 _PHRASE = re.compile(
-    r"[#aA答](?:(?<=#)###|(?<=答)案(?:是|为)|(?<=[aA])(?<!\w[aA])"
-    r"(?i:nswer(?:s?\**\s{0,3}(?:is|are|:|：|=|\*\*:)|\s{1,3}(?=\$|\\[(\[]))))"
+    r"[#aA答О](?:(?<=#)###|(?<=答)案(?:是|为|：|:)|(?<=О)твет\s{0,3}[:：]|(?<=[aA])(?<![^\W_][aA])"
+    r"(?i:nswer(?:s?[*_]{0,4}\s{0,3}(?:is|are|:|：|=|\*\*:)|\s{1,3}(?=\$|\\[(\[]))))"
 )
 _HOPED, _HOPED_FROM = "I hope it is correct", "inal answer is"
 _NUMBER = re.compile(

@@ -383,7 +383,7 @@ def _untext(match: re.Match[str]) -> str:
         unit = bare in _UNIT_LETTERS and (
             content.startswith(" ")
             or behind == CLOSE
-            or (before[-1:].isdigit() and command == "mathrm")
+            or (before.rstrip()[-1:].isdigit() and (command == "mathrm" or exponent or before[-1:] in " ~"))
             or (behind in "/*" and CLOSE in before[-40:])
         )
         if bare == "C" and not (behind == "°" or behind == CLOSE or content.startswith(" ")):

@@ -17,7 +17,8 @@ _CHOICE_WORDS = re.compile(rf"(?:\(([A-H])\)\s*[.:]?|([A-H])[.):])\s*(?={OPEN})"
 _OPTION = re.compile(r"(?:option|choice|answer)\s*\(?([A-H])\)?", re.IGNORECASE)
 _DENIED = re.compile(
     r"\s*(?:is|are|was|does|do|can|cannot|isn't|doesn't|would|should|must|may|seems)\b.*\b"
-    r"(?:not|never|no|impossible|wrong|incorrect|false|exist|excluded|cannot|isn't|doesn't|rejected|invalid)\b",
+    r"(?:not|never|no|impossible|wrong|incorrect|false|exist|excluded|cannot|isn't|doesn't|rejected|invalid)\b"
+    r"|\s*(?:fails?|failed|rejected|excluded|eliminated)\b",
     re.IGNORECASE | re.DOTALL,
 )
 _TIME = re.compile(r"(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s?m\.?", re.IGNORECASE)
