@@ -38,7 +38,7 @@ _HEDGED = re.compile(
     r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|smaller|larger|bigger|higher|lower) than|"
     r"or (?:more|less|fewer|greater)|"
     r"up to|between|(?:lower|upper) (?:bound|limit)|either|any number|squared|cubed|factorial|halves|"
-    r"thirds|fifths|tenths|hundredths|times|"
+    r"thirds|fifths|tenths|hundredths|"
     r"plus|minus|divided|multiplied|to the power|choose|guess|more|less|fewer)\b",
     re.IGNORECASE,
 )
@@ -291,7 +291,8 @@ def measured(text: str) -> tuple[str, str]:
     match = re.search(rf"\s*{OPEN}([^{CLOSE}]*){CLOSE}([^{OPEN}{CLOSE}]*)$", text)
     if not match or not text[: match.start()].strip():
         return text, ""
-    if any(in_words(word) is not None for word in re.split(r"[\s-]+", match[1].strip())):
+    behind = match[1].strip()
+    if in_words(behind) is not None or any(in_words(word) not in (None, 1) for word in behind.split()):
         raise RefusedError  # 5 six
     tail = match[2].strip()
     if tail and not re.fullmatch(
