@@ -360,6 +360,10 @@ KINDS: dict[str, list[Case]] = {
         ("12", "\\text{twelve}", True, {}),
     ],
     "others": [
+        ("100100", "100100_b", True, {}),
+        ("100100", "100101_b", False, {}),
+        ("5", "5 \\text{ times}", True, {}),
+        ("5", "5 \\text{ times } 2", False, {}),
         ("3", "0.(3)", False, {}),
         ("\\frac13", "0.(3)", True, {}),
         ("10080", "10 080", True, {}),

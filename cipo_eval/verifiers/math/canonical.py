@@ -38,7 +38,9 @@ from cipo_eval.verifiers.math.wordnumber import in_words
 
 MAX_LENGTH = 600
 """Longer answers are left to be compared as text."""
-_BASE = re.compile(r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{1,2}|[a-z]{3,8})\)?\s*\}?")
+_BASE = re.compile(
+    r"\(?([0-9][0-9A-Fa-f]{0,98})\)?_\{?\(?\s*(?:base\s*)?([0-9]{1,2}|[a-z]{3,8}|[a-z])\)?\s*\}?"
+)
 _MATRIX = re.compile(r"\\begin\{((?:p|b|v|small)?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _CHOICE = re.compile(r"\(\s?([A-H])\s?\)|([A-H])[.)]?")
 _CHOICE_PREFIX = re.compile(r"(?:\(([A-H])\)|([A-H])(?:[.)](?=\s)|\)))\s*(?=[-.\d\\({]|[a-z](?![A-Za-z]))")
@@ -149,6 +151,8 @@ def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
 
 def _in_base(digits: str, base: str) -> Form | None:
     """``2A7_{16}``, ``1101_{\\text{two}}``; None where the digits are none of that base's."""
+    if len(base) == 1 and base.isalpha():
+        return Form("base", f"{digits}_{base}") if len(digits) > 1 and digits.isdigit() else None
     size = int(base) if base.isdigit() else in_words(base) or 0
     if not 2 <= size <= 36 or not all(int(digit, 36) < size for digit in digits):
         return None

@@ -66,7 +66,10 @@ def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     if "equation" in kinds:
         return _equations(gold, answer)
     if kinds == ("value", "base"):
-        return answer.canon == f"{gold.canon}_10"
+        digits, _, base = answer.canon.partition("_")
+        return digits == gold.canon and (
+            base == "10" or base.isalpha()
+        )  # 110_b: the question names its base b
     if "base" in kinds:
         return _bases(gold, answer)
     if "time" in kinds:
