@@ -224,4 +224,4 @@ def test_heavy_answers_are_recognised(text: str) -> None:
     "text", ["2^{2^{n}}", "e^{-x^2}", "\\frac{n!}{k!(n-k)!}", "10^{100}", "2^{2005}", "x^{2^3}", "1/2004!"]
 )
 def test_ordinary_answers_are_not_heavy(text: str) -> None:
-    assert not too_heavy(text)
+    assert not too_heavy(text, text)  # as the gold has it
