@@ -361,6 +361,8 @@ KINDS: dict[str, list[Case]] = {
     ],
     "others": [
         ("100100", "100100_b", True, {}),
+        ("\\cos58", "\\cos 58^\\circ", True, {}),
+        ("\\cos 58^\\circ", "\\cos 58", False, {}),
         ("100100", "100101_b", False, {}),
         ("5", "5 \\text{ times}", True, {}),
         ("5", "5 \\text{ times } 2", False, {}),

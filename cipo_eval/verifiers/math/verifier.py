@@ -97,6 +97,10 @@ _SYMBOLIC = re.compile(
 """What only symbolic mathematics reads."""
 
 
+_BARE_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)\s*[({]?\s*\d")
+_DEGREE_SIGN = re.compile(r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|°|\\degree(?![A-Za-z])")
+
+
 def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     if len(answer) > LONGEST:
         return Grade(correct=gold.strip() == answer.strip(), canonical=answer[:1000], method="too_long")
@@ -117,6 +121,14 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     decided = compare(wanted, given, options)
     if not decided and "," in gold + answer:
         decided = _other_commas(gold, answer, options) or decided
+    if (
+        not decided
+        and _BARE_ANGLE.search(gold)
+        and _DEGREE_SIGN.search(answer)
+        and not _DEGREE_SIGN.search(gold)
+    ):
+        # a gold of cos 58 whose question is about degrees
+        decided = compare(wanted, form(_DEGREE_SIGN.sub("", answer)), options) or decided
     if decided is not None:
         return Grade(correct=decided, canonical=canonical, method=given.kind)
     if given.canon and given.canon == wanted.canon:
