@@ -65,12 +65,12 @@ def _digit(x: Node, context: Context) -> list[Node]:
     return [replace(x, mantissa=changed) if isinstance(x, Scientific) else replace(x, digits=changed)]
 
 
-def _neighbour(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _neighbour(x: Node, context: Context) -> list[Node]:
     number = integer(x) if isinstance(x, Number) else None
     return [] if number is None else [whole(number + 1), whole(number - 1)]
 
 
-def _digits_exchanged(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _digits_exchanged(x: Node, context: Context) -> list[Node]:
     if not isinstance(x, Number) or not x.digits.isdigit():
         return []
     d = x.digits
@@ -87,7 +87,7 @@ def _digit_lost_or_added(x: Node, context: Context) -> list[Node]:
     return found
 
 
-def _point_moved(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _point_moved(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Scientific):
         return [
             replace(x, exponent=x.exponent + 1),
@@ -131,7 +131,7 @@ def _without_plus(node: Node) -> Node:
     return node
 
 
-def _exponent(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _exponent(x: Node, context: Context) -> list[Node]:
     if not isinstance(x, Power):
         return []
     number = integer(x.exponent)
@@ -143,7 +143,7 @@ def _exponent(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     ]
 
 
-def _operator(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _operator(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Quotient):
         return [Product((x.top, x.bottom))]
     if isinstance(x, Product) and len(x.factors) == 2:
@@ -154,7 +154,7 @@ def _operator(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     return []
 
 
-def _upside_down(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _upside_down(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Quotient):
         return [Quotient(x.bottom, x.top)]
     if isinstance(x, Mixed):
@@ -162,13 +162,13 @@ def _upside_down(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     return []
 
 
-def _root(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _root(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Root):
         return [x.inner, replace(x, degree=x.degree + 1)]
     return []
 
 
-def _root_reaches_further(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _root_reaches_further(x: Node, context: Context) -> list[Node]:
     """3 sqrt(2) as sqrt(32): the digits stay, what the root covers changes; sqrt(a) + b as sqrt(a + b)."""
     if isinstance(x, Product) and len(x.factors) == 2 and isinstance(x.factors[1], Root):
         number, inner = integer(x.factors[0]), integer(x.factors[1].inner)
@@ -179,7 +179,7 @@ def _root_reaches_further(x: Node, context: Context) -> list[Node]:  # noqa: ARG
     return []
 
 
-def _function(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _function(x: Node, context: Context) -> list[Node]:
     other = {
         "sin": "cos",
         "cos": "sin",
@@ -302,7 +302,7 @@ def _added(x: Node, context: Context) -> list[Node]:
     return []
 
 
-def _exchanged(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _exchanged(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Items) and x.kind in ("tuple", "ratio"):
         return [replace(x, items=x.items[::-1])]
     if isinstance(x, Matrix):
@@ -317,7 +317,7 @@ def _exchanged(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
     return []
 
 
-def _end(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _end(x: Node, context: Context) -> list[Node]:
     """An end of an interval open instead of closed, or the other way round, or at the other side of 0."""
     if not isinstance(x, Interval):
         return []
@@ -345,7 +345,7 @@ def _base(x: Node, context: Context) -> list[Node]:
     return found if decimal == x.digits else [*found, Number(decimal)]  # the base may be left out
 
 
-def _half_of_day(x: Node, context: Context) -> list[Node]:  # noqa: ARG001
+def _half_of_day(x: Node, context: Context) -> list[Node]:
     if isinstance(x, Clock):
         other = replace(x, half="a" if x.half == "p" else "p")
         return [other, replace(x, hour=x.hour % 12 + 1), replace(x, minute=((x.minute or 0) + 15) % 60)]

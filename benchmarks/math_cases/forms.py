@@ -125,7 +125,7 @@ def mixed_number(node: Node, context: Context) -> Node | None:
     return None if context.measured else _whole_value(node, improper)
 
 
-def improper_fraction(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def improper_fraction(node: Node, context: Context) -> Node | None:
     def change(x: Node) -> Node | None:
         return Quotient(whole(x.whole * x.bottom + x.top), whole(x.bottom)) if isinstance(x, Mixed) else None
 
@@ -235,7 +235,7 @@ def times_power_of_ten(node: Node, context: Context) -> Node | None:
     return None if context.several else _whole_value(node, change)
 
 
-def shifted_power_of_ten(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def shifted_power_of_ten(node: Node, context: Context) -> Node | None:
     """4.5e33 as 45 x 10^32."""
 
     def change(x: Node) -> Node | None:
@@ -270,7 +270,7 @@ def other_order(node: Node, context: Context) -> Node | None:
     return Union(tuple(shuffled))
 
 
-def braces_around(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def braces_around(node: Node, context: Context) -> Node | None:
     """A list as a set and the other way round."""
     if isinstance(node, Items) and node.kind in ("list", "set") and is_expression(node.items[0]):
         if len({repr(x) for x in node.items}) < len(node.items):
@@ -392,7 +392,7 @@ def _with_coefficient(number: int, rest: tuple[Node, ...]) -> Node:
     return parts[0] if len(parts) == 1 else Product(parts)
 
 
-def named_values_dropped(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def named_values_dropped(node: Node, context: Context) -> Node | None:
     """``x = 5`` as 5."""
     if isinstance(node, Named):
         return node.inner
@@ -406,17 +406,17 @@ def named_values_dropped(node: Node, context: Context) -> Node | None:  # noqa: 
     return None
 
 
-def base_left_out(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def base_left_out(node: Node, context: Context) -> Node | None:
     """The question fixes the base: 52 for 52_8."""
     return Number(node.digits) if isinstance(node, Based) and node.digits.isdigit() else None
 
 
-def mark_dropped(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def mark_dropped(node: Node, context: Context) -> Node | None:
     """No unit, percent, degree or currency sign where the gold has one."""
     return node.inner if isinstance(node, Marked) else None
 
 
-def conjugate_fraction(node: Node, context: Context) -> Node | None:  # noqa: ARG001
+def conjugate_fraction(node: Node, context: Context) -> Node | None:
     """a + b sqrt(c) as (a^2 - b^2 c)/(a - b sqrt(c))."""
     if not isinstance(node, Sum) or len(node.terms) != 2 or names(node):
         return None

@@ -65,7 +65,7 @@ def two_values_equated(text: str, node: Node, other: str, context: Context) -> s
     return f" {context.random.choice(signs)} ".join(pair)
 
 
-def denial(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+def denial(text: str, node: Node, other: str, context: Context) -> str | None:
     choices = [
         f"{text} \\text{{ does not exist}}", f"\\text{{not }} {text}", f"\\neq {text}",
         f"{text} \\text{{ is not the answer}}",
@@ -116,7 +116,7 @@ def interval_around(text: str, node: Node, other: str, context: Context) -> str 
     ])  # fmt: skip
 
 
-def more_behind(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+def more_behind(text: str, node: Node, other: str, context: Context) -> str | None:
     """A variable, a power or another operation behind the value."""
     if not _one_value(node) or isinstance(node, Marked) or context.measured:
         return None
@@ -136,7 +136,7 @@ def more_behind(text: str, node: Node, other: str, context: Context) -> str | No
     ])  # fmt: skip
 
 
-def no_value(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+def no_value(text: str, node: Node, other: str, context: Context) -> str | None:
     if "infty" in text:
         return None
     return context.random.choice([
@@ -148,7 +148,7 @@ def no_value(text: str, node: Node, other: str, context: Context) -> str | None:
     ])  # fmt: skip
 
 
-def two_choices(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+def two_choices(text: str, node: Node, other: str, context: Context) -> str | None:
     if not isinstance(node, Choice):
         return None
     letter, wrong = node.letter, next(x for x in "ABCDE" if x != node.letter)
@@ -160,7 +160,7 @@ def two_choices(text: str, node: Node, other: str, context: Context) -> str | No
     ])  # fmt: skip
 
 
-def part_of_pair(text: str, node: Node, other: str, context: Context) -> str | None:  # noqa: ARG001
+def part_of_pair(text: str, node: Node, other: str, context: Context) -> str | None:
     """One part of a tuple, or its parts joined by an operation."""
     if not isinstance(node, Items) or node.kind != "tuple":
         return None

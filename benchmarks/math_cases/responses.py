@@ -24,7 +24,7 @@ def common(answer: str, chance: random.Random) -> str:
 Make = Callable[[str, str, Context], str | None]
 
 
-def _sentences(answer: str, other: str, context: Context) -> str | None:  # noqa: ARG001
+def _sentences(answer: str, other: str, context: Context) -> str | None:
     return context.random.choice([
         f"We check: 3 + 4 = 7 and 12 is too large.\n\nHence the answer is $\\boxed{{{answer}}}$ as the question asks.",
         f"\\boxed{{{answer}}}",
@@ -38,13 +38,13 @@ def _sentences(answer: str, other: str, context: Context) -> str | None:  # noqa
     ])  # fmt: skip
 
 
-def _repeated(answer: str, other: str, context: Context) -> str | None:  # noqa: ARG001
+def _repeated(answer: str, other: str, context: Context) -> str | None:
     if context.several:
         return None
     return f"We find $\\boxed{{{answer}}}$. To sum up, the answer is $\\boxed{{{answer}}}$."
 
 
-def _unboxed(answer: str, other: str, context: Context) -> str | None:  # noqa: ARG001
+def _unboxed(answer: str, other: str, context: Context) -> str | None:
     if context.several or "\n" in answer:
         return None
     return context.random.choice([

@@ -27,7 +27,7 @@ from .writer import PLAIN, Style
 def _styles(**choices: list[str]) -> Restyle:
     """A style that sets the given fields, each to one of its values."""
 
-    def chosen(node: Node, context: Context) -> Style | None:  # noqa: ARG001
+    def chosen(node: Node, context: Context) -> Style | None:
         return replace(PLAIN, **{field: context.random.choice(values) for field, values in choices.items()})
 
     return chosen
@@ -52,7 +52,7 @@ def _in_value(field: str, values: list[str], wanted: Callable[[Node], bool]) -> 
     return chosen
 
 
-def _spaced(node: Node, context: Context) -> Style | None:  # noqa: ARG001
+def _spaced(node: Node, context: Context) -> Style | None:
     return replace(PLAIN, space=context.random.choice([" ", "  ", "\\,", "\\;", "\\ "]))
 
 

@@ -64,7 +64,7 @@ def full_width(text: str, node: Node, context: Context) -> str | None:
     return text.translate(FULL_WIDTH)
 
 
-def layout(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG001
+def layout(text: str, node: Node, context: Context) -> str | None:
     choices = [
         f" {text} ", f"\\,{text}\\,", f"\\displaystyle {text}", f"${text}$", f"\\({text}\\)", f"{text}.",
         f"{{{text}}}",
@@ -113,7 +113,7 @@ def colour(text: str, node: Node, context: Context) -> str | None:
     )
 
 
-def box_in_box(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG001
+def box_in_box(text: str, node: Node, context: Context) -> str | None:
     return context.random.choice(
         [f"\\boxed{{{text}}}", f"\\fbox{{${text}$}}", f"\\boxed{{\\boxed{{{text}}}}}"]
     )
@@ -143,7 +143,7 @@ def in_words(text: str, node: Node, context: Context) -> str | None:
     return f"\\text{{{context.random.choice([word, word.capitalize()])}}}"
 
 
-def plus_sign(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG001
+def plus_sign(text: str, node: Node, context: Context) -> str | None:
     return f"+{text}" if is_expression(node) and text[0].isdigit() else None
 
 
@@ -349,7 +349,7 @@ def residue(text: str, node: Node, context: Context) -> str | None:
     ])  # fmt: skip
 
 
-def choice_with_words(text: str, node: Node, context: Context) -> str | None:  # noqa: ARG001
+def choice_with_words(text: str, node: Node, context: Context) -> str | None:
     if not isinstance(node, Choice):
         return None
     letter = node.letter

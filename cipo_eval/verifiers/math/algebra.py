@@ -137,10 +137,10 @@ def _join(left: Monomial, right: Monomial) -> tuple[Monomial, Number]:
     exponents = dict(left)
     for name, exponent in right:
         exponents[name] = exponents.get(name, 0) + exponent
-    return _tidy(exponents)
+    return tidy(exponents)
 
 
-def _tidy(exponents: dict[str, Number]) -> tuple[Monomial, Number]:
+def tidy(exponents: dict[str, Number]) -> tuple[Monomial, Number]:
     """A monomial with radicals and i reduced to exponents in [0, 1), and the rational factor that leaves them."""
     factor: Number = 1
     for name, exponent in list(exponents.items()):
@@ -210,7 +210,7 @@ def _quotient(num: Poly, den: Poly) -> Value:
     if len(den) == 1:
         ((monomial, value),) = den.items()
         if monomial or value != 1:
-            inverse, factor = _tidy({name: -exp for name, exp in monomial})
+            inverse, factor = tidy({name: -exp for name, exp in monomial})
             num = _times(num, {inverse: Fraction(factor) / value})
         return Value(num, ONE)
     lead = den[min(den, key=str)]
@@ -264,7 +264,7 @@ def renamed(value: Value, names: dict[str, str]) -> Value:
             exponents: dict[str, Number] = {}
             for name, exponent in monomial:
                 exponents[new(name)] = exponents.get(new(name), 0) + exponent
-            tidied, factor = _tidy(exponents)
+            tidied, factor = tidy(exponents)
             fresh[tidied] = fresh.get(tidied, 0) + coefficient * factor
         polys.append({monomial: number for monomial, number in fresh.items() if number})
     return Value(polys[0], ONE if value.den is ONE else polys[1])
@@ -281,7 +281,7 @@ def substituted(value: Value, replacement: Callable[[Opaque], Value | None]) -> 
             if len(found.num) == 1 and found.den is ONE:
                 ((monomial, number),) = found.num.items()
                 if exponent.denominator == 1:
-                    tidied, factor = _tidy({inner: exp * exponent for inner, exp in monomial})
+                    tidied, factor = tidy({inner: exp * exponent for inner, exp in monomial})
                     return Value({tidied: Fraction(number) ** int(exponent) * factor}, ONE)
             if exponent == 1:
                 return found

@@ -35,6 +35,7 @@ from cipo_eval.verifiers.math.forms import Form, distinct_names
 from cipo_eval.verifiers.math.numeric import proportional, real, same
 from cipo_eval.verifiers.math.reader import read
 from cipo_eval.verifiers.math.relations import up_to_factor
+from cipo_eval.verifiers.math.rounding import rounded
 from cipo_eval.verifiers.math.units import measure
 
 
@@ -62,7 +63,8 @@ def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
 def _kinds(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     kinds = (gold.kind, answer.kind)
     if kinds == ("value", "value"):
-        return _values(gold, answer, options) or _as_equations(gold, answer) or _values(gold, answer, options)
+        decided = _values(gold, answer, options)
+        return True if not decided and _as_equations(gold, answer) else decided
     if "equation" in kinds:
         return _equations(gold, answer)
     if kinds == ("value", "base"):
@@ -326,11 +328,6 @@ def _ratios(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     return False
 
 
-def is_number(item: Form) -> bool:
-    """Whether a form is one rational number."""
-    return item.kind == "value" and item.value is not None and item.value.rational is not None
-
-
 def _same_point(gold: Form, answer: Form) -> bool:
     """Square brackets around three or more elements, or a list, are no interval."""
     return len(gold.items) > 2 and len(answer.items) > 2
@@ -408,7 +405,7 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
         return True
     a, b = gold.value.rational, answer.value.rational
     if a is not None and b is not None:
-        return a == b or _rounded(gold, answer, Fraction(a), Fraction(b), options)
+        return a == b or rounded(gold, answer, Fraction(a), Fraction(b), options)
     verdict = _same_values(gold, answer)
     if verdict or not (options.get("tolerance") or gold.digits or answer.digits or options.get("units")):
         return verdict
@@ -418,7 +415,7 @@ def _values(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None
     ]
     if approximate[0] is None or approximate[1] is None:
         return verdict
-    return _rounded(gold, answer, approximate[0], approximate[1], options)
+    return rounded(gold, answer, approximate[0], approximate[1], options)
 
 
 _ANGLE = re.compile(r"rad(?:ian)?s?|grad(?:ian)?s?|gons?")
@@ -475,58 +472,3 @@ def _percent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | Non
         if _values(sides[0], sides[1], options):
             return True
     return False
-
-
-def _rounded(gold: Form, answer: Form, a: Fraction, b: Fraction, options: Mapping[str, Any]) -> bool:
-    """Whether unequal numbers agree within the rounding that one of them shows (see the docs page)."""
-    tolerance = options.get("tolerance")
-    gap = abs(a - b)
-    if tolerance is not None:
-        return gap <= Fraction(str(tolerance)) * (1 + Fraction(1, 10**9))
-    if options.get("units") == "skip" and (gold.digits is not None or is_number(gold)):
-        return _measured(gold, answer, a, b, gap)
-    slack = 1 + Fraction(1, 10**9)
-    if answer.cut and answer.digits is not None and answer.digits >= 4 and gold.digits is None:
-        return not _terminates(gold, a) and gap <= answer.unit  # 3.1415...
-    if gold.digits is None and answer.digits is not None:
-        return answer.digits >= 4 and not _terminates(gold, a) and gap * 2 <= answer.unit * slack
-    if gold.digits is not None and answer.digits is None and gold.digits >= 2:
-        return not _terminates(answer, b) and gap * 2 <= gold.unit * slack
-    return False
-
-
-def _terminates(side: Form, value: Fraction) -> bool:
-    """Whether a number can be written as a decimal of at most six places, so that rounding it is a mistake."""
-    return side.value is not None and side.value.rational is not None and (value * 10**6).denominator == 1
-
-
-def _measured(gold: Form, answer: Form, a: Fraction, b: Fraction, gap: Fraction) -> bool:
-    """Physical values: they agree to the digits that both show, at least three (or all that the gold has)."""
-    if not a or (a > 0) != (b > 0):
-        return False
-    whole = str(abs(int(a))) if gold.digits is None and a.denominator == 1 else ""
-    shown = gold.digits
-    if shown is None:
-        if len(whole) < 3 or answer.digits is None:
-            return False
-        shown = len(whole)
-    given = answer.digits
-    if (
-        given is None
-        and b.denominator == 1
-        and answer.value is not None
-        and answer.value.rational is not None
-    ):
-        given = len(str(abs(int(b))))
-    common = shown if given is None else min(shown, given)
-    if common < min(shown, 3):
-        return False
-    place = Fraction(10) ** (_magnitude(abs(a)) - common + 1)
-    units = Fraction(1) if common >= 4 else Fraction(1, 2)
-    return gap <= place * units * (1 + Fraction(1, 10**9)) and gap * 20 <= abs(a)
-
-
-def _magnitude(value: Fraction) -> int:
-    """Exponent of the first significant digit."""
-    exponent = len(str(value.numerator)) - len(str(value.denominator))
-    return exponent if value >= Fraction(10) ** exponent else exponent - 1

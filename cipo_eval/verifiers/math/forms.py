@@ -153,3 +153,8 @@ def without_points(points: Sequence[Form], name: str = "") -> Form:
     bounds = [low, *ends, high]
     pieces = [sequence([a, b], "()") for a, b in itertools.pairwise(bounds)]
     return replace(unordered(pieces), name=name)
+
+
+def is_number(item: Form) -> bool:
+    """Whether a form is one rational number."""
+    return item.kind == "value" and item.value is not None and item.value.rational is not None

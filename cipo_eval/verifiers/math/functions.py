@@ -29,6 +29,7 @@ from cipo_eval.verifiers.math.algebra import (
     multiply,
     negate,
     opaque,
+    tidy,
 )
 
 MAX_POWER = 24
@@ -82,12 +83,10 @@ def _whole(n: int) -> Value:
 
 
 def _monomial_power(base: Value, n: int) -> Value:
-    from cipo_eval.verifiers.math.algebra import _tidy
-
     ((monomial, value),) = base.num.items()
     if abs(n) > 9999 or abs(n) * (value.numerator.bit_length() + value.denominator.bit_length()) > MAX_BITS:
         return opaque("pow", base, _whole(n))
-    raised, factor = _tidy({name: exp * n for name, exp in monomial})
+    raised, factor = tidy({name: exp * n for name, exp in monomial})
     return Value({raised: (value**n if n >= 0 else Fraction(value) ** n) * factor}, ONE)
 
 

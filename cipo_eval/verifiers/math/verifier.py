@@ -19,9 +19,9 @@ from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
-from cipo_eval.verifiers.math.compare import compare, is_number
+from cipo_eval.verifiers.math.compare import compare
 from cipo_eval.verifiers.math.extract import final_answer
-from cipo_eval.verifiers.math.forms import Form
+from cipo_eval.verifiers.math.forms import Form, is_number
 from cipo_eval.verifiers.math.guard import too_heavy, unusual
 from cipo_eval.verifiers.math.numeric import same
 

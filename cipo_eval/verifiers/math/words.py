@@ -60,7 +60,7 @@ _CONNECTIVE = re.compile(
 )
 _SCALES = {
     "hundred": "*10^{2}", "thousand": "*10^{3}", "million": "*10^{6}", "billion": "*10^{9}", "trillion": "*10^{12}",
-    "dozen": "*12", "score": "*20",
+    "dozen": "*12",
 }  # fmt: skip
 _SCALED = re.compile(
     rf"(\d[\d,]*\.?\d*|\.\d+)\s*{OPEN}\s*(hundred|thousand|million|billion|trillion|dozen)s?\b(?:\s+of\b)?\s*([^{CLOSE}]*){CLOSE}",
