@@ -65,9 +65,9 @@ def generation(
     """Tokens per second of the core on a 0.5B shape, and what it said."""
     from transformers import AutoModelForCausalLM
 
-    from cipo_eval.engines.asks import Ask
-    from cipo_eval.engines.core import Core
-    from cipo_eval.engines.fuse import fuse_norms
+    from cipo_eval.engines.core.fuse import fuse_norms
+    from cipo_eval.engines.core.loop import Core
+    from cipo_eval.engines.core.request import Ask
     from cipo_trainer.rollout import sampling
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to("cuda").eval()

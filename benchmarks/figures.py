@@ -14,11 +14,11 @@ import time
 
 import numpy as np
 
-from cipo_eval.chains import revisions
+from cipo_eval.analysis.chains import revisions
+from cipo_eval.analysis.summary import summarise
 from cipo_eval.metrics.compare import compare_means, compare_ratios
-from cipo_eval.metrics.summary import summarise
-from cipo_eval.protocols import PROTOCOLS
 from cipo_eval.records import Attempt, Mode, State, Verdict
+from cipo_eval.turns.protocols import PROTOCOLS
 
 PROBLEMS, SAMPLES, RESAMPLES = 500, 32, 2000
 

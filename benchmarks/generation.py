@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from cipo_eval.engines.asks import Ask
-from cipo_eval.engines.core import Core
+from cipo_eval.engines.core.loop import Core
+from cipo_eval.engines.core.request import Ask
 from cipo_eval.records import Sampling
 
 PROMPTS, SAMPLES, MOST, MEAN, VOCAB = 64, 16, 256, 64, 8192
@@ -285,12 +285,12 @@ def side_by_side(folder: Path, rounds: int, only: list[str]) -> dict[str, Any]:
 
 def overhead(folder: Path, rounds: int, attempts: int = 10_000) -> dict[str, Any]:
     """A run of the arithmetic task beside the core on the same prompts and seeds."""
+    from cipo_eval.data.tasks import load_problems
     from cipo_eval.engines.hf import HFEngine
-    from cipo_eval.plan import TaskPlan
     from cipo_eval.records import Mode
-    from cipo_eval.runner import Progress, Run
-    from cipo_eval.store import RunStore
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.runner import Progress, Run
+    from cipo_eval.storage.store import RunStore
     from cipo_eval.verifiers.pool import VerifierPool
 
     problems = load_problems("arithmetic")

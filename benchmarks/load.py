@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from cipo_eval import testsets
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.records import Mode, Request, Sampling
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.tasks import load_problems
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.verifier import CodeVerifier, judge
 
 SPIN = "while True: pass"

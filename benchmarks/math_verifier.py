@@ -25,9 +25,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.records import Mode, Problem, Request, Sampling
-from cipo_eval.tasks import load_problems
 from cipo_eval.verifiers.math.verifier import MathVerifier, warm_up
 from cipo_eval.verifiers.pool import VerifierPool
 

@@ -111,9 +111,9 @@ def _memory(_: int) -> dict[str, int]:
 
 def ours(workload: str) -> tuple[Run, Callable[[], Any]]:
     """The verifier in two processes."""
-    from cipo_eval import testsets
-    from cipo_eval.tasks import load_problems
-    from cipo_eval.testsets import Group, Kind, Test, TestSet
+    from cipo_eval.data.tasks import load_problems
+    from cipo_eval.verifiers.code import testsets
+    from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
     if workload == "stdin":
         tests = tuple(Test(input=given, expected=printed) for given, printed in stdin_tests())

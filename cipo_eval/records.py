@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from cipo_eval.feed import Feed
+from typing import Any, NamedTuple, Protocol
 
 SCHEMA_VERSION = 1
 """Version of the JSON form of attempts, ``run.json`` and ``results.json``."""
@@ -149,30 +146,6 @@ class Failure:
 
     why: str
     """One printable line, the same for all failures of one kind: failures are counted by it."""
-
-
-class Engine(Protocol):
-    """Generates completions: the one interface of ``hf``, ``replay`` and all later engines."""
-
-    name: str
-
-    def describe(self) -> dict[str, Any]:
-        """Identity for ``run.json``: the model, its fingerprint, versions. Equal identities give equal samples."""
-        ...
-
-    def generate(
-        self, requests: Feed | Sequence[Request]
-    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
-        """Yields ``(request, sample index, completion)`` as they finish, in any order; in place of a completion that
-        it could not get, a ``Failure``.
-
-        From a feed it takes more whenever it has room; for samples that it will never give it says ``done``.
-        """
-        ...
-
-    def close(self) -> None:
-        """Releases memory and processes; safe to call twice."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cipo_eval import tasks
+from cipo_eval.data import tasks
+from cipo_eval.data.scope import Scope
 from cipo_eval.records import Mode, State
-from cipo_eval.scope import Scope
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cipo_eval.records import Completion, Engine, Problem, Request, Sampling
+from cipo_eval.engines.engine import Engine
+from cipo_eval.records import Completion, Problem, Request, Sampling
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=24)
 SAMPLED = Sampling(temperature=1.0, top_p=0.95, top_k=0, min_p=0.0, max_tokens=24)

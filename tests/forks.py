@@ -10,14 +10,14 @@ from pathlib import Path
 
 FORKER = """
 import json, os, sys
-import jinja2, yaml, cipo_eval.runner, cipo_eval.cli, cipo_eval.engines.replay
+import jinja2, yaml, cipo_eval.run.runner, cipo_eval.cli, cipo_eval.engines.replay
 if len(sys.argv) > 1:
     import torch, cipo_trainer.loop
     from cipo_eval.engines.hf import HFEngine
     torch.set_num_threads(1)  # threads do not survive a fork
     HFEngine(sys.argv[1], device="cpu")  # imports what a run imports; every run below is a fork of this process
 if os.environ.get("TEST_HOLD"):
-    import cipo_eval.tasks
+    import cipo_eval.data.tasks
     from pathlib import Path
     from verifiers.faulty import hold
     def held(name, work):
@@ -25,8 +25,8 @@ if os.environ.get("TEST_HOLD"):
             hold(Path(os.environ["TEST_HOLD"], name))
             return work(*args, **more)
         return first_hold
-    cipo_eval.tasks.load_problems = held("loading", cipo_eval.tasks.load_problems)
-    cipo_eval.runner.Run.results = held("results", cipo_eval.runner.Run.results)
+    cipo_eval.data.tasks.load_problems = held("loading", cipo_eval.data.tasks.load_problems)
+    cipo_eval.run.runner.Run.results = held("results", cipo_eval.run.runner.Run.results)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from hub_server import Hub, Repo, commit_of
 
-from cipo_eval import data, tasks
+from cipo_eval.data import sources as data
+from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.files import cache_dir
 
 ITEMS = [{"problem": f"What is {n} + 1?", "answer": str(n + 1), "id": n, "extra": "x"} for n in range(12)]
 
@@ -344,11 +346,11 @@ def test_full_disk_leaves_the_old_rows(hub: Hub, tmp_path: Path, monkeypatch: py
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     monkeypatch.setenv("CIPO_EVAL_CACHE", "/y")
-    assert data.cache_dir() == Path("/y")
+    assert cache_dir() == Path("/y")
     monkeypatch.delenv("CIPO_EVAL_CACHE")
-    assert data.cache_dir() == Path("/x/cipo-eval")
+    assert cache_dir() == Path("/x/cipo-eval")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert data.cache_dir() == Path.home() / ".cache/cipo-eval"
+    assert cache_dir() == Path.home() / ".cache/cipo-eval"
 
 
 # --- packages, filters, transforms -------------------------------------------------------------------------------
@@ -385,9 +387,9 @@ def test_only_wanted_rows_are_read_and_transformed(tmp_path: Path) -> None:
 
 
 PREPARED = """
-from cipo_eval import testsets
-from cipo_eval.readers import Item
-from cipo_eval.testsets import Group, Kind, Test, TestSet
+from cipo_eval.verifiers.code import testsets
+from cipo_eval.data.readers import Item
+from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
 def prepare(row):
@@ -435,7 +437,7 @@ def test_large_rows_are_reduced_while_they_are_pulled(
     """Forty megabytes in two files: one row is in memory at a time, and the cache does not hold them a second time."""
     import tracemalloc
 
-    from cipo_eval import testsets
+    from cipo_eval.verifiers.code import testsets
 
     serve(hub, {"test.jsonl": large_rows(0), "test2.jsonl": large_rows(20)}, lfs=True)
     path = write_prepared_task(tmp_path, monkeypatch)
@@ -486,8 +488,8 @@ def test_rows_of_another_form_are_pulled_again(
 # --- companions --------------------------------------------------------------------------------------------------
 
 READER = """
-from cipo_eval.readers import Item
-from cipo_eval.testsets import Group, Kind, Test, TestSet
+from cipo_eval.data.readers import Item
+from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
 def read(row, companions):
@@ -542,7 +544,7 @@ MORE = [{"number": 3, "answers": [7]}, {"number": "5", "answers": [8, 9]}]
 
 def test_companions_are_joined_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody's reader, a mirror's companion; what is missing changes the fingerprint, and the run says so."""
-    from cipo_eval import testsets
+    from cipo_eval.verifiers.code import testsets
 
     path = write_companion_task(tmp_path, monkeypatch)
     mirror = tmp_path / "mirror/own"

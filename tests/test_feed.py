@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from cipo_eval.feed import Feed, as_feed
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.records import Problem, Request, Sampling
 
 

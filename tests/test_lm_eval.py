@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from commands import Commands, attempts
 
+from cipo_eval.data.tasks import load_problems, load_spec
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.records import Request, Sampling
-from cipo_eval.tasks import load_problems, load_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 MATH = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from made_runs import make_run
 
 from cipo_eval.errors import UsageError
-from cipo_eval.pools import Pool, PoolItem, build_pool, read_file, write_pool
+from cipo_eval.run.pools import build_pool, read_file, write_pool
+from cipo_eval.turns.pools import Pool, PoolItem
 
 items = st.lists(
     st.builds(
@@ -135,10 +136,10 @@ def test_a_pool_from_run_to_correction(cipo: Commands, tiny_checkpoint: Path, tm
 
 def test_figures_of_a_pool(tmp_path: Path) -> None:
     """Two attempts at one problem, one of them right; three corrections of each."""
-    from cipo_eval.chains import revisions
-    from cipo_eval.protocols import PROTOCOLS
+    from cipo_eval.analysis.chains import revisions
     from cipo_eval.records import Mode
-    from cipo_eval.store import read_attempts
+    from cipo_eval.storage.store import read_attempts
+    from cipo_eval.turns.protocols import PROTOCOLS
 
     rights = {"p": ["wr", "rr", "ww", "rw", "wr", "rr"], "q": ["ww", "", "wr", "", "ww", ""]}
     run = make_run(tmp_path / "run", rights)
@@ -186,8 +187,8 @@ def test_pools_and_protocols_belong_together(
 
 
 def test_published_outputs_are_a_pool(real_data: Path) -> None:
-    from cipo_eval.pools import read_pool
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
+    from cipo_eval.run.pools import read_pool
 
     problems = load_problems("math500", data_dir=real_data).problems
     path = real_data / "model_outputs" / "math" / "Qwen2.5-14B-Instruct__math500.jsonl.gz"
@@ -202,8 +203,8 @@ def test_published_outputs_are_a_pool(real_data: Path) -> None:
 )
 def test_files_of_realcritic_are_pools(real_data: Path, file: str, task: str) -> None:
     """With their labels, at the problems that the task has."""
-    from cipo_eval.pools import read_pool
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
+    from cipo_eval.run.pools import read_pool
 
     problems = load_problems(task, data_dir=real_data).problems
     path = real_data / "criticbench_like" / f"{file}.jsonl"

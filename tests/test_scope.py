@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cipo_eval.data.scope import Scope
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem
-from cipo_eval.scope import Scope
 
 
 def problem(**metadata: Any) -> Problem:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Attempt, Problem, State, Verdict
-from cipo_eval.store import (
+from cipo_eval.storage.store import (
     RunStore,
     attempts_of_task,
     attempts_path,

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import tasks, testsets
+from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import State, Verdict
+from cipo_eval.verifiers.code import testsets
 
 ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272, "olympiadbench": 675}
 ROWS["realcritic_math"] = 268
@@ -427,7 +428,7 @@ def test_simple_evaluate_with_the_real_verifier(tiny_checkpoint: Path) -> None:
 
 def test_definitions_load_without_heavy_imports() -> None:
     code = (
-        "import sys; from cipo_eval import tasks; [tasks.load_spec(n) for n in tasks.task_names()];"
+        "import sys; from cipo_eval.data import tasks; [tasks.load_spec(n) for n in tasks.task_names()];"
         "tasks.load_problems('arithmetic');"
         "print([m for m in ('torch', 'datasets', 'lm_eval', 'huggingface_hub', 'sympy') if m in sys.modules])"
     )

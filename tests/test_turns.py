@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from commands import Commands, turns
 
+from cipo_eval.data.tasks import task_dir
 from cipo_eval.records import fingerprint
-from cipo_eval.tasks import task_dir
 
 SHORT = ("--limit", "8", "--max-tokens", "8", "--quiet", "--temperature", "1", "--batch-tokens", "200")
 PROTOCOLS = ("--protocol", "direct,self,oracle,feedback", "--turns", "3")
@@ -119,11 +119,11 @@ def test_every_chain_is_there_and_none_that_should_not_be(whole: Path) -> None:
 
 
 def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpoint: Path) -> None:
-    from cipo_eval import protocols as known
+    from cipo_eval.data.tasks import load_problems
     from cipo_eval.engines.chat import render
     from cipo_eval.engines.checkpoint import Checkpoint
     from cipo_eval.records import Turn, Verdict
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.turns import protocols as known
 
     tokenizer = Checkpoint(str(tiny_checkpoint)).tokenizer
     problems = {p.id: p for p in load_problems(str(task)).problems}

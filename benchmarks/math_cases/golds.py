@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.tasks import load_problems
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.texts import last_boxed
 
 TASKS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")

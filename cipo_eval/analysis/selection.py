@@ -21,11 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.data.scope import Scope
 from cipo_eval.errors import UsageError
-from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Attempt, AttemptKey
-from cipo_eval.scope import Scope
-from cipo_eval.store import attempts_of_task, read_info, read_problems
+from cipo_eval.storage.store import attempts_of_task, read_info, read_problems
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

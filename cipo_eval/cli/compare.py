@@ -29,7 +29,7 @@ def compare(
     json: o.Json = False,
 ) -> None:
     """Paired differences per task and figure, with intervals, p-values and the smallest difference that would show."""
-    from cipo_eval.comparison import compare_runs
+    from cipo_eval.analysis.comparison import compare_runs
     from cipo_eval.records import Mode
 
     if len(runs) < 2:

@@ -12,7 +12,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import CipoError, MissingError
 
 if TYPE_CHECKING:
-    from cipo_eval.tasks import Found, TaskSpec
+    from cipo_eval.data.tasks import Found, TaskSpec
 
 app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks.")
 
@@ -40,8 +40,8 @@ def pull(
     """Fetch items from the Hugging Face hub (HF_ENDPOINT) into the cache (CIPO_EVAL_CACHE)."""
     from rich.console import Console
 
-    from cipo_eval.tasks import pull as fetch
-    from cipo_eval.tasks import select
+    from cipo_eval.data.tasks import pull as fetch
+    from cipo_eval.data.tasks import select
 
     console = Console(stderr=True, quiet=quiet)
     checks: list[Check] = []
@@ -84,7 +84,7 @@ def check(
     """Read items where they are and compare their number and fingerprint. Never touches the network."""
     from rich.console import Console
 
-    from cipo_eval.tasks import fetch_hint, find, select
+    from cipo_eval.data.tasks import fetch_hint, find, select
 
     console = Console(stderr=True, quiet=quiet)
     checks = []
@@ -105,7 +105,7 @@ def check(
 
 
 def _check(spec: TaskSpec, found: Found) -> Check:
-    from cipo_eval.tasks import read
+    from cipo_eval.data.tasks import read
 
     try:
         problems = read(spec, found)
@@ -125,7 +125,7 @@ def _check(spec: TaskSpec, found: Found) -> Check:
 
 
 def _not_on_the_hub(spec: TaskSpec) -> Check:
-    from cipo_eval.tasks import fetch_hint, find
+    from cipo_eval.data.tasks import fetch_hint, find
 
     if all(source.kind == "mirror" for source in spec.sources) and not find(spec, None):
         return Check(task=spec.name, status="missing", detail=f"is not on the hub: {fetch_hint(spec)}")

@@ -27,7 +27,7 @@ def demo(
 ) -> None:
     """Teach a tiny model to correct itself: warm start, then GRPO and CIPO at equal budget, scored and compared
     (minutes on two cores). What is there already is not done again."""
-    from cipo_trainer.grid import arm_folder, read_study_config, study_file, task_file
+    from cipo_trainer.study.grid import arm_folder, read_study_config, study_file, task_file
 
     config = read_study_config(study_file("demo"), [f"seeds=[{seed}]"])
     look_at_place(output)

@@ -14,14 +14,14 @@ from cipo_eval.errors import MissingError
 
 if TYPE_CHECKING:
     from cipo_eval.cli.engine import EngineFlags
-    from cipo_eval.plan import TaskPlan
+    from cipo_eval.run.plan import TaskPlan
 
 
 def dry_run(
     plans: Sequence[TaskPlan], folder: Path, flags: EngineFlags, engine: str, model: str, *, as_json: bool
 ) -> None:
     """Prints what would be generated, and a line for each part that was looked at. Raises what the run would raise."""
-    from cipo_eval.run_info import confinement
+    from cipo_eval.run.info import confinement
 
     rows = [_row(plan, folder) for plan in plans]
     looked = {"model": _model(plans, flags, engine, model)}
@@ -45,7 +45,7 @@ def dry_run(
 
 def _row(plan: TaskPlan, folder: Path) -> dict[str, Any]:
     """What would be generated of a task: attempts that are already on disk are not counted again."""
-    from cipo_eval.store import attempts_path, read_attempts
+    from cipo_eval.storage.store import attempts_path, read_attempts
 
     path = attempts_path(folder, plan.name)
     have = {attempt.key for _line, attempt in read_attempts(path)} if path.exists() else set()

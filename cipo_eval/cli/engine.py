@@ -21,9 +21,10 @@ from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.engines.engine import Engine
     from cipo_eval.engines.openai import Server
     from cipo_eval.engines.texts import Thinking
-    from cipo_eval.records import Engine, Problem
+    from cipo_eval.records import Problem
 
 NAMES = ("hf", "vllm", "openai", "lm-eval", "replay")
 """Engines that can be asked for; of ``lm-eval`` with the name of one of its model classes: ``lm-eval:NAME``."""
@@ -346,7 +347,7 @@ class EngineFlags:
 def frozen_clock(folder: Path) -> datetime:
     """The time of a run directory's first call, which chat templates that write the date are told in all later ones;
     in a new directory, now. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
-    from cipo_eval.store import read_info
+    from cipo_eval.storage.store import read_info
 
     if (folder / "run.json").is_file():
         info = read_info(folder)

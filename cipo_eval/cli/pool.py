@@ -30,8 +30,8 @@ def build(
     ] = None,
 ) -> None:
     """Draw wrong and right first attempts of a run, spread over its problems."""
-    from cipo_eval.pools import build_pool, write_pool
     from cipo_eval.records import Mode
+    from cipo_eval.run.pools import build_pool, write_pool
 
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: a pool follows one mode")
@@ -47,7 +47,7 @@ def build(
 @app.command()
 def show(pool: Annotated[Path, typer.Argument(help="A pool's file.")]) -> None:
     """What a pool holds."""
-    from cipo_eval.pools import read_file
+    from cipo_eval.run.pools import read_file
 
     found = read_file(pool)
     typer.echo(f"fingerprint {found.fingerprint}")

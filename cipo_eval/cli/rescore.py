@@ -14,8 +14,8 @@ from cipo_eval.cli.session import Show, carry_out, check_ks
 from cipo_eval.errors import UsageError
 
 if TYPE_CHECKING:
-    from cipo_eval.plan import TaskPlan
-    from cipo_eval.protocols import Revising
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.turns.protocols import Revising
 
 
 def rescore(
@@ -38,11 +38,11 @@ def rescore(
     breakdown: o.Breakdown = False,
 ) -> None:
     """Judge every stored attempt again and rewrite verdicts and results; the attempts themselves stay."""
-    from cipo_eval.config import MODES
     from cipo_eval.records import Mode
-    from cipo_eval.run_info import command_line
-    from cipo_eval.runner import Run
-    from cipo_eval.store import RunStore, read_info
+    from cipo_eval.run.decoding import MODES
+    from cipo_eval.run.info import command_line
+    from cipo_eval.run.runner import Run
+    from cipo_eval.storage.store import RunStore, read_info
     from cipo_eval.verifiers.pool import VerifierPool
 
     info = read_info(run)
@@ -79,10 +79,10 @@ def _plan(
     harness: o.HarnessFlag | None,
 ) -> TaskPlan:
     """The task as the run had it, with the data of now (whose fingerprint must be the same)."""
-    from cipo_eval.plan import TaskPlan
+    from cipo_eval.data.scope import Scope
+    from cipo_eval.data.tasks import load_problems
     from cipo_eval.records import Sampling
-    from cipo_eval.scope import Scope
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.run.plan import TaskPlan
 
     problems = load_problems(task["definition"], data_dir=data_dir)
     if problems.fingerprint != task["data"]:
@@ -106,7 +106,7 @@ def _plan(
 
 def _revising(task: Mapping[str, Any]) -> Revising:
     """What was asked for, as far as judging needs to know it: neither prompts nor pools."""
-    from cipo_eval.protocols import Revising, chosen
+    from cipo_eval.turns.protocols import Revising, chosen
     from cipo_eval.verifiers.critique import Form
 
     protocols: Mapping[str, Mapping[str, Any]] = task["protocols"]

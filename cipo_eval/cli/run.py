@@ -17,10 +17,10 @@ from cipo_eval.cli.session import Show, check_k, generate, say
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cipo_eval.config import Decoding
-    from cipo_eval.plan import TaskPlan
+    from cipo_eval.data.tasks import ProblemSet, TaskSpec
     from cipo_eval.records import Sampling
-    from cipo_eval.tasks import ProblemSet, TaskSpec
+    from cipo_eval.run.decoding import Decoding
+    from cipo_eval.run.plan import TaskPlan
 
 
 FROM_CHECKPOINT = "checkpoint"
@@ -136,10 +136,10 @@ def run(
     """Generate and judge attempts; an existing run directory is resumed and only added to.
 
     What is missing or wrong is said before anything is loaded."""
-    from cipo_eval.config import MODES, Decoding
-    from cipo_eval.run_info import command_line, confinement
-    from cipo_eval.runner import Run
-    from cipo_eval.store import RunStore
+    from cipo_eval.run.decoding import MODES, Decoding
+    from cipo_eval.run.info import command_line, confinement
+    from cipo_eval.run.runner import Run
+    from cipo_eval.storage.store import RunStore
     from cipo_eval.verifiers.pool import VerifierPool
 
     flags_of_engine = e.EngineFlags(
@@ -247,7 +247,7 @@ def run(
 
 def _specs(tasks: str) -> list[TaskSpec]:
     """The definitions of the tasks that are named. Raises ``UsageError``."""
-    from cipo_eval.tasks import load_spec
+    from cipo_eval.data.tasks import load_spec
 
     specs = [load_spec(name) for name in o.names(tasks)]
     if not specs:
@@ -279,13 +279,13 @@ def _recommended(
 
 def _places(specs: Sequence[TaskSpec], data_dir: Path | None) -> list[str]:
     """Each task with where its rows are. Raises ``MissingError`` where they are not."""
-    from cipo_eval.tasks import look
+    from cipo_eval.data.tasks import look
 
     return [f"{spec.name} ({look(spec, data_dir)})" for spec in specs]
 
 
 def _problems(specs: Sequence[TaskSpec], data_dir: Path | None) -> list[ProblemSet]:
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
 
     return [load_problems(spec.path, data_dir=data_dir) for spec in specs]
 
@@ -297,7 +297,7 @@ def _plans(
     window: o.Window,
     flags: o.TurnFlags,
 ) -> list[TaskPlan]:
-    from cipo_eval.plan import TaskPlan
+    from cipo_eval.run.plan import TaskPlan
 
     parts = zip(found, decodings, window.scopes(found), flags.revising(found), strict=True)
     return [

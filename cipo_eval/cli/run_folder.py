@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.errors import MissingError, UsageError, reason
 
 if TYPE_CHECKING:
-    from cipo_eval.plan import TaskPlan
     from cipo_eval.records import Mode
+    from cipo_eval.run.plan import TaskPlan
 
 LONGEST_NAME = 200
 """Bytes of a folder's name; file systems take 255."""
@@ -87,7 +87,7 @@ def _is_of_another(folder: Path, model: str) -> bool:
 
 def look(folder: Path) -> None:
     """``look_at_place``, and that the folder holds nothing else than a run. Makes nothing."""
-    from cipo_eval.store import is_foreign, read_info
+    from cipo_eval.storage.store import is_foreign, read_info
 
     look_at_place(folder)
     if is_foreign(folder):
@@ -137,8 +137,8 @@ def check(
 ) -> None:
     """Raises ``UsageError`` where the folder holds a run of something else, as far as can be told before the model is
     loaded: ``engine`` is what is known of it."""
-    from cipo_eval.identity import refusal
-    from cipo_eval.store import read_info
+    from cipo_eval.run.identity import refusal
+    from cipo_eval.storage.store import read_info
 
     if not (folder / "run.json").exists():
         return

@@ -78,12 +78,12 @@ def score(
     breakdown: o.Breakdown = False,
 ) -> None:
     """Judge attempts from a file. Without --output only the figures remain."""
-    from cipo_eval.config import MODES, Decoding
-    from cipo_eval.plan import TaskPlan
-    from cipo_eval.run_info import command_line
-    from cipo_eval.scoring import Scoring, open_file
-    from cipo_eval.store import RunStore
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
+    from cipo_eval.run.decoding import MODES, Decoding
+    from cipo_eval.run.info import command_line
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.scoring import Scoring, open_file
+    from cipo_eval.storage.store import RunStore
     from cipo_eval.verifiers.pool import VerifierPool
 
     problems = load_problems(task, data_dir=data_dir)

@@ -14,9 +14,9 @@ from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from cipo_eval.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from cipo_eval.plan import TaskPlan
-    from cipo_eval.records import Engine
-    from cipo_eval.runner import Progress, Run
+    from cipo_eval.engines.engine import Engine
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.runner import Progress, Run
     from cipo_eval.verifiers.pool import VerifierPool
 
 __all__ = ["LOG_SECONDS", "Show", "carry_out", "check_k", "check_ks", "generate", "say"]

@@ -13,8 +13,8 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cipo_eval.analysis.chains import Chain
     from cipo_eval.analysis.selection import Selected
-    from cipo_eval.chains import Chain
     from cipo_eval.records import Attempt
 
 LISTED = 50
@@ -44,11 +44,11 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = LISTED,
 ) -> None:
     """Print the attempts at a problem with their verdicts; without --problem, a line for each chain of turns."""
+    from cipo_eval.analysis.chains import attempts_of
     from cipo_eval.analysis.selection import selected_attempts
-    from cipo_eval.chains import attempts_of
-    from cipo_eval.protocols import PROTOCOLS
     from cipo_eval.records import State
-    from cipo_eval.store import read_info, read_problems
+    from cipo_eval.storage.store import read_info, read_problems
+    from cipo_eval.turns.protocols import PROTOCOLS
 
     info = read_info(run)
     judged = mode.value if mode else info["modes"][0]
@@ -95,8 +95,8 @@ def show(
 
 def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, Chain]]:
     """Chains with the name of their protocol; first attempts alone where nothing follows them."""
-    from cipo_eval.chains import chains
-    from cipo_eval.protocols import DIRECT, chosen
+    from cipo_eval.analysis.chains import chains
+    from cipo_eval.turns.protocols import DIRECT, chosen
 
     wanted = [only] if only else list(selected.protocols) or [DIRECT]
     for protocol in chosen(wanted):
@@ -121,8 +121,8 @@ def _steps(chain: Chain, mode: str) -> set[str]:
 
 
 def _line(protocol: str, chain: Chain, mode: str) -> str:
-    from cipo_eval.chains import attempts_of
-    from cipo_eval.protocols import PROTOCOLS
+    from cipo_eval.analysis.chains import attempts_of
+    from cipo_eval.turns.protocols import PROTOCOLS
 
     first, judges = chain[0], PROTOCOLS[protocol].is_judgement
     path = "→".join(
@@ -149,7 +149,7 @@ def _question(task: str, asked: dict[str, Any]) -> str:
 
 
 def _in_full(protocol: str, chain: Chain, mode: str) -> str:
-    from cipo_eval.protocols import PROTOCOLS
+    from cipo_eval.turns.protocols import PROTOCOLS
 
     first, judges = chain[0], PROTOCOLS[protocol].is_judgement
     lines = [f"═══ {first.task} {printable(first.problem)} · {protocol} · sample {first.sample} ═══"]

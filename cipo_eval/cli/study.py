@@ -19,8 +19,8 @@ from cipo_eval.errors import EXIT_FAILURES, UsageError
 
 if TYPE_CHECKING:
     from cipo_reports.arms import Arm
-    from cipo_trainer.grid import Job, StudyConfig
-    from cipo_trainer.jobs import Runner, Watch
+    from cipo_trainer.study.grid import Job, StudyConfig
+    from cipo_trainer.study.jobs import Runner, Watch
 
 PAGE_CHARACTERS = 20_000_000
 """Of attempts in a study's page: it has many runs, and each of them can have a report of its own."""
@@ -58,7 +58,7 @@ def study(
     quiet: o.Quiet = False,
 ) -> None:
     """Train and score every arm of a study, whatever is missing of it, and compare them in OUTPUT/report."""
-    from cipo_trainer.grid import jobs, read_study_config, shipped_studies, study_file
+    from cipo_trainer.study.grid import jobs, read_study_config, shipped_studies, study_file
 
     if config is None:
         if not listing:
@@ -87,10 +87,10 @@ def carry_out(
     messages: bool = True,
 ) -> Runner:
     """Runs the jobs that are missing, and names those that failed."""
+    from cipo_eval.files import Writing
     from cipo_eval.interrupts import Interrupts
-    from cipo_eval.store import Writing
-    from cipo_trainer.grid import jobs, to_yaml, write_tasks
-    from cipo_trainer.jobs import Runner
+    from cipo_trainer.study.grid import jobs, to_yaml, write_tasks
+    from cipo_trainer.study.jobs import Runner
 
     every = jobs(config)
     chosen = _chosen(every, only)
@@ -154,7 +154,7 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
 
 def _arms(config: StudyConfig, folder: Path, temperature: float) -> list[Arm]:
     from cipo_reports.arms import make_arm
-    from cipo_trainer.grid import arm_folder, run_folder
+    from cipo_trainer.study.grid import arm_folder, run_folder
 
     found = []
     for arm in config.arms:
@@ -177,7 +177,7 @@ def _chosen(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
 
 
 def _list(every: Sequence[Job], folder: Path, *, as_json: bool) -> None:
-    from cipo_trainer.jobs import Ledger
+    from cipo_trainer.study.jobs import Ledger
 
     done = Ledger(folder).done(every)
     if as_json:
@@ -190,7 +190,7 @@ def _list(every: Sequence[Job], folder: Path, *, as_json: bool) -> None:
 
 
 def _list_studies(*, as_json: bool) -> None:
-    from cipo_trainer.grid import read_study_config, shipped_studies
+    from cipo_trainer.study.grid import read_study_config, shipped_studies
 
     titles = {name: read_study_config(path).title for name, path in shipped_studies().items()}
     if as_json:
@@ -221,7 +221,7 @@ def _devices() -> list[str]:
 @contextmanager
 def _progress(runner: Runner, *, messages: bool) -> Iterator[Watch]:
     """A bar with the jobs under way on a terminal, a line now and then in a log."""
-    from cipo_trainer.jobs import describe
+    from cipo_trainer.study.jobs import describe
 
     if not messages:
         yield lambda *_: None

@@ -10,14 +10,14 @@ import typer
 from cipo_eval.cli import options as o
 
 if TYPE_CHECKING:
-    from cipo_eval.tasks import TaskSpec
+    from cipo_eval.data.tasks import TaskSpec
 
 
 def tasks(data_dir: o.DataDir = None, json: o.Json = False) -> None:
     """List the tasks: items, licence, verifier, metrics, and where the data is or which command gets it."""
     import json as json_module
 
-    from cipo_eval.tasks import load_spec, task_names
+    from cipo_eval.data.tasks import load_spec, task_names
 
     entries = [_entry(load_spec(name), data_dir) for name in task_names()]
     if json:
@@ -65,7 +65,7 @@ def _data(entry: dict[str, Any]) -> str:
 
 
 def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
-    from cipo_eval.tasks import fetch_command, find
+    from cipo_eval.data.tasks import fetch_command, find
 
     found = find(spec, data_dir)
     companions = {

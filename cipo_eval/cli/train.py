@@ -69,8 +69,8 @@ def train(
 def _train(config: Config, *, resume: bool, as_json: bool, messages: bool) -> int:
     from filelock import FileLock, Timeout
 
+    from cipo_eval.files import Writing
     from cipo_eval.interrupts import Interrupts
-    from cipo_eval.store import Writing
     from cipo_trainer.loop import Trainer
 
     look_at_place(config.output)
@@ -156,7 +156,7 @@ def _bind(config: Config, known: Mapping[str, Any] | None, data: str) -> None:
     import platform
 
     from cipo_eval import __version__
-    from cipo_eval.store import Writing
+    from cipo_eval.files import Writing
     from cipo_trainer.settings import to_yaml
 
     if known is not None and known["data"] != data:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.chat import Prompt
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Request, derive_seed
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.asks import Ask, Sample
+    from cipo_eval.engines.core.request import Ask, Sample
 
 CPU_CACHE_BYTES = 1 << 30
 """Keys and values of all samples under way on a CPU."""
@@ -74,9 +74,10 @@ class HFEngine:
         import torch
         from transformers.generation.configuration_utils import GenerationConfig
 
-        from cipo_eval.engines import core, plain
-        from cipo_eval.engines.fuse import fuse_norms
-        from cipo_eval.engines.models import supported
+        from cipo_eval.engines.core import loop as core
+        from cipo_eval.engines.core import plain
+        from cipo_eval.engines.core.fuse import fuse_norms
+        from cipo_eval.engines.core.models import supported
 
         self.device = torch_device(device) if loaded is None else loaded.device
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
@@ -149,7 +150,7 @@ class HFEngine:
             torch.cuda.empty_cache()
 
     def generate(self, requests: Feed | Sequence[Request]) -> Iterator[tuple[Request, int, Completion]]:
-        from cipo_eval.engines.finite import NotFinite
+        from cipo_eval.engines.core.finite import NotFinite
 
         feed = as_feed(requests)
         again: list[Ask] = []
@@ -181,7 +182,7 @@ class HFEngine:
             raise _explained(error, memory) from error
 
     def _ask(self, request: Request, *, keep: bool = False) -> Ask:
-        from cipo_eval.engines.asks import Ask
+        from cipo_eval.engines.core.request import Ask
 
         prompt = self.texts.prompt(request)
         if (most := max(prompt.ids, default=0)) >= self._rows:
@@ -204,7 +205,7 @@ class HFEngine:
 
     def _following(self, sample: Sample, part: _Part) -> Ask | None:
         """What a sample goes on with whose budget of thoughts is used up, and that has not ended: its answer."""
-        from cipo_eval.engines.asks import Ask
+        from cipo_eval.engines.core.request import Ask
 
         if part.number is not None or sample.reason != "length" or len(sample.tokens) >= part.room:
             return None
@@ -302,6 +303,6 @@ def torch_dtype(name: Any) -> Any:
 
 
 def _explained(error: RuntimeError, memory: str) -> Exception:
-    from cipo_eval.engines.models import out_of_memory
+    from cipo_eval.engines.core.models import out_of_memory
 
     return MissingError(memory) if out_of_memory(error) else error

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.data import is_offline
+from cipo_eval.data.sources import is_offline
 from cipo_eval.engines.files import check_names
 from cipo_eval.errors import CipoError, MissingError, UsageError
 

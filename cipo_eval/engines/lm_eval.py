@@ -13,12 +13,12 @@ from typing import Any
 
 from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.retries import Again
 from cipo_eval.engines.server_replies import finish_reason
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
-from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Failure, Request, derive_seed
 
 CHUNK = 256

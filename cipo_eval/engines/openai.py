@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from cipo_eval.engines.adaptations import Adaptations
 from cipo_eval.engines.chat import harmless, shortened, wellformed
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.keys import check_key_variable, read_key
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
@@ -36,7 +37,6 @@ from cipo_eval.engines.server_replies import (
     withheld,
 )
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
-from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Failure, Request, fingerprint
 
 MOST_BYTES = 64 << 20

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from cipo_eval.feed import Feed
+from cipo_eval.engines.feed import Feed
 from cipo_eval.records import Completion, Failure, Request
 
 _LOOK_SECONDS = 0.05

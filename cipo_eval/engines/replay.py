@@ -8,25 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cipo_eval.attempt_files import pairing
-from cipo_eval.attempt_files.account import Account
-from cipo_eval.attempt_files.clues import Clues, clues
-from cipo_eval.attempt_files.layouts import Said, said
-from cipo_eval.attempt_files.lines import read_lines
-from cipo_eval.attempt_files.matching import NOTHING, Match, Matcher
-from cipo_eval.attempt_files.pairing import Held
+from cipo_eval.data.attempt_files import pairing
+from cipo_eval.data.attempt_files.clues import Clues, clues
+from cipo_eval.data.attempt_files.layouts import Said, said
+from cipo_eval.data.attempt_files.lines import read_lines
+from cipo_eval.data.attempt_files.matching import NOTHING, Match, Matcher
+from cipo_eval.data.attempt_files.pairing import Held
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.errors import UsageError
-from cipo_eval.feed import Feed, as_feed
-from cipo_eval.pools import Pool, PoolItem
-from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import AttemptKey, Completion, Problem, Request
-
-if TYPE_CHECKING:
-    from cipo_eval.plan import TaskPlan
+from cipo_eval.turns.pools import Pool, PoolItem
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 CONTRADICTORY = "name one problem by their id or place and another by their text or answer"
 NOT_IN_POOL = "are at problems that the attempts to be corrected are not at"
@@ -39,6 +35,18 @@ class Place(NamedTuple):
     problem: str
     protocol: str
     turn: int
+
+
+class FileRows(NamedTuple):
+    """How the rows of a file were understood, in numbers."""
+
+    rows: int
+    empty: int
+    attempts: int
+    left_out: Counter[str]
+    """By reason, attempts that are not among the engine's."""
+    matched: Counter[str]
+    """By how their problem was found."""
 
 
 class _Row(NamedTuple):
@@ -295,35 +303,19 @@ class ReplayEngine:
                     if sample in found:
                         yield request, sample, found[sample]
 
-    def account(self, plan: TaskPlan, stored: Collection[AttemptKey]) -> Account:
-        """What became of the attempts; ``stored``: the keys of those with a verdict."""
-        left_out = Counter(self._left_out)
-        selected, asked = {p.id for p in plan.selected}, plan.selection
-        admitted = {p.id for p in plan.all_problems if plan.scope is None or plan.scope.admits(p)}
-        judged = 0
+    @property
+    def rows(self) -> FileRows:
+        """How the rows of the file were understood."""
+        return FileRows(
+            self._rows, self._empty, self._attempts, Counter(self._left_out), Counter(self._matched)
+        )
+
+    def numbered(self) -> Iterator[tuple[AttemptKey, bool]]:
+        """The key of every attempt, and whether it is of the turn that the file is of."""
         for place, held in self._held.items():
             for attempt in held:
                 key = AttemptKey(place.task, place.problem, place.protocol, attempt.number, place.turn)
-                if place[2:] != self._turn:
-                    left_out[f"of another turn ({place.protocol} turn {place.turn})"] += 1
-                elif place.problem not in admitted:
-                    left_out["outside the window"] += 1
-                elif place.problem not in selected:
-                    left_out[f"beyond --limit {plan.limit}"] += 1
-                elif key in stored and asked.wants(key):
-                    judged += 1
-                elif not asked.wants(key):
-                    left_out[f"above --samples {plan.samples}"] += 1
-                else:
-                    left_out["without a verdict"] += 1
-        return Account(
-            rows=self._rows,
-            empty=self._empty,
-            attempts=self._attempts,
-            judged=judged,
-            left_out=+left_out,
-            matched=self._matched,
-        )
+                yield key, place[2:] == self._turn
 
     def close(self) -> None:
         self._completions.clear()

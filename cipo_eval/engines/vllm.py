@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.feed import Feed, as_feed
 from cipo_eval.records import Completion, Failure, Request, derive_seed
 
 if TYPE_CHECKING:

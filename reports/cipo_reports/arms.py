@@ -17,8 +17,9 @@ from typing import Any
 
 from cipo_eval.analysis.selection import Selected, selected_attempts
 from cipo_eval.errors import UsageError, nearest
+from cipo_eval.files import DamagedLineError, read_json_lines
 from cipo_eval.records import Mode
-from cipo_eval.store import read_info
+from cipo_eval.storage.store import read_info
 
 NAME_LENGTH = 60
 
@@ -164,13 +165,10 @@ def baseline_of(arms: Sequence[Arm], name: str | None) -> str | None:
 def training_log(folder: Path) -> list[dict[str, Any]]:
     """Rows of ``log.jsonl``; a torn last line is left out."""
     rows: list[dict[str, Any]] = []
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
+    with suppress(DamagedLineError):
+        for line in read_json_lines(folder / "log.jsonl"):
+            if isinstance(line.value, dict) and isinstance(line.value.get("step"), int):
+                rows.append(line.value)
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from cipo_eval.protocols import DIRECT
+from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.arms import Arm
 from cipo_reports.study import AVERAGE, Study
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cipo_eval.protocols import PROTOCOLS
+from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_reports.cells import ONE_SEED_NOTE, figure_name, number, stars
 from cipo_reports.terminal import NONE, Column, encodable, plain, print_table
 

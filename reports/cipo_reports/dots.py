@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cipo_eval.protocols import DIRECT
+from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.cells import figure_name, file_name
 from cipo_reports.methods import FEW, focus
 from cipo_reports.panels import COLUMN, PAGE, arm_lines, beside, legend, look, percent, shown

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cipo_eval.analysis.chains import Chain, chains
 from cipo_eval.analysis.selection import Selected
-from cipo_eval.chains import Chain, chains
-from cipo_eval.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_eval.records import Attempt, AttemptKey, State
-from cipo_eval.store import read_problems
+from cipo_eval.storage.store import read_problems
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_reports.arms import RunData
 from cipo_reports.study import Study
 

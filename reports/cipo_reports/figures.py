@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import file_name
 from cipo_reports.dots import accuracies, forest
 from cipo_reports.methods import focus

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from cipo_eval import __version__
+from cipo_eval.files import write_bytes
 from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, figure_name, share
 from cipo_reports.explorer import BUDGET, explorer
 from cipo_reports.methods import one_seed
@@ -75,9 +76,7 @@ def write_page(
         )
     )
     data = page.encode("utf-8", "backslashreplace")
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_bytes(path, data)
     return {
         "attempts": attempts.attempts,
         "chains": attempts.chains,

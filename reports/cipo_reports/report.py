@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cipo_eval.errors import UsageError
-from cipo_eval.store import Writing
+from cipo_eval.files import Writing
 from cipo_reports.card import model_card
 from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
+from cipo_eval.turns.protocols import DIRECT
 
 FAULTS = ("verifier failures", "withheld")
 """Figures that count what went wrong around the model."""

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cipo_eval import sums
+from cipo_eval.analysis import sums
+from cipo_eval.analysis.chains import chains, trajectories
+from cipo_eval.analysis.comparison import compare_arms
 from cipo_eval.analysis.selection import Selected
-from cipo_eval.chains import chains, trajectories
-from cipo_eval.comparison import compare_arms
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.bootstrap import mean_interval
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.seeds import compare_seed_means, spread, spread_mean
-from cipo_eval.protocols import DIRECT, PROTOCOLS
 from cipo_eval.records import Mode
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.arms import Arm, baseline_of, shared_mode, training_data, training_log
 from cipo_reports.fonts import not_drawable
 from cipo_reports.rows import FAULTS, rows_of, withheld

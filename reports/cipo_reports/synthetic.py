@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cipo_eval.chains import revisions
-from cipo_eval.metrics.summary import summarise
-from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_eval.analysis.chains import revisions
+from cipo_eval.analysis.summary import summarise
 from cipo_eval.records import SCHEMA_VERSION, Attempt, AttemptKey, Mode, State, Verdict, fingerprint
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_tokens": 512, "stop": []}
 

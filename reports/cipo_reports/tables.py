@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from cipo_eval.protocols import DIRECT, PROTOCOLS
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports import published
 from cipo_reports.cells import (
     DAGGER,

@@ -15,16 +15,16 @@ import pytest
 from commands import Commands
 
 from cipo_eval.analysis.selection import Extent, selected_attempts
+from cipo_eval.data.scope import Scope
+from cipo_eval.data.tasks import ProblemSet, load_problems
+from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.errors import UsageError
-from cipo_eval.feed import Feed, as_feed
-from cipo_eval.plan import TaskPlan
-from cipo_eval.pools import own_pool
-from cipo_eval.protocols import DIRECT, PROTOCOLS, Revising, chosen
 from cipo_eval.records import Completion, Mode, Request, Sampling
-from cipo_eval.runner import Progress, Run
-from cipo_eval.scope import Scope
-from cipo_eval.store import RunStore
-from cipo_eval.tasks import ProblemSet, load_problems
+from cipo_eval.run.plan import TaskPlan
+from cipo_eval.run.runner import Progress, Run
+from cipo_eval.storage.store import RunStore
+from cipo_eval.turns.pools import own_pool
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Revising, chosen
 from cipo_eval.verifiers.pool import VerifierPool
 
 YAML = """

@@ -12,14 +12,15 @@ from commands import Commands, results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.attempt_files.matching import DOUBTFUL, UNKNOWN
+from cipo_eval.data.attempt_files.matching import DOUBTFUL, UNKNOWN
+from cipo_eval.data.scope import Scope
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.engines.replay import CONTRADICTORY, ReplayEngine
 from cipo_eval.errors import UsageError
-from cipo_eval.plan import TaskPlan
 from cipo_eval.records import AttemptKey, Request, Sampling
-from cipo_eval.scope import Scope
-from cipo_eval.store import read_info
-from cipo_eval.tasks import load_problems
+from cipo_eval.run import scoring
+from cipo_eval.run.plan import TaskPlan
+from cipo_eval.storage.store import read_info
 
 ARITHMETIC = load_problems("arithmetic")
 SAMPLING = Sampling(temperature=0, top_p=1, top_k=0, min_p=0, max_tokens=9)
@@ -80,7 +81,7 @@ def test_rows_in_are_attempts_judged_and_attempts_left_out(
     ]
     found = list(engine.generate(requests))
     stored = {AttemptKey("arithmetic", r.problem.id, "direct", sample, 1) for r, sample, _ in found}
-    account = engine.account(plan, stored)
+    account = scoring.account(engine, plan, stored)
     texts = [
         text for row in rows for text in (row["text"] if isinstance(row["text"], list) else [row["text"]])
     ]

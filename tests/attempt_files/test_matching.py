@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cipo_eval.attempt_files.clues import clues
-from cipo_eval.attempt_files.id_map import read_id_map
-from cipo_eval.attempt_files.matching import (
+from cipo_eval.data.attempt_files.clues import clues
+from cipo_eval.data.attempt_files.id_map import read_id_map
+from cipo_eval.data.attempt_files.matching import (
     ALIAS,
     ALIKE,
     DOUBTFUL,
@@ -203,9 +203,9 @@ def test_the_id_map_is_part_of_the_file_s_identity(tmp_path: Path) -> None:
 )
 def test_real_copies_with_other_ids_and_wordings(real_data: Path, task: str, file: str, rows: int) -> None:
     """All rows find a problem, and the answers that the rows carry are those of the problems."""
-    from cipo_eval.attempt_files.lines import read_lines
-    from cipo_eval.attempt_files.texts import answer_key
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.attempt_files.lines import read_lines
+    from cipo_eval.data.attempt_files.texts import answer_key
+    from cipo_eval.data.tasks import load_problems
 
     path = real_data / "model_outputs" / "small_models" / f"Qwen2.5-1.5B-Instruct__{file}.jsonl.gz"
     lines = [clues(line.fields) for line in read_lines(path)]
@@ -217,7 +217,7 @@ def test_real_copies_with_other_ids_and_wordings(real_data: Path, task: str, fil
 
 def test_a_perturbed_copy_is_not_the_original(real_data: Path) -> None:
     """Rows of a real lm-eval log: MATH with other numbers."""
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
 
     path = real_data / "logs" / "lm_eval" / "samples_math_perturbed_full_2026-01-21T03-44-18.458309.jsonl"
     with pytest.raises(UsageError, match=r"10 row.s. match no problem"):

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import UsageError
-from cipo_eval.pools import Pool, PoolItem
 from cipo_eval.records import Problem
-from cipo_eval.scoring import open_file
-from cipo_eval.tasks import ProblemSet, load_problems
+from cipo_eval.run.scoring import open_file
+from cipo_eval.turns.pools import Pool, PoolItem
 
 PROBLEMS = [
     Problem(task="t", id=f"id-{i}", index=i, question=f"What is {i}?", prompt="", gold="g") for i in range(2)

@@ -16,7 +16,7 @@ from commands import Commands
 from cipo_eval.cli import app, progress
 from cipo_eval.cli.progress import Pace, Watched
 from cipo_eval.records import Completion, Problem, Request, Sampling
-from cipo_eval.runner import Progress
+from cipo_eval.run.runner import Progress
 
 
 class Slow:
@@ -127,7 +127,7 @@ def test_a_reader_that_goes_away_ends_nothing() -> None:
 
 
 def test_without_a_name_there_is_a_list(cipo: Commands) -> None:
-    from cipo_eval.tasks import task_names
+    from cipo_eval.data.tasks import task_names
 
     listed = cipo("study", "--list")
     assert (listed.code, listed.out.split()[0]) == (0, "ablations")

@@ -46,7 +46,7 @@ def test_figures_are_withdrawn_while_attempts_change(
     cipo: Commands, tiny_checkpoint: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Extended and interrupted: the old figures no longer describe what is on disk."""
-    from cipo_eval.engines.core import Core
+    from cipo_eval.engines.core.loop import Core
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

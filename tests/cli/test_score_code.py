@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commands import Commands, results
 
-from cipo_eval import tasks
+from cipo_eval.data import tasks
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from commands import Commands, turns
 
-from cipo_eval.attempt_files.lines import read_lines
+from cipo_eval.data.attempt_files.lines import read_lines
 
 LIMIT = 60
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval import tasks
 from cipo_eval.cli import main
+from cipo_eval.data import tasks
 
 NAMES = ["math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench"]
 NAMES += ["mbpp", "mbpp_classic", "livecodebench", "debugbench"]

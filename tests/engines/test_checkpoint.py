@@ -138,7 +138,7 @@ def test_the_template_s_switch(thinker: Path, base: Path) -> None:
 @pytest.mark.parametrize("family", ["core", "plain"])
 def test_a_budget_ends_thoughts(thinker: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if family == "plain":
-        from cipo_eval.engines import models
+        from cipo_eval.engines.core import models
 
         monkeypatch.setattr(models, "supported", lambda _: False)
     free = HFEngine(str(thinker), device="cpu")
@@ -165,7 +165,7 @@ def test_what_follows_closed_thoughts_is_what_a_longer_prompt_gives(thinker: Pat
     prompt = tight.texts.prompt(request("U"))
     closing = tight.texts.closing(prompt, found.token_ids[:8])
     assert tight.texts.closing(prompt, found.token_ids) == []
-    from cipo_eval.engines.asks import Ask
+    from cipo_eval.engines.core.request import Ask
 
     said = [*prompt.ids, *found.token_ids[:8], *closing]
     asks = [Ask(prompt=said, seeds=(0,), sampling=GREEDY, max_new=24 - 8 - len(closing))]

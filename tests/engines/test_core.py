@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cipo_eval.engines.asks import Ask, Sample
-from cipo_eval.engines.core import Core
-from cipo_eval.engines.draw import Stream, draw, filtered
-from cipo_eval.engines.models import FAMILIES, supported
-from cipo_eval.engines.plain import Plain
+from cipo_eval.engines.core.loop import Core
+from cipo_eval.engines.core.models import FAMILIES, supported
+from cipo_eval.engines.core.plain import Plain
+from cipo_eval.engines.core.request import Ask, Sample
+from cipo_eval.engines.core.sampler import Stream, draw, filtered
 from cipo_eval.records import Sampling
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=0)

@@ -11,7 +11,7 @@ import torch
 from asking import GREEDY, SAMPLED, outputs, request
 from tiny import make_checkpoint
 
-from cipo_eval.engines import models
+from cipo_eval.engines.core import models
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Sampling

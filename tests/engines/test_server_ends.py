@@ -14,9 +14,9 @@ from asking import GREEDY, SAMPLED, request
 from model_server import ANSWER, ModelServer, broken, choices, drop, ended, hang, prompt, reply, status
 
 from cipo_eval.engines import openai, retries
+from cipo_eval.engines.feed import Feed
 from cipo_eval.engines.openai import FAILED_IN_A_ROW, OpenAIEngine, Server
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.feed import Feed
 from cipo_eval.records import Completion, Failure, Request
 
 Found = dict[tuple[str, int], Completion | Failure]

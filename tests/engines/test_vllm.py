@@ -18,12 +18,12 @@ from asking import GREEDY, SAMPLED, outputs, request
 from commands import Commands, turns
 from tiny import make_adapter, make_checkpoint
 
+from cipo_eval.engines.feed import Feed
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.openai import OpenAIEngine, Server
 from cipo_eval.engines.texts import Thinking
 from cipo_eval.engines.vllm import VLLMEngine
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.feed import Feed
 from cipo_eval.records import Failure
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `tox -e vllm` runs these")

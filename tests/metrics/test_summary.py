@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.metrics.summary import summarise
+from cipo_eval.analysis.summary import summarise
 from cipo_eval.records import Attempt, State, Verdict
 
 STATES = list(State)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from commands import Commands, turns
 
-from cipo_eval import tasks
-from cipo_eval.pools import own_pool
-from cipo_eval.readers.criticbench import CODE, MATH, prepare, prepare_humaneval, prepare_mbpp, read
+from cipo_eval.data import tasks
+from cipo_eval.data.readers.criticbench import CODE, MATH, prepare, prepare_humaneval, prepare_mbpp, read
 from cipo_eval.records import Mode
+from cipo_eval.turns.pools import own_pool
 from cipo_eval.verifiers.pool import VerifierPool
 
 EXAMPLES = "criticbench_like/criticbench_fewshot_labelled.jsonl"

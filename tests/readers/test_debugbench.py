@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import tasks, testsets
-from cipo_eval.readers import Item, debugbench, leetcode
-from cipo_eval.readers.leetcode import UnfitError
-from cipo_eval.testsets import Test
+from cipo_eval.data import tasks
+from cipo_eval.data.readers import Item, debugbench
+from cipo_eval.data.readers.leetcode import judge as leetcode
+from cipo_eval.data.readers.leetcode.judge import UnfitError
+from cipo_eval.verifiers.code import testsets
+from cipo_eval.verifiers.code.testsets import Test
 
 
 def row(examples: list[str], oracle: str, *, statement: str = "Do it.", **more: Any) -> dict[str, Any]:

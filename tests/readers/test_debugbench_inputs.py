@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import tasks, testsets
-from cipo_eval.readers import constraints, debugbench
-from cipo_eval.readers.constraints import Constraints
-from cipo_eval.readers.inputs import LARGE, MOST, more_inputs
+from cipo_eval.data import tasks
+from cipo_eval.data.readers import debugbench
+from cipo_eval.data.readers.leetcode import constraints
+from cipo_eval.data.readers.leetcode.constraints import Constraints
+from cipo_eval.data.readers.leetcode.inputs import LARGE, MOST, more_inputs
 from cipo_eval.records import Mode
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.code import prepare as preparing
+from cipo_eval.verifiers.code import testsets
+from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.code.verifier import judge
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cipo_eval.data import Row, read_rows
-from cipo_eval.readers import evalplus, humaneval, mbpp
+from cipo_eval.data.readers import evalplus, humaneval, mbpp
+from cipo_eval.data.sources import Row, read_rows
 from cipo_eval.sandbox.codec import decode
-from cipo_eval.testsets import Kind
+from cipo_eval.verifiers.code.testsets import Kind
 
 PROGRAM = """
 import numpy as np
@@ -96,7 +96,8 @@ def test_mbpp_types_are_evalplus_s(real_data: Path) -> None:
 
 
 def everything(real_data: Path, name: str) -> Any:
-    from cipo_eval import tasks, testsets
+    from cipo_eval.data import tasks
+    from cipo_eval.verifiers.code import testsets
 
     found = tasks.load_problems(name, data_dir=real_data)
     return found.problems, [testsets.load(problem.gold) for problem in found.problems]
@@ -121,7 +122,8 @@ def test_humaneval_items(real_data: Path) -> None:
 
 
 def test_humaneval_without_plus_runs_its_own_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cipo_eval import tasks, testsets
+    from cipo_eval.data import tasks
+    from cipo_eval.verifiers.code import testsets
 
     monkeypatch.delenv("CIPO_EVAL_DATA", raising=False)
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(tmp_path))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval import testsets
-from cipo_eval.data import read_rows
-from cipo_eval.readers.leetcode_train import EXAMPLES, MOST, read
+from cipo_eval.data.readers.leetcode_train import EXAMPLES, MOST, read
+from cipo_eval.data.sources import read_rows
 from cipo_eval.records import Problem
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.pool import VerifierPool
 
 

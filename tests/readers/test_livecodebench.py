@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import tasks, testsets
-from cipo_eval.data import read_rows
+from cipo_eval.data import tasks
+from cipo_eval.data.readers import livecodebench as lcb
+from cipo_eval.data.sources import read_rows
 from cipo_eval.errors import UsageError
-from cipo_eval.readers import livecodebench as lcb
 from cipo_eval.sandbox.codec import decode
-from cipo_eval.testsets import Kind
+from cipo_eval.verifiers.code import testsets
+from cipo_eval.verifiers.code.testsets import Kind
 
 
 def packed(value: Any, protocol: int = 4) -> str:

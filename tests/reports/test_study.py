@@ -13,10 +13,10 @@ import pytest
 from commands import Commands
 from made_runs import make_run
 
-from cipo_eval.comparison import compare_runs
+from cipo_eval.analysis.comparison import compare_runs
 from cipo_eval.errors import UsageError
-from cipo_eval.protocols import DIRECT
 from cipo_eval.records import Mode
+from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.arms import read_arms, training_data
 from cipo_reports.rows import rows_of
 from cipo_reports.study import AVERAGE, Study, read_study
@@ -226,8 +226,8 @@ def test_runs_that_were_asked_other_things_need_force(tmp_path: Path, cipo: Comm
 
 def _results_for(run: Path) -> Path:
     """Results of a run of ``make_run``, by the harness's own metrics."""
-    from cipo_eval.metrics.summary import summarise
-    from cipo_eval.store import attempts_of_task
+    from cipo_eval.analysis.summary import summarise
+    from cipo_eval.storage.store import attempts_of_task
 
     first = [a for a in attempts_of_task(run, "arithmetic") if a.turn == 1]
     names = {a.problem: {} for a in first}

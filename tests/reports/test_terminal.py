@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from cipo_eval.metrics.summary import summarise
+from cipo_eval.analysis.summary import summarise
 from cipo_eval.records import Attempt, State, Verdict
 from cipo_reports.comparison import render as render_comparison
 from cipo_reports.terminal import render

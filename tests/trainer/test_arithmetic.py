@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_trainer import arithmetic
+from cipo_trainer.worlds import arithmetic
 
 ITEMS_FILE = Path(__file__).resolve().parents[2] / "tasks" / "arithmetic.jsonl"
 

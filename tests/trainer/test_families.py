@@ -11,19 +11,19 @@ from commands import Commands
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Mode, Verdict
-from cipo_eval.tasks import load_problems
 from cipo_eval.verifiers.countdown import CountdownVerifier, value_of
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_trainer import worlds
-from cipo_trainer.chains import Chains
-from cipo_trainer.countdown import Countdown
-from cipo_trainer.derivations import AGAIN, WRONG, Derivations, Task
-from cipo_trainer.families import Family
-from cipo_trainer.programs import Programs, run
 from cipo_trainer.settings import build
-from cipo_trainer.worlds import FAMILIES, family, new_model
+from cipo_trainer.worlds import registry as worlds
+from cipo_trainer.worlds.chains import Chains
+from cipo_trainer.worlds.countdown import Countdown
+from cipo_trainer.worlds.derivations import AGAIN, WRONG, Derivations, Task
+from cipo_trainer.worlds.family import Family
+from cipo_trainer.worlds.programs import Programs, run
+from cipo_trainer.worlds.registry import FAMILIES, family, new_model
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
 PROMPTS = TASKS.parent / "trainer" / "configs" / "prompts"
@@ -260,7 +260,7 @@ def test_rows_ask_for_corrections_as_the_shipped_prompts_do() -> None:
 
 def test_feedback_in_rows_is_what_the_verifier_shows() -> None:
     """A model is told in training what it is told when it is scored."""
-    from cipo_eval.protocols import feedback
+    from cipo_eval.turns.protocols import feedback
 
     made = Programs(told=1.0)
     rows = [made.pair_at(at, seed=0, corrections=1.0)[0] for at in range(60)]

@@ -16,9 +16,9 @@ import pytest
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_trainer.config import config_dir
-from cipo_trainer.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
-from cipo_trainer.jobs import Ledger, Runner, describe
 from cipo_trainer.settings import build, merged
+from cipo_trainer.study.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
+from cipo_trainer.study.jobs import Ledger, Runner, describe
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
 TINY = """
@@ -175,7 +175,7 @@ def test_a_torn_line_of_the_ledger_is_no_harm(tmp_path: Path) -> None:
 
 
 def test_the_dial_decides_the_task(tiny: StudyConfig, tmp_path: Path) -> None:
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
 
     write_tasks(tiny, tmp_path)
     found = [load_problems(tmp_path / f"tasks/{n}/cipo_{n}.yaml") for n in ("chains", "slips")]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.engines.models import FAMILIES
+from cipo_eval.engines.core.models import FAMILIES
 from cipo_trainer import head
 from cipo_trainer.packing import Item, Packed, can_pack, logprobs, micro, plan
 

@@ -13,12 +13,12 @@ import torch
 from transformers import AutoTokenizer
 
 from cipo_eval.errors import UsageError
-from cipo_trainer import arithmetic
 from cipo_trainer.config import Config
 from cipo_trainer.loop import rate
 from cipo_trainer.problems import Draws, encoded
 from cipo_trainer.settings import build
 from cipo_trainer.step import Learner, Stream
+from cipo_trainer.worlds import arithmetic
 
 TOKENIZER = arithmetic.build_tokenizer()
 PAIRS = [("1+2=", "3"), ("37+48=", "7+8=15 3+4+1=8 \\boxed{85}"), ("", "x"), ("a long prompt", "")]

@@ -12,12 +12,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from cipo_eval import testsets
-from cipo_eval.data import read_rows
-from cipo_eval.readers import livecodebench
+from cipo_eval.data.readers import livecodebench
+from cipo_eval.data.sources import read_rows
 from cipo_eval.records import Grade, Mode
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.verifier import judge
 
 Asked = tuple[str, str, Mode]

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cipo_eval import testsets
-from cipo_eval.data import read_rows
-from cipo_eval.readers.livecodebench import Case
+from cipo_eval.data.readers.livecodebench import Case
+from cipo_eval.data.sources import read_rows
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.records import Mode
-from cipo_eval.tasks import load_problems
+from cipo_eval.verifiers.code import testsets
 from verifiers.code_tools import Court, court, livecodebench_rows, livecodebench_tests, outputs
 
 pytestmark = pytest.mark.slow

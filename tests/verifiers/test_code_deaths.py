@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval import testsets
 from cipo_eval.records import Mode, Problem, State
-from cipo_eval.testsets import TestSet
+from cipo_eval.verifiers.code import testsets
+from cipo_eval.verifiers.code.testsets import TestSet
 from cipo_eval.verifiers.forkserver import server as fork_server
 from cipo_eval.verifiers.pool import VerifierPool
 from verifiers.test_code_verdict import asserts, calls

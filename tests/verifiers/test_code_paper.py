@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval import testsets
-from cipo_eval.readers.livecodebench import build_tests
+from cipo_eval.data.readers.livecodebench import build_tests
 from cipo_eval.records import Mode
+from cipo_eval.verifiers.code import testsets
 from verifiers.code_tools import Court, court
 
 

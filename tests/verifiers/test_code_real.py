@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval import testsets
+from cipo_eval.data.tasks import load_problems
 from cipo_eval.records import Grade, Mode, Problem
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.tasks import load_problems
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.verifier import judge
 from verifiers.code_tools import outputs, recorded_pass
 

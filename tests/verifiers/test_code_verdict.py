@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval import testsets
 from cipo_eval.records import Grade, Mode, Problem, State
 from cipo_eval.sandbox import codec, probe
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.code import prepare as preparing
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.compare import Comparison, close, same_output
 from cipo_eval.verifiers.code.prepare import ReferenceError, prepare
+from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.code.verdict import run_lengths
 from cipo_eval.verifiers.code.verifier import _evalplus_total, judge
 from cipo_eval.verifiers.pool import VerifierPool

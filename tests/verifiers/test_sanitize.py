@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval.attempt_files.layouts import fenced
-from cipo_eval.attempt_files.lines import read_lines
+from cipo_eval.data.attempt_files.layouts import fenced
+from cipo_eval.data.attempt_files.lines import read_lines
 from cipo_eval.verifiers.code.extract import extract_paper
 from cipo_eval.verifiers.code.sanitize import LONGEST, _longest, sanitize
 
@@ -142,7 +142,7 @@ def test_hostile_texts_take_little_time(unit: str) -> None:
 def test_real_answers_give_what_the_reference_s_sanitizer_gave(real_data: Path, name: str) -> None:
     """The programs of a published file are what the reference took from a model's answers: from an answer with each of
     them the same program comes out."""
-    from cipo_eval.tasks import load_problems
+    from cipo_eval.data.tasks import load_problems
 
     path = real_data / "model_outputs" / "code" / f"Meta-Llama-3-8B-Instruct__{name}.jsonl.gz"
     problems = {p.id: p for p in load_problems(name, data_dir=real_data).problems}

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.plan import TaskPlan
-from cipo_eval.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
 from cipo_eval.records import Mode
-from cipo_eval.runner import Progress, Run
-from cipo_eval.store import RunStore
-from cipo_eval.tasks import ProblemSet, load_problems
+from cipo_eval.run.plan import TaskPlan
+from cipo_eval.run.runner import Progress, Run
+from cipo_eval.storage.store import RunStore
+from cipo_eval.turns.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import rollout
 from cipo_trainer.config import Config

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from cipo_eval.engines.fuse import Fused
-from cipo_eval.engines.models import head_logits
+from cipo_eval.engines.core.fuse import Fused
+from cipo_eval.engines.core.models import head_logits
 
 
 def said(

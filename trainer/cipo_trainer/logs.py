@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import MissingError
-from cipo_eval.store import Writing
+from cipo_eval.files import DamagedLineError, Writing, append_json_line, read_json_lines, write_json_lines
 from cipo_trainer.config import Config
 from cipo_trainer.settings import to_yaml
 
@@ -58,26 +58,21 @@ class Log:
         self._append("samples.jsonl", {"step": step, **values})
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with Writing(self._folder), (self._folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with Writing(self._folder):
+            append_json_line(self._folder / name, row)
 
     def _rewind(self, path: Path, step: int) -> None:
         """Drops rows after a step, and a torn last line; before the first step everything is done again."""
         kept = [row for row in read(path) if row["step"] <= step] if step else []
         with Writing(self._folder):
-            new = path.with_name(f".{path.name}.new")
-            new.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            new.replace(path)
+            write_json_lines(path, kept)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of a log; a torn last line is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    rows: list[dict[str, Any]] = []
+    with suppress(DamagedLineError):
+        rows += (line.value for line in read_json_lines(path)) if path.is_file() else ()
     return rows
 
 

@@ -6,7 +6,6 @@ weights after every update.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 import torch
 
 from cipo_eval.engines.checkpoint import Checkpoint
-from cipo_eval.engines.fuse import Fused, fuse_norms
+from cipo_eval.engines.core.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.weights import check_adapter_names
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.files import whole_folder
 from cipo_trainer.config import Config
-from cipo_trainer.worlds import NEW, new_model
+from cipo_trainer.worlds.registry import NEW, new_model
 
 LARGE = 1_000_000_000
 """Parameters from which on activations are computed again in the backward pass, unless told otherwise."""
@@ -183,12 +183,10 @@ class Policy:
         made = new_model(self.config)
         folder = self.config.output / "new"
         if not folder.is_dir():
-            partial = folder.with_name(".new.partial")
-            shutil.rmtree(partial, ignore_errors=True)
             tokenizer = made.build_tokenizer()
-            made.build_model(tokenizer, self.config.seed, self.config.shape).save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            partial.replace(folder)
+            with whole_folder(folder) as partial:
+                made.build_model(tokenizer, self.config.seed, self.config.shape).save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
         return str(folder)
 
 

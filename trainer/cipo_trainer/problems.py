@@ -12,17 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from cipo_eval.data import Row, Source, read_rows
-from cipo_eval.definitions import BOXED, Columns
+from cipo_eval.data.definitions import BOXED, Columns
+from cipo_eval.data.sources import Row, Source, read_rows
+from cipo_eval.data.tasks import build, load_problems, load_spec
 from cipo_eval.engines.chat import render
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
-from cipo_eval.tasks import build, load_problems, load_spec
 from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
-from cipo_trainer.families import Pair
 from cipo_trainer.packing import Item
-from cipo_trainer.worlds import family
+from cipo_trainer.worlds.family import Pair
+from cipo_trainer.worlds.registry import family
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ made of (seed, step).
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any
 import torch
 
 from cipo_eval.errors import UsageError
-from cipo_eval.store import Writing
+from cipo_eval.files import UNFINISHED, Writing, whole_folder
 
 STATE = "trainer_state"
-_PARTIAL = ".partial"
 
 
 class Checkpoints:
@@ -42,24 +40,14 @@ class Checkpoints:
     ) -> Path:
         """Raises ``MissingError`` where the disk is full; what was there stays then."""
         final = self.path(step)
-        partial = final.with_name(f".{final.name}{_PARTIAL}")
         with Writing(self.folder):
             self.clean()
-            try:
-                (partial / STATE).mkdir(parents=True)
+            with whole_folder(final) as partial:
+                (partial / STATE).mkdir()
                 model.save_pretrained(partial)
                 tokenizer.save_pretrained(partial)
                 torch.save(tensors, partial / STATE / "optimizer.pt")
                 (partial / STATE / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-                for path in (p for p in partial.rglob("*") if p.is_file()):
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
-                if final.exists():
-                    shutil.rmtree(final)
-                partial.replace(final)
-            except OSError:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
         self._prune(best)
         return final
 
@@ -76,7 +64,7 @@ class Checkpoints:
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""
-        for path in self.folder.glob(f".*{_PARTIAL}"):
+        for path in self.folder.glob(f".*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self, best: int | None) -> None:

@@ -15,8 +15,8 @@ from cipo_eval.records import Mode
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.sandbox.worker import LOADED, Job, record
-from cipo_eval.testsets import Test, TestSet
 from cipo_eval.verifiers.code.compare import Comparison
+from cipo_eval.verifiers.code.testsets import Test, TestSet
 
 SECONDS = 1.0
 """Processor time that a right program may take: well below what a judged one may."""

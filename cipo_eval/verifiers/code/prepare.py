@@ -17,14 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cipo_eval import data, testsets
 from cipo_eval.errors import MissingError
+from cipo_eval.files import cache_dir, write_bytes
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.sandbox.worker import LOADED, Job, record
-from cipo_eval.testsets import Kind, Test, TestSet
+from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.confirm import agreed
+from cipo_eval.verifiers.code.testsets import Kind, Test, TestSet
 
 VERSION = 3
 """Of this file's contents: older ones in the cache are made anew."""
@@ -62,7 +63,7 @@ def prepare(reference: str, lane: Lane) -> Prepared:
     if tests.kind is Kind.STDIN or not (tests.kind is Kind.CODE or _derived(tests)):
         count = len(flat(tests))
         return Prepared(expected=[None] * count, seconds=[0.0] * count, calls=[], split=[])
-    path = data.cache_dir() / "prepared" / f"{reference.removeprefix('tests:')}-{VERSION}.json.gz"
+    path = cache_dir() / "prepared" / f"{reference.removeprefix('tests:')}-{VERSION}.json.gz"
     try:
         return Prepared(**json.loads(gzip.decompress(path.read_bytes())))
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
@@ -71,7 +72,7 @@ def prepare(reference: str, lane: Lane) -> Prepared:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(found), separators=(",", ":")).encode("ascii")
-        data.write_atomically(path, gzip.compress(text, compresslevel=1))
+        write_bytes(path, gzip.compress(text, compresslevel=1), shared=True)
     except OSError as error:
         raise MissingError(
             f"cannot keep {path} ({error.strerror}): set CIPO_EVAL_CACHE to another folder"

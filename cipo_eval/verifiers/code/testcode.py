@@ -15,7 +15,6 @@ from typing import Any
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane, outcome
 from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, JudgeError, Record, record
-from cipo_eval.testsets import TestSet
 from cipo_eval.verifiers.code.prepare import (
     JUDGE_SECONDS,
     Prepared,
@@ -24,6 +23,7 @@ from cipo_eval.verifiers.code.prepare import (
     judge_request,
     whole_test,
 )
+from cipo_eval.verifiers.code.testsets import TestSet
 from cipo_eval.verifiers.code.verdict import ERROR, WRONG, Judgement, error_text, what_ended
 
 _DEAD: Record = ["d"]

@@ -9,8 +9,8 @@ from typing import Any
 from cipo_eval.records import Grade
 from cipo_eval.sandbox.box import Outcome
 from cipo_eval.sandbox.worker import End, Reason
-from cipo_eval.testsets import Kind, Test, TestSet
 from cipo_eval.verifiers.code.prepare import flat
+from cipo_eval.verifiers.code.testsets import Kind, Test, TestSet
 
 SHOWN = 400
 """Characters of a value in a report."""

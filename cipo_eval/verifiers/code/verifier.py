@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cipo_eval import testsets
 from cipo_eval.errors import CipoError
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
 from cipo_eval.sandbox import codec, probe, sample
 from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
 from cipo_eval.sandbox.worker import LOADED, Job, record
-from cipo_eval.testsets import Kind, Test, TestSet
 from cipo_eval.texts import STRIP
-from cipo_eval.verifiers.code import verdict
+from cipo_eval.verifiers.code import testsets, verdict
 from cipo_eval.verifiers.code.compare import Comparison, same_output
 from cipo_eval.verifiers.code.extract import extract_paper, extract_program
 from cipo_eval.verifiers.code.prepare import (
@@ -34,6 +32,7 @@ from cipo_eval.verifiers.code.prepare import (
     prepare,
 )
 from cipo_eval.verifiers.code.testcode import judge_code
+from cipo_eval.verifiers.code.testsets import Kind, Test, TestSet
 from cipo_eval.verifiers.code.verdict import CRASH, ERROR, TIMEOUT, WRONG, Judgement, what_ended
 
 GRADING_SECONDS = 3600.0

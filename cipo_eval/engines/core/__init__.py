@@ -1,0 +1,1 @@
+"""Continuous batching for transformers models: requests, cache, sampler and the loop that ties them together."""

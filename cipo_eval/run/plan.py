@@ -1,0 +1,187 @@
+"""What is asked of one task in a run, and what of it must stay the same for attempts to belong together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cipo_eval.analysis.selection import Extent, Selection
+from cipo_eval.data.scope import Scope
+from cipo_eval.data.tasks import ProblemSet, TaskSpec, task_dir
+from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
+from cipo_eval.turns.protocols import DIRECT, Protocol, Revising
+
+if TYPE_CHECKING:
+    from cipo_eval.turns.pools import PoolItem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """One task of a run: its problems and how they are sampled."""
+
+    problems: ProblemSet
+    samples: int
+    sampling: Sampling
+    limit: int | None = None
+    scope: Scope | None = None
+    """The problems that count; None: all."""
+    system_prompt: str | None = None
+    think: str = "strip"
+    """Which thoughts do not count (``texts.think_tags``); ``keep``: all do."""
+    allow_unsafe: bool = False
+    """Programs may run where they cannot be confined."""
+    revising: Revising = Revising()  # noqa: RUF009  it is frozen
+    """What follows the first turn; by default nothing."""
+    available: Mapping[str, int] | None = None
+    """By problem, how many corrections of its attempts a file has: no attempt of a pool is corrected a second time that
+    the file does not. None: as often as there are samples."""
+    harness: str | None = None
+    """Version of the reference harness that ``paper`` mode follows; None: the verifier's choice for the task."""
+
+    @property
+    def name(self) -> str:
+        return self.problems.spec.name
+
+    @property
+    def all_problems(self) -> tuple[Problem, ...]:
+        """The data set, with the verifier options of this run."""
+        own: dict[str, Any] = {"think": self.think} if self.think != "strip" else {}
+        own |= {"harness": self.harness} if self.harness else {}
+        own |= {"allow_unsafe": True} if self.allow_unsafe else {}
+        if not own:
+            return self.problems.problems
+        return tuple(replace(p, options={**p.options, **own}) for p in self.problems.problems)
+
+    @property
+    def selected(self) -> tuple[Problem, ...]:
+        """The problems that are asked for: the first of those that count."""
+        scope = self.scope
+        admitted = [p for p in self.all_problems if scope is None or scope.admits(p)]
+        return tuple(admitted[: self.limit])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Named results of the problems' tests, such as ``base`` and ``plus``."""
+        return tuple(dict.fromkeys(name for p in self.selected for name in p.options.get("parts", ())))
+
+    def messages(self, problem: Problem, *, given: bool = False) -> tuple[dict[str, str], ...]:
+        """Those before a first attempt; ``given``: before one that is not the model's own."""
+        system = ({"role": "system", "content": self.system_prompt},) if self.system_prompt else ()
+        prompt = (given and problem.given_prompt) or problem.prompt
+        return (*system, {"role": "user", "content": prompt})
+
+    @property
+    def extent(self) -> Extent:
+        """How much is asked for, of every protocol of this plan."""
+        return Extent(samples=self.samples, limit=self.limit, scope=self.scope, turns=self.revising.turns)
+
+    @property
+    def selection(self) -> Selection:
+        """What of a run's attempts is part of what this plan asks for."""
+        names = [protocol.name for protocol in self.revising.protocols]
+        if self.revising.generates_first:
+            names.append(DIRECT)
+        return Selection(
+            task=self.name,
+            extents=dict.fromkeys(names, self.extent),
+            problems={p.id: p.metadata for p in self.problems.problems},
+            pooled=self.pooled,
+        )
+
+    @property
+    def pooled(self) -> dict[str, dict[str, int]]:
+        """By protocol that corrects a pool and by problem, how many attempts the pool has; empty without a pool."""
+        if self.revising.pool is None:
+            return {}
+        counts = {p.id: len(self.revising.given(self.name, p.id)) for p in self.problems.problems}
+        return {protocol.name: counts for protocol in self.revising.protocols if not protocol.own}
+
+    def keys(self) -> set[AttemptKey]:
+        """Of the first attempts that the model makes. Whether others follow, their verdicts tell."""
+        return set(self.selection.first_keys())
+
+    @property
+    def most_later_attempts(self) -> int:
+        """Attempts of later turns if none of them ends a chain early."""
+        given = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
+        return sum(
+            (len(self.keys()) if protocol.own else given * self.samples)
+            * (protocol.last_turn(self.revising.turns) - 1)
+            for protocol in self.revising.protocols
+        )
+
+    def given(self, problem: Problem) -> list[tuple[AttemptKey, PoolItem]]:
+        """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
+        more samples of the same pool only add keys."""
+        items = self.revising.given(self.name, problem.id)
+        most = len(items) * self.samples
+        if self.available is not None:
+            most = max(len(items), min(most, self.available.get(problem.id, 0)))
+        return [
+            (AttemptKey(self.name, problem.id, protocol.name, sample * len(items) + number, 1), item)
+            for protocol in self.revising.protocols
+            if not protocol.own
+            for sample in range(self.samples)
+            for number, item in enumerate(items)
+            if sample * len(items) + number < most
+        ]
+
+    def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
+        """First attempts at a problem; ``seed`` is the run's."""
+        return Request(
+            problem=problem,
+            messages=self.messages(problem),
+            samples=tuple(samples),
+            seeds=tuple(derive_seed(seed, self.name, problem.id, DIRECT, s, 1) for s in samples),
+            sampling=self.sampling,
+        )
+
+    def next(
+        self, problem: Problem, protocol: Protocol, sample: int, history: Sequence[Turn], seed: int
+    ) -> Request | None:
+        """The turn after these; None where the chain ends."""
+        if not self.revising.asks(protocol, history):
+            return None
+        turn = len(history) + 1
+        first = self.messages(problem, given=not protocol.own)
+        messages, carried = self.revising.messages(protocol, first, history)
+        return Request(
+            problem=problem,
+            messages=messages,
+            samples=(sample,),
+            seeds=(derive_seed(seed, self.name, problem.id, protocol.name, sample, turn),),
+            sampling=self.sampling,
+            protocol=protocol.name,
+            turn=turn,
+            history=tuple(history),
+            carried=carried,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for attempts to belong together."""
+        sampling = dataclasses.asdict(self.sampling)
+        return {
+            "data": self.problems.fingerprint,
+            "prompts": fingerprint([self.messages(p) for p in self.problems.problems]),
+            "verifier": self.problems.spec.verifier,
+            "think": self.think,
+            "harness": self.harness,
+            "sampling": {**sampling, "stop": list(self.sampling.stop)},
+            "protocols": self._protocols(),
+        }
+
+    def _protocols(self) -> dict[str, Any]:
+        """Of each protocol; of those that do not begin with the task's prompt, also what they begin with."""
+        found = self.revising.identity()
+        if any(p.given_prompt for p in self.problems.problems):
+            begun = fingerprint([self.messages(p, given=True) for p in self.problems.problems])
+            for protocol in self.revising.protocols:
+                found[protocol.name] |= {} if protocol.own else {"prompts": begun}
+        return found
+
+
+def definition_name(spec: TaskSpec) -> str:
+    """What ``load_problems`` finds the task by again: our own by name, a user's by path."""
+    return spec.name if spec.path.parent == task_dir() else str(spec.path)

@@ -1,0 +1,138 @@
+"""Scoring a file: what it holds, which attempts its corrections belong to, and what became of every row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cipo_eval.data.attempt_files.account import Account
+from cipo_eval.data.attempt_files.id_map import read_id_map
+from cipo_eval.engines.replay import ReplayEngine
+from cipo_eval.errors import UsageError
+from cipo_eval.records import AttemptKey
+from cipo_eval.run.pools import read_pool
+from cipo_eval.run.runner import Run
+from cipo_eval.turns.pools import Pool, own_pool
+from cipo_eval.turns.protocols import DIRECT, Revising, chosen
+
+if TYPE_CHECKING:
+    from cipo_eval.data.tasks import ProblemSet
+    from cipo_eval.run.plan import TaskPlan
+
+GIVEN = "given"
+
+
+class Scoring(Run):
+    """A run whose attempts come from a file: it knows what became of every one of them."""
+
+    def __init__(self, *arguments: Any, source: ReplayEngine, **options: Any) -> None:
+        self._source = source
+        super().__init__(*arguments, **options)
+
+    def account(self, plan: TaskPlan) -> Account:
+        """What became of the file's attempts so far."""
+        judged = {key for key, attempt in self._attempts[plan.name].items() if attempt.verdicts}
+        return account(self._source, plan, judged)
+
+    def record(self) -> list[str]:
+        """Keeps the account in ``run.json``, with the call that it is of, and returns it for people."""
+        accounts = [self.account(plan) for plan in self.plans]
+        self.info["calls"][-1]["file"] = [account.to_json() for account in accounts]
+        self.store.write_info(self.info)
+        return [line for account in accounts for line in account.lines()]
+
+
+def account(source: ReplayEngine, plan: TaskPlan, judged: Collection[AttemptKey]) -> Account:
+    """What became of the attempts of a file; ``judged``: the keys of those with a verdict."""
+    found = source.rows
+    left_out = Counter(found.left_out)
+    selected, asked = {p.id for p in plan.selected}, plan.selection
+    admitted = {p.id for p in plan.all_problems if plan.scope is None or plan.scope.admits(p)}
+    counted = 0
+    for key, of_turn in source.numbered():
+        if not of_turn:
+            left_out[f"of another turn ({key.protocol} turn {key.turn})"] += 1
+        elif key.problem not in admitted:
+            left_out["outside the window"] += 1
+        elif key.problem not in selected:
+            left_out[f"beyond --limit {plan.limit}"] += 1
+        elif key in judged and asked.wants(key):
+            counted += 1
+        elif not asked.wants(key):
+            left_out[f"above --samples {plan.samples}"] += 1
+        else:
+            left_out["without a verdict"] += 1
+    return Account(
+        rows=found.rows,
+        empty=found.empty,
+        attempts=found.attempts,
+        judged=counted,
+        left_out=+left_out,
+        matched=found.matched,
+    )
+
+
+def open_file(
+    path: Path,
+    problems: ProblemSet,
+    *,
+    protocol: str | None,
+    pool: Path | None,
+    id_map: Path | None,
+    allow_unmatched: bool,
+) -> tuple[ReplayEngine, Revising]:
+    """The attempts of a file, and what they are: first ones, or corrections (``protocol`` given, or a ``pool``).
+
+    Each correction is paired with the attempt that it corrects. Rows that carry it are compared with the pool's
+    attempts; without a pool, with those that come with the task's data, and where they are others, the carried ones
+    take their place. Raises ``UsageError``.
+    """
+    if protocol not in (None, DIRECT, GIVEN):
+        raise UsageError(
+            f"--protocol {protocol}: a file holds first attempts (direct) or corrections (given)"
+        )
+    if protocol == DIRECT and pool is not None:
+        raise UsageError("--attempts-from belongs together with --protocol given")
+    correcting = protocol == GIVEN or pool is not None
+    names = read_id_map(id_map, problems.problems) if id_map else {}
+    source = ReplayEngine(
+        path,
+        problems.problems,
+        allow_unmatched=allow_unmatched,
+        turn=(GIVEN, 2) if correcting else (DIRECT, 1),
+        id_map=names,
+    )
+    if not correcting:
+        return source, Revising()
+    corrected = _corrected(source, problems, pool, names)
+    source.pair(corrected)
+    return source, Revising(protocols=chosen([GIVEN]), direct=False, pool=corrected)
+
+
+def _corrected(source: ReplayEngine, problems: ProblemSet, pool: Path | None, names: dict[str, str]) -> Pool:
+    """The attempts that the file corrects."""
+    carrying, every = source.carrying
+    if pool is not None:
+        itself = pool.exists() and pool.samefile(source.path)
+        return source.carried() if itself and carrying else read_pool(pool, problems.problems, names)
+    own = own_pool(problems.problems)
+    differing = source.differing(own) if own else carrying
+    if carrying == every and differing:
+        source.warnings.append(
+            f"{differing} of {every} attempts of {source.path} correct another attempt than the one that comes with "
+            f"the data of {problems.spec.name}: the attempts that its rows carry are taken instead"
+        )
+        return source.carried(own)
+    if own is None:
+        raise UsageError(
+            f"the data of {problems.spec.name} comes with no attempts that could have been corrected: name some "
+            "with --attempts-from (docs/pools.md)"
+        )
+    if carrying < every:
+        source.warnings.append(
+            f"{every - carrying} of {every} attempts of {source.path} do not say what they correct: they are taken "
+            f"to correct those that come with the data of {problems.spec.name}, in their order"
+        )
+    return own

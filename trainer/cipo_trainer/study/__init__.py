@@ -1,0 +1,1 @@
+"""Studies: families, seeds and arms from one file, trained, scored and compared."""

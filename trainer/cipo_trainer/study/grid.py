@@ -1,0 +1,320 @@
+"""A study as it is written, families × seeds × arms in one YAML file, and the jobs that it consists of.
+
+Each family and seed has a warm start of its own; every arm of that seed begins with its weights. A job is a command of
+``cipo-eval`` with a folder of its own, so it goes on by itself where it was broken off, and may run anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from cipo_eval.errors import UsageError, nearest
+from cipo_eval.records import fingerprint
+from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_trainer.config import Config, Section, Shape, config_dir
+from cipo_trainer.settings import build, explained, merged, overridden, read_yaml
+from cipo_trainer.worlds.registry import family
+
+WARM = "warm"
+"""Folder of the warm starts."""
+STUDY = "{study}"
+CONFIGS = "{configs}"
+"""In a job's command: the study's folder, and that of the presets. What is asked is the same on every machine."""
+Tree = dict[str, Any]
+Name = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+class FamilyUse(Section):
+    """A family of synthetic problems with its dial."""
+
+    family: str | None = None
+    """Its name; by default the key under which it stands."""
+    dial: dict[str, int | float | str] = Field(default_factory=dict)
+    """As ``data.dial`` of `cipo-eval train`."""
+    items: int | None = Field(default=None, ge=1)
+    """Held-out problems; by default the family's."""
+    protocols: list[str] | None = None
+    """In place of those of ``evaluate``."""
+    warm: Tree = Field(default_factory=dict)
+    """Over ``warm``."""
+    train: Tree = Field(default_factory=dict)
+    """Over ``train`` and the arms."""
+
+
+class Scoring(Section):
+    """How checkpoints are scored, as by `cipo-eval run`."""
+
+    samples: int = Field(default=8, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    temperatures: list[float] = Field(default=[1.0])
+    """The first is the one that the report is about."""
+    others: int | None = Field(default=None, ge=1)
+    """Problems at the other temperatures; by default ``limit``."""
+    protocols: list[str] = Field(default=["direct", "self", "oracle"])
+    max_tokens: int = Field(default=32, ge=1)
+    prompt_dir: Path | None = Path("prompts")
+    """Folder of templates; also one beside the presets."""
+    turn_format: str = "inline"
+
+
+class Expected(Section):
+    """Seconds of a job on the machine that the file was written for: shares of progress, from which remaining time is
+    estimated. They limit nothing."""
+
+    warm: float = 1.0
+    train: float = 1.0
+    evaluate: float = 0.5
+
+
+class StudyConfig(Section):
+    """The whole of a study."""
+
+    title: str = "cipo-eval study"
+    seeds: list[int] = Field(default=[0], min_length=1)
+    families: dict[Name, FamilyUse] = Field(min_length=1)
+    shape: Shape | None = None
+    """Of the models; by default the family's."""
+    warm: Tree = Field(default_factory=dict)
+    """Configuration of the warm start (`cipo-eval train`)."""
+    train: Tree = Field(default_factory=dict)
+    """What the arms' trainings have in common."""
+    arms: dict[Name, Tree | None] = Field(min_length=1)
+    """Configurations of the arms by name, over ``train``; nothing: the warm start itself."""
+    baseline: str | None = None
+    """Arm that others are compared with; by default the first."""
+    evaluate: Scoring = Scoring()
+    expected: Expected = Expected()
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudyConfig:
+        for names in (self.families, self.arms):
+            slugs = [slug(name) for name in names]
+            if twice := next((s for s in slugs if not s or slugs.count(s) > 1), None):
+                raise ValueError(f"names must differ in their letters and digits: {twice!r}")
+        if WARM in {slug(name) for name, over in self.arms.items() if over is not None}:
+            raise ValueError(f"no trained arm may be named {WARM}")
+        if self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(
+                f"baseline: there is no arm {self.baseline}; {nearest(self.baseline, self.arms)}"
+            )
+        named = [
+            *self.evaluate.protocols,
+            *(n for use in self.families.values() for n in use.protocols or ()),
+        ]
+        if unknown := [name for name in named if name not in PROTOCOLS]:
+            raise ValueError(f"protocols: unknown: {', '.join(unknown)}")
+        if len(set(self.seeds)) != len(self.seeds) or not self.evaluate.temperatures:
+            raise ValueError("seeds must differ, and there must be a temperature")
+        return self
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """A command with a folder of its own."""
+
+    name: str
+    """``family/seed/arm/what``; its folder within the study."""
+    kind: str
+    """``warm``, ``train`` or ``evaluate``."""
+    arguments: tuple[str, ...]
+    """Of ``cipo-eval``; ``{study}`` stands for the study's folder."""
+    needs: tuple[str, ...] = ()
+    """Jobs that come before it."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Of a training: what is written into its configuration file."""
+    expected: float = 1.0
+    """Seconds, in proportion to other jobs."""
+    units: int = 1
+    """Steps of a training, attempts of an evaluation (roughly: not all are asked again)."""
+    work: float = 1.0
+    """Sequences of a training."""
+
+    @property
+    def identity(self) -> str:
+        """Another one means that results are of another question."""
+        return fingerprint([self.arguments, self.config])
+
+
+def slug(name: str) -> str:
+    """A name as a folder: ``GRPO, 2× problems`` is ``grpo-2x-problems``."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower().replace("×", "x").replace("λ", "lambda")).strip("-.")
+
+
+def study_file(source: str) -> Path:
+    """A file, or one of the studies that are shipped, by name."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped_studies()
+    if source not in known:
+        raise UsageError(f"there is no study {source}: name a YAML file, or {nearest(source, known)}")
+    return known[source]
+
+
+def shipped_studies() -> dict[str, Path]:
+    """By name, the files of the studies that come with the package."""
+    return {path.stem: path for path in sorted((config_dir() / "studies").glob("*.yaml"))}
+
+
+def read_study_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """A file with ``key.key=value`` over it. Raises ``UsageError`` for what cannot be read, unknown keys and wrong
+    values, also in the trainings' parts."""
+    try:
+        config = StudyConfig.model_validate(overridden(read_yaml(path), overrides))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explained(error, StudyConfig)}") from error
+    jobs(config)
+    return config
+
+
+def to_yaml(config: StudyConfig) -> str:
+    """What a study's folder remembers."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+# --- the jobs ------------------------------------------------------------------------------------------------
+
+
+def jobs(config: StudyConfig) -> list[Job]:
+    """In an order in which they may run one by one: what others wait for comes first within a seed. Raises
+    ``UsageError`` for trainings that are not possible."""
+    return [
+        job
+        for seed in config.seeds
+        for stage in zip(*(_of_seed(config, name, seed) for name in config.families), strict=True)
+        for of_family in stage
+        for job in of_family
+    ]
+
+
+def arm_folder(config: StudyConfig, family_name: str, seed: int, arm: str) -> str:
+    """Of an arm of a seed, within the study: ``train``, and an evaluation for each temperature."""
+    own = slug(arm) if config.arms[arm] is not None else WARM
+    return f"{slug(family_name)}/seed-{seed}/{own}"
+
+
+def run_folder(temperature: float) -> str:
+    """Of an evaluation, within its arm's."""
+    return f"run-t{temperature:g}"
+
+
+def task_file(family_name: str) -> str:
+    """Of a family's task, within the study."""
+    return f"tasks/{slug(family_name)}/cipo_{slug(family_name)}.yaml"
+
+
+def write_tasks(config: StudyConfig, folder: Path) -> None:
+    """The task of every family's dial."""
+    for name, use in config.families.items():
+        made = family(use.family or name, use.dial)
+        made.write_task((folder / task_file(name)).parent, name=slug(name), limit=use.items)
+
+
+def _of_seed(config: StudyConfig, name: str, seed: int) -> tuple[list[Job], list[Job], list[Job]]:
+    """Warm start, trainings, evaluations."""
+    warm = _training(config, name, seed, f"{slug(name)}/seed-{seed}/{WARM}/train")
+    trained, scored = [], []
+    for arm, over in config.arms.items():
+        place, job = arm_folder(config, name, seed, arm), warm
+        if over is not None:
+            job = _training(config, name, seed, f"{place}/train", start=warm, over=over)
+            trained.append(job)
+        for temperature in config.evaluate.temperatures:
+            scored.append(
+                _evaluation(config, name, seed, f"{place}/{run_folder(temperature)}", temperature, job)
+            )
+    least = min((job.work for job in trained), default=1)
+    for job in trained:
+        job.expected *= job.work / least
+    return [warm], trained, scored
+
+
+def _training(
+    config: StudyConfig,
+    name: str,
+    seed: int,
+    place: str,
+    *,
+    start: Job | None = None,
+    over: Tree | None = None,
+) -> Job:
+    use = config.families[name]
+    chosen = use.family or name
+    values: Tree = {
+        "seed": seed,
+        "threads": 1,
+        "data": {"generator": chosen, "dial": dict(use.dial)},
+        "checkpoint": {"every": 200, "keep": 1},
+    }
+    if start is None:
+        shape = config.shape.model_dump() if config.shape else None
+        values |= {"algorithm": "sft", "model": f"new:{chosen}", "shape": shape}
+        values = merged(merged(values, config.warm), use.warm)
+    else:
+        values = merged(merged(merged(values, config.train), over or {}), use.train)
+    if "eval" in values:  # on the way: of the family's own held-out problems
+        values = merged(values, {"eval": {"tasks": [f"{STUDY}/{task_file(name)}"]}})
+    try:
+        known = build(values)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+    kind = "train" if start else "warm"
+    arguments = ["train", f"{STUDY}/{place}.yaml", f"output={STUDY}/{place}", "--quiet"]
+    arguments += ["--init-from", f"{STUDY}/{start.name}"] if start else []
+    return Job(
+        name=place,
+        kind=kind,
+        arguments=tuple(arguments),
+        needs=(start.name,) if start else (),
+        config=values,
+        expected=getattr(config.expected, kind),
+        units=max(1, known.steps),
+        work=_work(known),
+    )
+
+
+def _work(config: Config) -> float:
+    """Sequences of a training."""
+    if config.algorithm == "sft":
+        return config.steps * config.optimizer.batch
+    stream, asked = config.stream, config.rollout
+    return config.steps * asked.problems * asked.samples * (1 + (stream.fraction if stream else 0))
+
+
+def _evaluation(config: StudyConfig, name: str, seed: int, place: str, temperature: float, of: Job) -> Job:
+    asked, use = config.evaluate, config.families[name]
+    samples = asked.samples if temperature else 1
+    everything = family(use.family or name, use.dial).items
+    made = min(use.items or everything, everything)
+    wanted = asked.limit if temperature == asked.temperatures[0] else asked.others or asked.limit
+    count = min(wanted or made, made)
+    protocols = use.protocols or asked.protocols
+    arguments = [
+        "run", "--model", f"{STUDY}/{of.name}/checkpoints/step-{of.units:06d}",
+        "--tasks", f"{STUDY}/{task_file(name)}", "--output", f"{STUDY}/{place}",
+        "--samples", str(samples), "--temperature", f"{temperature:g}", "--top-p", "1",
+        "--max-tokens", str(asked.max_tokens), "--protocol", ",".join(protocols),
+        "--turn-format", asked.turn_format, "--seed", str(seed), "--limit", str(count), "--quiet",
+    ]  # fmt: skip
+    if asked.prompt_dir:
+        shipped = not asked.prompt_dir.is_dir() and (config_dir() / asked.prompt_dir).is_dir()
+        arguments += ["--prompt-dir", f"{CONFIGS}/{asked.prompt_dir}" if shipped else str(asked.prompt_dir)]
+    turns = 1 + 0.8 * sum(protocol != "direct" for protocol in protocols)
+    return Job(
+        name=place,
+        kind="evaluate",
+        arguments=tuple(arguments),
+        needs=(of.name,),
+        expected=config.expected.evaluate
+        * samples
+        * count
+        / (asked.samples * min(asked.limit or made, made)),
+        units=int(count * samples * turns),
+    )
