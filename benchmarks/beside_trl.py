@@ -86,7 +86,7 @@ metadata:
 def configuration(
     folder: Path, model: Path, args: argparse.Namespace, shape: str, most: int, **more: Any
 ) -> Any:
-    from cipo_trainer.settings import build
+    from cipo_trainer.presets import build
 
     asked = prompts(args.problems * (args.steps + 1), SHAPES[shape]["vocab_size"], args.prompt)
     rows = "".join(json.dumps({"question": p, "answer": "0"}) + "\n" for p in asked)

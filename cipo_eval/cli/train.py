@@ -50,7 +50,8 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model; a run that is in the output folder already goes on from its last checkpoint."""
-    from cipo_trainer.settings import load, presets, to_yaml
+    from cipo_eval.settings import to_yaml
+    from cipo_trainer.presets import load, presets
 
     if config is None:
         raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
@@ -157,7 +158,7 @@ def _bind(config: Config, known: Mapping[str, Any] | None, data: str) -> None:
 
     from cipo_eval import __version__
     from cipo_eval.files import Writing
-    from cipo_trainer.settings import to_yaml
+    from cipo_eval.settings import to_yaml
 
     if known is not None and known["data"] != data:
         raise UsageError(

@@ -266,7 +266,7 @@ def test_the_trainer_rolls_out_with_vllm(tmp_path: Path) -> None:
     from cipo_eval.interrupts import Interrupts
     from cipo_trainer.logs import read
     from cipo_trainer.loop import Trainer
-    from cipo_trainer.settings import build
+    from cipo_trainer.presets import build
 
     model = make_checkpoint(tmp_path / "model", wide=True, context=256)
     config = build(

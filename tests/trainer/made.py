@@ -8,8 +8,8 @@ from typing import Any
 
 from cipo_eval.records import Problem, State, Verdict
 from cipo_trainer.config import Config
+from cipo_trainer.presets import build
 from cipo_trainer.rollout import Group, Sample
-from cipo_trainer.settings import build
 
 
 def problem(name: str = "p") -> Problem:

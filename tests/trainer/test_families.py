@@ -16,7 +16,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Mode, Verdict
 from cipo_eval.verifiers.countdown import CountdownVerifier, value_of
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_trainer.settings import build
+from cipo_trainer.presets import build
 from cipo_trainer.worlds import registry as worlds
 from cipo_trainer.worlds.chains import Chains
 from cipo_trainer.worlds.countdown import Countdown

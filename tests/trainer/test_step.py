@@ -21,8 +21,8 @@ from cipo_trainer.config import Config
 from cipo_trainer.dropout import training
 from cipo_trainer.masters import Masters
 from cipo_trainer.packing import Item
+from cipo_trainer.presets import build
 from cipo_trainer.rollout import roll_out
-from cipo_trainer.settings import build
 from cipo_trainer.step import Learner, Stream
 
 

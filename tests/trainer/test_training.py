@@ -23,12 +23,13 @@ from tiny import make_checkpoint
 
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import State, Verdict
+from cipo_eval.settings import to_yaml
 from cipo_trainer import correction, loss, packing
 from cipo_trainer.algorithms import ALGORITHMS
 from cipo_trainer.config import Config, config_dir
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
-from cipo_trainer.settings import load, to_yaml
+from cipo_trainer.presets import load
 
 SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
 """Corrections for the bandit: every character is a token."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from cipo_eval.errors import MissingError
 from cipo_eval.files import DamagedLineError, Writing, append_json_line, read_json_lines, write_json_lines
+from cipo_eval.settings import to_yaml
 from cipo_trainer.config import Config
-from cipo_trainer.settings import to_yaml
 
 
 class Log:

@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.records import fingerprint
+from cipo_eval.settings import explained, merged, overridden, read_yaml
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_trainer.config import Config, Section, Shape, config_dir
-from cipo_trainer.settings import build, explained, merged, overridden, read_yaml
+from cipo_trainer.presets import build
 from cipo_trainer.worlds.registry import family
 
 WARM = "warm"

@@ -1,7 +1,7 @@
-"""Configurations as they are written: YAML files, presets, and ``key=value`` on the command line.
+"""Configurations as they are written: YAML files, and ``key=value`` on the command line over them.
 
-A file may ``include:`` another one that it starts from. ``algorithm`` names defaults of the sections ``advantage``,
-``loss`` and ``correction`` (``algorithms``); what is written out wins over them.
+One mechanism for a run and for a training: pydantic models whose fields' docstrings are their help. A file may
+``include:`` another one that it starts from.
 """
 
 from __future__ import annotations
@@ -14,21 +14,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cipo_eval.errors import UsageError, nearest, reason
-from cipo_trainer.algorithms import ALGORITHMS
-from cipo_trainer.config import Config, config_dir
-
-
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a YAML file, or of a preset by name, with ``key.key=value`` over it.
-
-    Raises ``UsageError`` for files that are not there, unknown keys (with the nearest known) and wrong values.
-    """
-    return build(overridden(read_yaml(_find(source)), overrides))
-
-
-def presets() -> dict[str, Path]:
-    """By name, the files of the configurations that come with the package."""
-    return {path.stem: path for path in sorted(config_dir().glob("*.yaml"))}
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -44,19 +29,7 @@ def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     return values
 
 
-def build(values: Mapping[str, Any]) -> Config:
-    """A configuration of plain values, with its algorithm's defaults below them. Raises ``UsageError``."""
-    name = values.get("algorithm", "grpo")
-    defaults = ALGORITHMS.get(name, {}) if isinstance(name, str) else {}
-    if "correction" in values and values["correction"] is None:
-        defaults = {k: v for k, v in defaults.items() if k != "correction"}
-    try:
-        return Config.model_validate(merged(defaults, values))
-    except ValidationError as error:
-        raise UsageError(explained(error, Config)) from error
-
-
-def to_yaml(config: Config, *, documented: bool = True) -> str:
+def to_yaml(config: BaseModel, *, documented: bool = True) -> str:
     """The whole configuration; with each field's documentation as a comment."""
     return "\n".join(_lines(config, 0, documented)) + "\n"
 
@@ -84,18 +57,6 @@ def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
             plain = section.model_dump(mode="json", include={name})[name]
             text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
             yield f"{pad}{name}: {text.removesuffix('...').strip()}"
-
-
-def _find(source: str | Path) -> Path:
-    path = Path(source)
-    if path.is_file():
-        return path
-    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise UsageError(f"there is no configuration {path}")
-    known = presets()
-    if str(source) not in known:
-        raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
-    return known[str(source)]
 
 
 def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""A training's configuration: presets by name, files, and the defaults of its algorithm.
+
+``algorithm`` names defaults of the sections ``advantage``, ``loss`` and ``correction`` (``algorithms``); what is written
+out wins over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cipo_eval.errors import UsageError, nearest
+from cipo_eval.settings import explained, merged, overridden, read_yaml
+from cipo_trainer.algorithms import ALGORITHMS
+from cipo_trainer.config import Config, config_dir
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file, or of a preset by name, with ``key.key=value`` over it.
+
+    Raises ``UsageError`` for files that are not there, unknown keys (with the nearest known) and wrong values.
+    """
+    return build(overridden(read_yaml(_find(source)), overrides))
+
+
+def presets() -> dict[str, Path]:
+    """By name, the files of the configurations that come with the package."""
+    return {path.stem: path for path in sorted(config_dir().glob("*.yaml"))}
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """A configuration of plain values, with its algorithm's defaults below them. Raises ``UsageError``."""
+    name = values.get("algorithm", "grpo")
+    defaults = ALGORITHMS.get(name, {}) if isinstance(name, str) else {}
+    if "correction" in values and values["correction"] is None:
+        defaults = {k: v for k, v in defaults.items() if k != "correction"}
+    try:
+        return Config.model_validate(merged(defaults, values))
+    except ValidationError as error:
+        raise UsageError(explained(error, Config)) from error
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise UsageError(f"there is no configuration {path}")
+    known = presets()
+    if str(source) not in known:
+        raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
+    return known[str(source)]
