@@ -1,7 +1,7 @@
 """A training's configuration: presets by name, files, and the defaults of its algorithm.
 
-``algorithm`` names defaults of the sections ``advantage``, ``loss`` and ``correction`` (``algorithms``); what is written
-out wins over them.
+``algorithm`` names defaults of the sections ``advantage``, ``loss`` and ``correction`` (``algorithms``); what is
+written out wins over them.
 """
 
 from __future__ import annotations
