@@ -289,7 +289,8 @@ def overhead(folder: Path, rounds: int, attempts: int = 10_000) -> dict[str, Any
     from cipo_eval.engines.hf import HFEngine
     from cipo_eval.records import Mode
     from cipo_eval.run.plan import TaskPlan
-    from cipo_eval.run.runner import Progress, Run
+    from cipo_eval.run.progress import Progress
+    from cipo_eval.run.runner import Run
     from cipo_eval.storage.store import RunStore
     from cipo_eval.verifiers.pool import VerifierPool
 

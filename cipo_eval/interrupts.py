@@ -18,10 +18,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 END_SECONDS = 4.0
@@ -31,6 +31,7 @@ AGAIN_SECONDS = 0.5
 ONE_SECONDS = 0.3
 """Signals that come so soon after the first are the same one: ``timeout`` sends to the process and to its group."""
 
+T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -77,13 +78,35 @@ class Interrupts:
     @contextmanager
     def allowed(self) -> Iterator[None]:
         """A region in which ``KeyboardInterrupt`` may be raised at any point."""
-        self._allowed = True
+        allowed, self._allowed = self._allowed, True
         try:
             if self._pending:
                 self._raise()
             yield
         finally:
-            self._allowed = False
+            self._allowed = allowed
+
+    def during(self, items: Iterable[T]) -> Iterator[T]:
+        """The items of an iterable; ``KeyboardInterrupt`` may be raised while one is made, not while it is used."""
+        iterator = iter(items)
+        while True:
+            with self.allowed():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A region within an allowed one that is done whole: an interrupt waits for its end."""
+        allowed, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = allowed
+        if allowed and self._pending:
+            self._raise()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  the signature of handlers
         if self._allowed:

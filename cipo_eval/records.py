@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -212,6 +212,10 @@ class Verdict:
     report: Mapping[str, Any] = field(default_factory=dict)
     """As in ``Grade``; of an attempt from a pool also ``label``: whether it is right according to the pool. Never holds
     what a model may not see: the gold, or what a private test expects."""
+
+    def with_report(self, **values: Any) -> Verdict:
+        """The same verdict with these values in its report."""
+        return replace(self, report={**self.report, **values})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:

@@ -44,3 +44,31 @@ def test_other_threads_may_run_too() -> None:
     thread.start()
     thread.join()
     assert reached == [True]
+
+
+def test_a_held_region_is_done_whole_within_an_allowed_one() -> None:
+    reached = []
+
+    def work(interrupts: Interrupts) -> None:
+        with interrupts.allowed():
+            with interrupts.held():
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append("to its end")
+            reached.append("never")
+
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        work(interrupts)
+    assert reached == ["to its end"]
+
+
+def test_what_an_iterable_gave_is_used_before_an_interrupt() -> None:
+    used = []
+
+    def work(interrupts: Interrupts) -> None:
+        for item in interrupts.during([1, 2]):
+            os.kill(os.getpid(), signal.SIGINT)
+            used.append(item)
+
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        work(interrupts)
+    assert used == [1]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cipo_eval.engines.engine import Engine
     from cipo_eval.engines.feed import Feed
     from cipo_eval.records import Completion, Failure, Request
-    from cipo_eval.run.runner import Progress
+    from cipo_eval.run.progress import Progress
 
 FIRST_SECONDS, MINUTE = 10.0, 60.0
 """In a run's log: until the first line, and between two."""
@@ -197,7 +197,7 @@ class Pace:
 @contextmanager
 def attempts(*, messages: bool) -> Iterator[tuple[Progress, Pace]]:
     """A bar on a terminal, a line every minute in a log, nothing without ``messages``."""
-    from cipo_eval.run.runner import Progress
+    from cipo_eval.run.progress import Progress
 
     if not messages:
         yield (quiet := Progress()), Pace(quiet)

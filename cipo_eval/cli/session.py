@@ -16,7 +16,8 @@ from cipo_eval.interrupts import Interrupts
 if TYPE_CHECKING:
     from cipo_eval.engines.engine import Engine
     from cipo_eval.run.plan import TaskPlan
-    from cipo_eval.run.runner import Progress, Run
+    from cipo_eval.run.progress import Progress
+    from cipo_eval.run.runner import Run
     from cipo_eval.verifiers.pool import VerifierPool
 
 __all__ = ["LOG_SECONDS", "Show", "carry_out", "check_k", "check_ks", "generate", "say"]

@@ -7,7 +7,7 @@ every sample that was asked for is done: each one may, before that, add the requ
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cipo_eval.records import Request
 
@@ -28,6 +28,9 @@ class Feed:
         """Samples that are not done."""
         self.follow = follow
         """Whether requests may follow from what is done."""
+        self.settle: Callable[[float], None] = self._rest
+        """What the engine's thread does, for at most so many seconds, while it waits for requests: a run takes in the
+        verdicts that are there by then, from which requests may follow."""
         self.add(requests)
 
     def add(self, requests: Iterable[Request]) -> None:
@@ -57,11 +60,17 @@ class Feed:
 
     def take(self, *, wait: bool) -> list[Request]:
         """All requests that came since the last call. With ``wait`` not before there are some, and none at the end."""
+        while True:
+            with self._changed:
+                if self._waiting or not (wait and self.follow and self.open > 0):
+                    requests, self._waiting = self._waiting, []
+                    return requests
+            self.settle(_LOOK_SECONDS)
+
+    def _rest(self, seconds: float) -> None:
         with self._changed:
-            while wait and not self._waiting and self.follow and self.open > 0:
-                self._changed.wait(_LOOK_SECONDS)
-            found, self._waiting = self._waiting, []
-            return found
+            if not self._waiting and self.open > 0:
+                self._changed.wait(seconds)
 
 
 def as_feed(requests: Feed | Iterable[Request]) -> Feed:

@@ -7,59 +7,31 @@ samples.
 
 from __future__ import annotations
 
-import dataclasses
-import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from cipo_eval.analysis.chains import revisions
 from cipo_eval.analysis.selection import Selected, Selection
-from cipo_eval.analysis.summary import summarise
 from cipo_eval.engines.engine import Engine
 from cipo_eval.engines.feed import Feed
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.records import (
-    SCHEMA_VERSION,
-    Attempt,
-    AttemptKey,
-    Completion,
-    Failure,
-    Mode,
-    Problem,
-    Request,
-    State,
-    Turn,
-)
+from cipo_eval.records import Attempt, AttemptKey, Completion, Failure, Mode, Problem, Request, Turn
 from cipo_eval.run.info import bind
-from cipo_eval.run.judging import Judging, judged_again
+from cipo_eval.run.judging import Generated, Judging
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.run.progress import Progress
+from cipo_eval.run.rescore import judged_again, with_judgements, without_verdict
+from cipo_eval.run.results import Measures, failures, framed, task_results
 from cipo_eval.storage.store import RunStore, read_problems
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_eval.verifiers.pool import VerifierPool
 
 GRACE_SECONDS = 3.0
 """How long an interrupted run waits for the verdicts under way: schedulers kill soon after their signal."""
-FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)
-
-
-@dataclass(slots=True)
-class Progress:
-    """Counts that a progress display reads, and what it is told: ``changed`` after each attempt."""
-
-    total: int = 0
-    done: int = 0
-    tokens: int = 0
-    judging: int = 0
-    """Completions that wait for their verdict."""
-    failed: int = 0
-    """Samples that the engine could not get."""
-    states: Counter[str] = dataclasses.field(default_factory=Counter)
-    changed: Callable[[Progress], None] = lambda _: None
-    stopping: Callable[[int], None] = lambda _: None
-    """Called once when interrupted, with the number of verdicts that are waited for."""
+LOOK_SECONDS = 0.2
+"""Between two looks at the verdicts that are waited for: an interrupt gets through in between."""
 
 
 class Run:
@@ -86,11 +58,9 @@ class Run:
         self.plans = list(plans)
         self.seed = seed
         self.modes = tuple(modes)
-        self.bootstrap = bootstrap
-        self.ks = ks
+        self.measures = Measures(modes=self.modes, ks=ks, bootstrap=bootstrap)
         self.warnings = store.warnings
         self.warnings += [warning for plan in self.plans for warning in plan.problems.warnings]
-        self._keeping = threading.Lock()
         common = {
             "engine": dict(engine),
             "seed": seed,
@@ -103,7 +73,7 @@ class Run:
         self._asked_otherwise = before is not None and any(
             before["tasks"].get(plan.name) != facts[plan.name] for plan in self.plans
         )
-        planned = {plan.name for plan in self.plans}
+        self._plan_of = planned = {plan.name: plan for plan in self.plans}
         old = (store.read_results() or {}).get("tasks", {})
         self._other_results = {name: block for name, block in old.items() if name not in planned}
         self._selections: dict[str, Selection] = {}
@@ -150,12 +120,12 @@ class Run:
                     requests += self.following(plan, problems[attempt.problem], attempt, whole)
         return requests
 
-    def given(self, plan: TaskPlan) -> list[tuple[Request, Completion, bool | None]]:
+    def given(self, plan: TaskPlan) -> list[Generated]:
         """Attempts of a pool that have no verdict here yet, with what the pool says of them: none is generated."""
         have = self._attempts[plan.name]
         return [
-            (
-                Request(
+            Generated(
+                request=Request(
                     problem=problem,
                     messages=(),
                     samples=(key.sample,),
@@ -163,8 +133,9 @@ class Run:
                     sampling=plan.sampling,
                     protocol=key.protocol,
                 ),
-                Completion(text=item.text, finish_reason=None),
-                item.right,
+                sample=key.sample,
+                completion=Completion(text=item.text, finish_reason=None),
+                label=item.right,
             )
             for problem in plan.selected
             for key, item in plan.given(problem)
@@ -214,53 +185,84 @@ class Run:
             self._judge_again(plan, unsure[plan.name], pool, interrupts)
         follow = any(plan.revising.protocols for plan in self.plans)
         feed = Feed((request for plan in self.plans for request in self.missing(plan)), follow=follow)
-        given = [pair for plan in self.plans for pair in self.given(plan)]
-        feed.expect(len(given))
+        pooled = [generated for plan in self.plans for generated in self.given(plan)]
+        feed.expect(len(pooled))
         for plan in self.plans:
             for attempt in self._wanted(plan):
-                _count(progress, attempt)
+                progress.count(attempt)
         progress.total = progress.done + feed.open
         progress.changed(progress)
         if not feed.open:
             return
         self._withdraw_results()
-        judging = Judging(self, pool, progress, feed)
-        completions = iter(engine.generate(feed))
-        try:
-            for request, completion, label in given:
-                with interrupts.allowed():
-                    judging.reserve()
-                judging.submit(request, request.samples[0], completion, label)
-            while True:
-                with interrupts.allowed():
-                    judging.reserve()
-                    found = next(completions, None)
-                if found is None:
-                    break
-                request, sample, said = found
-                if isinstance(said, Failure):
-                    self._lost(request, said, progress)
-                    judging.skip()
-                else:
-                    judging.submit(request, sample, said)
+        self._generate(engine, feed, pooled, Judging(self.plans, pool, self.modes), progress, interrupts)
+
+    def _generate(
+        self,
+        engine: Engine,
+        feed: Feed,
+        pooled: Sequence[Generated],
+        judging: Judging,
+        progress: Progress,
+        interrupts: Interrupts,
+    ) -> None:
+        """The loop: completions go to the verifiers, judged attempts to the store, what follows into the feed."""
+
+        def settle(seconds: float) -> None:
+            """Keeps the attempts that are judged by now, or within so many seconds, and asks for what follows."""
             with interrupts.allowed():
-                judging.wait()
+                judging.wait(seconds)
+            with interrupts.held():
+                for generated, attempt in judging.judged():
+                    self._keep(attempt)
+                    progress.count(attempt)
+                    requests = self.following(
+                        self._plan_of[attempt.task],
+                        generated.request.problem,
+                        attempt,
+                        {},
+                        generated.request.history,
+                    )
+                    progress.total += len(requests)
+                    feed.add(requests)
+                    feed.done()
+                    progress.judging = judging.open
+                    progress.changed(progress)
+
+        def finish(seconds: float = float("inf")) -> None:
+            """Waits for all verdicts that are under way, at most so long."""
+            end = time.monotonic() + seconds
+            while judging.open and time.monotonic() < end:
+                settle(LOOK_SECONDS)
+
+        def judge(generated: Generated) -> None:
+            judging.submit(generated)
+            progress.judging = judging.open
+            settle(0)
+            while judging.full:
+                settle(LOOK_SECONDS)
+
+        feed.settle = settle
+        try:
+            for generated in pooled:
+                judge(generated)
+            for request, sample, completion in interrupts.during(engine.generate(feed)):
+                if isinstance(completion, Failure):
+                    self._lost(request, completion, progress)
+                    feed.done()
+                else:
+                    judge(Generated(request, sample, completion))
+            finish()
         except KeyboardInterrupt:
             progress.stopping(judging.open)
-            try:
-                with interrupts.allowed():
-                    judging.wait(GRACE_SECONDS)
-            finally:
-                judging.shelve()
+            finish(GRACE_SECONDS)
             raise
         except Exception:  # an engine that fails must not take finished samples with it
-            try:
-                with interrupts.allowed():
-                    judging.wait()
-            finally:
-                judging.shelve()
+            finish()
             raise
         finally:
+            for attempt in judging.without_verdict():
+                self._keep(attempt)
             self._note(engine)
 
     def _lost(self, request: Request, failure: Failure, progress: Progress) -> None:
@@ -279,25 +281,13 @@ class Run:
             self.store.write_info(self.info)
         self.warnings += notes
 
-    def _unsure(self, plan: TaskPlan) -> dict[AttemptKey, Attempt]:
-        """Attempts that are asked for and have no verdict that holds, with their texts: none at all (an interrupted
-        run), or that the verifier failed (a harness that was being killed said so as well)."""
-        suspects = {
-            key
-            for key, a in self._attempts[plan.name].items()
-            if plan.selection.wants(key)
-            and (not a.verdicts or any(v.state is State.VERIFIER_ERROR for v in a.verdicts.values()))
-        }
-        if not suspects:
-            return {}
-        return {key: a for key, a in self.store.load(plan.name).items() if key in suspects}
+    def _unsure(self, plan: TaskPlan) -> set[AttemptKey]:
+        """Attempts that are asked for and have no verdict that holds."""
+        attempts = self._attempts[plan.name]
+        return {key for key, a in attempts.items() if plan.selection.wants(key) and without_verdict(a)}
 
     def _judge_again(
-        self,
-        plan: TaskPlan,
-        unsure: Mapping[AttemptKey, Attempt],
-        pool: VerifierPool,
-        interrupts: Interrupts,
+        self, plan: TaskPlan, unsure: set[AttemptKey], pool: VerifierPool, interrupts: Interrupts
     ) -> None:
         """Judges attempts again and appends those whose verdict is another one, and the judgements of them.
 
@@ -305,153 +295,57 @@ class Run:
         """
         if not unsure:
             return
-        whole = self.store.load(plan.name)
-        judged = {k: a for k, a in unsure.items() if not PROTOCOLS[a.protocol].is_judgement(a.turn)}
-        after = {key._replace(turn=key.turn + 1) for key in judged}
-        for key, attempt in whole.items():
-            if PROTOCOLS[attempt.protocol].is_judgement(attempt.turn) and (key in unsure or key in after):
-                judged[key] = attempt
-        fresh = dict(whole)
-        for attempt, found in judged_again(plan, judged, pool, self.modes, interrupts, fresh):
-            verdicts = {mode.value: verdict for mode, verdict in found.items()}
-            fresh[attempt.key] = replace(attempt, verdicts=verdicts)
-            states = {mode: verdict.state for mode, verdict in attempt.verdicts.items()}
-            if states != {mode: verdict.state for mode, verdict in verdicts.items()}:
-                self._keep(fresh[attempt.key])
+        stored = self.store.load(plan.name)  # with their texts
+        judged = dict(stored)
+        chosen = with_judgements(unsure & stored.keys(), stored)
+        for attempt in judged_again(plan, chosen, pool, self.modes, interrupts, judged):
+            before = {mode: verdict.state for mode, verdict in stored[attempt.key].verdicts.items()}
+            if before != {mode: verdict.state for mode, verdict in attempt.verdicts.items()}:
+                self._keep(attempt)
 
     def results(self) -> dict[str, Any]:
         """The contents of ``results.json``: this call's tasks, and those of earlier calls as they stood."""
-        tasks: dict[str, Any] = dict(self._other_results)
-        for plan in self.plans:
-            selected = self.selected(plan)
-            metadata = {p.id: p.metadata for p in plan.problems.problems}
-            asked = {p: metadata[p] for p in selected.selection.problems_of(DIRECT)}
-            first = list(selected.first)
-            block: dict[str, Any] = {
-                mode.value: self._summary(plan, first, asked, mode) for mode in self.modes if first
-            }
-            if protocols := self._protocols(plan, selected, metadata):
-                block["protocols"] = protocols
-            if len(self.modes) > 1:
-                block["disagreements"] = disagreements(first, self.modes)
-            block["missing_attempts"] = len(selected.selection.first_keys()) - len(first)
-            if selected.not_asked:
-                block["not_asked"] = selected.not_asked
-            tasks[plan.name] = block
-        return self._framed(tasks)
-
-    def _protocols(
-        self, plan: TaskPlan, selected: Selected, metadata: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """Figures of every protocol that was ever asked for, by mode: of earlier calls as far as they asked."""
-        return {
-            name: {
-                mode.value: revisions(
-                    plan.name,
-                    attempts,
-                    PROTOCOLS[name],
-                    mode=mode,
-                    turns=selected.turns(name),
-                    bootstrap=self.bootstrap,
-                    first=selected.fresh(name),
-                    votes="maj@k" in plan.problems.spec.metrics,
-                    metadata=metadata,
-                    breakdown=plan.problems.spec.breakdown,
-                )
-                for mode in self.modes
-            }
-            for name in selected.protocols
-            if (attempts := selected.of(name))
-        }
-
-    def _framed(self, tasks: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA_VERSION,
-            "run": self.store.path.name,
-            "model": self.info["engine"],
-            **({"sandbox": self.info["sandbox"]} if "sandbox" in self.info else {}),
-            "tasks": tasks,
-        }
+        tasks = {plan.name: task_results(plan, self.selected(plan), self.measures) for plan in self.plans}
+        return framed(self.store.path.name, self.info, {**self._other_results, **tasks})
 
     def _withdraw_results(self) -> None:
         """Figures of this call's tasks must not be read while their attempts change; the others stay."""
         if self._other_results:
-            self.store.write_results(self._framed(self._other_results))
+            self.store.write_results(framed(self.store.path.name, self.info, self._other_results))
         else:
             self.store.drop_results()
-
-    def _summary(
-        self,
-        plan: TaskPlan,
-        attempts: list[Attempt],
-        metadata: Mapping[str, Mapping[str, Any]],
-        mode: Mode,
-    ) -> dict[str, Any]:
-        try:
-            return summarise(
-                plan.name,
-                attempts,
-                metadata,
-                mode=mode,
-                ks=self.ks,
-                bootstrap=self.bootstrap,
-                breakdown=plan.problems.spec.breakdown,
-                parts=plan.parts,
-                majority="maj@k" in plan.problems.spec.metrics,
-            )
-        except ValueError as error:  # a k above the attempts that a replayed file has at some problem
-            raise UsageError(f"{plan.name}: {error}") from error
 
     def _wanted(self, plan: TaskPlan) -> list[Attempt]:
         """The attempts of all turns that this call asks for, and that are there."""
         return list(plan.selection.select(self._attempts[plan.name].values()).attempts)
 
     def failures(self) -> list[str]:
-        """What went wrong in attempts of this call, a line each: a failed verifier is never silently a lower score."""
-        found = []
-        for plan in self.plans:
-            counts: Counter[str] = Counter()
-            for attempt in self._wanted(plan):
-                counts.update({v.state.value for v in attempt.verdicts.values() if v.state in FAILED_STATES})
-                counts["prompt does not fit the model's context"] += attempt.finish_reason == "context"
-            found += [
-                f"{plan.name}: {count} attempt(s): {what}" for what, count in sorted(counts.items()) if count
-            ]
-            found += [
-                f"{plan.name}: {count} sample(s) could not be had: {why} (the same command asks for them again)"
-                for why, count in sorted(self._failed[plan.name].items())
-            ]
-        return found
-
-    def keep(self, attempt: Attempt, progress: Progress) -> None:
-        """Writes one attempt; what figures do not need of it stays on disk only."""
-        with self._keeping:
-            self._keep(attempt)
-            if attempt.verdicts:
-                _count(progress, attempt)
-            progress.changed(progress)
-
-    def _keep(self, attempt: Attempt) -> None:
-        self.store.append(attempt)
-        self._attempts[attempt.task][attempt.key] = _slim(attempt)
+        """What went wrong in attempts of this call, a line each."""
+        return [
+            line
+            for plan in self.plans
+            for line in failures(plan.name, self._wanted(plan), self._failed[plan.name])
+        ]
 
     def rescore(self, pool: VerifierPool, progress: Progress, interrupts: Interrupts | None = None) -> None:
         """Judges every stored attempt of the planned tasks anew, in this run's modes. Nothing is generated."""
         interrupts = interrupts or Interrupts()
         every: dict[str, list[Attempt]] = {}
         for plan in self.plans:
-            loaded = self.store.load(plan.name)
-            progress.total += len(loaded)
-            fresh: dict[AttemptKey, Attempt] = {}
-            for attempt, found in judged_again(plan, loaded, pool, self.modes, interrupts, fresh):
-                fresh[attempt.key] = replace(
-                    attempt, verdicts={mode.value: verdict for mode, verdict in found.items()}
-                )
-                _count(progress, fresh[attempt.key])
+            stored = self.store.load(plan.name)
+            progress.total += len(stored)
+            judged: dict[AttemptKey, Attempt] = {}
+            for attempt in judged_again(plan, stored, pool, self.modes, interrupts, judged):
+                progress.count(attempt)
                 progress.changed(progress)
-            every[plan.name] = [fresh[key] for key in loaded]
-            self._attempts[plan.name] = {key: _slim(fresh[key]) for key in loaded}
+            every[plan.name] = [judged[key] for key in stored]
+            self._attempts[plan.name] = {key: _slim(judged[key]) for key in stored}
         self.store.replace(every, info=self.info, results=self.results())
+
+    def _keep(self, attempt: Attempt) -> None:
+        """Writes one attempt; what figures do not need of it stays on disk only."""
+        self.store.append(attempt)
+        self._attempts[attempt.task][attempt.key] = _slim(attempt)
 
     def _check_verdicts(self) -> None:
         """An interrupted rescore leaves tasks in different modes; their figures must not be mixed."""
@@ -483,23 +377,3 @@ def _slim(attempt: Attempt) -> Attempt:
         for mode, v in attempt.verdicts.items()
     }
     return replace(attempt, text="", verdicts=verdicts)
-
-
-def _count(progress: Progress, attempt: Attempt) -> None:
-    progress.done += 1
-    progress.tokens += attempt.completion_tokens or 0
-    progress.states[next(iter(attempt.verdicts.values())).state.value] += 1
-
-
-def disagreements(attempts: Iterable[Attempt], modes: Sequence[Mode]) -> list[dict[str, Any]]:
-    """Attempts that the modes judge differently, by problem and sample, with the answer that each mode saw."""
-    found = []
-    for a in sorted(attempts, key=lambda a: a.key):
-        verdicts = [a.verdicts[m.value] for m in modes]
-        if len({v.correct for v in verdicts}) > 1:
-            judged = {
-                m.value: {"correct": v.correct, "answer": v.extracted}
-                for m, v in zip(modes, verdicts, strict=True)
-            }
-            found.append({"problem": a.problem, "sample": a.sample, **judged})
-    return found

@@ -21,7 +21,8 @@ from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Mode, Request, Sampling
 from cipo_eval.run.plan import TaskPlan
-from cipo_eval.run.runner import Progress, Run
+from cipo_eval.run.progress import Progress
+from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
 from cipo_eval.turns.pools import own_pool
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Revising, chosen

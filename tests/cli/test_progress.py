@@ -16,7 +16,7 @@ from commands import Commands
 from cipo_eval.cli import app, progress
 from cipo_eval.cli.progress import Pace, Watched
 from cipo_eval.records import Completion, Problem, Request, Sampling
-from cipo_eval.run.runner import Progress
+from cipo_eval.run.progress import Progress
 
 
 class Slow:

@@ -10,7 +10,8 @@ from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
 from cipo_eval.run.plan import TaskPlan
-from cipo_eval.run.runner import Progress, Run
+from cipo_eval.run.progress import Progress
+from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
 from cipo_eval.turns.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
 from cipo_eval.verifiers.pool import VerifierPool

@@ -1,0 +1,32 @@
+"""How far a run is: counts that a display reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cipo_eval.records import Attempt
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of a run, and whom to tell of them: ``changed`` after each attempt."""
+
+    total: int = 0
+    done: int = 0
+    tokens: int = 0
+    judging: int = 0
+    """Completions that wait for their verdict."""
+    failed: int = 0
+    """Samples that the engine could not get."""
+    states: Counter[str] = field(default_factory=Counter)
+    changed: Callable[[Progress], None] = lambda _: None
+    stopping: Callable[[int], None] = lambda _: None
+    """Called once when interrupted, with the number of verdicts that are waited for."""
+
+    def count(self, attempt: Attempt) -> None:
+        """One more attempt with its verdict; it counts by the state in the first mode."""
+        self.done += 1
+        self.tokens += attempt.completion_tokens or 0
+        self.states[next(iter(attempt.verdicts.values())).state.value] += 1
