@@ -6,6 +6,7 @@ One mechanism for a run and for a training: pydantic models whose fields' docstr
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cipo_eval.errors import UsageError, nearest, reason
+
+
+def named_object(name: str, option: str) -> Any:
+    """What ``package.module:object`` names: how users' own engines, protocols, figures, losses and readers are found.
+
+    Raises ``UsageError`` that begins with ``option``.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{option}: there is no {name} (module:object): {error}") from error
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -36,12 +49,12 @@ def to_yaml(config: BaseModel, *, documented: bool = True) -> str:
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """One tree of values over another."""
-    found = dict(base)
+    tree = dict(base)
     for key, value in over.items():
-        below = found.get(key)
+        below = tree.get(key)
         nested = isinstance(value, Mapping) and isinstance(below, Mapping)
-        found[key] = merged(below, value) if nested else value  # type: ignore[arg-type]  # both are mappings
-    return found
+        tree[key] = merged(below, value) if nested else value  # type: ignore[arg-type]  # both are mappings
+    return tree
 
 
 def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
@@ -86,13 +99,13 @@ def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 def explained(error: ValidationError, root: type[BaseModel]) -> str:
     """What is wrong with which key of a configuration of class ``root``."""
     lines = []
-    for found in error.errors():
-        place = ".".join(str(part) for part in found["loc"])
-        if found["type"] == "extra_forbidden":
-            known = _fields_at(root, found["loc"][:-1])
-            lines.append(f"{place}: there is no such key; {nearest(str(found['loc'][-1]), known)}")
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(root, problem["loc"][:-1])
+            lines.append(f"{place}: there is no such key; {nearest(str(problem['loc'][-1]), known)}")
         else:
-            lines.append(f"{place or 'configuration'}: {found['msg'].removeprefix('Value error, ')}")
+            lines.append(f"{place or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 

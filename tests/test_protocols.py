@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, Span, State, Turn, Verdict
 from cipo_eval.texts import STRIP, THINK_TAGS
-from cipo_eval.turns.protocols import (
-    PROTOCOLS,
-    Prompts,
-    Protocol,
-    Revising,
-    TurnFormat,
-    chosen,
-    feedback,
-    tagged,
-)
+from cipo_eval.turns.protocols import PROTOCOLS, Protocol, chosen
+from cipo_eval.turns.revising import Prompts, Revising, TurnFormat, feedback, tagged
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.critique import Form

@@ -123,7 +123,7 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpo
     from cipo_eval.engines.chat import render
     from cipo_eval.engines.checkpoint import Checkpoint
     from cipo_eval.records import Turn, Verdict
-    from cipo_eval.turns import protocols as known
+    from cipo_eval.turns import protocols, revising
 
     tokenizer = Checkpoint(str(tiny_checkpoint)).tokenizer
     problems = {p.id: p for p in load_problems(str(task)).problems}
@@ -137,7 +137,7 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpo
                 for key, v in zip(keys, verdicts, strict=True)
             ]
             first = ({"role": "user", "content": problems[problem].prompt},)
-            messages, _ = known.Revising(turns=3).messages(known.PROTOCOLS[protocol], first, history)
+            messages, _ = revising.Revising(turns=3).messages(protocols.PROTOCOLS[protocol], first, history)
             assert row["prompt_hash"] == fingerprint(render(tokenizer, messages)[0])
 
 

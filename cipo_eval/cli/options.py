@@ -15,7 +15,8 @@ from cipo_eval.errors import UsageError, nearest, reason
 if TYPE_CHECKING:
     from cipo_eval.data.scope import Scope
     from cipo_eval.data.tasks import ProblemSet, TaskSpec
-    from cipo_eval.turns.protocols import Protocol, Revising
+    from cipo_eval.turns.protocols import Protocol
+    from cipo_eval.turns.revising import Revising
 
 
 class ModeFlag(StrEnum):
@@ -364,7 +365,8 @@ class TurnFlags:
 
     def look(self, specs: Sequence[TaskSpec]) -> list[tuple[Protocol, ...]]:
         """The protocols of each task; what can be told before its items are read. Raises ``UsageError``."""
-        from cipo_eval.turns.protocols import DIRECT, Prompts, chosen
+        from cipo_eval.turns.protocols import DIRECT, chosen
+        from cipo_eval.turns.revising import Prompts
 
         if self.protocol is not None and not names(self.protocol):
             raise UsageError("--protocol names none")
@@ -384,7 +386,8 @@ class TurnFlags:
         """What they ask for of each task. Raises ``UsageError``."""
         from cipo_eval.run.pools import read_pool
         from cipo_eval.turns.pools import own_pool
-        from cipo_eval.turns.protocols import DIRECT, Prompts, Revising, TurnFormat
+        from cipo_eval.turns.protocols import DIRECT
+        from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
         from cipo_eval.verifiers.critique import Form
 
         asked = self.look([of_task.spec for of_task in problem_sets])

@@ -15,7 +15,7 @@ from cipo_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from cipo_eval.run.plan import TaskPlan
-    from cipo_eval.turns.protocols import Revising
+    from cipo_eval.turns.revising import Revising
 
 
 def rescore(
@@ -106,7 +106,8 @@ def _plan(
 
 def _revising(task: Mapping[str, Any]) -> Revising:
     """What was asked for, as far as judging needs to know it: neither prompts nor pools."""
-    from cipo_eval.turns.protocols import Revising, chosen
+    from cipo_eval.turns.protocols import chosen
+    from cipo_eval.turns.revising import Revising
     from cipo_eval.verifiers.critique import Form
 
     protocols: Mapping[str, Mapping[str, Any]] = task["protocols"]

@@ -17,8 +17,8 @@ _MODEL = ("engine.fingerprint", "engine.adapter_fingerprint", "engine.base")
 
 def refusal(
     path: Path,
-    known: Mapping[str, Any],
-    asked: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    requested: Mapping[str, Any],
     tasks: Mapping[str, Mapping[str, Any]],
     *,
     regrade: bool = False,
@@ -28,10 +28,10 @@ def refusal(
 
     ``regrade``: verdicts are replaced, so that what only concerns them may differ.
     """
-    differing = [d for d in differences(known, asked) if not d.startswith(NAMES_ONLY)] + [
+    differing = [d for d in differences(stored, requested) if not d.startswith(NAMES_ONLY)] + [
         d
         for name, identity in tasks.items()
-        for d in differences(known["tasks"].get(name, {}), identity, name)
+        for d in differences(stored["tasks"].get(name, {}), identity, name)
     ]
     if regrade:
         free = (".think:", ".harness:", ".protocols.")
@@ -39,8 +39,8 @@ def refusal(
     if not differing:
         return None
     if any(d.startswith(_MODEL) for d in differing):
-        there, here = (_named(engine) for engine in (known["engine"], asked["engine"]))
-        what = "file" if "file" in known["engine"] else "model"
+        there, here = (_named(engine) for engine in (stored["engine"], requested["engine"]))
+        what = "file" if "file" in stored["engine"] else "model"
         which = f"{there} there, {here} asked" if there != here else f"{here}, which has changed since"
         return f"{path} holds attempts of another {what} ({which}): choose another --output"
     hint = (

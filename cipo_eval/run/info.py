@@ -69,13 +69,13 @@ def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _join(block: dict[str, Any], known: Mapping[str, Any], regrade: bool) -> None:
+def _join(block: dict[str, Any], stored: Mapping[str, Any], regrade: bool) -> None:
     """Adds to what this call asks of a task what earlier calls asked: protocols that it does not name, and first
     attempts where it makes none. Judging again asks for nothing new."""
-    before = known.get("protocols", {})
+    before = stored.get("protocols", {})
     block["protocols"] = before if regrade else {**before, **block["protocols"]}
-    if regrade or (known.get("direct") and not block["direct"]):
-        block |= {n: known[n] for n in ("samples", "limit", "scope", "direct") if n in known}
+    if regrade or (stored.get("direct") and not block["direct"]):
+        block |= {n: stored[n] for n in ("samples", "limit", "scope", "direct") if n in stored}
 
 
 def confinement(plans: Sequence[TaskPlan]) -> dict[str, Any] | None:

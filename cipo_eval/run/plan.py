@@ -11,7 +11,8 @@ from cipo_eval.analysis.selection import Extent, Selection
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import ProblemSet, TaskSpec, task_dir
 from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
-from cipo_eval.turns.protocols import DIRECT, Protocol, Revising
+from cipo_eval.turns.protocols import DIRECT, Protocol
+from cipo_eval.turns.revising import Revising
 
 if TYPE_CHECKING:
     from cipo_eval.turns.pools import PoolItem

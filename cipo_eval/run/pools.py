@@ -42,13 +42,13 @@ def build_pool(
     if any(judged not in a.verdicts for a in attempts):
         raise UsageError(f"{run} was not judged in mode {judged}")
     items: list[PoolItem] = []
-    for wanted, is_right in ((wrong, False), (right, True)):
+    for count, is_right in ((wrong, False), (right, True)):
         fitting = [a for a in attempts if a.verdicts[judged].correct is is_right and a.text.strip()]
-        drawn = _spread(fitting, wanted, Random(derive_seed("pool", seed, str(is_right))))
-        if len(drawn) < wanted:
+        drawn = _spread(fitting, count, Random(derive_seed("pool", seed, str(is_right))))
+        if len(drawn) < count:
             kind = "right" if is_right else "wrong"
             raise UsageError(
-                f"{run} has {len(drawn)} {kind} attempts and {wanted} were asked for: ask for fewer (--{kind}), "
+                f"{run} has {len(drawn)} {kind} attempts and {count} were asked for: ask for fewer (--{kind}), "
                 "or run more samples"
             )
         items += [PoolItem(task=a.task, problem=a.problem, text=a.text, right=is_right) for a in drawn]
@@ -107,8 +107,8 @@ def read_pool(path: Path, problems: Sequence[Problem], id_map: Mapping[str, str]
     pool = _read_file(path) if path.is_file() else None
     if pool is None:
         pool = ReplayEngine(path, problems, allow_unmatched=True, id_map=id_map).pool()
-    known = {(p.task, p.id) for p in problems}
-    if not any((item.task, item.problem) in known for item in pool.items):
+    places = {(p.task, p.id) for p in problems}
+    if not any((item.task, item.problem) in places for item in pool.items):
         raise UsageError(
             f"{path} has no attempts at the problems of {', '.join(sorted({p.task for p in problems}))}"
         )
@@ -151,7 +151,7 @@ def _read_file(path: Path) -> Pool | None:
 
 
 def _item(row: Mapping[str, Any]) -> PoolItem:
-    found = PoolItem(task=row["task"], problem=row["problem"], text=row["text"], right=row["right"])
-    if not all(isinstance(text, str) for text in (found.task, found.problem, found.text)):
+    item = PoolItem(task=row["task"], problem=row["problem"], text=row["text"], right=row["right"])
+    if not all(isinstance(text, str) for text in (item.task, item.problem, item.text)):
         raise TypeError("task, problem and text are not texts")
-    return found
+    return item

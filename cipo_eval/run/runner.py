@@ -84,19 +84,19 @@ class Run:
 
     def _write_problems(self, plan: TaskPlan) -> Selection:
         """Notes in the run's directory which problems were ever asked for, and returns what is asked for now."""
-        known = read_problems(self.store.path, plan.name)
+        stored = read_problems(self.store.path, plan.name)
         pooled = {name: dict(counts) for name, counts in plan.pooled.items()}
         rows = {}
         for problem in plan.problems.problems:
             row = _shown(plan, problem)
             pool = {name: counts[problem.id] for name, counts in pooled.items()}
-            if pool := {**known.get(problem.id, {}).get("pool", {}), **pool}:
+            if pool := {**stored.get(problem.id, {}).get("pool", {}), **pool}:
                 row["pool"] = pool
             rows[problem.id] = row
         selection = Selection.stored(plan.name, self.info["tasks"][plan.name], rows)
-        asked = {p for protocol in selection.extents for p in selection.problems_of(protocol)}
-        noted = {p: row for p, row in rows.items() if p in asked or p in known}
-        if noted != known:
+        selected = {p for protocol in selection.extents for p in selection.problems_of(protocol)}
+        noted = {p: row for p, row in rows.items() if p in selected or p in stored}
+        if noted != stored:
             self.store.write_problems(plan.name, list(noted.values()))
         return selection
 
@@ -108,11 +108,13 @@ class Run:
         """Requests for the attempts that are not on disk yet, as far as they are known now."""
         have = self._attempts[plan.name]
         problems = {p.id: p for p in plan.selected}
-        wanted: dict[str, list[int]] = {}
+        samples_of: dict[str, list[int]] = {}
         for key in plan.selection.first_keys():
             if key not in have:
-                wanted.setdefault(key.problem, []).append(key.sample)
-        requests = [plan.first(problems[problem], samples, self.seed) for problem, samples in wanted.items()]
+                samples_of.setdefault(key.problem, []).append(key.sample)
+        requests = [
+            plan.first(problems[problem], samples, self.seed) for problem, samples in samples_of.items()
+        ]
         if plan.revising.protocols:
             whole = self.store.load(plan.name)  # with their texts
             for attempt in plan.selection.select(whole.values()).attempts:
@@ -147,7 +149,7 @@ class Run:
         plan: TaskPlan,
         problem: Problem,
         attempt: Attempt,
-        known: Mapping[AttemptKey, Attempt],
+        stored: Mapping[AttemptKey, Attempt],
         history: Sequence[Turn] = (),
     ) -> list[Request]:
         """What follows from an attempt with this history, passing over turns that are ``known`` (with their texts)."""
@@ -161,8 +163,8 @@ class Run:
             if request is None:
                 continue
             key = AttemptKey(plan.name, problem.id, protocol.name, attempt.sample, request.turn)
-            if key in known:
-                requests += self.following(plan, problem, known[key], known, history)
+            if key in stored:
+                requests += self.following(plan, problem, stored[key], stored, history)
             else:
                 requests.append(request)
         return requests
@@ -273,11 +275,11 @@ class Run:
 
     def _note(self, engine: Engine) -> None:
         """Keeps what an engine had to do otherwise than asked (a server that takes no seed) in ``run.json``."""
-        said = getattr(engine, "notes", None)
-        notes: list[str] = said() if said else []
-        known = self.info.get("adaptations", [])
-        if new := [note for note in notes if note not in known]:
-            self.info["adaptations"] = [*known, *new]
+        tell = getattr(engine, "notes", None)
+        notes: list[str] = tell() if tell else []
+        adaptations = self.info.get("adaptations", [])
+        if new := [note for note in notes if note not in adaptations]:
+            self.info["adaptations"] = [*adaptations, *new]
             self.store.write_info(self.info)
         self.warnings += notes
 

@@ -15,7 +15,8 @@ from cipo_eval.records import AttemptKey
 from cipo_eval.run.pools import read_pool
 from cipo_eval.run.runner import Run
 from cipo_eval.turns.pools import Pool, own_pool
-from cipo_eval.turns.protocols import DIRECT, Revising, chosen
+from cipo_eval.turns.protocols import DIRECT, chosen
+from cipo_eval.turns.revising import Revising
 
 if TYPE_CHECKING:
     from cipo_eval.data.tasks import ProblemSet
@@ -46,9 +47,9 @@ class Scoring(Run):
 
 def account(source: ReplayEngine, plan: TaskPlan, judged: Collection[AttemptKey]) -> Account:
     """What became of the attempts of a file; ``judged``: the keys of those with a verdict."""
-    found = source.rows
-    left_out = Counter(found.left_out)
-    selected, asked = {p.id for p in plan.selected}, plan.selection
+    rows = source.rows
+    left_out = Counter(rows.left_out)
+    selected, selection = {p.id for p in plan.selected}, plan.selection
     admitted = {p.id for p in plan.all_problems if plan.scope is None or plan.scope.admits(p)}
     counted = 0
     for key, of_turn in source.numbered():
@@ -58,19 +59,19 @@ def account(source: ReplayEngine, plan: TaskPlan, judged: Collection[AttemptKey]
             left_out["outside the window"] += 1
         elif key.problem not in selected:
             left_out[f"beyond --limit {plan.limit}"] += 1
-        elif key in judged and asked.wants(key):
+        elif key in judged and selection.wants(key):
             counted += 1
-        elif not asked.wants(key):
+        elif not selection.wants(key):
             left_out[f"above --samples {plan.samples}"] += 1
         else:
             left_out["without a verdict"] += 1
     return Account(
-        rows=found.rows,
-        empty=found.empty,
-        attempts=found.attempts,
+        rows=rows.rows,
+        empty=rows.empty,
+        attempts=rows.attempts,
         judged=counted,
         left_out=+left_out,
-        matched=found.matched,
+        matched=rows.matched,
     )
 
 

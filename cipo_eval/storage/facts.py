@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from cipo_eval.errors import UsageError
 from cipo_eval.records import SCHEMA_VERSION, Mode
 from cipo_eval.texts import think_tags
-from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_eval.turns.protocols import PROTOCOLS, known_from
 
 _RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list}
 _TASK = {
@@ -80,32 +80,34 @@ def _task(path: Path, name: str, task: Any) -> Facts:
         raise ValueError(f"{name[:60]!r} is no task's name")
     if not isinstance(task, dict):
         raise ValueError(f"`tasks.{name}` is {json.dumps(task)[:60]}")
-    found = Facts(path, task, f"tasks.{name}.")
-    found.check(_TASK)
-    if "think" in found:
-        think_tags(found["think"])
-    for protocol, facts in found.get("protocols", {}).items():
+    entry = Facts(path, task, f"tasks.{name}.")
+    entry.check(_TASK)
+    if "think" in entry:
+        think_tags(entry["think"])
+    for protocol, facts in entry.get("protocols", {}).items():
+        if not isinstance(facts, dict):
+            raise ValueError(f"`tasks.{name}.protocols.{protocol}` is {json.dumps(facts)[:60]}")
+        if isinstance(facts.get("traits"), dict):
+            known_from(protocol, facts["traits"])
         if protocol not in PROTOCOLS:
             raise ValueError(
                 f"`tasks.{name}.protocols` has {protocol[:60]!r}, which this release does not know"
             )
-        if not isinstance(facts, dict):
-            raise ValueError(f"`tasks.{name}.protocols.{protocol}` is {json.dumps(facts)[:60]}")
         inner = Facts(path, facts, f"tasks.{name}.protocols.{protocol}.")
         inner.check(_PROTOCOL)
-        found["protocols"] = {**found["protocols"], protocol: inner}
-    return found
+        entry["protocols"] = {**entry["protocols"], protocol: inner}
+    return entry
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """``name: old there, new asked`` for each value of ``new`` that ``old`` has otherwise."""
-    found = []
+    lines = []
     for name, value in new.items():
         label = f"{prefix}.{name}" if prefix else name
         if name not in old:
             continue
         if isinstance(value, Mapping) and isinstance(old[name], Mapping):
-            found += differences(old[name], value, label)
+            lines += differences(old[name], value, label)
         elif old[name] != value:
-            found.append(f"{label}: {old[name]!r} there, {value!r} asked")
-    return found
+            lines.append(f"{label}: {old[name]!r} there, {value!r} asked")
+    return lines

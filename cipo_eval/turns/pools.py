@@ -34,13 +34,13 @@ class Pool:
         places: dict[tuple[str, str], list[PoolItem]] = {}
         for item in self.items:
             places.setdefault((item.task, item.problem), []).append(item)
-        object.__setattr__(self, "_places", {key: tuple(found) for key, found in places.items()})
+        object.__setattr__(self, "_places", {key: tuple(items) for key, items in places.items()})
 
     @property
     def fingerprint(self) -> str:
         """Of the attempts at each problem, in their order; what a pool was made of does not count."""
         places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
-        return fingerprint([[*key, *(item.text for item in found)] for key, found in sorted(places.items())])
+        return fingerprint([[*key, *(item.text for item in items)] for key, items in sorted(places.items())])
 
     def samples(self, task: str, corrections: Mapping[str, int]) -> int:
         """How often attempts were corrected at the most, if so many corrections are there by problem."""

@@ -1,32 +1,25 @@
-"""How turns are formed: what a model is told about an attempt, and asked to do with it.
+"""Who is asked again, and told what: the protocols by name, ours and those of users.
 
-A protocol is an entry of ``PROTOCOLS`` and a template of the same name in ``prompts/``, which a user's ``--prompt-dir``
-may replace. The first turn is the same for all that revise a model's own attempts, and is generated once. An attempt is
-a hostile text: it goes into messages of its own, or between tags that do not occur in it; templates are filled in once,
-so that nothing in it is taken for a template. What the verifier knows and a model may not see never gets here
-(``Verdict.report``).
+One of ours is an entry of ``PROTOCOLS`` and a template of the same name in ``prompts/``; one of a user's own is an
+object of class ``Protocol`` anywhere, named ``module:object`` on the command line (docs/add-a-protocol.md). How its
+turns are written: ``revising``.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Any
 
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
-from cipo_eval.texts import STRIP, strip_think
-from cipo_eval.verifiers.critique import Form
-
-if TYPE_CHECKING:
-    from cipo_eval.turns.pools import Pool, PoolItem
+from cipo_eval.records import Turn
+from cipo_eval.settings import named_object
 
 DIRECT = "direct"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_TRAITS = ("summary", "only_wrong", "tells", "own", "judges")
+"""What a run directory keeps of a protocol that is not ours: enough to read it without the module it comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +37,29 @@ class Protocol:
     judges: bool = False
     """Between an attempt and the next stands a turn in which the model judges the first of them."""
 
+    template: str = ""
+    """What is asked for, as a Jinja template (``feedback`` is filled in where it ``tells``); empty: the file of this
+    name among the prompts."""
+
+    def instruction(self, history: Sequence[Turn]) -> str | None:  # noqa: ARG002  for those that override it
+        """What is asked after these turns, for protocols of users that write it themselves; None: the template says
+        it. Earlier attempts are shown to the model anyway."""
+        return None
+
+    def traits(self) -> dict[str, Any]:
+        """What a run directory keeps of a protocol that is not one of ours."""
+        return {name: getattr(self, name) for name in _TRAITS}
+
     def last_turn(self, attempts: int) -> int:
         """The last turn of a chain with so many attempts."""
         return 2 * attempts - 1 if self.judges else attempts
 
     def is_judgement(self, turn: int) -> bool:
+        """Whether the turn with this number judges the attempt before it."""
         return self.judges and turn % 2 == 0
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
+PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol(name=DIRECT, summary="independent first attempts"),
@@ -75,229 +82,45 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
     )
 }
-
-
-VALUES = ("problem", "attempt", "critique", "instruction", "feedback")
-"""What templates may have filled in."""
-
-
-class TurnFormat(StrEnum):
-    """How an earlier attempt is shown."""
-
-    CHAT = "chat"
-    """As the assistant's message of a conversation, all turns so far."""
-    INLINE = "inline"
-    """In one user message with the problem; of several attempts the last."""
-
-
-class Prompts:
-    """The templates, ours or those of a user's folder.
-
-    Raises ``UsageError`` for a folder that is not there, holds a file that is no template's, or a template that cannot
-    be filled in.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        from jinja2 import Environment, StrictUndefined
-
-        shipped = {
-            path.name: path.read_text(encoding="utf-8")
-            for path in resources.files("cipo_eval.turns.prompts").iterdir()
-            if path.name.endswith(".txt")
-        }
-        own = _read_folder(folder, shipped) if folder else {}
-        self.texts = {name.removesuffix(".txt"): own.get(name, text) for name, text in shipped.items()}
-        environment = Environment(undefined=StrictUndefined, autoescape=False)
-        self._templates = {}
-        for name, text in self.texts.items():
-            try:
-                self._templates[name] = environment.from_string(text)
-                self.fill(name, **dict.fromkeys(VALUES, "x"))
-            except Exception as error:
-                raise UsageError(f"template {name}.txt cannot be filled in: {error}") from error
-
-    def fill(self, name: str, **values: str) -> str:
-        return self._templates[name].render(**values).strip()
-
-    def fingerprint(self, *names: str) -> str:
-        return fingerprint({name: self.texts[name] for name in names})
-
-
-@functools.cache
-def default_prompts() -> Prompts:
-    """Our own templates."""
-    return Prompts()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revising:
-    """How the turns after the first are asked for in a run."""
-
-    protocols: tuple[Protocol, ...] = ()
-    """Those with more than one turn."""
-    direct: bool = True
-    """First attempts are wanted even if nothing revises them."""
-    pool: Pool | None = None
-    """What ``given`` revises."""
-    turns: int = 2
-    """Attempts of a whole chain."""
-    turn_format: TurnFormat = TurnFormat.CHAT
-    critique_form: Form = Form.ANALYSIS
-    """How judgements are asked for."""
-    keep_think: bool = False
-    """Thoughts of earlier turns stay in what later ones see."""
-    think: str = STRIP
-    """The tags of thoughts (``texts.think_tags``)."""
-    prompts: Prompts | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """By protocol, what must stay the same for its attempts to belong together."""
-        prompts = self.prompts or default_prompts()
-        return {
-            protocol.name: {
-                "templates": prompts.fingerprint(*self._templates(protocol)),
-                "turn_format": self.turn_format.value,
-                "keep_think": self.keep_think,
-                **({} if self.think == STRIP else {"think": self.think}),
-                **({"form": self.critique_form.value} if protocol.judges else {}),
-                **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
-            }
-            for protocol in self.protocols
-        }
-
-    def _templates(self, protocol: Protocol) -> tuple[str, ...]:
-        if protocol.judges:
-            return self._judging(), f"{protocol.name}_correct", "inline", "inline_critique"
-        return protocol.name, "inline"
-
-    def _judging(self) -> str:
-        """The template that asks for a judgement."""
-        return "critique" if self.critique_form is Form.ANALYSIS else f"critique_{self.critique_form.value}"
-
-    @property
-    def generates_first(self) -> bool:
-        """Whether the model makes first attempts of its own."""
-        return self.direct or any(protocol.own for protocol in self.protocols)
-
-    def follows(self, protocol: Protocol, start: str, turn: int) -> bool:
-        """Whether a protocol goes on from a turn of ``start``: the first is shared, or the pool's."""
-        return start == (protocol.name if turn > 1 or not protocol.own else DIRECT)
-
-    def given(self, task: str, problem: str) -> tuple[PoolItem, ...]:
-        """The pool's attempts at a problem, if any protocol revises them."""
-        if self.pool is None or all(protocol.own for protocol in self.protocols):
-            return ()
-        return self.pool.of(task, problem)
-
-    def asks(self, protocol: Protocol, history: Sequence[Turn]) -> bool:
-        """Whether there is another turn after these."""
-        last = protocol.last_turn(self.turns)
-        return len(history) < last and not (protocol.only_wrong and history[-1].verdict.correct)
-
-    def messages(
-        self, protocol: Protocol, first: Sequence[Mapping[str, str]], history: Sequence[Turn]
-    ) -> tuple[tuple[dict[str, str], ...], tuple[Span, ...]]:
-        """Messages of the next turn, and where in them earlier turns are (they may be shortened).
-
-        ``first``: the messages of the first turn, the problem's prompt last.
-        """
-        shown = [text if self.keep_think else strip_think(text, self.think).strip() for text, _ in history]
-        messages = [dict(message) for message in first]
-        if self.turn_format is TurnFormat.INLINE:
-            prompt, places = self._inline(protocol, messages.pop()["content"], shown, history)
-            messages.append({"role": "user", "content": prompt})
-            return tuple(messages), tuple(Span(len(messages) - 1, *place) for place in places)
-        spans = []
-        for number, (text, turn) in enumerate(zip(shown, history, strict=True), start=1):
-            spans.append(Span(len(messages), 0, len(text)))
-            messages.append({"role": "assistant", "content": text})
-            messages.append({"role": "user", "content": self._instruction(protocol, number, turn)})
-        return tuple(messages), tuple(spans)
-
-    def _inline(
-        self, protocol: Protocol, problem: str, shown: Sequence[str], history: Sequence[Turn]
-    ) -> tuple[str, list[tuple[int, int]]]:
-        """One prompt with everything, and where in it the last attempt is, and what was said of it."""
-        instruction = self._instruction(protocol, len(history), history[-1])
-        judged = protocol.is_judgement(len(history))
-        texts = {"attempt": shown[-2], "critique": shown[-1]} if judged else {"attempt": shown[-1]}
-        mark = "\ue000"
-        while mark in problem + instruction:
-            mark += "\ue000"
-        places = {name: f"{mark}{name}{mark}" for name in texts}
-        template = "inline_critique" if judged else "inline"
-        prompts = self.prompts or default_prompts()
-        filled = prompts.fill(template, problem=problem, instruction=instruction, **places)
-        text, spans = "", []
-        for i, part in enumerate(re.split(f"{mark}({'|'.join(texts)}){mark}", filled)):
-            if i % 2 == 0:
-                text += part
-                continue
-            between = tagged(part, texts[part])
-            start = len(text) + between.index("\n") + 1
-            spans.append((start, start + len(texts[part])))
-            text += between
-        return text, spans
-
-    def _instruction(self, protocol: Protocol, number: int, turn: Turn) -> str:
-        """What is asked after the turn with this number."""
-        prompts = self.prompts or default_prompts()
-        if protocol.judges:
-            return prompts.fill(
-                f"{protocol.name}_correct" if protocol.is_judgement(number) else self._judging()
-            )
-        values = {"feedback": feedback(turn.verdict)} if protocol.tells else {}
-        return prompts.fill(protocol.name, **values)
-
-
-def tagged(name: str, text: str) -> str:
-    """A text between two tags, of a name with which no tag in the text begins."""
-    number, tag, lower = 1, name, text.lower()
-    while f"<{tag}" in lower or f"</{tag}" in lower:
-        number += 1
-        tag = f"{name}-{number}"
-    return f"<{tag}>\n{text}\n</{tag}>"
-
-
-_STATES = {
-    State.NO_ANSWER: "No final answer was found in it.",
-    State.TRUNCATED: "It was cut off before it reached a final answer.",
-}
-_KINDS = {
-    "wrong_answer": "A test gave a wrong result.",
-    "error": "A test ended with an error.",
-    "timeout": "A test did not finish within the time limit.",
-    "crash": "The program broke down in a test.",
-}
-
-
-def feedback(verdict: Verdict) -> str:
-    """What a model may be told about a wrong attempt: of tests the first that failed, with values if it is public."""
-    failure = verdict.report.get("failure")
-    if not failure:
-        return _STATES.get(verdict.state, "The final answer that was read from it is not right.")
-    parts = [_KINDS.get(failure.get("kind"), "A test failed.")]
-    if failure.get("public"):
-        named = (("input", "Input"), ("expected", "Expected"), ("actual", "Result"))
-        parts += [f"{title}:\n{tagged(key, str(failure[key]))}" for key, title in named if key in failure]
-    if failure.get("error"):
-        parts.append(f"Error:\n{tagged('error', str(failure['error']))}")
-    return "\n\n".join(parts)
+"""By name; those of users are added when they are named, or when a run that has them is read."""
+BUILT_IN = frozenset(PROTOCOLS)
 
 
 def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
-    """Protocols by name. Raises ``UsageError`` for names that there are none of."""
-    if unknown := [name for name in names if name not in PROTOCOLS]:
+    """Protocols by name, or by ``module:object``. Raises ``UsageError`` for names that there are none of."""
+    protocols = [_imported(name) if ":" in name else PROTOCOLS.get(name) for name in names]
+    if unknown := [name for name, protocol in zip(names, protocols, strict=True) if protocol is None]:
         raise UsageError(
             f"no protocol is named {', '.join(unknown)}: there are {', '.join(PROTOCOLS)} (--protocol)"
         )
-    return tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
+    return tuple({protocol.name: protocol for protocol in protocols if protocol is not None}.values())
 
 
-def _read_folder(folder: Path, shipped: Mapping[str, str]) -> dict[str, str]:
-    if not folder.is_dir():
-        raise UsageError(f"--prompt-dir {folder} is not a folder")
-    found = {path.name: path for path in folder.iterdir() if path.suffix == ".txt"}
-    if unknown := sorted(set(found) - set(shipped)):
-        raise UsageError(f"{folder / unknown[0]} is no template: there are {', '.join(sorted(shipped))}")
-    return {name: path.read_text(encoding="utf-8") for name, path in found.items()}
+def _imported(name: str) -> Protocol:
+    protocol = named_object(name, "--protocol")
+    if not isinstance(protocol, Protocol):
+        raise UsageError(f"--protocol {name} is not a Protocol (docs/add-a-protocol.md)")
+    if protocol.name in BUILT_IN or not _NAME.fullmatch(protocol.name):
+        raise UsageError(
+            f"--protocol {name}: its name {protocol.name!r} is one of ours, or not made of letters, digits, - and _"
+        )
+    registered = PROTOCOLS.get(protocol.name)
+    if registered is not None and registered.traits() != protocol.traits():
+        raise UsageError(f"--protocol {name}: another protocol is named {protocol.name} already")
+    PROTOCOLS[protocol.name] = protocol
+    return protocol
+
+
+def known_from(name: str, traits: Mapping[str, Any]) -> None:
+    """Makes a protocol known that a run directory has and that is not one of ours, from what the directory keeps of it.
+
+    Raises ``ValueError`` for what cannot be one, or is another than the one of this name that is known.
+    """
+    types = {field.name: field.type for field in fields(Protocol)}
+    wrong = [key for key, value in traits.items() if types.get(key) != type(value).__name__]
+    if wrong or set(traits) != set(_TRAITS) or name in BUILT_IN or not _NAME.fullmatch(name):
+        raise ValueError(f"{name[:60]!r} is no protocol that could be known")
+    if name not in PROTOCOLS:
+        PROTOCOLS[name] = Protocol(name=name, **traits)
+    elif PROTOCOLS[name].traits() != dict(traits):
+        raise ValueError(f"another protocol is named {name} already")

@@ -25,7 +25,8 @@ from cipo_eval.run.progress import Progress
 from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
 from cipo_eval.turns.pools import own_pool
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Revising, chosen
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, chosen
+from cipo_eval.turns.revising import Revising
 from cipo_eval.verifiers.pool import VerifierPool
 
 YAML = """

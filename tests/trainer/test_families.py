@@ -260,7 +260,7 @@ def test_rows_ask_for_corrections_as_the_shipped_prompts_do() -> None:
 
 def test_feedback_in_rows_is_what_the_verifier_shows() -> None:
     """A model is told in training what it is told when it is scored."""
-    from cipo_eval.turns.protocols import feedback
+    from cipo_eval.turns.revising import feedback
 
     made = Programs(told=1.0)
     rows = [made.pair_at(at, seed=0, corrections=1.0)[0] for at in range(60)]

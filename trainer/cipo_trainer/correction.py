@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.records import Request, Turn, derive_seed
-from cipo_eval.turns.protocols import PROTOCOLS, Prompts, Revising, TurnFormat
+from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
 from cipo_trainer.config import Correction
 from cipo_trainer.reward import Rewards

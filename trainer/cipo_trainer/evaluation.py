@@ -13,7 +13,8 @@ from cipo_eval.run.plan import TaskPlan
 from cipo_eval.run.progress import Progress
 from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
-from cipo_eval.turns.protocols import DIRECT, Prompts, Revising, TurnFormat, chosen
+from cipo_eval.turns.protocols import DIRECT, chosen
+from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import rollout
 from cipo_trainer.config import Config

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cipo_eval.records import Problem, derive_seed
-from cipo_eval.turns.protocols import tagged
+from cipo_eval.turns.revising import tagged
 from cipo_trainer.config import Shape
 from cipo_trainer.worlds.family import Family, Pair
 from cipo_trainer.worlds.tiny import SPECIAL, fast_tokenizer, tiny_llama

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from cipo_eval.records import Problem
-from cipo_eval.turns.protocols import tagged
+from cipo_eval.turns.revising import tagged
 from cipo_eval.verifiers.countdown import value_of
 from cipo_trainer.worlds.derivations import AGAIN, WRONG
 from cipo_trainer.worlds.family import DRAWS, Family, Pair, draws, vocabulary

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from cipo_eval.records import Problem
-from cipo_eval.turns.protocols import tagged
+from cipo_eval.turns.revising import tagged
 from cipo_trainer.worlds.family import DRAWS, Family, Pair, draws
 
 AGAIN, WRONG = "Again:", "Wrong:"

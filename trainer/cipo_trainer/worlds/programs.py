@@ -23,7 +23,7 @@ from cipo_eval.data.readers import Item
 from cipo_eval.data.sources import Row
 from cipo_eval.records import Problem, State, Verdict
 from cipo_eval.sandbox.codec import encode
-from cipo_eval.turns.protocols import feedback
+from cipo_eval.turns.revising import feedback
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 from cipo_trainer.worlds.derivations import AGAIN, WRONG, Derivations, Task
