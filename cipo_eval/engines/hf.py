@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.engines.chat import Prompt
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, HFOptions
+from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Request, derive_seed
 
@@ -52,6 +53,22 @@ class HFEngine:
     """
 
     name = "hf"
+    options = HFOptions
+    preview = staticmethod(preview)
+
+    @classmethod
+    def make(cls, model: str, options: HFOptions, context: EngineContext) -> HFEngine:
+        return cls(
+            model,
+            revision=options.revision,
+            device=options.device,
+            dtype=options.dtype,
+            batch_tokens=options.batch_tokens,
+            trust_remote_code=options.trust_remote_code,
+            max_model_len=options.max_model_len,
+            thinking=Thinking.asked(options, context),
+            clock=context.clock,
+        )
 
     def __init__(
         self,
@@ -83,7 +100,7 @@ class HFEngine:
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
         self.tokenizer = self.checkpoint.tokenizer
         lengths = [n for n in (self.checkpoint.context, max_model_len) if n]
-        self.texts = Texts(
+        self.texts = Prompting(
             self.tokenizer,
             context=min(lengths, default=None),
             thinking=thinking,

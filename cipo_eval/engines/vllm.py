@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, VLLMOptions, model_arguments
+from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Failure, Request, derive_seed
 
@@ -56,6 +57,27 @@ class VLLMEngine:
     sample that vLLM ends neither by itself nor at a limit is tried once more, and then a ``Failure``."""
 
     name = "vllm"
+    options = VLLMOptions
+    preview = staticmethod(preview)
+
+    @classmethod
+    def make(cls, model: str, options: VLLMOptions, context: EngineContext) -> VLLMEngine:
+        sizes = {
+            "tensor_parallel_size": options.tensor_parallel,
+            "data_parallel_size": options.data_parallel,
+        }
+        arguments: dict[str, Any] = {name: size for name, size in sizes.items() if size > 1}
+        if options.max_model_len is not None:
+            arguments["max_model_len"] = options.max_model_len
+        return cls(
+            model,
+            revision=options.revision,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            thinking=Thinking.asked(options, context),
+            clock=context.clock,
+            arguments={**arguments, **model_arguments(options.model_args)},
+        )
 
     def __init__(
         self,
@@ -73,7 +95,7 @@ class VLLMEngine:
         tokens, which the trainer wants. ``arguments``: further ones of vLLM's ``AsyncEngineArgs``
         (``tensor_parallel_size``, ``max_model_len`` …)."""
         checkpoint = Checkpoint(model, revision, trust_remote_code)
-        texts = Texts(
+        texts = Prompting(
             checkpoint.tokenizer,
             context=checkpoint.context,
             thinking=thinking,

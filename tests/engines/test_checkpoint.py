@@ -15,7 +15,7 @@ from tiny import CHAT_TEMPLATE, make_adapter, make_checkpoint
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.hf import HFEngine
-from cipo_eval.engines.texts import Texts, Thinking
+from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.errors import MissingError, UsageError
 
 
@@ -196,6 +196,6 @@ def test_stop_strings_after_thoughts(thinker: Path) -> None:
 
 
 def test_texts_know_where_there_is_no_room(base: Path) -> None:
-    texts = Texts(Checkpoint(str(base)).tokenizer, context=16)
+    texts = Prompting(Checkpoint(str(base)).tokenizer, context=16)
     assert texts.room(texts.prompt(request("x" * 12)), 100) == 4
     assert texts.room(texts.prompt(request("x" * 20)), 100) == 0
