@@ -18,7 +18,7 @@ from cipo_eval.engines.options import EngineContext, HFOptions
 from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Request, derive_seed
+from cipo_eval.records import Completion, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
     from cipo_eval.engines.core.request import Ask, Sample
@@ -259,7 +259,7 @@ class HFEngine:
         return self.texts.completion(
             part.prompt,
             (*part.said, *sample.tokens),
-            sample.reason,
+            FinishReason(sample.reason),
             text=sample.note,  # what a stop string left
             logprobs=None if part.drawn is None else (*part.drawn, *sample.logprobs),
             seconds=part.seconds + sample.seconds,

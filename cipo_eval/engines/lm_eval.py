@@ -20,7 +20,7 @@ from cipo_eval.engines.retries import Again
 from cipo_eval.engines.server_replies import finish_reason
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError, nearest
-from cipo_eval.records import Completion, Failure, Request, derive_seed
+from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 CHUNK = 256
 """Samples of one call of the model: what is lost at most where it breaks off."""
@@ -183,7 +183,7 @@ class LMEvalEngine:
             {**m, "content": harmless(m["content"]) if i in carrying else m["content"]}
             for i, m in enumerate(request.messages)
         ]
-        unknown = Completion(text="", finish_reason="context")
+        unknown = Completion(text="", finish_reason=FinishReason.CONTEXT)
         if "chat" in self.kind:
             return self.lm.apply_chat_template(said), most, unknown
         return "\n\n".join(m["content"] for m in said), most, unknown
@@ -215,7 +215,7 @@ class LMEvalEngine:
 class _Text(str):
     """A server's text that knows why it ended."""
 
-    finish_reason: str
+    finish_reason: FinishReason
 
 
 def _with_ends(parse: Callable[..., list[str | None]], outputs: Any, **more: Any) -> list[str | None]:

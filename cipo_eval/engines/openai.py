@@ -37,7 +37,7 @@ from cipo_eval.engines.server_replies import (
     withheld,
 )
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
-from cipo_eval.records import Completion, Failure, Request, fingerprint
+from cipo_eval.records import Completion, Failure, FinishReason, Request, fingerprint
 
 MOST_BYTES = 64 << 20
 """Of one reply."""
@@ -241,7 +241,7 @@ class OpenAIEngine:
                 seconds=time.perf_counter() - started,
                 left_out=left_out,
             )
-        return Completion(text="", finish_reason="context", left_out=left_out)
+        return Completion(text="", finish_reason=FinishReason.CONTEXT, left_out=left_out)
 
     def _asked(
         self, request: Request, messages: Sequence[Mapping[str, str]], seed: int, most: int
@@ -283,7 +283,7 @@ class OpenAIEngine:
             except _Refused as refusal:
                 text = refusal.said
                 if withheld(text) or cut_off(text):
-                    return Ended("", "content_filter" if withheld(text) else "length")
+                    return Ended("", FinishReason.CONTENT_FILTER if withheld(text) else FinishReason.LENGTH)
                 if too_long(text):
                     raise _TooLong from refusal
                 try:

@@ -16,7 +16,7 @@ from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.options import CheckpointOptions, EngineContext
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Completion, Request, fingerprint
+from cipo_eval.records import Completion, FinishReason, Request, fingerprint
 from cipo_eval.texts import KEEP, STRIP, open_thoughts, think_tags
 
 
@@ -140,7 +140,7 @@ class Prompting:
         self,
         prompt: Prompt,
         tokens: Sequence[int],
-        reason: str,
+        reason: FinishReason,
         *,
         text: str | None = None,
         logprobs: Sequence[float] | None = None,
@@ -189,7 +189,7 @@ def no_room(prompt: Prompt) -> Completion:
     """Of a prompt after which nothing fits."""
     return Completion(
         text="",
-        finish_reason="context",
+        finish_reason=FinishReason.CONTEXT,
         prompt_tokens=len(prompt.ids),
         left_out=prompt.left_out,
         prompt_hash=prompt.hash,

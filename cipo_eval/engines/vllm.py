@@ -24,7 +24,7 @@ from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Failure, Request, derive_seed
+from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -215,12 +215,12 @@ class VLLMEngine:
         stops = self.texts.cut(request.sampling.stop)
         thoughts = self.texts.thoughts(room)
         tokens, reason, logprobs = await self._ask(request, prompt.ids, thoughts, seed)
-        if reason == "length" and len(tokens) < room:
+        if reason is FinishReason.LENGTH and len(tokens) < room:
             tokens, reason, logprobs = await self._answer(request, prompt, tokens, logprobs, room, seed)
         text = None
         if stops and (cut := stops.first(tokens)):
             kept, text = cut
-            tokens, reason, logprobs = tokens[:kept], "stop", logprobs and logprobs[:kept]
+            tokens, reason, logprobs = tokens[:kept], FinishReason.STOP, logprobs and logprobs[:kept]
         return self.texts.completion(
             prompt, tokens, reason, text=text, logprobs=logprobs, seconds=time.perf_counter() - started
         )
@@ -233,12 +233,12 @@ class VLLMEngine:
         logprobs: list[float] | None,
         room: int,
         seed: int,
-    ) -> tuple[list[int], str, list[float] | None]:
+    ) -> tuple[list[int], FinishReason, list[float] | None]:
         """What follows thoughts whose budget is used up."""
         closing = self.texts.closing(prompt, tokens)
         said = [*tokens, *closing][:room]
         if len(said) == room:
-            return said, "length", None if closing else logprobs
+            return said, FinishReason.LENGTH, None if closing else logprobs
         more, reason, drawn = await self._ask(
             request, [*prompt.ids, *said], room - len(said), derive_seed(seed, "after thoughts")
         )
@@ -247,7 +247,7 @@ class VLLMEngine:
 
     async def _ask(
         self, request: Request, ids: Sequence[int], most: int, seed: int
-    ) -> tuple[list[int], str, list[float] | None]:
+    ) -> tuple[list[int], FinishReason, list[float] | None]:
         """Tokens, the reason that they end, and their log-probabilities if they are wanted."""
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -287,7 +287,7 @@ class VLLMEngine:
         said = None
         if found.logprobs is not None:
             said = [step[token].logprob for step, token in zip(found.logprobs, tokens, strict=True)]
-        return tokens, reason, said
+        return tokens, FinishReason(reason), said
 
     # --- starting --------------------------------------------------------------------------------------------
 
