@@ -21,7 +21,7 @@ from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.core.request import Ask, Sample
+    from cipo_eval.engines.core.request import GenOutput, GenRequest
 
 CPU_CACHE_BYTES = 1 << 30
 """Keys and values of all samples under way on a CPU."""
@@ -170,9 +170,9 @@ class HFEngine:
         from cipo_eval.engines.core.finite import NotFinite
 
         feed = as_feed(requests)
-        again: list[Ask] = []
+        again: list[GenRequest] = []
 
-        def take(wait: bool) -> list[Ask]:
+        def take(wait: bool) -> list[GenRequest]:
             found = again[:]
             again.clear()
             return found + [
@@ -181,7 +181,7 @@ class HFEngine:
 
         try:
             for sample in self.core.run(take):
-                part: _Part = sample.ask.tag
+                part: _Part = sample.request.tag
                 self._finished += len(sample.tokens)
                 if following := self._following(sample, part):
                     again.append(following)
@@ -198,8 +198,8 @@ class HFEngine:
             memory = "out of memory even with one sample at a time: lower --max-tokens or use a smaller dtype"
             raise _explained(error, memory) from error
 
-    def _ask(self, request: Request, *, keep: bool = False) -> Ask:
-        from cipo_eval.engines.core.request import Ask
+    def _ask(self, request: Request, *, keep: bool = False) -> GenRequest:
+        from cipo_eval.engines.core.request import GenRequest
 
         prompt = self.texts.prompt(request)
         if (most := max(prompt.ids, default=0)) >= self._rows:
@@ -209,7 +209,7 @@ class HFEngine:
             )
         room = self.texts.room(prompt, request.sampling.max_tokens)
         thoughts = self.texts.thoughts(room)
-        return Ask(
+        return GenRequest(
             prompt=prompt.ids,
             seeds=request.seeds,
             sampling=request.sampling,
@@ -220,11 +220,11 @@ class HFEngine:
             tag=_Part(request, prompt, room),
         )
 
-    def _following(self, sample: Sample, part: _Part) -> Ask | None:
+    def _following(self, sample: GenOutput, part: _Part) -> GenRequest | None:
         """What a sample goes on with whose budget of thoughts is used up, and that has not ended: its answer."""
-        from cipo_eval.engines.core.request import Ask
+        from cipo_eval.engines.core.request import GenRequest
 
-        if part.number is not None or sample.reason != "length" or len(sample.tokens) >= part.room:
+        if part.number is not None or sample.finish_reason != "length" or len(sample.tokens) >= part.room:
             return None
         closing = self.texts.closing(part.prompt, sample.tokens)
         said = (*sample.tokens, *closing)[: part.room]
@@ -234,13 +234,13 @@ class HFEngine:
             found = stops((*said, *tokens)) if stops else None
             return None if found is None else (max(0, found[0] - len(said)), found[1])
 
-        return Ask(
+        return GenRequest(
             prompt=[*part.prompt.ids, *said],
             seeds=(derive_seed(request.seeds[sample.number], "after thoughts"),),
             sampling=request.sampling,
             max_new=part.room - len(said),
             cut=cut if stops else None,
-            keep=sample.ask.keep,
+            keep=sample.request.keep,
             first=True,
             tag=_Part(
                 request,
@@ -253,13 +253,13 @@ class HFEngine:
             ),
         )
 
-    def _completion(self, sample: Sample, part: _Part) -> Completion:
+    def _completion(self, sample: GenOutput, part: _Part) -> Completion:
         if part.room <= 0:
             return no_room(part.prompt)
         return self.texts.completion(
             part.prompt,
             (*part.said, *sample.tokens),
-            FinishReason(sample.reason),
+            FinishReason(sample.finish_reason),
             text=sample.note,  # what a stop string left
             logprobs=None if part.drawn is None else (*part.drawn, *sample.logprobs),
             seconds=part.seconds + sample.seconds,

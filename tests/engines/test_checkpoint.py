@@ -165,10 +165,10 @@ def test_what_follows_closed_thoughts_is_what_a_longer_prompt_gives(thinker: Pat
     prompt = tight.texts.prompt(request("U"))
     closing = tight.texts.closing(prompt, found.token_ids[:8])
     assert tight.texts.closing(prompt, found.token_ids) == []
-    from cipo_eval.engines.core.request import Ask
+    from cipo_eval.engines.core.request import GenRequest
 
     said = [*prompt.ids, *found.token_ids[:8], *closing]
-    asks = [Ask(prompt=said, seeds=(0,), sampling=GREEDY, max_new=24 - 8 - len(closing))]
+    asks = [GenRequest(prompt=said, seeds=(0,), sampling=GREEDY, max_new=24 - 8 - len(closing))]
     [sample] = tight.core.run(lambda _: [asks.pop()] if asks else [])
     assert found.token_ids == (*found.token_ids[:8], *closing, *sample.tokens)
 
