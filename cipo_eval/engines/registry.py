@@ -6,8 +6,6 @@ A user's engine is named by the place of its class, ``package.module:Class``, an
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +28,7 @@ from cipo_eval.engines.options import (
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.records import Problem, Request
-from cipo_eval.settings import explained
+from cipo_eval.settings import explained, named_object
 from cipo_eval.texts import STRIP
 
 
@@ -174,15 +172,9 @@ def _built_in(engine: str) -> _BuiltIn | None:
 
 def _imported(place: str) -> Any:
     """The class at ``package.module:Class``."""
-    module, _, name = place.partition(":")
-    if "" not in sys.path and module.partition(".")[0] != "cipo_eval":
-        sys.path.append("")  # a module in the working directory, last: it replaces none that is installed
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"there is no engine {place} (package.module:Class): {error}") from error
-    if not isinstance(found, type):
+    engine = named_object(place, "--engine")
+    if not isinstance(engine, type):
         raise UsageError(f"--engine {place} is not a class")
-    if not callable(getattr(found, "make", None)):
+    if not callable(getattr(engine, "make", None)):
         raise UsageError(f"--engine {place} has no class method make (docs/add-an-engine.md)")
-    return found
+    return engine
