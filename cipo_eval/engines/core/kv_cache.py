@@ -64,12 +64,11 @@ class KVCache(Cache):
             keys[slot, :, :length] = k[:, :length]
             values[slot, :, :length] = v[:, :length]
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Copies the first ``length`` places of some slots into others, none of which are among the sources."""
-        if not sources:
+    def copy(self, moves: Sequence[tuple[int, int]], length: int) -> None:
+        """Copies the first ``length`` places of slots into others, none of which is copied itself: pairs (from, to)."""
+        if not moves:
             return
-        device = self._rows.device
-        source, target = (torch.tensor(list(side), device=device) for side in (sources, targets))
+        source, target = torch.tensor(moves, device=self._rows.device).unbind(1)
         for part in (*self.keys, *self.values):
             part[target, :, :length] = part[source, :, :length]
 

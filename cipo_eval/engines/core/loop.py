@@ -9,9 +9,7 @@ A sample depends on (model, prompt, sampling, seed) and on nothing that shares i
 another shape round otherwise, which can turn a draw, or a greedy choice between equal scores.
 
 On a GPU, tokens are drawn for several steps before the host looks at them (``BURST``); a sample that ended in between
-loses what was drawn after its end.
-
-Left out on purpose: beams, penalties, paged memory.
+loses what was drawn after its end. Left out on purpose: beams, penalties, paged memory.
 """
 
 from __future__ import annotations
@@ -133,12 +131,9 @@ class Core:
         tokens, logprobs = sample_groups(torch.cat(logits), sampling_groups(rows, 1, self.model.device), 0)
         ended = self._take(rows, tokens[:, None], logprobs[:, None])
         going = [i for i, row in enumerate(rows) if id(row) not in ended]
-        under_way = len(self._scheduler.rows)
-        self._memory.cache.copy(
-            [sources[i] for i in going],
-            range(under_way, under_way + len(going)),
-            max((rows[i].length for i in going), default=0),
-        )
+        slots = range(len(self._scheduler.rows), self.width)
+        moves = [(sources[i], slot) for i, slot in zip(going, slots, strict=False)]
+        self._memory.cache.copy(moves, max((rows[i].length for i in going), default=0))
         for waiting, numbers in ready:  # not before: what was drawn above may not have fitted into memory
             del waiting.numbers[: len(numbers)]
             if not waiting.numbers and waiting.slot is not None:
@@ -161,9 +156,7 @@ class Core:
             if id(row) in ended and row.request.keep:
                 self._memory.keep(slot, row)
         moves = self._scheduler.end(ended)
-        self._memory.cache.copy(
-            [old for old, _ in moves], [new for _, new in moves], self._scheduler.reach(0)
-        )
+        self._memory.cache.copy(moves, self._scheduler.reach(0))
         yield from ended.values()
 
     def _draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,10 +181,8 @@ class Core:
     ) -> dict[int, GenOutput]:
         """Gives rows what was drawn for them, shape (rows, count) each; the samples that end, by the row's id."""
         ended = {}
-        for row, own_tokens, own_logprobs in zip(
-            rows, tokens.tolist(), logprobs.double().tolist(), strict=True
-        ):
-            if output := row.take(own_tokens, own_logprobs, self._ends):
+        for row, *drawn in zip(rows, tokens.tolist(), logprobs.double().tolist(), strict=True):
+            if output := row.take(drawn[0], drawn[1], self._ends):
                 ended[id(row)] = output
         check_finite(self.model, rows, logprobs)
         return ended

@@ -40,7 +40,7 @@ class Memory:
         """Keeps what a row's slot holds, for a prompt that goes on from it."""
         place = self._prefixes.reserve()
         if place is not None:
-            self.cache.copy([slot], [place], row.length)
+            self.cache.copy([(slot, place)], row.length)
             self._prefixes[place] = Prefix([*row.request.prompt, *row.tokens][: row.length])
 
     def give_back(self) -> None:
