@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,3 +148,15 @@ def check(
     asked = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
     if why := refusal(folder, known, asked, {plan.name: plan.identity() for plan in plans}):
         raise UsageError(why)
+
+
+def frozen_clock(folder: Path) -> datetime:
+    """The time of a run directory's first call, which chat templates that write the date are told in all later ones;
+    in a new directory, now. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
+    from cipo_eval.storage.store import read_info
+
+    if (folder / "run.json").is_file():
+        info = read_info(folder)
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # of no use: the engine will differ
+            return datetime.fromisoformat(info["engine"].get("clock") or info["created"])
+    return datetime.now(UTC).replace(microsecond=0)
