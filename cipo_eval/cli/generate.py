@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -17,7 +17,6 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
 
@@ -33,25 +32,6 @@ class Variant:
     """Without a default: what the command does then, its help says."""
 
 
-def options_of(
-    model: type[BaseModel],
-    panel: str | None,
-    only: Collection[str] | None = None,
-    variants: Mapping[str, Variant] | None = None,
-) -> list[inspect.Parameter]:
-    """The options that set a model's fields, for a function that typer is to call, in the order of the fields.
-
-    ``panel``: that of the help which lists them. ``only``: the names of the fields; None: all of them. ``variants``:
-    by field, what this command says otherwise. A parameter is named as its flag is, not as the field.
-    """
-    variants = variants or {}
-    return [
-        option(name, field, panel=panel, variant=variants.get(name))
-        for name, field in model.model_fields.items()
-        if only is None or name in only
-    ]
-
-
 def option(
     name: str,
     field: FieldInfo,
@@ -60,7 +40,11 @@ def option(
     help: str | None = None,
     variant: Variant | None = None,
 ) -> inspect.Parameter:
-    """The option that sets one field; ``help`` in place of its docstring, the rest as in ``options_of``."""
+    """The option that sets one field; ``help`` in place of its docstring.
+
+    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. The parameter is for a
+    function that typer is to call, and is named as the flag is, not as the field.
+    """
     from cipo_eval.settings import flag_of
 
     flag, variant = flag_of(field), variant or Variant()

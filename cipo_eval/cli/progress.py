@@ -153,12 +153,12 @@ def attempts(*, messages: bool) -> Iterator[tuple[Progress, Pace]]:
         yield from _bar(progress, pace)
         return
 
-    said = [time.monotonic() - MINUTE + FIRST_SECONDS]
+    told = [time.monotonic() - MINUTE + FIRST_SECONDS]
 
     def line() -> None:
         pace.look()
-        if progress.total and time.monotonic() - said[0] >= MINUTE:
-            said[0] = time.monotonic()
+        if progress.total and time.monotonic() - told[0] >= MINUTE:
+            told[0] = time.monotonic()
             counts = f"{progress.done}/{progress.total} attempts"
             say(
                 "  "

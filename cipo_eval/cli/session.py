@@ -57,8 +57,8 @@ class Display:
     def interrupted(self, run: Run, progress: Progress) -> None:
         """Says what is kept."""
         if not self._quiet:
-            kept = f"{progress.done} of {progress.total} attempts are kept in {run.store.path}"
-            say(f"interrupted: {kept}; the same command goes on from there")
+            where = f"{progress.done} of {progress.total} attempts are kept in {run.store.path}"
+            say(f"interrupted: {where}; the same command goes on from there")
 
 
 def show(results: Results, output: Output) -> int:

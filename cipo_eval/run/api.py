@@ -27,7 +27,7 @@ from cipo_eval.run import planning
 from cipo_eval.run.decoding import FROM_CHECKPOINT, Decoding
 from cipo_eval.run.info import confinement
 from cipo_eval.run.progress import Progress
-from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, request, sectioned
+from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, sectioned, validated
 from cipo_eval.run.runner import Run
 from cipo_eval.run.stored import stored_plan
 from cipo_eval.run.watched import Watched
@@ -114,40 +114,40 @@ class Silence:
         """Does nothing."""
 
 
-def evaluate(asked: RunRequest | None = None, *, watch: Watch | None = None, **values: Any) -> Results:
+def evaluate(request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any) -> Results:
     """Generates and judges attempts at tasks; an existing run directory is resumed and only added to.
 
-    ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``asked``. What is
+    ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``request``. What is
     missing or wrong raises ``UsageError`` or ``MissingError`` before anything is loaded.
     """
-    return Evaluation(_over(asked, values, RUN), watch or Silence()).run()
+    return Evaluation(_over(request, values, RUN), watch or Silence()).run()
 
 
 def score(
-    file: str | Path, asked: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
+    file: str | Path, request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
 ) -> Results:
     """Judges the attempts of a file (docs/replay.md) at one task, ``task``; without ``output`` only figures remain.
 
     ``values`` as for ``evaluate``. Raises ``UsageError``, ``MissingError``.
     """
-    return _score(Path(file), _over(asked, values, SCORE), watch or Silence())
+    return _score(Path(file), _over(request, values, SCORE), watch or Silence())
 
 
 def rescore(
-    run: str | Path, asked: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
+    run: str | Path, request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
 ) -> Results:
     """Judges every stored attempt of a run again and rewrites verdicts and results; the attempts themselves stay.
 
     ``values`` as for ``evaluate``: ``mode``, ``think`` and ``harness`` are the run's where they are not given. Raises
     ``UsageError``, ``MissingError``.
     """
-    return _rescore(Path(run), _over(asked, values, RESCORE), watch or Silence())
+    return _rescore(Path(run), _over(request, values, RESCORE), watch or Silence())
 
 
-def _over(asked: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
+def _over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
     """The request with values by name over it. Raises ``UsageError`` for fields that the call does not take."""
-    base = {} if asked is None else asked.model_dump(exclude_unset=True)
-    return request(merged(sectioned(base, fields), sectioned(values, fields)))
+    base = {} if request is None else request.model_dump(exclude_unset=True)
+    return validated(merged(sectioned(base, fields), sectioned(values, fields)))
 
 
 class Evaluation:
@@ -156,42 +156,42 @@ class Evaluation:
     Each property raises ``UsageError`` or ``MissingError`` for what is wrong or missing.
     """
 
-    def __init__(self, asked: RunRequest, watch: Watch) -> None:
-        if not asked.engine.model:
+    def __init__(self, request: RunRequest, watch: Watch) -> None:
+        if not request.engine.model:
             raise UsageError("--model names no model")
-        self.asked, self._watch = asked, watch
-        self.folder = asked.output.output or folders.default_folder(asked.engine.model)
-        self.modes = asked.scoring.mode.modes
+        self.request, self._watch = request, watch
+        self.folder = request.output.output or folders.default_folder(request.engine.model)
+        self.modes = request.scoring.mode.modes
 
     @cached_property
     def engine(self) -> EngineChoice:
         """The engine that is asked for, not yet made."""
-        return self.asked.engine.chosen(self.asked.scoring.think)
+        return self.request.engine.chosen(self.request.scoring.think)
 
     @cached_property
     def plans(self) -> list[TaskPlan]:
         """What is done at each task. Everything that can be told before data is read is told before."""
-        asked = self.asked
-        specs = planning.read_specs(asked.task.tasks)
-        planning.protocols_of(asked.turns, specs)
+        request = self.request
+        specs = planning.read_specs(request.task.tasks)
+        planning.protocols_of(request.turns, specs)
         engine = self.engine
-        sampled_by = planning.decodings(specs, asked.decoding)
+        sampled_by = planning.decodings(specs, request.decoding)
         for spec, (samples, _) in zip(specs, sampled_by, strict=True):
-            planning.check_k(asked.scoring.k, spec.name, samples)
+            planning.check_k(request.scoring.k, spec.name, samples)
         folders.look(self.folder)
-        if not asked.output.resume and (self.folder / "run.json").exists():
+        if not request.output.resume and (self.folder / "run.json").exists():
             raise UsageError(
                 f"{self.folder} holds a run already, and --no-resume was given: choose another --output"
             )
-        places = planning.places(specs, asked)
+        places = planning.places(specs, request)
         engine.look()
-        if asked.decoding.preset == FROM_CHECKPOINT:
+        if request.decoding.preset == FROM_CHECKPOINT:
             sampled_by = planning.decodings(specs, self._recommended())
         with self._watch.phase("data", ", ".join(places)):
-            problem_sets = planning.read_problems(specs, asked)
-        plans = planning.plans(asked, problem_sets, sampled_by)
+            problem_sets = planning.read_problems(specs, request)
+        plans = planning.plans(request, problem_sets, sampled_by)
         folders.check(
-            self.folder, plans, seed=asked.decoding.seed, modes=self.modes, engine=engine.identity()
+            self.folder, plans, seed=request.decoding.seed, modes=self.modes, engine=engine.identity()
         )
         return plans
 
@@ -200,56 +200,56 @@ class Evaluation:
         penalty = recommendation.get("repetition_penalty", 1.0)
         if penalty != 1.0:
             self._watch.warn(f"--preset checkpoint: its repetition_penalty {penalty} is not applied")
-        return self.asked.decoding.recommended(recommendation)
+        return self.request.decoding.recommended(recommendation)
 
     def run(self) -> Results:
         """Generates and judges what is missing."""
-        asked, watch, plans = self.asked, self._watch, self.plans
+        request, watch, plans = self.request, self._watch, self.plans
         confined = confinement(plans)
         for plan in plans:
             watch.say(_extent(plan))
         with RunStore(self.folder) as store:
-            with watch.phase("model", f"{asked.engine.model} ({asked.engine.engine})"):
+            with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
                 source = self.engine.make(problems, clock=folders.frozen_clock(self.folder))
             run = Run(
                 store,
                 plans,
                 engine=source.describe(),
-                seed=asked.decoding.seed,
+                seed=request.decoding.seed,
                 modes=self.modes,
                 command=watch.command,
-                bootstrap=asked.scoring.bootstrap,
-                ks=asked.scoring.k,
+                bootstrap=request.scoring.bootstrap,
+                ks=request.scoring.k,
             )
-            pool = _pool(asked)
+            pool = _pool(request)
             sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
             watch.say(f"verifier: {pool.workers} process(es){sandbox}")
             return _generated(run, source, pool, watch)
 
 
-def _score(file: Path, asked: RunRequest, watch: Watch) -> Results:
+def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
     from cipo_eval.data.tasks import load_problems
     from cipo_eval.run.plan import TaskPlan
     from cipo_eval.run.scoring import Scoring, open_file
 
-    if len(asked.task.tasks) != 1:
+    if len(request.task.tasks) != 1:
         raise UsageError("score needs one --task")
-    if asked.turns.protocol is not None and len(asked.turns.protocol) != 1:
+    if request.turns.protocol is not None and len(request.turns.protocol) != 1:
         raise UsageError("--protocol: a file holds first attempts (direct) or corrections (given)")
-    problems = load_problems(asked.task.tasks[0], data_dir=asked.task.data_dir)
-    (scope,) = planning.scopes(asked.task.scope, [problems])
+    problems = load_problems(request.task.tasks[0], data_dir=request.task.data_dir)
+    (scope,) = planning.scopes(request.task.scope, [problems])
     source, revising = open_file(
         file,
         problems,
-        protocol=asked.turns.protocol[0] if asked.turns.protocol else None,
-        pool=asked.turns.attempts_from,
-        id_map=asked.task.id_map,
-        allow_unmatched=asked.task.allow_unmatched,
+        protocol=request.turns.protocol[0] if request.turns.protocol else None,
+        pool=request.turns.attempts_from,
+        id_map=request.task.id_map,
+        allow_unmatched=request.task.allow_unmatched,
     )
     pool = revising.pool
     most = source.samples if pool is None else pool.samples(problems.spec.name, source.counts)
-    samples, sampling = Decoding(samples=asked.decoding.samples or most).resolve({})
+    samples, sampling = Decoding(samples=request.decoding.samples or most).resolve({})
     plan = TaskPlan(
         problems=problems,
         samples=samples,
@@ -257,11 +257,11 @@ def _score(file: Path, asked: RunRequest, watch: Watch) -> Results:
         scope=scope,
         revising=revising,
         available=source.counts if pool else None,
-        **planning.judged_by(asked),
+        **planning.judged_by(request),
     )
-    planning.check_k(asked.scoring.k, plan.name, plan.samples)
+    planning.check_k(request.scoring.k, plan.name, plan.samples)
     with ExitStack() as stack:
-        folder = asked.output.output or Path(
+        folder = request.output.output or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="cipo-eval-")), file.name
         )
         run = Scoring(
@@ -269,27 +269,27 @@ def _score(file: Path, asked: RunRequest, watch: Watch) -> Results:
             [plan],
             source=source,
             engine=source.describe(),
-            seed=asked.decoding.seed,
-            modes=asked.scoring.mode.modes,
+            seed=request.decoding.seed,
+            modes=request.scoring.mode.modes,
             command=watch.command,
-            bootstrap=asked.scoring.bootstrap,
-            ks=asked.scoring.k,
+            bootstrap=request.scoring.bootstrap,
+            ks=request.scoring.k,
         )
         run.warnings += source.notes()
-        results = _generated(run, source, _pool(asked), watch)
-        return replace(results, account=run.record(), folder=asked.output.output)
+        results = _generated(run, source, _pool(request), watch)
+        return replace(results, account=run.record(), folder=request.output.output)
 
 
-def _rescore(folder: Path, asked: RunRequest, watch: Watch) -> Results:
+def _rescore(folder: Path, request: RunRequest, watch: Watch) -> Results:
     info = read_info(folder)
-    scoring = asked.scoring
+    scoring = request.scoring
     changed: dict[str, Any] = {"allow_unsafe": scoring.allow_unsafe_code}
     if "think" in scoring.model_fields_set:
         changed["think"] = scoring.think
     if scoring.harness is not None:
         changed["harness"] = scoring.harness.value
     plans = [
-        replace(stored_plan(name, task, asked.task.data_dir), **changed)
+        replace(stored_plan(name, task, request.task.data_dir), **changed)
         for name, task in info["tasks"].items()
     ]
     for plan in plans:
@@ -307,14 +307,14 @@ def _rescore(folder: Path, asked: RunRequest, watch: Watch) -> Results:
             ks=scoring.k,
             regrade=True,
         )
-        pool = _pool(asked)
+        pool = _pool(request)
         return _carried_out(
             run, pool, watch, lambda progress, interrupts: run.rescore(pool, progress, interrupts)
         )
 
 
-def _pool(asked: RunRequest) -> VerifierPool:
-    return VerifierPool(asked.scoring.verifier_workers, time_limit=asked.scoring.verifier_timeout)
+def _pool(request: RunRequest) -> VerifierPool:
+    return VerifierPool(request.scoring.verifier_workers, time_limit=request.scoring.verifier_timeout)
 
 
 def _generated(run: Run, engine: Engine, pool: VerifierPool, watch: Watch) -> Results:
@@ -360,14 +360,14 @@ def _carried_out(
 
 def _gaps(figures: dict[str, Any]) -> list[str]:
     return [
-        f"{name}: {block['missing_attempts']} of the attempts asked for are not there; the figures leave them out"
+        f"{name}: {block['missing_attempts']} of the attempts request for are not there; the figures leave them out"
         for name, block in figures["tasks"].items()
         if block["missing_attempts"]
     ]
 
 
 def _extent(plan: TaskPlan) -> str:
-    """How much of a task is asked for; said where that is less than ``--limit`` says."""
+    """How much of a task is request for; said where that is less than ``--limit`` says."""
     selected = len(plan.selected)
     less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
     return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"

@@ -124,13 +124,13 @@ def scopes(scope: Mapping[str, str] | None, problem_sets: Sequence[ProblemSet]) 
     return [_scope(scope or {}, problems) for problems in problem_sets]
 
 
-def _scope(asked: Mapping[str, str], problems: ProblemSet) -> Scope | None:
+def _scope(choice: Mapping[str, str], problems: ProblemSet) -> Scope | None:
     scope = problems.spec.scope
     if scope is None:
         return None
     only = dict(scope.only)
     columns = {column for problem in problems.problems for column in problem.metadata}
-    for column, text in asked.items():
+    for column, text in choice.items():
         if column in DATES:
             continue
         if column not in columns:
@@ -141,7 +141,7 @@ def _scope(asked: Mapping[str, str], problems: ProblemSet) -> Scope | None:
             raise UsageError(f"--scope {column}={unknown[0]}: {nearest(unknown[0], values)}")
         only[column] = names
     changed = replace(
-        scope, start=asked.get("start") or scope.start, end=asked.get("end") or scope.end, only=only
+        scope, start=choice.get("start") or scope.start, end=choice.get("end") or scope.end, only=only
     )
     if not any(changed.admits(problem) for problem in problems.problems):
         raise UsageError(f"no problem of {problems.spec.name} is in {changed.to_text()}")

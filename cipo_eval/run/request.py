@@ -92,6 +92,10 @@ def _known_tags(value: str) -> str:
     return value
 
 
+def _text_of_path(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
@@ -137,7 +141,9 @@ class Turns(Section):
 class EngineSection(Section):
     """Where attempts come from."""
 
-    model: Annotated[str, Flag(names=("--model", "-m"), panel="", required=True)] = ""
+    model: Annotated[
+        str, BeforeValidator(_text_of_path), Flag(names=("--model", "-m"), panel="", required=True)
+    ] = ""
     """Checkpoint or LoRA adapter, folder or hub id; openai: the server's name; replay: a file or run."""
     engine: str = "hf"
     """Where completions come from: hf, vllm, openai, lm-eval:NAME, replay, or your own package.module:Class."""
@@ -222,7 +228,7 @@ class RunRequest(Section):
     def of(cls, **values: Any) -> RunRequest:
         """A request of values by section or by flag: ``of(model="CKPT", tasks="math500", samples=8)``.
         Raises ``UsageError``."""
-        return request(sectioned(values))
+        return validated(sectioned(values))
 
 
 _SCORING = (
@@ -273,7 +279,7 @@ ALIASES = {f"lcb_{key}": key for key in (*DATES, "platform", "difficulty")}
 """Names of 0.1 for keys of ``task.scope``; they are read for one version more."""
 
 
-def request(values: Mapping[str, Any]) -> RunRequest:
+def validated(values: Mapping[str, Any]) -> RunRequest:
     """The request of values by section. Raises ``UsageError``."""
     try:
         return RunRequest.model_validate(values)
@@ -294,7 +300,7 @@ def requested(
     """
     values = merged(configured(file, (), fields), sectioned(environment or {}, fields))
     values = merged(values, configured(None, overrides, fields))
-    return request(merged(values, sectioned(flags or {}, fields)))
+    return validated(merged(values, sectioned(flags or {}, fields)))
 
 
 def configured(file: Path | None, overrides: Sequence[str], fields: Collection[str]) -> dict[str, Any]:
@@ -362,8 +368,8 @@ def _fields_by_name(fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     for path in fields:
         section, _, name = path.partition(".")
         field = RunRequest.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
-        for known in {name, *(flag_name(flag) for flag in flag_of(field).names if flag.startswith("--"))}:
-            places[known] = places[f"{section}.{known}"] = (section, name)
+        for key in {name, *(flag_name(flag) for flag in flag_of(field).names if flag.startswith("--"))}:
+            places[key] = places[f"{section}.{key}"] = (section, name)
     if "task.tasks" in fields:
         places["task"] = places["task.task"] = ("task", "tasks")
     if "task.scope" in fields:
