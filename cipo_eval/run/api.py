@@ -367,7 +367,7 @@ def _gaps(figures: dict[str, Any]) -> list[str]:
 
 
 def _extent(plan: TaskPlan) -> str:
-    """How much of a task is request for; said where that is less than ``--limit`` says."""
+    """How much of a task is asked for; told where that is less than ``--limit`` says."""
     selected = len(plan.selected)
     less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
     return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"

@@ -10,11 +10,12 @@ from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.run.planning import plans
 from cipo_eval.run.progress import Progress
+from cipo_eval.run.request import RunRequest
 from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
-from cipo_eval.turns.protocols import DIRECT, chosen
-from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
+from cipo_eval.turns.protocols import DIRECT
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import rollout
 from cipo_trainer.config import Config
@@ -38,11 +39,11 @@ class Evaluator:
         """A run directory at ``folder``, and its key figures: ``task/figure``, the first task's accuracy first."""
         config = self._config
         asked = config.eval
-        plans = [self._plan(problems) for problems in self._problems]
+        task_plans = self._plans()
         with RunStore(folder) as store:
             run = Run(
                 store,
-                plans,
+                task_plans,
                 engine={**engine.describe(), "trained_steps": step},
                 seed=config.seed,
                 modes=(Mode.FIXED,),
@@ -53,7 +54,7 @@ class Evaluator:
             results = run.results()
             store.write_results(results)
         found: dict[str, Any] = {}
-        for plan in plans:
+        for plan in task_plans:
             block = results["tasks"][plan.name]
             if direct := block.get("fixed"):
                 found |= {
@@ -68,17 +69,18 @@ class Evaluator:
                     }
         return found
 
-    def _plan(self, problems: ProblemSet) -> TaskPlan:
-        config, asked = self._config, self._config.eval
-        sampling = rollout.sampling(asked.max_tokens or config.rollout.max_tokens)
-        own = tuple(p for p in chosen(asked.protocol) if p.name != DIRECT)
-        prompts = Prompts(asked.prompt_dir) if asked.prompt_dir else None
-        revising = Revising(protocols=own, turn_format=TurnFormat(asked.turn_format), prompts=prompts)
-        return TaskPlan(
-            problems=problems,
-            samples=asked.samples,
-            sampling=replace(sampling, temperature=asked.temperature),
-            limit=asked.limit,
-            revising=revising,
-            allow_unsafe=config.reward.allow_unsafe_code,
+    def _plans(self) -> list[TaskPlan]:
+        """What is asked of each task: a run's request, sampled as the training samples."""
+        config, settings = self._config, self._config.eval
+        request = RunRequest.of(
+            limit=settings.limit,
+            protocol=[DIRECT, *settings.protocol],
+            turn_format=settings.turn_format,
+            prompt_dir=settings.prompt_dir,
+            allow_unsafe_code=config.reward.allow_unsafe_code,
         )
+        sampling = replace(
+            rollout.sampling(settings.max_tokens or config.rollout.max_tokens),
+            temperature=settings.temperature,
+        )
+        return plans(request, self._problems, [(settings.samples, sampling)] * len(self._problems))
