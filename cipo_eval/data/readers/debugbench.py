@@ -2,7 +2,7 @@
 
 The data has no tests: published verdicts come from LeetCode's own judge. Tests here are the statement's examples
 (public), those of LeetCodeDataset for the same problem where its data is at hand, and inputs made here (``inputs``),
-where all that the statement's constraints say is understood (``constraints``). What made inputs lead to is what the
+where all that the statement's constraints say is understood (``statements``). What made inputs lead to is what the
 problem's right program returns; they count where LeetCodeDataset's right program agrees
 (``verifiers.code.confirm``). Outputs of judged models are never looked at. Problems whose answer is not unique, or
 whose values are of classes that the sandbox does not build, get no tests and are left out.
@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.data.readers import Item
-from cipo_eval.data.readers.leetcode import constraints, inputs
+from cipo_eval.data.readers import Item, leetcode
+from cipo_eval.data.readers.leetcode import inputs, statements
 from cipo_eval.data.readers.leetcode.judge import (
     IMPORTS,
     NODES,
@@ -218,9 +218,9 @@ def _inputs(*problem: Any) -> list[list[Any]]:
 
 @functools.cache
 def _generator() -> str:
-    """Identity of the code that makes inputs."""
-    sources = [Path(module.__file__ or "").read_bytes() for module in (constraints, inputs)]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
+    """Identity of the code that makes inputs: of every module of ``leetcode``."""
+    folder = Path(leetcode.__file__ or "").parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def _make_inputs(
@@ -229,7 +229,7 @@ def _make_inputs(
     """``known`` is JSON."""
     given = list(map(tuple, json.loads(known)))
     linked = {name: kind for name, kind in zip(names, kinds, strict=True) if kind in ("ln", "tn")}
-    rules = constraints.parse(
+    rules = statements.parse(
         text, statement, names, linked, [dict(zip(names, values, strict=True)) for values in given]
     )
     if rules.unknown or (alone and _PROMISE.search(statement)):
