@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from cipo_eval.verifiers.math.algebra import INF, Number, UndecidedError, Value, atom, constant, negate
 from cipo_eval.verifiers.math.numeric import real
-from cipo_eval.verifiers.math.reader import read_number
+from cipo_eval.verifiers.math.tokens import read_number
 
 MAX_ITEMS = 64
 
