@@ -35,7 +35,8 @@ MEMORY_LIMIT = 4 << 30
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
 
-_Key = tuple[str, str, str, str, str]
+_Key = tuple[str, str, str, str, Mode]
+"""Verifier, gold, answer, options as JSON, and mode: all that a grading depends on."""
 _Found = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
@@ -151,7 +152,7 @@ class VerifierPool:
         # verifiers of users' own may be without it
         overdue = verifier.overdue(*asked, mode) if hasattr(verifier, "overdue") else None
         limit = overdue[0] if overdue else verifier.seconds(*asked) or self.time_limit
-        future = self._graded((name, problem.gold, found.answer, options, mode.value), limit)
+        future = self._graded((name, problem.gold, found.answer, options, mode), limit)
         late = overdue[1] if overdue else None
         future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds, limit, late)))
 

@@ -15,7 +15,7 @@ from cipo_eval.records import Mode
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
 from cipo_eval.sandbox.worker import LOADED, Job, record
-from cipo_eval.verifiers.code.compare import Comparison
+from cipo_eval.verifiers.code.outputs import Comparison
 from cipo_eval.verifiers.code.testsets import Test, TestSet
 
 SECONDS = 1.0

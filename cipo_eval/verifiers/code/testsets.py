@@ -92,7 +92,7 @@ class TestSet:
     confirmations: tuple[str, ...] = ()
     """Further right programs, complete, of other people than the reference."""
     rule: Mapping[str, Any] = field(default_factory=lambda: {"name": "equal"})
-    """How results are compared: ``name`` (``verifiers.code.compare.RULES``) and its options."""
+    """How results are compared: ``name`` (``verifiers.code.outputs.RULES``) and its options."""
     cpu_seconds: float = 6.0
     """Processor time that one test may take, at least."""
     reference_factor: float = 0.0

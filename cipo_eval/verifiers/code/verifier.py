@@ -20,8 +20,8 @@ from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
 from cipo_eval.sandbox.worker import LOADED, Job, record
 from cipo_eval.texts import STRIP
 from cipo_eval.verifiers.code import testsets, verdict
-from cipo_eval.verifiers.code.compare import Comparison, same_output
 from cipo_eval.verifiers.code.extract import extract_paper, extract_program
+from cipo_eval.verifiers.code.outputs import Comparison, same_output
 from cipo_eval.verifiers.code.prepare import (
     Prepared,
     ReferenceError,

@@ -19,7 +19,7 @@ from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
-from cipo_eval.verifiers.math.compare import compare
+from cipo_eval.verifiers.math.equivalence import equivalent
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.forms import Form, is_number
 from cipo_eval.verifiers.math.guard import too_heavy, unusual
@@ -118,7 +118,7 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     if options.get("units") == "skip" and is_number(wanted) and not is_number(given):
         given = form(answer, units=True)
     canonical = given.canon
-    decided = compare(wanted, given, options)
+    decided = equivalent(wanted, given, options)
     if not decided and "," in gold + answer:
         decided = _other_commas(gold, answer, options) or decided
     if (
@@ -128,7 +128,7 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
         and not _DEGREE_SIGN.search(gold)
     ):
         # a gold of cos 58 whose question is about degrees
-        decided = compare(wanted, form(_DEGREE_SIGN.sub("", answer)), options) or decided
+        decided = equivalent(wanted, form(_DEGREE_SIGN.sub("", answer)), options) or decided
     if decided is not None:
         return Grade(correct=decided, canonical=canonical, method=given.kind)
     if given.canon and given.canon == wanted.canon:
@@ -159,11 +159,11 @@ def _other_commas(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
     if ambiguous(answer) and not several:
         wanted = form(gold, unit=unit)
         for commas in (Commas.JOIN, Commas.SPLIT):
-            if compare(wanted, form(answer, unit=unit, commas=commas), options):
+            if equivalent(wanted, form(answer, unit=unit, commas=commas), options):
                 return True
     if ambiguous(gold) and not ambiguous(answer) and not several:
         listed = form(gold, unit=unit, commas=Commas.SPLIT)
-        return listed.kind == "set" and compare(listed, form(answer, unit=unit), options) is True
+        return listed.kind == "set" and equivalent(listed, form(answer, unit=unit), options) is True
     return False
 
 
@@ -174,7 +174,7 @@ def _decimal_comma(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
     for at, (comma, point) in enumerate((sides, sides[::-1])):
         if _COMMA.fullmatch(comma) and _POINT.fullmatch(point) and (at or not _PAIR.fullmatch(comma)):
             pair = [form(text.replace(",", ".")) for text in sides]
-            return compare(pair[0], pair[1], options) is True
+            return equivalent(pair[0], pair[1], options) is True
     return False
 
 

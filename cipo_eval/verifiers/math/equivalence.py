@@ -1,4 +1,4 @@
-"""Compares two normal forms: True, False where both are understood completely, None where only symbolic
+"""Whether two normal forms mean the same: True or False where both are understood completely, None where only symbolic
 mathematics can tell.
 
 The rules for rounded decimals, percent signs, units and side conditions are explained in ``docs/math-verifier.md``.
@@ -39,7 +39,7 @@ from cipo_eval.verifiers.math.rounding import rounded
 from cipo_eval.verifiers.math.units import measure
 
 
-def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
+def equivalent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     """Whether ``answer`` says what ``gold`` says; None where that is not understood here."""
     if "refused" in (gold.kind, answer.kind):
         return gold.canon == answer.canon
@@ -134,7 +134,7 @@ def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool 
     for single, other in ((gold, answer), (answer, gold)):
         if single.kind == "set" and len(single.items) == 1:
             pair = (single.items[0], other) if single is gold else (other, single.items[0])
-            return compare(*pair, options)
+            return equivalent(*pair, options)
     return False if {gold.kind, answer.kind} <= {"value", "tuple", "set", "matrix"} else None
 
 
@@ -336,7 +336,7 @@ def _same_point(gold: Form, answer: Form) -> bool:
 def _in_order(gold: Sequence[Form], answer: Sequence[Form], options: Mapping[str, Any]) -> bool | None:
     if len(gold) != len(answer):
         return False
-    results = [compare(a, b, options) for a, b in zip(gold, answer, strict=True)]
+    results = [equivalent(a, b, options) for a, b in zip(gold, answer, strict=True)]
     if False in results:
         return False
     return None if None in results else True
@@ -363,7 +363,7 @@ def _sets(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     left = list(answer.items)
     unsure = False
     for item in gold.items:
-        results = [compare(item, other, options) for other in left]
+        results = [equivalent(item, other, options) for other in left]
         if True in results:
             left.pop(results.index(True))
         elif None in results:
