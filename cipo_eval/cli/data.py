@@ -12,7 +12,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import CipoError, MissingError
 
 if TYPE_CHECKING:
-    from cipo_eval.data.tasks import Found, TaskSpec
+    from cipo_eval.data.tasks import TaskPlaces, TaskSpec
 
 app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks.")
 
@@ -104,7 +104,7 @@ def check(
             raise kind(f"{status}: {', '.join(names)}{hint}")
 
 
-def _check(spec: TaskSpec, found: Found) -> Check:
+def _check(spec: TaskSpec, found: TaskPlaces) -> Check:
     from cipo_eval.data.tasks import read
 
     try:

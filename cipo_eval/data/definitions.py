@@ -58,7 +58,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
+class RowSource:
     """Rows of one kind and the places that may have them: a task's own rows, or those of a companion."""
 
     name: str = ""
@@ -98,8 +98,8 @@ class TaskSpec:
     """None: there is a ``reader``."""
     reader: str
     """``module:function``; empty where there are ``columns``."""
-    own: Feed
-    companions: tuple[Feed, ...]
+    own: RowSource
+    companions: tuple[RowSource, ...]
     fingerprints: Mapping[str, str]
     """Known contents: fingerprint to label, the reference one first."""
     scope: Scope | None
@@ -128,7 +128,7 @@ class TaskSpec:
         return self.own.rows
 
     @property
-    def feeds(self) -> tuple[Feed, ...]:
+    def row_sources(self) -> tuple[RowSource, ...]:
         return (self.own, *self.companions)
 
 
@@ -176,6 +176,21 @@ def select(names: Sequence[str]) -> list[TaskSpec]:
     return list({spec.path: spec for spec in specs}.values())
 
 
+def fetch_command(spec: TaskSpec) -> str | None:
+    """The command that gets the items of a task; None where the hub does not have them."""
+    if not any(source.kind == "hub" for row_source in spec.row_sources for source in row_source.sources):
+        return None
+    return f"cipo-eval data pull {spec.name if spec.path.parent == task_dir() else spec.path}"
+
+
+def fetch_hint(spec: TaskSpec) -> str:
+    """What a user does to get the items of a task."""
+    if command := fetch_command(spec):
+        return f"run `{command}`"
+    paths = [source.path for source in spec.sources]
+    return f"put its file in place ({' or '.join(paths) or 'its definition names none'})"
+
+
 def _load_spec(path: Path) -> TaskSpec:
     config = _read_yaml(path)
     reader = _Reader(path, (config.get("metadata") or {}).get("cipo"))
@@ -196,7 +211,7 @@ def _load_spec(path: Path) -> TaskSpec:
             f"{path}: `metadata: cipo:` needs either `columns` or a `reader` (docs/add-a-task.md)"
         )
     breakdown = reader.names("breakdown", ())
-    own = reader.feed(None)
+    own = reader.row_source(None)
     if columns is not None:
         own = replace(own, keep=columns.names(breakdown))
     known = reader.mapping("fingerprints", {})
@@ -212,7 +227,7 @@ def _load_spec(path: Path) -> TaskSpec:
         columns=columns,
         reader=reads,
         own=own,
-        companions=tuple(reader.feed(key) for key in reader.mapping("companions", {})),
+        companions=tuple(reader.row_source(key) for key in reader.mapping("companions", {})),
         fingerprints={str(key): str(label) for key, label in known.items()},
         scope=reader.scope(),
         licence=reader.text("licence", "not stated"),
@@ -289,7 +304,7 @@ class _Reader:
         except UsageError as error:
             raise UsageError(f"{self._path}: {error}") from error
 
-    def feed(self, companion: str | None) -> Feed:
+    def row_source(self, companion: str | None) -> RowSource:
         """The task's own rows (None), or those of a companion."""
         fields = self._fields
         if companion is not None:
@@ -301,7 +316,7 @@ class _Reader:
         prepare = self.text("prepare", "", within=fields)
         form = f"{prepare} {self.count('form', fields) or 1}" if prepare else ""
         sources = [replace(self.source(entry), form=form) for entry in self.list("sources", within=fields)]
-        return Feed(
+        return RowSource(
             name=companion or "",
             sources=tuple(sources),
             rows=self.count("rows", fields),

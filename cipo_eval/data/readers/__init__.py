@@ -1,8 +1,8 @@
 """Readers: what a row of a code benchmark asks, and the tests that it comes with.
 
 A task definition names its reader as ``reader: module:function``, in place of ``columns``: a function of one row and of
-the companion rows that belong to it, which gives an ``Item``. Anybody's module will do. Readers only take data apart
-(``json``, ``ast.literal_eval``); none of them ever runs what a data set holds.
+the companion rows that belong to it, which gives a ``ReadProblem``. Anybody's module will do. Readers only take data
+apart (``json``, ``ast.literal_eval``); none of them ever runs what a data set holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cipo_eval.verifiers.code.testsets import TestSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class ReadProblem:
     """What a reader makes of a row."""
 
     id: str
@@ -58,7 +58,7 @@ MOVED = {
 }
 """Modules that task definitions of version 0.1.0 name, and where they are now: tasks that studies wrote still read."""
 
-Reader = Callable[[Row, Mapping[str, Row]], Item]
+Reader = Callable[[Row, Mapping[str, Row]], ReadProblem]
 """Of a row and, by companion, the companion's row with the same key (where there is one)."""
 
 

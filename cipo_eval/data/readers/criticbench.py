@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.readers.evalplus import MEMORY
 from cipo_eval.data.sources import Row
 from cipo_eval.verifiers.code.asserts import plain_asserts
@@ -45,7 +45,7 @@ def prepare_mbpp(row: Row) -> Row:
     return {"join": _squeezed("\n".join(row["test_list"])), "reference": row["code"].replace("\r", "")}
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     """A row that ``prepare`` made, with what companions have of the same code problem."""
     source, response = str(row["question_source"]), str(row["response"])
     common: dict[str, Any] = {
@@ -57,7 +57,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
     told = {"source": source, "type": str(row.get("question_type", ""))}
     if source in MATH:
         kind = "choice" if source == CHOICE else "math"
-        return Item(
+        return ReadProblem(
             **common,
             answer=_gold(row),
             attempt=response,
@@ -65,12 +65,12 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
             metadata={"subset": "math", "kind": kind, **told},
         )
     if source not in CODE:
-        return Item(**common, coverage="of sources other than mathematics and code are left out")
+        return ReadProblem(**common, coverage="of sources other than mathematics and code are left out")
     question = common["question"]
     whole = response if "def " in response or source != "HumanEval" else f"{row['question']}{response}"
     references = [found["reference"] for found in companions.values()]
     tests = _tests(_gold(row), question, references)
-    return Item(
+    return ReadProblem(
         **common,
         tests=tests,
         attempt=f"```python\n{_bare(whole)}\n```",

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.data.readers import Item, leetcode
+from cipo_eval.data.readers import ReadProblem, leetcode
 from cipo_eval.data.readers.leetcode import inputs, statements
 from cipo_eval.data.readers.leetcode.judge import (
     IMPORTS,
@@ -63,7 +63,7 @@ EXAMPLES = "with the statement's examples only"
 LEFT_OUT = "left out because "
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     """A row of DebugBench (GitHub's or the hub's columns) with, as companion ``tests``, one of LeetCodeDataset."""
     statement = _unix(row["description"] if "description" in row else row["question"])
     category = row["x_category"] if "x_category" in row else row["subtype"]
@@ -79,7 +79,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
     except UnfitError as error:
         tests, coverage = None, f"{LEFT_OUT}{error}"
     digest = hashlib.sha256(buggy.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return Item(
+    return ReadProblem(
         id=f"{row['slug']}/{category}/{digest}",
         repeated=True,
         question=_question(statement, examples, _unix(row["constraints"])),
