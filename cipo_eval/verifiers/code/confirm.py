@@ -14,7 +14,8 @@ from typing import Any
 from cipo_eval.records import Mode
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
 from cipo_eval.verifiers.code.outputs import Comparison
 from cipo_eval.verifiers.code.testsets import Test, TestSet
 

@@ -21,7 +21,8 @@ from cipo_eval.errors import MissingError
 from cipo_eval.files import cache_dir, write_bytes
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.confirm import agreed

@@ -14,7 +14,8 @@ from typing import Any
 
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane, outcome
-from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, JudgeError, Record, record
+from cipo_eval.sandbox.lines import LOADED, LOADED_RECORD, Record, record
+from cipo_eval.sandbox.worker import Conversation, Job, JudgeError
 from cipo_eval.verifiers.code.prepare import (
     JUDGE_SECONDS,
     Prepared,

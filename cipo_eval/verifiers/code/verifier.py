@@ -17,7 +17,8 @@ from cipo_eval.errors import CipoError
 from cipo_eval.records import Extraction, Grade, Mode, Problem, State
 from cipo_eval.sandbox import codec, probe, sample
 from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
-from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
 from cipo_eval.texts import STRIP
 from cipo_eval.verifiers.code import testsets, verdict
 from cipo_eval.verifiers.code.extract import extract_paper, extract_program
