@@ -168,8 +168,8 @@ def load_spec(name: str | Path) -> TaskSpec:
 
 def select(names: Sequence[str]) -> list[TaskSpec]:
     """Definitions by name, path or ``all``, each once, in the given order. Names may be joined by commas."""
-    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
-    expanded = [name for part in wanted for name in (task_names() if part == "all" else [part])]
+    parts = [part.strip() for name in names for part in name.split(",") if part.strip()]
+    expanded = [name for part in parts for name in (task_names() if part == "all" else [part])]
     if not expanded:
         raise UsageError(f"name a task, or all: {', '.join(task_names())}")
     specs = [load_spec(name) for name in expanded]
@@ -211,10 +211,10 @@ def _load_spec(path: Path) -> TaskSpec:
             f"{path}: `metadata: cipo:` needs either `columns` or a `reader` (docs/add-a-task.md)"
         )
     breakdown = reader.names("breakdown", ())
-    own = reader.row_source(None)
+    own_rows = reader.row_source(None)
     if columns is not None:
-        own = replace(own, keep=columns.names(breakdown))
-    known = reader.mapping("fingerprints", {})
+        own_rows = replace(own_rows, keep=columns.names(breakdown))
+    fingerprints = reader.mapping("fingerprints", {})
     return TaskSpec(
         name=name,
         lm_eval_name=task,
@@ -226,9 +226,9 @@ def _load_spec(path: Path) -> TaskSpec:
         options=reader.mapping("options", {}),
         columns=columns,
         reader=reads,
-        own=own,
+        own=own_rows,
         companions=tuple(reader.row_source(key) for key in reader.mapping("companions", {})),
-        fingerprints={str(key): str(label) for key, label in known.items()},
+        fingerprints={str(key): str(label) for key, label in fingerprints.items()},
         scope=reader.scope(),
         licence=reader.text("licence", "not stated"),
         homepage=reader.text("homepage", ""),
@@ -266,21 +266,21 @@ class _Reader:
     def mapping(
         self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        found: dict[str, Any] = self._get(key, dict, default, within)
-        return found
+        value: dict[str, Any] = self._get(key, dict, default, within)
+        return value
 
     def list(self, key: str, within: Mapping[str, Any] | None = None) -> list[Any]:
-        found: list[Any] = self._get(key, list, ..., within)
-        return found
+        value: list[Any] = self._get(key, list, ..., within)
+        return value
 
     def names(self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """One name or a list of names."""
-        found = self._get(key, (str, list, tuple), default, within)
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
+        value = self._get(key, (str, list, tuple), default, within)
+        return (value,) if isinstance(value, str) else tuple(map(str, value))
 
     def count(self, key: str, within: Mapping[str, Any] | None = None) -> int | None:
-        found: int | None = self._get(key, (int, type(None)), None, within)
-        return found
+        value: int | None = self._get(key, (int, type(None)), None, within)
+        return value
 
     def columns(self) -> Columns | None:
         if "columns" not in self._fields:

@@ -63,27 +63,27 @@ def prepared(row_source: RowSource) -> Transform:
     return lambda row: {name: row[name] for name in row_source.keep if name in row}
 
 
-def read(spec: TaskSpec, found: TaskPlaces) -> ProblemSet:
+def read(spec: TaskSpec, places: TaskPlaces) -> ProblemSet:
     """The problems in places that ``find`` or ``pull`` gave. Raises ``UsageError`` for wrong or damaged rows."""
     command = fetch_command(spec)
     companions: dict[str, Mapping[str, Row]] = {}
     facts: dict[str, Any] = {}
     warnings: list[str] = []
     for row_source in spec.companions:
-        if place := found.companions.get(row_source.name):
+        if place := places.companions.get(row_source.name):
             rows = sources.read(place, command, prepared(row_source))
             check_count(spec, row_source, rows, place.source, place.origin)
             companions[row_source.name] = {key: row for row in rows if (key := _key(row_source, row))}
             facts[row_source.name] = {**place.origin, "rows": len(rows)}
         else:
             facts[row_source.name] = None
-            reason = found.notes.get(row_source.name) or f"{fetch_hint(spec)} to get it"
+            reason = places.notes.get(row_source.name) or f"{fetch_hint(spec)} to get it"
             warnings.append(
                 f"{spec.name}: without its data `{row_source.name}`, {row_source.without} ({reason})"
             )
-    rows = sources.read(found.place, command, prepared(spec.own))
-    origin = {**found.place.origin, "companions": facts} if facts else found.place.origin
-    problems = build(spec, rows, found.place.source, origin, companions)
+    rows = sources.read(places.place, command, prepared(spec.own))
+    origin = {**places.place.origin, "companions": facts} if facts else places.place.origin
+    problems = build(spec, rows, places.place.source, origin, companions)
     return dataclasses.replace(problems, warnings=(*warnings, *problems.warnings))
 
 
@@ -170,10 +170,10 @@ def _problem(spec: TaskSpec, columns: Columns, row: Row, index: int, where: str)
         if (value := _present(row.get(column))) is not None:
             options[option] = value if isinstance(value, bool) else _text(value)
     metadata = {name: value for name in spec.breakdown if (value := _present(row.get(name))) is not None}
-    found = _first(row, columns.id)
+    problem_id = _first(row, columns.id)
     problem = Problem(
         task=spec.name,
-        id=str(index) if found is None else _text(found),
+        id=str(index) if problem_id is None else _text(problem_id),
         index=index,
         question=question,
         prompt="",
@@ -188,8 +188,8 @@ def _problem(spec: TaskSpec, columns: Columns, row: Row, index: int, where: str)
 
 def _truth(value: Any) -> bool | None:
     """A truth value, or the first of a list of them."""
-    found = value[0] if isinstance(value, list | tuple) and value else value
-    return found if isinstance(found, bool) else None
+    label = value[0] if isinstance(value, list | tuple) and value else value
+    return label if isinstance(label, bool) else None
 
 
 def _gold(row: Row, columns: Sequence[str]) -> str:
@@ -248,9 +248,9 @@ def _read_items(
 
 def _item(spec: TaskSpec, read_row: Reader, row: Row, companions: Companions, where: str) -> ReadProblem:
     matching = {
-        row_source.name: found
+        row_source.name: companion
         for row_source in spec.companions
-        if (found := companions.get(row_source.name, {}).get(_key(row_source, row)))
+        if (companion := companions.get(row_source.name, {}).get(_key(row_source, row)))
     }
     try:
         return read_row(row, matching)

@@ -86,17 +86,17 @@ def load_problems(
                 if row_source.required:
                     raise
                 notes[row_source.name] = str(error)
-    found = _found(spec, places, notes)
-    if found is None:
+    located = _found(spec, places, notes)
+    if located is None:
         raise _not_here(spec)
-    return read(spec, found)
+    return read(spec, located)
 
 
 def look(spec: TaskSpec, data_dir: str | Path | None = None) -> str:
     """Where ``load_problems`` will take a task's rows from; nothing is read or fetched. Raises ``MissingError`` where
     they are not on this machine and may not, or cannot, be fetched."""
-    if found := find(spec, data_dir):
-        return str(found.place.origin.get("path") or found.place.path)
+    if located := find(spec, data_dir):
+        return str(located.place.origin.get("path") or located.place.path)
     if sources.is_offline() or fetch_command(spec) is None:
         raise _not_here(spec)
     return "to be fetched from the hub"

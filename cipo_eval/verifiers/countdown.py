@@ -27,9 +27,9 @@ class CountdownVerifier:
     name = "countdown"
 
     def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:  # noqa: ARG002
-        found = (last_boxed(text) or "").replace(" ", "")
-        if found:
-            return Extraction(answer=found[: LONGEST + 1], how="boxed")
+        answer = (last_boxed(text) or "").replace(" ", "")
+        if answer:
+            return Extraction(answer=answer[: LONGEST + 1], how="boxed")
         return Extraction(
             answer=None, state=State.TRUNCATED if finish_reason in _CUT_OFF else State.NO_ANSWER
         )

@@ -72,8 +72,8 @@ def serve(control: int, parent: int) -> None:
                     requests.close()
                     _become_worker(sockets[0], parent, json.loads(data))
                 children.add(child)
-                for own in sockets:
-                    os.close(own)
+                for of_worker in sockets:
+                    os.close(of_worker)
             elif not ready <= {ended.fileno()}:
                 break  # the process that it works for is gone
     except OSError:

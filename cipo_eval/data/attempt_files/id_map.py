@@ -57,12 +57,12 @@ def _table(name: str, data: bytes, ids: set[str]) -> list[tuple[str, str, str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text (at byte {error.start + 1})") from error
-    found = []
+    rows = []
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
         if not row or (number == 1 and row[-1].strip() not in ids):
             continue
-        found.append(_pair(f"{name} line {number}", row))
-    return found
+        rows.append(_pair(f"{name} line {number}", row))
+    return rows
 
 
 def _pair(where: str, row: Any) -> tuple[str, str, str]:

@@ -58,7 +58,7 @@ def said(line: Line) -> Said:
     texts = _texts(line)
     ends = [_optional(line, column, kind) for column, kind in _ENDS]
     labels = row.get("previous_score")
-    known = labels if isinstance(labels, list) else []
+    verdicts = labels if isinstance(labels, list) else []
     return Said(
         completions=tuple(
             Completion(text=text, finish_reason=ends[0], prompt_tokens=ends[1], completion_tokens=ends[2])
@@ -69,7 +69,8 @@ def said(line: Line) -> Said:
         corrected=tuple(_corrected(line, len(texts))),
         critique="critic" in row,
         labels=tuple(
-            known[i] if i < len(known) and isinstance(known[i], bool) else None for i in range(len(texts))
+            verdicts[i] if i < len(verdicts) and isinstance(verdicts[i], bool) else None
+            for i in range(len(texts))
         ),
     )
 
@@ -142,14 +143,14 @@ def fenced(program: str) -> str:
 def _corrected(line: Line, count: int) -> Sequence[str | None]:
     """What the attempts of a row correct."""
     row = line.fields
-    found: Any = row.get("attempt", row.get("original_code_list"))
+    corrected: Any = row.get("attempt", row.get("original_code_list"))
     if "attempt" not in row and isinstance(row.get("buggy_code"), str):
-        found = tagged(row["buggy_code"].replace("\r\n", "\n").strip("\n"))
-    elif "attempt" not in row and isinstance(found, list):
-        found = [fenced(text) if isinstance(text, str) else None for text in found]
+        corrected = tagged(row["buggy_code"].replace("\r\n", "\n").strip("\n"))
+    elif "attempt" not in row and isinstance(corrected, list):
+        corrected = [fenced(text) if isinstance(text, str) else None for text in corrected]
     elif "attempt" not in row and "critic" in row:
-        found = _student(row)
-    values = found if isinstance(found, list) and len(found) == count else [found] * count
+        corrected = _student(row)
+    values = corrected if isinstance(corrected, list) and len(corrected) == count else [corrected] * count
     if not all(text is None or isinstance(text, str) for text in values):
         raise UsageError(f"{line.where}: attempt, which the row corrects, is not text")
     return values
@@ -160,8 +161,8 @@ def _student(row: Mapping[str, Any]) -> str | None:
     messages = row.get("message")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and message.get("role") == "user":
-            _, found, solution = str(message.get("content")).partition(_STUDENT)
-            if found:
+            _, marker, solution = str(message.get("content")).partition(_STUDENT)
+            if marker:
                 return solution
     return None
 

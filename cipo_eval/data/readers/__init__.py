@@ -64,14 +64,14 @@ Reader = Callable[[Row, Mapping[str, Row]], ReadProblem]
 
 def reader(name: str) -> Reader:
     """The reader that a definition names."""
-    found: Reader = _function(name)
-    return found
+    function: Reader = _function(name)
+    return function
 
 
 def transform(name: str) -> Transform:
     """The ``prepare`` function that a definition names: row to row, applied once, before rows are cached."""
-    found: Transform = _function(name)
-    return found
+    function: Transform = _function(name)
+    return function
 
 
 def _function(name: str) -> Any:
@@ -79,9 +79,9 @@ def _function(name: str) -> Any:
     module, _, attribute = name.partition(":")
     module = MOVED.get(module) or module.replace("cipo_eval.readers.", "cipo_eval.data.readers.")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"there is no function {name} (module:function): {error}") from error
-    if not callable(found):
+    if not callable(function):
         raise UsageError(f"{name} is not a function")
-    return found
+    return function

@@ -154,8 +154,8 @@ def _of_class(examples: Sequence[Any]) -> Iterator[Test]:
 
 
 def _declared(examples: Sequence[Example], oracle: str, extra: Row | None) -> Signature:
-    known = extra["entry_point"].rpartition(".")[2] if extra else None
-    return signature(oracle, examples[0].names, known)
+    entry_point = extra["entry_point"].rpartition(".")[2] if extra else None
+    return signature(oracle, examples[0].names, entry_point)
 
 
 def _of_method(examples: Sequence[Example], declared: Signature, extra: Row | None) -> tuple[list[Test], str]:
@@ -183,7 +183,7 @@ def _further(
     text: str,
     examples: Sequence[Example],
     declared: Signature,
-    given: Sequence[Test],
+    given_tests: Sequence[Test],
     *,
     alone: bool,
 ) -> list[Test]:
@@ -196,9 +196,9 @@ def _further(
     if not by_name:  # the promises may speak of either
         for name, other in zip(names, declared.names, strict=True):
             text = re.sub(rf"\b{re.escape(other)}\b", name, text) if other not in names else text
-    known = json.dumps([list(map(plain_as, test.args)) for test in given])
-    found = _inputs(slug, statement, text, tuple(names), declared.kinds, known, alone)
-    return [Test(args=args, after=given[0].after, derive=True, confirmed=True) for args in found]
+    known_inputs = json.dumps([list(map(plain_as, test.args)) for test in given_tests])
+    made = _inputs(slug, statement, text, tuple(names), declared.kinds, known_inputs, alone)
+    return [Test(args=args, after=given_tests[0].after, derive=True, confirmed=True) for args in made]
 
 
 @functools.lru_cache(maxsize=512)
@@ -207,13 +207,13 @@ def _inputs(*problem: Any) -> list[list[Any]]:
     name = fingerprint([_generator(), *problem])
     path = cache_dir() / "inputs" / f"{name}.json.gz"
     try:
-        found: list[list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
+        made: list[list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError, zlib.error):  # not there yet, or damaged
-        found = _make_inputs(*problem)
+        made = _make_inputs(*problem)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, gzip.compress(json.dumps(found).encode("ascii"), compresslevel=1), shared=True)
-    return found
+            write_bytes(path, gzip.compress(json.dumps(made).encode("ascii"), compresslevel=1), shared=True)
+    return made
 
 
 @functools.cache
@@ -224,23 +224,29 @@ def _generator() -> str:
 
 
 def _make_inputs(
-    slug: str, statement: str, text: str, names: Sequence[str], kinds: Sequence[str], known: str, alone: bool
+    slug: str,
+    statement: str,
+    text: str,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    known_json: str,
+    alone: bool,
 ) -> list[list[Any]]:
-    """``known`` is JSON."""
-    given = list(map(tuple, json.loads(known)))
+    """Made inputs in the form of tests; ``known_json``: known inputs, as JSON."""
+    known_inputs = list(map(tuple, json.loads(known_json)))
     linked = {name: kind for name, kind in zip(names, kinds, strict=True) if kind in ("ln", "tn")}
     rules = statements.parse(
-        text, statement, names, linked, [dict(zip(names, values, strict=True)) for values in given]
+        text, statement, names, linked, [dict(zip(names, values, strict=True)) for values in known_inputs]
     )
     if rules.unknown or (alone and _PROMISE.search(statement)):
         return []
-    found = []
-    for values in inputs.more_inputs(slug, rules, kinds, given):
+    forms = []
+    for values in inputs.more_inputs(slug, rules, kinds, known_inputs):
         try:
-            found.append([encode_as(value, kind) for value, kind in zip(values, kinds, strict=True)])
+            forms.append([encode_as(value, kind) for value, kind in zip(values, kinds, strict=True)])
         except (UnfitError, CodecError):
             continue
-    return found
+    return forms
 
 
 def _question(statement: str, examples: Sequence[str], constraints: str) -> str:

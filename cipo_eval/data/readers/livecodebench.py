@@ -92,7 +92,7 @@ def _cases(cases: Any) -> list[Case]:
     """Both layouts: a list of cases, or one dictionary with ``inputs`` and ``outputs``."""
     if isinstance(cases, Mapping):
         pairs = zip(cases["inputs"], cases["outputs"], strict=True)
-        return [{"input": given, "output": wanted} for given, wanted in pairs]
+        return [{"input": stdin, "output": expected} for stdin, expected in pairs]
     return list(cases)
 
 

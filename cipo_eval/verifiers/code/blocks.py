@@ -153,8 +153,8 @@ class _Fence:
 
     @property
     def language(self) -> str:
-        found = _LANGUAGE.match(self.info)
-        return found[1].lower() if found else ""
+        match = _LANGUAGE.match(self.info)
+        return match[1].lower() if match else ""
 
     def closes(self, opening: _Fence) -> bool:
         """As in CommonMark: as long as the opening fence, with nothing after it, at most three columns further in."""

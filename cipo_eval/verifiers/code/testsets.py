@@ -125,10 +125,10 @@ _DEFAULTS = asdict(Test())
 
 
 def _short(test: Test) -> dict[str, Any]:
-    found = {name: getattr(test, name) for name in _DEFAULTS}
+    fields = {name: getattr(test, name) for name in _DEFAULTS}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in fields.items()
         if type(value) is not type(_DEFAULTS[name]) or value != _DEFAULTS[name]
     }
 

@@ -250,25 +250,25 @@ def _same_values(gold: Form, answer: Form) -> bool | None:
     verdict: bool | None = False
     for one in filter(None, (gold.value, gold.other)):
         for other in filter(None, (answer.value, _renamed_argument(gold, answer), answer.other)):
-            found = equal(one, other)
-            if found is not True and INF in one.atoms | other.atoms:
-                found = False
-            if found is None:
+            result = equal(one, other)
+            if result is not True and INF in one.atoms | other.atoms:
+                result = False
+            if result is None:
                 whole = words.about_integers(gold.condition + answer.condition)
-                found = _anyhow(one, other, whole=whole)
-            if found:
+                result = _anyhow(one, other, whole=whole)
+            if result:
                 return True
-            verdict = None if found is None else verdict
+            verdict = None if result is None else verdict
     return verdict
 
 
 def _anyhow(gold: Value, answer: Value, *, whole: bool) -> bool | None:
     verdict: bool | None = False
     for one, other in _variants(gold, answer):
-        found = True if one == other else same(one, other, whole=whole)
-        if found:
+        result = True if one == other else same(one, other, whole=whole)
+        if result:
             return True
-        verdict = None if found is None else verdict
+        verdict = None if result is None else verdict
     counters = variables(gold) ^ variables(answer)
     if whole and len(counters) == 2 and counters <= _COUNTERS:
         mine, theirs = sorted(counters, key=lambda name: name in variables(answer))

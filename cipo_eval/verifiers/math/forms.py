@@ -75,8 +75,8 @@ def number(text: str) -> Form | None:
         sign, whole, decimals, more = match.groups()
         if (not whole and not decimals) or len(text) > 400:
             return None
-        found = _decimal(sign, whole, decimals, 0)
-        return replace(found, cut=True) if more else found
+        form = _decimal(sign, whole, decimals, 0)
+        return replace(form, cut=True) if more else form
     if match := _SCIENTIFIC.fullmatch(text):
         sign, whole, decimals = match.group(1, 2, 3)
         exponent = int((match[4] or match[5] or match[6]).replace(" ", ""))

@@ -106,13 +106,13 @@ def _assign(loops: Sequence[tuple[str, ast.expr]], env: Args) -> Iterator[Args]:
 @functools.lru_cache(maxsize=4096)
 def _loops(terms: tuple[ast.expr, ...]) -> tuple[tuple[str, ast.expr], ...]:
     """Names that are used as indexes, with what they first index; outer ones first."""
-    found: dict[str, ast.expr] = {}
+    containers: dict[str, ast.expr] = {}
     for node in itertools.chain.from_iterable(map(ast.walk, terms)):
         if isinstance(node, ast.Subscript):
             for part in ast.walk(node.slice):
                 if isinstance(part, ast.Name):
-                    found.setdefault(part.id, node.value)
-    return tuple(sorted(found.items(), key=lambda entry: len(ast.unparse(entry[1]))))
+                    containers.setdefault(part.id, node.value)
+    return tuple(sorted(containers.items(), key=lambda entry: len(ast.unparse(entry[1]))))
 
 
 def evaluate(term: ast.expr, env: Args) -> Any:

@@ -46,12 +46,14 @@ PLANS = (
 """Of fresh inputs, in the order in which they are tried, over and over."""
 
 
-def more_inputs(slug: str, rules: Constraints, kinds: Sequence[str], known: Sequence[Args]) -> list[Args]:
+def more_inputs(
+    slug: str, rules: Constraints, kinds: Sequence[str], known_inputs: Sequence[Args]
+) -> list[Args]:
     """Inputs that keep all promises that are understood, none of them known; the large one last."""
     rng = random.Random(f"{slug}: more inputs")
-    maker = Maker(rng, rules, kinds, known)
-    variation = Variation(rng, rules, maker.kinds, known)
-    seen = {json.dumps(args) for args in known}
+    maker = Maker(rng, rules, kinds, known_inputs)
+    variation = Variation(rng, rules, maker.kinds, known_inputs)
+    seen = {json.dumps(args) for args in known_inputs}
     made: list[Args] = []
 
     def keep(source: Callable[[], Args | None], tries: int = TRIES) -> bool:
@@ -68,7 +70,7 @@ def more_inputs(slug: str, rules: Constraints, kinds: Sequence[str], known: Sequ
                 return True
         return False
 
-    for _ in range(VARIED if known else 0):
+    for _ in range(VARIED if known_inputs else 0):
         keep(variation.varied)
     at = fails = 0
     while len(made) < MOST and fails < 2 * len(PLANS):

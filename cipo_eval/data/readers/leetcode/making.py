@@ -40,11 +40,11 @@ class Maker:
     """Makes inputs of one problem; ``known`` are inputs that are right, in the form of ``Args``."""
 
     def __init__(
-        self, rng: random.Random, rules: Constraints, kinds: Sequence[str], known: Sequence[Args]
+        self, rng: random.Random, rules: Constraints, kinds: Sequence[str], known_inputs: Sequence[Args]
     ) -> None:
         self.rng, self.rules = rng, rules
         self.kinds = dict(zip(rules.names, kinds, strict=True))
-        self.samples = {name: [args[at] for args in known] for at, name in enumerate(rules.names)}
+        self.samples = {name: [args[at] for args in known_inputs] for at, name in enumerate(rules.names)}
         self.shapes = {name: shape_of(values) for name, values in self.samples.items()}
         self.limits = Limits(rules)
         self.item_limits: dict[Path, tuple[int, int]] = {}

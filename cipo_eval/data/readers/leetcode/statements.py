@@ -108,10 +108,10 @@ def _drop_broken(constraints: Constraints, examples: Sequence[Args]) -> None:
     right = []
     for chain, line in zip(constraints.chains, constraints.lines, strict=True):
         try:
-            kept = all(chain.holds(constraints.symbols(args)) for args in examples)
+            is_kept = all(chain.holds(constraints.symbols(args)) for args in examples)
         except OpenError:
-            kept = False
-        if kept:
+            is_kept = False
+        if is_kept:
             right.append(chain)
         else:
             constraints.unknown.append(line)

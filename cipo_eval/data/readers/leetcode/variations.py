@@ -27,9 +27,9 @@ class Variation:
     """Makes small changes to known inputs."""
 
     def __init__(
-        self, rng: random.Random, rules: Constraints, kinds: Mapping[str, str], known: Sequence[Args]
+        self, rng: random.Random, rules: Constraints, kinds: Mapping[str, str], known_inputs: Sequence[Args]
     ) -> None:
-        self.rng, self.rules, self.kinds, self.known = rng, rules, kinds, known
+        self.rng, self.rules, self.kinds, self.known = rng, rules, kinds, known_inputs
 
     def varied(self) -> Args:
         """A known input with one to three changes; it need not keep what is promised."""
