@@ -35,7 +35,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Where a row holds what; of several names the first that the row has counts."""
+    """The columns that hold question, gold and the rest; of several names the first that a row has counts."""
 
     question: tuple[str, ...]
     gold: tuple[str, ...]
@@ -62,20 +62,20 @@ class RowSource:
     """Rows of one kind and the places that may have them: a task's own rows, or those of a companion."""
 
     name: str = ""
-    """Of a companion; empty for the task's own rows."""
+    """The companion's name; empty for the task's own rows."""
     sources: tuple[Source, ...]
     rows: int | None = None
-    """How many there are; None: any number."""
+    """The number of rows; None: any number."""
     keep: tuple[str, ...] = ()
     """Columns that are kept of a row; none: all."""
     prepare: str = ""
     """``module:function`` that makes of a row what is kept of it, in place of ``keep``."""
     key: tuple[str, ...] = ()
-    """Of a companion: its rows belong to the task's row with the same value; the first of these columns that a row
-    has counts, on either side."""
+    """Columns that join a companion's rows with the task's row of the same value; the first of them that a row has
+    counts, on either side."""
     required: bool = True
     without: str = ""
-    """Of a companion that may be missing: what the task is without it."""
+    """What the task is without this companion, where it may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +88,14 @@ class TaskSpec:
     template: str
     """Jinja template of the user turn over the document's fields (``question``, …)."""
     given_template: str
-    """The same before an attempt that is not the model's own; empty: ``template``."""
+    """The user turn before an attempt that is not the model's own; empty: ``template``."""
     protocols: tuple[str, ...]
     """Those of a run that names none; empty: first attempts only."""
     verifier: str
     options: Mapping[str, Any]
     """Verifier options of every problem of the task."""
     columns: Columns | None
-    """None: there is a ``reader``."""
+    """Where a row holds what; None where there is a ``reader``."""
     reader: str
     """``module:function``; empty where there are ``columns``."""
     own: RowSource
@@ -119,7 +119,7 @@ class TaskSpec:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Of the task's own rows."""
+        """The places of the task's own rows."""
         return self.own.sources
 
     @property
@@ -129,6 +129,7 @@ class TaskSpec:
 
     @property
     def row_sources(self) -> tuple[RowSource, ...]:
+        """The task's own rows and those of its companions."""
         return (self.own, *self.companions)
 
 

@@ -44,12 +44,12 @@ class ProblemSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlaces:
-    """Where on this machine the rows of a task are."""
+    """The places on this machine that hold the rows of a task."""
 
     place: sources.Place
-    """Of its own rows."""
+    """The place of the task's own rows."""
     companions: Mapping[str, sources.Place] = field(default_factory=dict)
-    """Of those companions that are here."""
+    """The places of those companions that are here."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Why an optional companion could not be fetched."""
 

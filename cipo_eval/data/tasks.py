@@ -110,7 +110,7 @@ def _not_here(spec: TaskSpec) -> MissingError:
 
 
 def find(spec: TaskSpec, data_dir: str | Path | None = None) -> TaskPlaces | None:
-    """Where on this machine the items of a task are; None where something that it requires is not."""
+    """The places on this machine that hold a task's rows; None where something that it requires is not here."""
     return _found(spec, _places(spec, data_dir), {})
 
 

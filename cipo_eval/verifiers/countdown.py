@@ -22,11 +22,12 @@ _CUT_OFF = ("length", "context")
 
 
 class CountdownVerifier:
-    """Of the last ``\\boxed{…}``."""
+    """Judges the expression in the last ``\\boxed{…}``."""
 
     name = "countdown"
 
     def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:  # noqa: ARG002
+        """The boxed expression."""
         answer = (last_boxed(text) or "").replace(" ", "")
         if answer:
             return Extraction(answer=answer[: LONGEST + 1], how="boxed")
@@ -35,6 +36,7 @@ class CountdownVerifier:
         )
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
+        """Right if the expression uses each number exactly as often as it is there and gives the goal."""
         left, _, target = gold.partition("->")
         numbers = Counter(left.split())
         if len(answer) > LONGEST or "".join(_TOKEN.findall(answer)) != answer:
@@ -48,6 +50,7 @@ class CountdownVerifier:
         return Grade(correct=value == int(target), canonical=answer, method=f"is {value}")
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """No limit of its own: that of the pool."""
         return None
 
 

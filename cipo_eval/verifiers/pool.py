@@ -37,7 +37,7 @@ MEMO_SIZE = 200_000
 
 _Key = tuple[str, str, str, str, Mode]
 """Verifier, gold, answer, options as JSON, and mode: all that a grading depends on."""
-_Found = Verdict | MissingError | None
+_Settled = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
 
@@ -91,10 +91,10 @@ class VerifierPool:
         Its exception is a ``MissingError`` where no worker process can be started.
         """
         result: Future[dict[Mode, Verdict]] = Future()
-        verdicts: dict[Mode, _Found] = {}
+        verdicts: dict[Mode, _Settled] = {}
         lock = threading.Lock()
 
-        def settle(mode: Mode, verdict: _Found) -> None:
+        def settle(mode: Mode, verdict: _Settled) -> None:
             with lock:
                 verdicts[mode] = verdict
                 if len(verdicts) < len(modes):
@@ -131,7 +131,7 @@ class VerifierPool:
         text: str,
         finish_reason: str | None,
         mode: Mode,
-        settle: Callable[[Mode, _Found], None],
+        settle: Callable[[Mode, _Settled], None],
     ) -> None:
         if finish_reason == "content_filter":
             settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
@@ -165,7 +165,7 @@ class VerifierPool:
         seconds: float,
         limit: float,
         late: Grade | None,
-    ) -> _Found:
+    ) -> _Settled:
         """The verdict of a finished grading; ``late``: of one that exceeded the limit."""
         try:
             grade, grading_seconds = done.result()

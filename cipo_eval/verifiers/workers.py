@@ -68,6 +68,7 @@ class Task:
 
     @property
     def open(self) -> bool:
+        """Whether it has no result yet."""
         return not self.future.done()
 
     def settle(self, result: Any) -> None:

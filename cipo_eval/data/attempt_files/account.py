@@ -36,7 +36,7 @@ class Account:
         return [f"{start} = {' + '.join(parts)}", f"matched: {matched}"]
 
     def to_json(self) -> dict[str, Any]:
-        """For ``run.json``."""
+        """The account as ``run.json`` holds it."""
         return {
             "rows": self.rows,
             "rows_without_attempts": self.empty,

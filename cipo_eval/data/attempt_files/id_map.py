@@ -14,7 +14,7 @@ from cipo_eval.records import Problem
 
 
 def read_id_map(path: Path, problems: Sequence[Problem]) -> dict[str, str]:
-    """By id of the file, the problem's id.
+    """The problem's id for each id that the file uses.
 
     JSON: one object with an entry for each id. JSON Lines: an object with two values a line. CSV: two columns. In the
     last two the file's id comes first; a first line that names no problem is a header. Raises ``UsageError`` for

@@ -34,7 +34,7 @@ _STUDENT = "## Student Solution\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class RowContent:
     """The attempts of one row, not yet at a problem."""
 
     completions: tuple[Completion, ...]
@@ -50,7 +50,7 @@ class Said:
     """The attempts are critiques: as attempts to be corrected, what they are of stands for them."""
 
 
-def said(line: Line) -> Said:
+def read_row(line: Line) -> RowContent:
     """Reads a row. Raises ``UsageError`` with its place for what has another form."""
     row = line.fields
     if "v" in row:
@@ -59,7 +59,7 @@ def said(line: Line) -> Said:
     ends = [_optional(line, column, kind) for column, kind in _ENDS]
     labels = row.get("previous_score")
     verdicts = labels if isinstance(labels, list) else []
-    return Said(
+    return RowContent(
         completions=tuple(
             Completion(text=text, finish_reason=ends[0], prompt_tokens=ends[1], completion_tokens=ends[2])
             for text in texts
@@ -78,13 +78,13 @@ def said(line: Line) -> Said:
 _ENDS = (("finish_reason", str), ("prompt_tokens", int), ("completion_tokens", int))
 
 
-def _stored(line: Line) -> Said:
+def _stored(line: Line) -> RowContent:
     """An attempt of a run: it is checked as a run's own lines are."""
     try:
         attempt = Attempt.from_json(line.fields)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{line.where} is damaged ({type(error).__name__}: {error})") from error
-    return Said(
+    return RowContent(
         completions=(
             Completion(
                 text=attempt.text,

@@ -54,7 +54,7 @@ def by_rank(attempts: Sequence[Held], labels: Iterable[int]) -> None:
 
 
 def first_label(attempts: Iterable[Held]) -> int:
-    """From which number a file counts the attempts of a pool: 1 where none has 0."""
+    """The number from which a file counts the attempts of a pool: 1 where none has 0."""
     labels = [a.label for a in attempts if a.label is not None]
     return 1 if labels and min(labels) == 1 else 0
 

@@ -42,9 +42,11 @@ class Nesting:
 
     @property
     def open(self) -> bool:
+        """Whether a bracket or a string is open."""
         return bool(self.quote) or self.depth > 0 or self.joined
 
     def feed(self, line: str) -> None:
+        """Takes in a line."""
         self.joined = False
         if not self.quote and not _TOKEN.search(line):
             return

@@ -46,7 +46,7 @@ from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ExtractedProgram:
     """A program and the rule that found it."""
 
     code: str
@@ -68,7 +68,7 @@ _EMPTY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Needed:
     """What the program must define, and what the prompt has of it."""
 
     definition: re.Pattern[str] | None = None
@@ -80,9 +80,9 @@ class _Wanted:
     """Indentation of the lines that would continue it."""
 
 
-def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
+def _needed(entry_point: str | None, prompt: str | None) -> _Needed:
     if entry_point is None:
-        return _Wanted()
+        return _Needed()
     name = re.escape(entry_point)
     definition = re.compile(
         rf"[ \t]*+(?:(?:async[ \t]++)?def[ \t]++{name}[ \t]*+[(\[]|class[ \t]++{name}[ \t]*+[(:\[]"
@@ -91,11 +91,11 @@ def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
     lines = _lines(prompt or "")
     at = next((i for i, line in enumerate(lines) if definition.match(line) and not indent_of(line)), None)
     if at is None:
-        return _Wanted(definition)
+        return _Needed(definition)
     opening = "\n".join(lines).rstrip(" \t")
     last = next(line for line in reversed(lines) if line.strip())
     indent = last[: indent_of(last)] + ("    " if last.rstrip().endswith(":") else "")
-    return _Wanted(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
+    return _Needed(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
 
 
 def _lines(text: str) -> list[str]:
@@ -103,7 +103,7 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _fitness(block: Block, needed: _Wanted) -> int:
+def _fitness(block: Block, needed: _Needed) -> int:
     """How much a block looks like the program (see the top of this file), 0 where it holds no code."""
     lines = [line for line in block.lines if not line.lstrip(" \t").startswith("#")]
     if not any(line.strip() if block.python else _acts(line) for line in lines):
@@ -123,7 +123,7 @@ def _fitness(block: Block, needed: _Wanted) -> int:
     return _PARTIAL if places else _CODE
 
 
-def _fittest(blocks: Sequence[Block], needed: _Wanted, stopped: bool) -> tuple[Block | None, int]:
+def _fittest(blocks: Sequence[Block], needed: _Needed, stopped: bool) -> tuple[Block | None, int]:
     """The last of the fittest blocks. Among equals, one that was cut off gives way, and for stdin an unmarked one."""
     fittest, best = None, (1, False, False)
     for block in blocks:
@@ -299,7 +299,7 @@ def _future_first(parts: Sequence[str]) -> str:
 _MOST_QUESTIONS = 16
 
 
-def _own_answer(text: str, needed: _Wanted, stopped: bool) -> list[str]:
+def _own_answer(text: str, needed: _Needed, stopped: bool) -> list[str]:
     """The lines of a text without other questions, and their programs, that follow once there is a program that is as
     fit as what comes later. A chat's ``**Problem:**`` and ``# Question`` speak of the program."""
     for question in islice(next_questions(text), _MOST_QUESTIONS):
@@ -319,7 +319,7 @@ def _own_answer(text: str, needed: _Wanted, stopped: bool) -> list[str]:
 
 
 def _choose(
-    lines: Sequence[str], needed: _Wanted, stopped: bool
+    lines: Sequence[str], needed: _Needed, stopped: bool
 ) -> tuple[Block | None, Sequence[Block], int]:
     """The fittest block of the first way that offers one, all blocks of that way, and how fit it is."""
     chosen, source, fitness = None, [], 0
@@ -340,7 +340,7 @@ def extract_program(
     entry_point: str | None = None,
     prompt: str | None = None,
     think: str = STRIP,
-) -> Found | None:
+) -> ExtractedProgram | None:
     """The program in a response, None where there is nothing that could be one.
 
     ``stopped``: the model ended by itself; else the token limit may have cut a block, and one that is whole is better.
@@ -348,7 +348,7 @@ def extract_program(
     input. ``prompt``: code that the response may continue (HumanEval). A response that defines the function anew gets
     what the prompt has before it: its imports and helpers.
     """
-    needed = _wanted(entry_point, prompt)
+    needed = _needed(entry_point, prompt)
     lines = _own_answer(own_turn(strip_think(text, think)), needed, stopped)
     if needed.opening and (runs := _continuation(lines, needed)):
         return _completion(runs[0], runs, needed)
@@ -365,10 +365,10 @@ def extract_program(
     preamble = [] if needed.preamble.strip() in program else [needed.preamble]
     if preamble or borrowed:
         program = _future_first([*preamble, "\n".join(borrowed), program])
-    return Found(code=program, how=chosen.how + ("_joined" if borrowed else ""))
+    return ExtractedProgram(code=program, how=chosen.how + ("_joined" if borrowed else ""))
 
 
-def _continuation(lines: Sequence[str], needed: _Wanted) -> list[Block]:
+def _continuation(lines: Sequence[str], needed: _Needed) -> list[Block]:
     """The runs of a text that starts in the middle of a function: with indented code, not the function again."""
     start = next((line for line in lines if line.strip()), "")
     runs = bare_blocks(lines) if indent_of(start) else []
@@ -377,14 +377,14 @@ def _continuation(lines: Sequence[str], needed: _Wanted) -> list[Block]:
     return runs
 
 
-def _completion(block: Block, source: Sequence[Block], needed: _Wanted) -> Found:
+def _completion(block: Block, source: Sequence[Block], needed: _Needed) -> ExtractedProgram:
     """The prompt with the rest of its function; calls that follow an indented body at the margin are no part of it."""
     indented = indent_of(next(line for line in block.lines if line.strip())) > 0
     run = bare_blocks(block.lines)[:1] if indented else []
     body = _as_body(run[0].lines if run else block.lines, needed.indent)
     borrowed = _borrowed([*_lines(needed.opening), *body], block, source)
     program = _future_first(["\n".join(borrowed), needed.opening.removesuffix("\n"), "\n".join(body)])
-    return Found(code=program, how="completion_joined" if borrowed else "completion")
+    return ExtractedProgram(code=program, how="completion_joined" if borrowed else "completion")
 
 
 # --- paper mode -----------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ PAPER_RULES = ("livecodebench", "humaneval", "evalplus", "debugbench")
 
 def extract_paper(
     text: str, *, rule: str, entry_point: str | None = None, prompt: str | None = None
-) -> Found | None:
+) -> ExtractedProgram | None:
     """The program as a reference implementation takes it from the response; None where it takes nothing.
 
     ``livecodebench``: the lines between the last two that have a fence anywhere in them, whichever of them opens a
@@ -416,7 +416,7 @@ def extract_paper(
     elif rule == "humaneval":
         code = (prompt or "") + text
     elif rule == "evalplus":
-        definition = _wanted(entry_point, None).definition
+        definition = _needed(entry_point, None).definition
         whole = definition is None or any(
             definition.match(line) and not indent_of(line) for line in _lines(text)
         )
@@ -430,7 +430,7 @@ def extract_paper(
         code = text[text.find("<code>") + len("<code>") : text.find("</code>")]
     else:
         raise ValueError(f"no rule {rule}: known are {', '.join(PAPER_RULES)}")
-    return Found(code=code, how=rule) if code else None
+    return ExtractedProgram(code=code, how=rule) if code else None
 
 
 def _whole_program(text: str) -> str | None:

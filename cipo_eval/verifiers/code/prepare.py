@@ -42,7 +42,7 @@ class ReferenceError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """By test, in the order of all groups."""
+    """What is known of a test set before any program is judged: by test, in the order of all groups."""
 
     expected: list[Any]
     """``calls``: what the reference returned, in the codec's form; None where the test states it. ``code`` that is

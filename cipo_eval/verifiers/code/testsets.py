@@ -98,7 +98,7 @@ class TestSet:
     reference_factor: float = 0.0
     """Times the reference's own time, where that is more (with ``derive``)."""
     memory: int = 4 << 30
-    """Bytes of address space."""
+    """Bytes of address space that a program may use."""
 
     def to_json(self) -> dict[str, Any]:
         """Without what has its default: test sets are large."""
@@ -113,6 +113,7 @@ class TestSet:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> TestSet:
+        """The test set that ``to_json`` gave; raises ``KeyError`` or ``TypeError`` for anything else."""
         groups = tuple(
             Group(name=group["name"], tests=tuple(Test(**test) for test in group["tests"]))
             for group in body["groups"]

@@ -77,6 +77,7 @@ class CodeVerifier:
         return Extraction(answer=extraction.code, how=extraction.how)
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """The longest that judging against these tests may take, in processor seconds."""
         return GRADING_SECONDS
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:

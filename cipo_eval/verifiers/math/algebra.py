@@ -65,16 +65,19 @@ class Value(NamedTuple):
 
     @property
     def rational(self) -> Number | None:
+        """The value as a rational number; None where it is none."""
         if self.den is not ONE or len(self.num) > 1:
             return None
         return self.num.get((), None) if self.num else 0
 
     @property
     def atoms(self) -> set[str]:
+        """The symbols and constants that occur in it."""
         return {atom for poly in self for monomial in poly for atom, _ in monomial}
 
     @property
     def canon(self) -> str:
+        """A text that equal values share."""
         text = _show(self.num)
         return text if self.den is ONE else f"({text})/({_show(self.den)})"
 

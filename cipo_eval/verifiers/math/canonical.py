@@ -125,7 +125,7 @@ def _whole(cleaned: str, *, units: bool, several: bool) -> Form:
         sides = [_read(side, units=units, several=several, depth=1) for side in both.groups()]
         if meeting := intersection(sides):
             return meeting
-    statement = words.said(cleaned)
+    statement = words.statement(cleaned)
     result = _read(statement.text, units=units, several=several, depth=0)
     return replace(result, condition=statement.condition) if statement.condition else result
 

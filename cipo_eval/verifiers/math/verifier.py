@@ -71,6 +71,7 @@ class MathVerifier:
         return Extraction(answer=extraction[0].strip(), how=extraction[1])
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """No limit of its own: that of the pool."""
         return None
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002

@@ -20,7 +20,7 @@ class RefusedError(Exception):
     """The words of an answer say something else than its formulas alone."""
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """An answer with its side condition apart."""
 
     text: str
@@ -116,12 +116,12 @@ def plain(text: str) -> str:
     return text.replace(OPEN, " ").replace(CLOSE, " ")
 
 
-def said(text: str) -> Said:
+def statement(text: str) -> Statement:
     """Splits the side condition off and turns connectives, number words and ratios into signs. Raises
     ``RefusedError`` where the words change what the formulas say."""
     text, condition = _without_condition(text)
     if OPEN not in text:
-        return Said(text, condition)
+        return Statement(text, condition)
     text = _SIGNED.sub("-", text)
     words = text_of(text)
     if _NEGATED.search(words):
@@ -140,7 +140,7 @@ def said(text: str) -> Said:
         ),
         text,
     )
-    return Said(text, condition)
+    return Statement(text, condition)
 
 
 def _connected(match: re.Match[str]) -> str:

@@ -56,6 +56,7 @@ class Chain:
     operators: tuple[str, ...]
 
     def names(self) -> frozenset[str]:
+        """The names that occur in it."""
         return _names(self)
 
     def holds(self, env: Args) -> bool:
@@ -164,7 +165,7 @@ _SIGN = re.compile(r"(<=|>=|==|!=|<|>)")
 
 
 def read_chain(line: str, components: Mapping[str, str]) -> Chain | None:
-    """None where the line is no comparison."""
+    """The comparison in a line; None where the line is none."""
     line = re.sub(r"\s+for (?:each|all|every)\b.*$", "", line)
     # said of any two places, it is enough to look at neighbours
     line = re.sub(r"^(\w+)\[i\] < \1\[j\] for .*i < j.*$", r"\1[i] < \1[i + 1]", line)

@@ -68,6 +68,7 @@ class Maker:
         return between(self.rng, min(start, end), max(start, end))
 
     def fresh(self, plan: Plan, *, large: bool = False) -> Args:
+        """An input after a plan; not all that is promised of it is kept. Raises ``NothingFitsError``."""
         self.plan, self.large = plan, large
         rules, rng = self.rules, self.rng
         env: dict[str, Any] = {}
@@ -159,6 +160,7 @@ class Maker:
         return low is not None and low == high
 
     def scalar(self, name: str) -> Any:
+        """A value of a parameter that is no collection."""
         shape = self.shapes[name]
         low, high = self.limits.span((name,), self.env)
         if shape is bool:
@@ -197,6 +199,7 @@ class Maker:
     # --- values in collections ---
 
     def collection(self, name: str, count: int) -> Any:
+        """A list, text, linked list or tree of ``count`` items."""
         kind, shape = self.kinds[name], self.shapes[name]
         self.item_limits.clear()
         if kind == "tn":
@@ -213,6 +216,7 @@ class Maker:
         return ordered(self.rules, name, self.items(name, shape[0], count))
 
     def items(self, name: str, shape: Any, count: int) -> list[Any]:
+        """Items of a list, all different where that is promised: then there may be fewer than ``count``."""
         distinct = name in self.rules.distinct
         made: list[Any] = []
         seen: set[str] = set()
@@ -245,6 +249,7 @@ class Maker:
         return made
 
     def row_size(self, *, grid: bool) -> tuple[int, int]:
+        """The least and the greatest size of a list within a list."""
         if self.large:
             return (100, 100) if grid else (1, 8)
         start, end = self.plan.size
@@ -253,6 +258,7 @@ class Maker:
     def item(
         self, name: str, path: Path, shape: Any, rows: tuple[int | None, int | None], same: int | None
     ) -> Any:
+        """One item of a list; ``rows``: limits of its length; ``same``: the length that all of them have."""
         if isinstance(shape, str):
             return self.text(name, self.within(*rows, *self.row_size(grid=False)))
         if isinstance(shape, list):
@@ -295,6 +301,7 @@ class Maker:
         ]
 
     def row_holds(self, name: str, row: list[Any]) -> bool:
+        """Whether an item keeps the comparisons between its own parts."""
         env = {**self.env, name: [row]}
         try:
             return all(chain.holds(env) for chain in self.row_rules[name])
@@ -302,6 +309,7 @@ class Maker:
             return True
 
     def element(self, path: Path, *, node: bool = False) -> int:
+        """An integer in a collection."""
         name = str(path[0])
         if name in self.rules.values:
             return self.rng.choice(self.rules.values[name])
@@ -314,6 +322,7 @@ class Maker:
         return value
 
     def element_limits(self, path: Path, *, node: bool) -> tuple[int, int]:
+        """The least and the greatest value at a place; what nothing limits is limited by known inputs."""
         name = str(path[0])
         general = tuple("[]" if isinstance(part, int) else part for part in path)
         entries = self.limits.bounds.get(path, []) or self.limits.bounds.get(general, [])
@@ -329,6 +338,7 @@ class Maker:
         return low, high
 
     def spread(self, low: int, high: int) -> int:
+        """A value between limits, as the plan spreads them."""
         rng, how = self.rng, self.plan.spread
         if self.widen:
             return between(self.rng, low, min(high, low + 4 * self.widen * max(4, self.plan.size[1])))
@@ -344,6 +354,7 @@ class Maker:
         return between(self.rng, max(low, -_BIG), min(high, max(_BIG, low)))
 
     def text(self, name: str, count: int) -> str:
+        """A text of ``count`` characters of its alphabet."""
         alphabet = self.rules.alphabets.get(name)
         if alphabet is None:
             alphabet = "".join(sorted(set("".join(leaves(self.samples[name], str)))))
@@ -364,6 +375,7 @@ class Maker:
         return self.as_promised(name, made)
 
     def as_promised(self, name: str, text: str) -> str:
+        """The text, changed so that it keeps what is promised of texts."""
         rules = self.rules
         for at, allowed in rules.places.get(name, {}).items():
             text = f"{text[:at].ljust(at, 'a')}{self.rng.choice(allowed)}{text[at + 1 :]}"
@@ -377,6 +389,7 @@ class Maker:
     # --- graphs and trees ---
 
     def is_edges(self, name: str) -> bool:
+        """Whether known values are lists of pairs."""
         return all(isinstance(row, list) and len(row) == 2 for value in self.samples[name] for row in value)
 
     def edges(self, name: str, count: int) -> list[list[int]]:
@@ -399,7 +412,7 @@ class Maker:
         return made
 
     def tree(self, name: str, count: int) -> list[int | None]:
-        """In level order, as statements write it."""
+        """A tree in level order, as statements write it."""
         distinct = name in self.rules.distinct or self.rules.search_tree
         values: list[int] = []
         seen: set[int] = set()

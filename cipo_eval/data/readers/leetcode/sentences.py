@@ -51,7 +51,7 @@ _FILLERS = frozenset({
 def understand(
     line: str, constraints: Constraints, linked: Mapping[str, str], examples: Sequence[Args]
 ) -> bool:
-    """Takes in a line in words, and tells whether it was understood and known inputs agree."""
+    """Whether a line in words was understood and known inputs agree; then its promises are noted."""
     mentioned = [name for name in constraints.names if re.search(rf"\b{re.escape(name)}\b", line)]
     before = len(constraints.checks)
     for reading in (_nodes, _order, _distinct, _parity, _graph, _member, _special, _characters, _numbers):

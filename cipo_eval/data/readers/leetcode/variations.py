@@ -14,7 +14,7 @@ Args = tuple[Any, ...]
 
 
 def ordered(rules: Constraints, name: str, values: list[Any]) -> list[Any]:
-    """As the statement promises."""
+    """Values in the order that the statement promises."""
     if name not in rules.ascending:
         return values
     up = rules.ascending[name]
@@ -44,6 +44,7 @@ class Variation:
         )
 
     def vary(self, value: Any, name: str, kind: str) -> Any:
+        """A value with one change, after its type."""
         rng = self.rng
         if isinstance(value, bool):
             return not value
@@ -80,6 +81,7 @@ class Variation:
         return value
 
     def vary_text(self, value: str, name: str) -> str:
+        """A text with a character less, more or exchanged, reversed, or with two characters swapped."""
         rng = self.rng
         alphabet = self.rules.alphabets.get(name) or value or "a"
         if rng.random() < 0.5:
