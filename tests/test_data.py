@@ -589,8 +589,8 @@ def test_companions_are_pulled_and_may_fail(
 @pytest.mark.parametrize(
     ("reader", "message"),
     [
-        ("own_reader:nothing", "no function own_reader:nothing"),
-        ("own_reader", "no function"),
+        ("own_reader:nothing", "reader: there is no own_reader:nothing"),
+        ("own_reader", "reader: there is no own_reader"),
         ("no_module:f", "No module"),
     ],
 )

@@ -7,7 +7,6 @@ apart (``json``, ``ast.literal_eval``); none of them ever runs what a data set h
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from cipo_eval.data.sources import Row, Transform
 from cipo_eval.errors import UsageError
 from cipo_eval.sandbox.codec import encode
+from cipo_eval.settings import named_object
 from cipo_eval.verifiers.code.testsets import TestSet
 
 
@@ -78,10 +78,7 @@ def _function(name: str) -> Any:
     """Raises ``UsageError`` where there is no such function."""
     module, _, attribute = name.partition(":")
     module = MOVED.get(module) or module.replace("cipo_eval.readers.", "cipo_eval.data.readers.")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"there is no function {name} (module:function): {error}") from error
+    function = named_object(f"{module}:{attribute}", "reader")
     if not callable(function):
-        raise UsageError(f"{name} is not a function")
+        raise UsageError(f"reader: {name} is not a function")
     return function
