@@ -25,15 +25,15 @@ def read_id_map(path: Path, problems: Sequence[Problem]) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     ids = {problem.id for problem in problems}
-    found: dict[str, str] = {}
+    problem_ids: dict[str, str] = {}
     for where, name, to in _pairs(path, data, ids):
         if to not in ids:
             raise UsageError(f"{where}: the task has no problem {to}: {nearest(to, ids)[:200]}")
-        if found.setdefault(name, to) != to:
-            raise UsageError(f"{where}: {name} is {found[name]} and {to}")
-    if not found:
+        if problem_ids.setdefault(name, to) != to:
+            raise UsageError(f"{where}: {name} is {problem_ids[name]} and {to}")
+    if not problem_ids:
         raise UsageError(f"{path} maps no ids")
-    return found
+    return problem_ids
 
 
 def _pairs(path: Path, data: bytes, ids: set[str]) -> Iterable[tuple[str, str, str]]:
