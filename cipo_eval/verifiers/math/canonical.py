@@ -159,7 +159,12 @@ def _in_base(digits: str, base: str) -> Form | None:
     return Form("base", f"{digits.upper().lstrip('0') or '0'}_{size}")
 
 
+_RELATION_SIGNS = ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne", "\\lt", "\\gt")
+
+
 def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
+    """The form of a text by its outermost structure: a list, a relation, a set, a union, or one expression."""
+
     def again(part: str, *, more: bool = False) -> Form:
         return _read(part, units=units, several=more, depth=depth + 1)
 
@@ -201,10 +206,7 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
         and (built := _BUILT.fullmatch(text[2:-2]))
     ):
         return again(built[2])
-    if any(
-        sign in text
-        for sign in ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne", "\\lt", "\\gt")
-    ):
+    if any(sign in text for sign in _RELATION_SIGNS):
         return relation(text, again)
     if match := MEMBER.match(text):
         return again(text[match.end() :], more=several)
