@@ -119,6 +119,7 @@ def test_a_study_that_was_done_is_done(cipo: Commands, stored: Path) -> None:
     assert all(row.split()[0] == "done" for row in rows)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_training_are_reported(cipo: Commands, tmp_path: Path) -> None:
     arm = STORED / "study" / "chains" / "seed-0" / "grpo"
     done = cipo("report", arm / "run-t1", arm / "train", "-o", tmp_path / "report", "--quiet")
