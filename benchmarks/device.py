@@ -67,21 +67,21 @@ def generation(
 
     from cipo_eval.engines.core.fuse import fuse_norms
     from cipo_eval.engines.core.loop import Core
-    from cipo_eval.engines.core.request import Ask
+    from cipo_eval.engines.core.request import GenRequest
     from cipo_trainer.rollout import sampling
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to("cuda").eval()
     fuse_norms(model)
     core = Core(model, ends=model.generation_config.eos_token_id, tokens=1_500_000)
     if not graphs:
-        core._graphs = None
+        core.runner.graphs = None
     generator = torch.Generator().manual_seed(0)
     prompts = [
         torch.randint(40_000, 150_000, (n,), generator=generator).tolist()
         for n in range(64, 64 + 4 * problems, 4)
     ]
     asks = [
-        Ask(prompt=p, seeds=range(1000 * i, 1000 * i + samples), sampling=sampling(most), max_new=most)
+        GenRequest(prompt=p, seeds=range(1000 * i, 1000 * i + samples), sampling=sampling(most), max_new=most)
         for i, p in enumerate(prompts)
     ]
     seconds, rows = 0.0, {}
@@ -90,7 +90,7 @@ def generation(
         torch.cuda.synchronize()
         started = time.perf_counter()
         for sample in core.run(lambda _wait, feed=feed: feed.pop() if feed else []):
-            rows[id(sample.ask), sample.number] = sample.tokens
+            rows[id(sample.request), sample.number] = sample.tokens
         torch.cuda.synchronize()
         seconds = time.perf_counter() - started
     tokens = sum(map(len, rows.values()))

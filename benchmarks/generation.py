@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from cipo_eval.engines.core.loop import Core
-from cipo_eval.engines.core.request import Ask
+from cipo_eval.engines.core.request import GenRequest
 from cipo_eval.records import Sampling
 
 PROMPTS, SAMPLES, MOST, MEAN, VOCAB = 64, 16, 256, 64, 8192
@@ -93,7 +93,7 @@ def counted(rows: list[list[int]]) -> int:
 def ours(folder: Path, asked: list[list[int]], round_: int) -> tuple[int, dict[str, Any]]:
     core = Core(load(folder), ends=ENDS, tokens=1 << 17)
     asks = [
-        Ask(
+        GenRequest(
             prompt=p,
             seeds=[10**6 * round_ + 1000 * i + s for s in range(SAMPLES)],
             sampling=SAMPLING,

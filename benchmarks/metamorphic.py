@@ -36,13 +36,13 @@ SLOW = 20.0
 
 def ours(case: Case) -> bool:
     """Our verdict on a response."""
-    from cipo_eval.records import Mode, Problem
+    from cipo_eval.records import FinishReason, Mode, Problem
     from cipo_eval.verifiers.math.verifier import MathVerifier
 
     verifier = MathVerifier()
     options = dict(case.options)
     problem = Problem(task="t", id="0", index=0, question="", prompt="", gold=case.gold, options=options)
-    found = verifier.extract(problem, case.response, "stop", Mode.FIXED)
+    found = verifier.extract(problem, case.response, FinishReason.STOP, Mode.FIXED)
     if found.answer is None:
         return False
     return verifier.grade(case.gold, found.answer, options, Mode.FIXED).correct

@@ -40,6 +40,38 @@ class Mode(StrEnum):
     PAPER = "paper"
 
 
+class FinishReason(StrEnum):
+    """Why a completion ended. A word that is none of these (in a file of another harness) is kept as it is."""
+
+    STOP = "stop"
+    """At an end token or a stop string."""
+    LENGTH = "length"
+    """At the token limit."""
+    CONTEXT = "context"
+    """Before its first token: the prompt left no room."""
+    CONTENT_FILTER = "content_filter"
+    """A server withheld it, or a part of it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> FinishReason | None:
+        if not isinstance(value, str):
+            return None
+        foreign = str.__new__(cls, value)
+        foreign._name_, foreign._value_ = "FOREIGN", value
+        return foreign
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a limit ended the completion, so that a missing answer is one that did not fit."""
+        return self in (FinishReason.LENGTH, FinishReason.CONTEXT)
+
+
+def _name_reason(record: Completion | Attempt) -> None:
+    """A word of a file's, or of a user's own engine, becomes the reason that it names."""
+    if type(record.finish_reason) is str:
+        object.__setattr__(record, "finish_reason", FinishReason(record.finish_reason))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One item of a task. ``gold`` and ``options`` are for the verifier and never reach an engine."""
@@ -123,9 +155,8 @@ class Completion:
     """What the model wrote."""
 
     text: str
-    finish_reason: str | None
-    """``stop`` (end token or stop string), ``length`` (token limit), ``context`` (the prompt left no room),
-    ``content_filter`` (a server withheld it), or None where a replayed file does not say."""
+    finish_reason: FinishReason | None
+    """None where a replayed file does not say."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
@@ -137,6 +168,9 @@ class Completion:
     """Characters of earlier attempts that the prompt had no room for."""
     prompt_hash: str | None = None
     """Fingerprint of the prompt as the model saw it; None: the engine does not know it, and messages stand for it."""
+
+    def __post_init__(self) -> None:
+        _name_reason(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +218,9 @@ class Verifier(Protocol):
 
     name: str
 
-    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction: ...
+    def extract(
+        self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Extraction: ...
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade: ...
 
@@ -255,7 +291,7 @@ class Attempt:
     prompt_hash: str
     seed: int | None
     text: str
-    finish_reason: str | None
+    finish_reason: FinishReason | None
     prompt_tokens: int | None
     completion_tokens: int | None
     seconds: float | None
@@ -263,6 +299,9 @@ class Attempt:
     """By mode: ``fixed``, ``paper`` or both; empty where the run was interrupted before the verdict."""
     left_out: int = 0
     """As in ``Completion``."""
+
+    def __post_init__(self) -> None:
+        _name_reason(self)
 
     @property
     def key(self) -> AttemptKey:
@@ -304,7 +343,8 @@ _ATTEMPT_TYPES: _Types = (
     *((name, _TEXT) for name in ("task", "problem", "protocol", "prompt_hash", "text")),
     *((name, _COUNT) for name in ("sample", "turn", "left_out")),
     *((name, (int, _NONE)) for name in ("seed", "prompt_tokens", "completion_tokens")),
-    *((name, (str, _NONE)) for name in ("parent", "finish_reason")),
+    ("parent", (str, _NONE)),
+    ("finish_reason", (FinishReason, _NONE)),
     ("seconds", (float, int, _NONE)),
 )
 

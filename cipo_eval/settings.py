@@ -7,6 +7,7 @@ One mechanism for a run and for a training: pydantic models whose fields' docstr
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from cipo_eval.errors import UsageError, nearest, reason
 def named_object(name: str, option: str) -> Any:
     """What ``package.module:object`` names: how users' own engines, protocols, figures, losses and readers are found.
 
-    Raises ``UsageError`` that begins with ``option``.
+    The module may be in the working directory. Raises ``UsageError`` that begins with ``option``.
     """
     module, _, attribute = name.partition(":")
+    if not {"", str(Path.cwd())}.intersection(sys.path):
+        sys.path.append("")  # last: it is in nobody's way
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -172,7 +172,7 @@ def _outcomes(judged: Sequence[Judged]) -> dict[str, Any]:
     """States, truncation, tokens and seconds over all attempts."""
     total = len(judged)
     states = Counter(verdict.state for _, verdict in judged)
-    cut = sum(attempt.finish_reason in ("length", "context") for attempt, _ in judged)
+    cut = sum(attempt.finish_reason is not None and attempt.finish_reason.cut_off for attempt, _ in judged)
     weak = sum(verdict.report.get("integrity") == "weak" for _, verdict in judged)
     return {
         "states": {state.value: states[state] for state in State},

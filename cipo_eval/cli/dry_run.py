@@ -13,18 +13,16 @@ from cipo_eval.cli import run_folder
 from cipo_eval.errors import MissingError
 
 if TYPE_CHECKING:
-    from cipo_eval.cli.engine import EngineFlags
+    from cipo_eval.engines.registry import EngineChoice
     from cipo_eval.run.plan import TaskPlan
 
 
-def dry_run(
-    plans: Sequence[TaskPlan], folder: Path, flags: EngineFlags, engine: str, model: str, *, as_json: bool
-) -> None:
+def dry_run(plans: Sequence[TaskPlan], folder: Path, choice: EngineChoice, *, as_json: bool) -> None:
     """Prints what would be generated, and a line for each part that was looked at. Raises what the run would raise."""
     from cipo_eval.run.info import confinement
 
     rows = [_row(plan, folder) for plan in plans]
-    looked = {"model": _model(plans, flags, engine, model)}
+    looked = {"model": _model(plans, choice)}
     if confined := confinement(plans):
         looked["sandbox"] = confined["detail"]
     looked["output"] = _output(plans, folder)
@@ -64,33 +62,10 @@ def _row(plan: TaskPlan, folder: Path) -> dict[str, Any]:
     }
 
 
-def _model(plans: Sequence[TaskPlan], flags: EngineFlags, engine: str, model: str) -> str:
+def _model(plans: Sequence[TaskPlan], choice: EngineChoice) -> str:
     """What there is to say of the model: of a checkpoint, how it sees the first prompt."""
-    if engine in ("openai", "replay"):
-        source = flags.make(engine, model, [p for plan in plans for p in plan.all_problems])
-        try:
-            facts = source.describe()
-        finally:
-            source.close()
-        where = facts.get("server") or f"fingerprint {facts.get('fingerprint')}"
-        return f"{model} is there ({where})"
-    if engine not in ("hf", "vllm"):
-        return f"{model} (what {engine} makes of it is not looked at)"
-    from cipo_eval.engines.checkpoint import Checkpoint
-    from cipo_eval.engines.texts import Texts, Thinking
-
-    checkpoint = Checkpoint(model, flags.revision, flags.trust_remote_code)
-    lengths = [n for n in (checkpoint.context, flags.max_model_len) if n]
-    thinking = Thinking(enabled=flags.enable_thinking, budget=flags.thinking_budget, tags=flags.think)
-    texts = Texts(checkpoint.tokenizer, context=min(lengths, default=None), thinking=thinking)
-    template = "a chat template" if checkpoint.tokenizer.chat_template else "no chat template"
-    requests = [plan.first(plan.selected[0], [0], 0) for plan in plans if plan.selected]
-    tokens = [len(texts.prompt(request).ids) for request in requests]
-    context = f", context {texts.context}" if texts.context else ""
-    return (
-        f"{model} ({checkpoint.config.model_type}{context}, {template}, "
-        f"first prompt of {max(tokens, default=0)} tokens)"
-    )
+    problems = [problem for plan in plans for problem in plan.all_problems]
+    return choice.preview(problems, [plan.first(plan.selected[0], [0], 0) for plan in plans if plan.selected])
 
 
 def _output(plans: Sequence[TaskPlan], folder: Path) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cipo_eval.cli import engine as e
 from cipo_eval.cli import options as o
 from cipo_eval.cli import run_folder
+from cipo_eval.cli.generate import with_options
 from cipo_eval.cli.progress import phase
 from cipo_eval.cli.session import Show, check_k, generate, say
 from cipo_eval.errors import UsageError, nearest
@@ -27,6 +28,7 @@ FROM_CHECKPOINT = "checkpoint"
 """The preset that is the model's own."""
 
 
+@with_options(e.engine_flags())
 def run(
     model: Annotated[
         str,
@@ -91,23 +93,7 @@ def run(
     attempts_from: o.AttemptsFrom = None,
     critique_form: o.CritiqueForm = o.CritiqueFormFlag.ANALYSIS,
     engine: e.EngineName = "hf",
-    revision: e.Revision = None,
-    device: e.Device = "auto",
-    dtype: e.Dtype = "auto",
-    batch_tokens: e.BatchTokens = None,
-    trust_remote_code: e.TrustRemoteCode = False,
-    max_model_len: e.MaxModelLen = None,
-    tensor_parallel: e.Parallel = 1,
-    data_parallel: e.Replicas = 1,
-    model_args: e.ModelArgs = None,
-    base_url: e.BaseUrl = None,
-    endpoint: e.EndpointFlag = e.Endpoint.chat,
-    api_key_env: e.KeyVariable = "OPENAI_API_KEY",
-    concurrency: e.Concurrency = 32,
-    request_timeout: e.RequestTimeout = 600.0,
-    retries: e.Retries = 8,
-    enable_thinking: e.EnableThinking = None,
-    thinking_budget: e.ThinkingBudget = None,
+    engine_option: e.EngineOption = None,
     mode: o.Mode = o.ModeFlag.fixed,
     think: o.ThinkFlag = "strip",
     harness: o.Harness = None,
@@ -132,6 +118,7 @@ def run(
     json: o.Json = False,
     quiet: o.Quiet = False,
     breakdown: o.Breakdown = False,
+    **engine_flags: Any,
 ) -> None:
     """Generate and judge attempts; an existing run directory is resumed and only added to.
 
@@ -142,26 +129,6 @@ def run(
     from cipo_eval.storage.store import RunStore
     from cipo_eval.verifiers.pool import VerifierPool
 
-    flags_of_engine = e.EngineFlags(
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        max_model_len=max_model_len,
-        tensor_parallel=tensor_parallel,
-        data_parallel=data_parallel,
-        model_args=model_args,
-        base_url=base_url,
-        endpoint=endpoint,
-        api_key_env=api_key_env,
-        concurrency=concurrency,
-        request_timeout=request_timeout,
-        retries=retries,
-        enable_thinking=enable_thinking,
-        thinking_budget=thinking_budget,
-        think=think,
-    )
     decoding = Decoding(
         samples=samples,
         temperature=temperature,
@@ -187,7 +154,7 @@ def run(
     folder = output or run_folder.default_folder(model)
     specs = _specs(tasks)
     flags.look(specs)
-    flags_of_engine.check(engine)
+    choice = e.chosen(engine, model, engine_flags, engine_option, think=think)
     decodings = _decodings(specs, decoding, preset)
     for spec, (count, _) in zip(specs, decodings, strict=True):
         check_k(ks, spec.name, count)
@@ -195,9 +162,9 @@ def run(
     if not resume and (folder / "run.json").exists():
         raise UsageError(f"{folder} holds a run already, and --no-resume was given: choose another --output")
     places = _places(specs, data_dir)
-    flags_of_engine.look(engine, model)
+    choice.look()
     if preset == FROM_CHECKPOINT:
-        decodings = _recommended(specs, decoding, flags_of_engine.recommended(engine, model))
+        decodings = _recommended(specs, decoding, choice.recommended())
     with phase("data", ", ".join(places), messages=show.messages):
         found = _problems(specs, data_dir)
     plans = [
@@ -211,11 +178,11 @@ def run(
         for plan in _plans(found, decodings, limit, window, flags)
     ]
     modes = MODES[mode.value]
-    run_folder.check(folder, plans, seed=seed, modes=modes, engine=flags_of_engine.known(engine, model))
+    run_folder.check(folder, plans, seed=seed, modes=modes, engine=choice.identity())
     if dry_run:
         from cipo_eval.cli.dry_run import dry_run as look_closer
 
-        look_closer(plans, folder, flags_of_engine, engine, model, as_json=json)
+        look_closer(plans, folder, choice, as_json=json)
         return
     confined = confinement(plans)
     if show.messages:
@@ -224,7 +191,7 @@ def run(
     with RunStore(folder) as store:
         with phase("model", f"{model} ({engine})", messages=show.messages):
             every = [p for plan in plans for p in plan.all_problems]
-            source = flags_of_engine.make(engine, model, every, clock=e.frozen_clock(folder))
+            source = choice.make(every, clock=e.frozen_clock(folder))
         job = Run(
             store,
             plans,

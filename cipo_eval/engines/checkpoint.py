@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.engines.files import (
+from cipo_eval.engines.checkpoint_files import (
     TOKENIZER_FILES,
     check_adapter,
     check_config,

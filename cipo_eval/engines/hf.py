@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.engines.chat import Prompt
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, HFOptions
+from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Request, derive_seed
+from cipo_eval.records import Completion, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.core.request import Ask, Sample
+    from cipo_eval.engines.core.request import GenOutput, GenRequest
 
+GPU_CACHE_SHARE = 0.6
+"""Share of a GPU's free memory that keys and values may fill; the rest is for activations and logits."""
 CPU_CACHE_BYTES = 1 << 30
 """Keys and values of all samples under way on a CPU."""
 FEWEST_BATCH_TOKENS = 16_384
@@ -30,19 +33,20 @@ FEWEST_BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What an ask of the core belongs to."""
+    """What a request to the core belongs to: whole samples, or what follows the thoughts of one."""
 
     request: Request
     prompt: Prompt
     room: int
     """New tokens of the whole sample."""
     number: int | None = None
-    """Of the sample that it goes on with, after its thoughts; None: the beginning of all samples."""
-    said: tuple[int, ...] = ()
+    """Number of the sample that it goes on with, after its thoughts; None: the beginning of all samples."""
+    thoughts: tuple[int, ...] = ()
     """Tokens of that sample so far."""
-    drawn: tuple[float, ...] | None = ()
+    logprobs: tuple[float, ...] | None = ()
     """Their log-probabilities; None: not all of them are the model's own."""
     seconds: float = 0.0
+    """Time that the model took for them."""
 
 
 class HFEngine:
@@ -52,6 +56,22 @@ class HFEngine:
     """
 
     name = "hf"
+    options = HFOptions
+    preview = staticmethod(preview)
+
+    @classmethod
+    def make(cls, model: str, options: HFOptions, context: EngineContext) -> HFEngine:
+        return cls(
+            model,
+            revision=options.revision,
+            device=options.device,
+            dtype=options.dtype,
+            batch_tokens=options.batch_tokens,
+            trust_remote_code=options.trust_remote_code,
+            max_model_len=options.max_model_len,
+            thinking=Thinking.asked(options, context),
+            clock=context.clock,
+        )
 
     def __init__(
         self,
@@ -83,7 +103,7 @@ class HFEngine:
         self.checkpoint = Checkpoint(model, revision, trust_remote_code)
         self.tokenizer = self.checkpoint.tokenizer
         lengths = [n for n in (self.checkpoint.context, max_model_len) if n]
-        self.texts = Texts(
+        self.texts = Prompting(
             self.tokenizer,
             context=min(lengths, default=None),
             thinking=thinking,
@@ -153,24 +173,26 @@ class HFEngine:
         from cipo_eval.engines.core.finite import NotFinite
 
         feed = as_feed(requests)
-        again: list[Ask] = []
+        answers: list[GenRequest] = []
+        """What samples go on with whose budget of thoughts is used up."""
 
-        def take(wait: bool) -> list[Ask]:
-            found = again[:]
-            again.clear()
-            return found + [
-                self._ask(request, keep=feed.follow) for request in feed.take(wait=wait and not found)
+        def take(wait: bool) -> list[GenRequest]:
+            following = answers[:]
+            answers.clear()
+            return following + [
+                self._generation(request, keep=feed.follow)
+                for request in feed.take(wait=wait and not following)
             ]
 
         try:
             for sample in self.core.run(take):
-                part: _Part = sample.ask.tag
+                part: _Part = sample.request.tag
                 self._finished += len(sample.tokens)
-                if following := self._following(sample, part):
-                    again.append(following)
+                if answer := self._answer(sample, part):
+                    answers.append(answer)
                     continue
-                at = sample.number if part.number is None else part.number
-                yield part.request, part.request.samples[at], self._completion(sample, part)
+                number = sample.number if part.number is None else part.number
+                yield part.request, part.request.samples[number], self._completion(sample, part)
         except NotFinite as error:
             problem = error.tag.request.problem
             raise UsageError(
@@ -181,8 +203,9 @@ class HFEngine:
             memory = "out of memory even with one sample at a time: lower --max-tokens or use a smaller dtype"
             raise _explained(error, memory) from error
 
-    def _ask(self, request: Request, *, keep: bool = False) -> Ask:
-        from cipo_eval.engines.core.request import Ask
+    def _generation(self, request: Request, *, keep: bool) -> GenRequest:
+        """What the core is asked for: the samples of a request, or their thoughts where those have a budget."""
+        from cipo_eval.engines.core.request import GenRequest
 
         prompt = self.texts.prompt(request)
         if (most := max(prompt.ids, default=0)) >= self._rows:
@@ -192,7 +215,7 @@ class HFEngine:
             )
         room = self.texts.room(prompt, request.sampling.max_tokens)
         thoughts = self.texts.thoughts(room)
-        return Ask(
+        return GenRequest(
             prompt=prompt.ids,
             seeds=request.seeds,
             sampling=request.sampling,
@@ -203,56 +226,59 @@ class HFEngine:
             tag=_Part(request, prompt, room),
         )
 
-    def _following(self, sample: Sample, part: _Part) -> Ask | None:
+    def _answer(self, sample: GenOutput, part: _Part) -> GenRequest | None:
         """What a sample goes on with whose budget of thoughts is used up, and that has not ended: its answer."""
-        from cipo_eval.engines.core.request import Ask
+        from cipo_eval.engines.core.request import GenRequest
 
-        if part.number is not None or sample.reason != "length" or len(sample.tokens) >= part.room:
+        if (
+            part.number is not None
+            or sample.finish_reason is not FinishReason.LENGTH
+            or len(sample.tokens) >= part.room
+        ):
             return None
         closing = self.texts.closing(part.prompt, sample.tokens)
-        said = (*sample.tokens, *closing)[: part.room]
+        thoughts = (*sample.tokens, *closing)[: part.room]
         request, stops = part.request, self.texts.cut(part.request.sampling.stop)
 
         def cut(tokens: Sequence[int]) -> tuple[int, str] | None:
-            found = stops((*said, *tokens)) if stops else None
-            return None if found is None else (max(0, found[0] - len(said)), found[1])
+            place = stops((*thoughts, *tokens)) if stops else None
+            return None if place is None else (max(0, place[0] - len(thoughts)), place[1])
 
-        return Ask(
-            prompt=[*part.prompt.ids, *said],
+        return GenRequest(
+            prompt=[*part.prompt.ids, *thoughts],
             seeds=(derive_seed(request.seeds[sample.number], "after thoughts"),),
             sampling=request.sampling,
-            max_new=part.room - len(said),
+            max_new=part.room - len(thoughts),
             cut=cut if stops else None,
-            keep=sample.ask.keep,
+            keep=sample.request.keep,
             first=True,
             tag=_Part(
                 request,
                 part.prompt,
                 part.room,
                 sample.number,
-                said,
+                thoughts,
                 None if closing else sample.logprobs,
                 sample.seconds,
             ),
         )
 
-    def _completion(self, sample: Sample, part: _Part) -> Completion:
+    def _completion(self, sample: GenOutput, part: _Part) -> Completion:
         if part.room <= 0:
             return no_room(part.prompt)
         return self.texts.completion(
             part.prompt,
-            (*part.said, *sample.tokens),
-            sample.reason,
+            (*part.thoughts, *sample.tokens),
+            sample.finish_reason,
             text=sample.note,  # what a stop string left
-            logprobs=None if part.drawn is None else (*part.drawn, *sample.logprobs),
+            logprobs=None if part.logprobs is None else (*part.logprobs, *sample.logprobs),
             seconds=part.seconds + sample.seconds,
         )
 
     def _plan_batch_tokens(self, reserve: int) -> int:
         """Tokens of one batch (prompt + completion, all rows), from the bytes that their keys and values take.
 
-        On a GPU they may fill 60 % of the free memory; the rest is for activations and logits.
-        """
+        ``reserve``: bytes of a GPU's free memory that are not for them."""
         import torch
 
         config = self.model.config.get_text_config()
@@ -263,7 +289,7 @@ class HFEngine:
         per_token = 2 * config.num_hidden_layers * width * self.model.dtype.itemsize
         room = CPU_CACHE_BYTES
         if self.device.type == "cuda":
-            room = int(0.6 * max(0, torch.cuda.mem_get_info(self.device)[0] - reserve))
+            room = int(GPU_CACHE_SHARE * max(0, torch.cuda.mem_get_info(self.device)[0] - reserve))
         return max(FEWEST_BATCH_TOKENS, int(room // per_token))
 
 

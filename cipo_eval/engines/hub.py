@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.data.sources import is_offline
-from cipo_eval.engines.files import check_names
+from cipo_eval.engines.checkpoint_files import check_names
 from cipo_eval.errors import CipoError, MissingError, UsageError
 
 DEADLINE = 6.0

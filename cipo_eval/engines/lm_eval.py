@@ -14,12 +14,13 @@ from typing import Any
 from cipo_eval.engines.chat import harmless, wellformed
 from cipo_eval.engines.checkpoint import model_fingerprint
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, LMEvalOptions, model_arguments
+from cipo_eval.engines.prompting import Prompting, no_room
 from cipo_eval.engines.retries import Again
 from cipo_eval.engines.server_replies import finish_reason
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.engines.texts import Texts, no_room
 from cipo_eval.errors import MissingError, UsageError, nearest
-from cipo_eval.records import Completion, Failure, Request, derive_seed
+from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 CHUNK = 256
 """Samples of one call of the model: what is lost at most where it breaks off."""
@@ -33,6 +34,13 @@ _Place = tuple[Request, int, int]
 class LMEvalEngine:
     """Raises ``UsageError``/``MissingError`` for a class that lm-eval does not have, does not start or breaks off. A
     sample for which it has no text, as far as it says so, is asked for once more and then a ``Failure``."""
+
+    options = LMEvalOptions
+
+    @classmethod
+    def make(cls, model: str, options: LMEvalOptions, context: EngineContext) -> LMEvalEngine:
+        kind = context.engine.partition(":")[2]
+        return cls(kind, model, model_arguments(options.model_args), clock=context.clock)
 
     def __init__(
         self, kind: str, model: str, arguments: Mapping[str, Any], *, clock: datetime = FIXED_CLOCK
@@ -65,10 +73,12 @@ class LMEvalEngine:
         self._knows_ends = isinstance(self.lm, TemplateAPI)
         if self._knows_ends:
             self.lm.parse_generations = partial(_with_ends, self.lm.parse_generations)
-        self.texts: Texts | None = None
+        self.texts: Prompting | None = None
         if hasattr(tokenizer, "apply_chat_template"):
             context = getattr(self.lm, "max_length", None)
-            self.texts = Texts(tokenizer, context=context if isinstance(context, int) else None, clock=clock)
+            self.texts = Prompting(
+                tokenizer, context=context if isinstance(context, int) else None, clock=clock
+            )
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -173,7 +183,7 @@ class LMEvalEngine:
             {**m, "content": harmless(m["content"]) if i in carrying else m["content"]}
             for i, m in enumerate(request.messages)
         ]
-        unknown = Completion(text="", finish_reason="context")
+        unknown = Completion(text="", finish_reason=FinishReason.CONTEXT)
         if "chat" in self.kind:
             return self.lm.apply_chat_template(said), most, unknown
         return "\n\n".join(m["content"] for m in said), most, unknown
@@ -205,7 +215,7 @@ class LMEvalEngine:
 class _Text(str):
     """A server's text that knows why it ended."""
 
-    finish_reason: str
+    finish_reason: FinishReason
 
 
 def _with_ends(parse: Callable[..., list[str | None]], outputs: Any, **more: Any) -> list[str | None]:

@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from cipo_eval.engines.adaptations import Adaptations
 from cipo_eval.engines.chat import harmless, shortened, wellformed
 from cipo_eval.engines.feed import Feed, as_feed
-from cipo_eval.engines.keys import check_key_variable, read_key
+from cipo_eval.engines.keys import read_key
+from cipo_eval.engines.options import Endpoint, EngineContext, OpenAIOptions
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.server_replies import (
@@ -37,7 +37,7 @@ from cipo_eval.engines.server_replies import (
     withheld,
 )
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
-from cipo_eval.records import Completion, Failure, Request, fingerprint
+from cipo_eval.records import Completion, Failure, FinishReason, Request, fingerprint
 
 MOST_BYTES = 64 << 20
 """Of one reply."""
@@ -52,29 +52,6 @@ _DEFAULTS = {
     "llamacpp": {"repeat_penalty": 1.0},
 }
 """Servers by their ``owned_by`` that fill in sampling parameters of their own for what a request leaves open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """How to talk to a server."""
-
-    url: str
-    """Up to and with ``/v1``."""
-    endpoint: str = "chat"
-    """``chat`` or ``completions``."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable with the key. The key itself is neither stored nor printed."""
-    concurrency: int = 32
-    """Requests under way at most."""
-    timeout: float = 600.0
-    """Seconds that one request may take."""
-    retries: int = 8
-    """Further tries of a sample, where the server is busy, broken, silent or gives no completion."""
-    thinking: bool | None = None
-    """``enable_thinking`` of the chat template; None: the template's default."""
-
-    def __post_init__(self) -> None:
-        _check(self)
 
 
 class _Refused(Exception):  # noqa: N818  may be answered with another request
@@ -97,17 +74,33 @@ class OpenAIEngine:
     given is a ``Failure``."""
 
     name = "openai"
+    options = OpenAIOptions
 
-    def __init__(self, model: str, server: Server) -> None:
+    @classmethod
+    def make(cls, model: str, options: OpenAIOptions, context: EngineContext) -> OpenAIEngine:  # noqa: ARG003
+        return cls(model, options)
+
+    @classmethod
+    def preview(
+        cls,
+        model: str,
+        options: OpenAIOptions,
+        context: EngineContext,  # noqa: ARG003
+        requests: Sequence[Request],  # noqa: ARG003
+    ) -> str:
+        cls(model, options).close()
+        return f"{model} is there ({options.url})"
+
+    def __init__(self, model: str, server: OpenAIOptions) -> None:
         from huggingface_hub import utils
 
         httpx: Any = utils.httpx  # type: ignore[attr-defined]  # there for callers, under either name of the package
         self.model_name, self.server = model, server
         self._httpx = httpx
-        self._key = read_key(server.key_variable)
+        self._key = read_key(server.api_key_env)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=server.concurrency)
-        timeout = httpx.Timeout(server.timeout, connect=min(server.timeout, _CONNECT_SECONDS))
+        timeout = httpx.Timeout(server.request_timeout, connect=min(server.request_timeout, _CONNECT_SECONDS))
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
         self._retries = Retries(server.retries)
         self._adaptations = Adaptations()
@@ -129,10 +122,14 @@ class OpenAIEngine:
             "engine": self.name,
             "model": self.model_name,
             "fingerprint": fingerprint({"served as": self.model_name}),
-            "server": self.server.url.rstrip("/"),
-            "endpoint": self.server.endpoint,
+            "server": self.server.url,
+            "endpoint": self.server.endpoint.value,
         }
-        return found if self.server.thinking is None else {**found, "enable_thinking": self.server.thinking}
+        return (
+            found
+            if self.server.enable_thinking is None
+            else {**found, "enable_thinking": self.server.enable_thinking}
+        )
 
     def notes(self) -> list[str]:
         """What of the requests the server did not take, a line each; known once it has answered."""
@@ -244,7 +241,7 @@ class OpenAIEngine:
                 seconds=time.perf_counter() - started,
                 left_out=left_out,
             )
-        return Completion(text="", finish_reason="context", left_out=left_out)
+        return Completion(text="", finish_reason=FinishReason.CONTEXT, left_out=left_out)
 
     def _asked(
         self, request: Request, messages: Sequence[Mapping[str, str]], seed: int, most: int
@@ -270,10 +267,10 @@ class OpenAIEngine:
         body |= extra or {}
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if self.server.endpoint == "completions":
+        if self.server.endpoint is Endpoint.completions:
             return "completions", {**body, "prompt": "\n\n".join(texts)}
-        if self.server.thinking is not None:
-            body["chat_template_kwargs"] = {"enable_thinking": self.server.thinking}
+        if self.server.enable_thinking is not None:
+            body["chat_template_kwargs"] = {"enable_thinking": self.server.enable_thinking}
         said = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
         return "chat/completions", {**body, "messages": said}
 
@@ -286,7 +283,7 @@ class OpenAIEngine:
             except _Refused as refusal:
                 text = refusal.said
                 if withheld(text) or cut_off(text):
-                    return Ended("", "content_filter" if withheld(text) else "length")
+                    return Ended("", FinishReason.CONTENT_FILTER if withheld(text) else FinishReason.LENGTH)
                 if too_long(text):
                     raise _TooLong from refusal
                 try:
@@ -314,7 +311,7 @@ class OpenAIEngine:
         how: dict[str, Any] = {"json": body} if body is not None else {}
         try:
             async with (
-                asyncio.timeout(self.server.timeout),
+                asyncio.timeout(self.server.request_timeout),
                 self._client.stream("POST" if body is not None else "GET", url, **how) as response,
             ):
                 self._heard = time.monotonic()
@@ -322,7 +319,7 @@ class OpenAIEngine:
         except (self._httpx.ConnectError, self._httpx.ConnectTimeout) as error:
             raise Again("the server cannot be reached", self._shown(str(error)), unreachable=True) from error
         except (self._httpx.TimeoutException, TimeoutError) as error:
-            raise Again(f"no answer within {self.server.timeout:g} seconds") from error
+            raise Again(f"no answer within {self.server.request_timeout:g} seconds") from error
         except self._httpx.HTTPError as error:
             raise Again("the connection broke", f"{type(error).__name__}: {error}") from error
         if response.status_code != 200:
@@ -352,7 +349,7 @@ class OpenAIEngine:
     def _wants_a_key(self, status: int, text: str) -> MissingError:
         return MissingError(
             f"{self.server.url} wants a key that it accepts ({status}: {self._shown(text)}): "
-            f"export {self.server.key_variable}=…"
+            f"export {self.server.api_key_env}=…"
         )
 
     def _refusal(self, refused: _Refused) -> CipoError:
@@ -369,22 +366,6 @@ class OpenAIEngine:
     def _shown(self, text: str) -> str:
         """One line of a server's words."""
         return printable_line(self._unkeyed(text))
-
-
-def _check(server: Server) -> None:
-    check_key_variable(server.key_variable)
-    try:
-        parts = urlsplit(server.url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets, a port that is none
-        usable = False
-    if not usable:
-        raise UsageError("--base-url must be the address of a server, such as http://127.0.0.1:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(
-            "--base-url must hold no name, key or query: it is stored with the run. "
-            f"The key goes into {server.key_variable}"
-        )
 
 
 def _ladder(request: Request) -> Iterator[tuple[int, int | None]]:

@@ -19,6 +19,7 @@ from cipo_eval.data.attempt_files.lines import read_lines
 from cipo_eval.data.attempt_files.matching import NOTHING, Match, Matcher
 from cipo_eval.data.attempt_files.pairing import Held
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, ReplayOptions
 from cipo_eval.errors import UsageError
 from cipo_eval.records import AttemptKey, Completion, Problem, Request
 from cipo_eval.turns.pools import Pool, PoolItem
@@ -64,6 +65,22 @@ class ReplayEngine:
     """
 
     name = "replay"
+    options = ReplayOptions
+
+    @classmethod
+    def make(cls, model: str, options: ReplayOptions, context: EngineContext) -> ReplayEngine:  # noqa: ARG003
+        return cls(Path(model), context.problems)
+
+    @classmethod
+    def preview(
+        cls,
+        model: str,
+        options: ReplayOptions,
+        context: EngineContext,
+        requests: Sequence[Request],  # noqa: ARG003
+    ) -> str:
+        facts = cls.make(model, options, context).describe()
+        return f"{model} is there (fingerprint {facts['fingerprint']})"
 
     def __init__(
         self,

@@ -15,13 +15,14 @@ from typing import Any
 
 from cipo_eval.engines.chat import wellformed
 from cipo_eval.engines.retries import Again
+from cipo_eval.records import FinishReason
 
 ENDS = {
-    "stop": "stop eos eos_token stop_token stop_sequence stop_string end_turn complete completed",
-    "length": "length max_tokens max_length max_new_tokens max_completion_tokens max_output_tokens model_length "
-    "model_context_window_exceeded token_limit",
-    "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content spii refusal "
-    "sensitive",
+    FinishReason.STOP: "stop eos eos_token stop_token stop_sequence stop_string end_turn complete completed",
+    FinishReason.LENGTH: "length max_tokens max_length max_new_tokens max_completion_tokens max_output_tokens "
+    "model_length model_context_window_exceeded token_limit",
+    FinishReason.CONTENT_FILTER: "content_filter content_filtered safety recitation blocklist prohibited_content spii "
+    "refusal sensitive",
 }
 """Our finish reasons, each with the words that servers have for it (in any case). Every other one (``error``,
 ``abort``, ``tool_calls``, ``function_call``, null, …) is no answer."""
@@ -48,8 +49,8 @@ class Ended:
     """One completion of a server's."""
 
     text: str
-    finish_reason: str
-    """``stop``, ``length`` or ``content_filter``."""
+    finish_reason: FinishReason
+    """``STOP``, ``LENGTH`` or ``CONTENT_FILTER``."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -127,7 +128,7 @@ def read_completion(found: Mapping[str, Any], most: int) -> Ended:
     )
 
 
-def finish_reason(choice: Mapping[str, Any]) -> str:
+def finish_reason(choice: Mapping[str, Any]) -> FinishReason:
     """Ours for a choice's. Raises ``Again`` for one that is not the end of an answer."""
     said = choice.get("finish_reason")
     message = choice.get("message")
@@ -152,14 +153,14 @@ def _look_for_error(found: Mapping[str, Any]) -> None:
     raise ErrorInside(status, json.dumps(error))
 
 
-def _text(choice: Mapping[str, Any], reason: str) -> str:
+def _text(choice: Mapping[str, Any], reason: FinishReason) -> str:
     """What the model wrote, with the thoughts that the server took out of it as a ``<think>`` block: an open one where
     they are all there is before the limit. Raises ``Again`` where it is not a text."""
     message = choice.get("message")
     if not isinstance(message, dict):
         if isinstance(choice.get("text"), str):
             return str(choice["text"])
-        if reason == "content_filter":
+        if reason is FinishReason.CONTENT_FILTER:
             return ""
         raise Again("the reply holds no text", in_form=True)
     content, thoughts = _parts(message.get("content"))
@@ -168,11 +169,12 @@ def _text(choice: Mapping[str, Any], reason: str) -> str:
         thoughts = field + thoughts
     if not content and isinstance(message.get("refusal"), str):
         content = message["refusal"]
-    if not (content or thoughts or "content" in message or message.get("role") or reason == "content_filter"):
+    filtered = reason is FinishReason.CONTENT_FILTER
+    if not (content or thoughts or "content" in message or message.get("role") or filtered):
         raise Again("the reply holds no text", in_form=True)
     if not thoughts:
         return content
-    if not content and reason == "length":
+    if not content and reason is FinishReason.LENGTH:
         return f"<think>\n{thoughts}"
     return f"<think>\n{thoughts}\n</think>\n\n{content}"
 

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.options import EngineContext, VLLMOptions, model_arguments
+from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.engines.texts import Texts, Thinking, no_room
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import Completion, Failure, Request, derive_seed
+from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,27 @@ class VLLMEngine:
     sample that vLLM ends neither by itself nor at a limit is tried once more, and then a ``Failure``."""
 
     name = "vllm"
+    options = VLLMOptions
+    preview = staticmethod(preview)
+
+    @classmethod
+    def make(cls, model: str, options: VLLMOptions, context: EngineContext) -> VLLMEngine:
+        sizes = {
+            "tensor_parallel_size": options.tensor_parallel,
+            "data_parallel_size": options.data_parallel,
+        }
+        arguments: dict[str, Any] = {name: size for name, size in sizes.items() if size > 1}
+        if options.max_model_len is not None:
+            arguments["max_model_len"] = options.max_model_len
+        return cls(
+            model,
+            revision=options.revision,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            thinking=Thinking.asked(options, context),
+            clock=context.clock,
+            arguments={**arguments, **model_arguments(options.model_args)},
+        )
 
     def __init__(
         self,
@@ -73,7 +95,7 @@ class VLLMEngine:
         tokens, which the trainer wants. ``arguments``: further ones of vLLM's ``AsyncEngineArgs``
         (``tensor_parallel_size``, ``max_model_len`` …)."""
         checkpoint = Checkpoint(model, revision, trust_remote_code)
-        texts = Texts(
+        texts = Prompting(
             checkpoint.tokenizer,
             context=checkpoint.context,
             thinking=thinking,
@@ -193,12 +215,12 @@ class VLLMEngine:
         stops = self.texts.cut(request.sampling.stop)
         thoughts = self.texts.thoughts(room)
         tokens, reason, logprobs = await self._ask(request, prompt.ids, thoughts, seed)
-        if reason == "length" and len(tokens) < room:
+        if reason is FinishReason.LENGTH and len(tokens) < room:
             tokens, reason, logprobs = await self._answer(request, prompt, tokens, logprobs, room, seed)
         text = None
         if stops and (cut := stops.first(tokens)):
             kept, text = cut
-            tokens, reason, logprobs = tokens[:kept], "stop", logprobs and logprobs[:kept]
+            tokens, reason, logprobs = tokens[:kept], FinishReason.STOP, logprobs and logprobs[:kept]
         return self.texts.completion(
             prompt, tokens, reason, text=text, logprobs=logprobs, seconds=time.perf_counter() - started
         )
@@ -211,12 +233,12 @@ class VLLMEngine:
         logprobs: list[float] | None,
         room: int,
         seed: int,
-    ) -> tuple[list[int], str, list[float] | None]:
+    ) -> tuple[list[int], FinishReason, list[float] | None]:
         """What follows thoughts whose budget is used up."""
         closing = self.texts.closing(prompt, tokens)
         said = [*tokens, *closing][:room]
         if len(said) == room:
-            return said, "length", None if closing else logprobs
+            return said, FinishReason.LENGTH, None if closing else logprobs
         more, reason, drawn = await self._ask(
             request, [*prompt.ids, *said], room - len(said), derive_seed(seed, "after thoughts")
         )
@@ -225,7 +247,7 @@ class VLLMEngine:
 
     async def _ask(
         self, request: Request, ids: Sequence[int], most: int, seed: int
-    ) -> tuple[list[int], str, list[float] | None]:
+    ) -> tuple[list[int], FinishReason, list[float] | None]:
         """Tokens, the reason that they end, and their log-probabilities if they are wanted."""
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -265,7 +287,7 @@ class VLLMEngine:
         said = None
         if found.logprobs is not None:
             said = [step[token].logprob for step, token in zip(found.logprobs, tokens, strict=True)]
-        return tokens, reason, said
+        return tokens, FinishReason(reason), said
 
     # --- starting --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.engines.files import shown
+from cipo_eval.engines.checkpoint_files import shown
 from cipo_eval.errors import MissingError, UsageError
 
 _UNUSED = re.compile(

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from cipo_eval.records import Extraction, Grade, Mode, Problem, State
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State
 from cipo_eval.texts import last_boxed
 
 LONGEST = 200
 """Characters of an expression that is read."""
 _TOKEN = re.compile(r"\d{1,9}|[-+*/()]")
-_CUT_OFF = ("length", "context")
 
 
 class CountdownVerifier:
@@ -26,14 +25,19 @@ class CountdownVerifier:
 
     name = "countdown"
 
-    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:  # noqa: ARG002
+    def extract(
+        self,
+        problem: Problem,  # noqa: ARG002
+        text: str,
+        finish_reason: FinishReason | None,
+        mode: Mode,  # noqa: ARG002
+    ) -> Extraction:
         """The boxed expression."""
         answer = (last_boxed(text) or "").replace(" ", "")
         if answer:
             return Extraction(answer=answer[: LONGEST + 1], how="boxed")
-        return Extraction(
-            answer=None, state=State.TRUNCATED if finish_reason in _CUT_OFF else State.NO_ANSWER
-        )
+        cut_off = finish_reason is not None and finish_reason.cut_off
+        return Extraction(answer=None, state=State.TRUNCATED if cut_off else State.NO_ANSWER)
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
         """Right if the expression uses each number exactly as often as it is there and gives the goal."""

@@ -11,7 +11,7 @@ import json
 import re
 from enum import StrEnum
 
-from cipo_eval.records import Mode, State, Verdict
+from cipo_eval.records import FinishReason, Mode, State, Verdict
 from cipo_eval.texts import STRIP, strip_think
 
 RIGHT, WRONG = "right", "wrong"
@@ -59,12 +59,17 @@ def counts_as_right(response: Verdict, mode: Mode) -> bool:
 
 
 def verdict(
-    text: str, finish_reason: str | None, form: Form, mode: Mode, response: Verdict, think: str = STRIP
+    text: str,
+    finish_reason: FinishReason | None,
+    form: Form,
+    mode: Mode,
+    response: Verdict,
+    think: str = STRIP,
 ) -> Verdict:
     """Whether a judgement is true of the response that it is about. One that cannot be read is not."""
     judgement = judge(text, form, mode, think)
     if judgement is None:
-        cut = finish_reason in ("length", "context")
+        cut = finish_reason is not None and finish_reason.cut_off
         return Verdict(correct=False, state=State.TRUNCATED if cut else State.NO_ANSWER)
     correct = judgement == (RIGHT if counts_as_right(response, mode) else WRONG)
     state = State.CORRECT if correct else State.INCORRECT

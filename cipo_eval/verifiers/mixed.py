@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cipo_eval.records import Extraction, Grade, Mode, Problem, Verifier
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, Verifier
 from cipo_eval.verifiers import get_verifier
 
 
@@ -17,7 +17,9 @@ class MixedVerifier:
     def __init__(self) -> None:
         self._known: dict[str, Verifier] = {}
 
-    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:
+    def extract(
+        self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Extraction:
         """The answer, by the verifier that the problem's options name."""
         return self._of(problem.options).extract(problem, text, finish_reason, mode)
 

@@ -22,7 +22,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError, Timeou
 from contextlib import suppress
 
 from cipo_eval.errors import MissingError
-from cipo_eval.records import Extraction, Grade, Mode, Problem, State, Verdict, Verifier
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
 from cipo_eval.verifiers import get_verifier
 from cipo_eval.verifiers.workers import Workers
 
@@ -83,7 +83,7 @@ class VerifierPool:
         verifier: str,
         problem: Problem,
         text: str,
-        finish_reason: str | None,
+        finish_reason: FinishReason | None,
         modes: Sequence[Mode],
     ) -> Future[dict[Mode, Verdict]]:
         """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it.
@@ -118,7 +118,7 @@ class VerifierPool:
         verifier: str,
         problem: Problem,
         text: str,
-        finish_reason: str | None = None,
+        finish_reason: FinishReason | None = None,
         mode: Mode = Mode.FIXED,
     ) -> Verdict:
         """The verdict on one completion, waiting for it."""
@@ -129,11 +129,11 @@ class VerifierPool:
         name: str,
         problem: Problem,
         text: str,
-        finish_reason: str | None,
+        finish_reason: FinishReason | None,
         mode: Mode,
         settle: Callable[[Mode, _Settled], None],
     ) -> None:
-        if finish_reason == "content_filter":
+        if finish_reason == FinishReason.CONTENT_FILTER:
             settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
             return
         started = time.perf_counter()

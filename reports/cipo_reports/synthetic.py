@@ -17,7 +17,16 @@ import numpy as np
 
 from cipo_eval.analysis.chains import revisions
 from cipo_eval.analysis.summary import summarise
-from cipo_eval.records import SCHEMA_VERSION, Attempt, AttemptKey, Mode, State, Verdict, fingerprint
+from cipo_eval.records import (
+    SCHEMA_VERSION,
+    Attempt,
+    AttemptKey,
+    FinishReason,
+    Mode,
+    State,
+    Verdict,
+    fingerprint,
+)
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_tokens": 512, "stop": []}
@@ -231,9 +240,9 @@ def _attempt(
 ) -> Attempt:
     kind = rng.random()
     state = State.CORRECT if right else State.INCORRECT if kind < 0.9 else State.NO_ANSWER
-    finish = "stop"
+    finish = FinishReason.STOP
     if state is State.NO_ANSWER and kind > 0.95:
-        state, finish = State.TRUNCATED, "length"
+        state, finish = State.TRUNCATED, FinishReason.LENGTH
     text, answer = _text(task, problem, right, state, int(rng.integers(1, 5)))
     if padding:
         words = rng.integers(0, 5000, size=padding // 6)

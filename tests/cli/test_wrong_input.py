@@ -239,7 +239,7 @@ def test_an_output_that_cannot_be(
 def test_a_wrong_flag_is_told_before_anything_heavy(
     cipo: Commands, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("cipo_eval.cli.engine.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     defaults = {"--tasks": "arithmetic", "--model": str(tiny_checkpoint)}
     given = [part for flag, value in defaults.items() if flag not in flags for part in (flag, value)]
     outcome = cipo("run", *given, *flags)

@@ -15,7 +15,7 @@ from tiny import CHAT_TEMPLATE, make_adapter, make_checkpoint
 
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.hf import HFEngine
-from cipo_eval.engines.texts import Texts, Thinking
+from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.errors import MissingError, UsageError
 
 
@@ -165,10 +165,10 @@ def test_what_follows_closed_thoughts_is_what_a_longer_prompt_gives(thinker: Pat
     prompt = tight.texts.prompt(request("U"))
     closing = tight.texts.closing(prompt, found.token_ids[:8])
     assert tight.texts.closing(prompt, found.token_ids) == []
-    from cipo_eval.engines.core.request import Ask
+    from cipo_eval.engines.core.request import GenRequest
 
     said = [*prompt.ids, *found.token_ids[:8], *closing]
-    asks = [Ask(prompt=said, seeds=(0,), sampling=GREEDY, max_new=24 - 8 - len(closing))]
+    asks = [GenRequest(prompt=said, seeds=(0,), sampling=GREEDY, max_new=24 - 8 - len(closing))]
     [sample] = tight.core.run(lambda _: [asks.pop()] if asks else [])
     assert found.token_ids == (*found.token_ids[:8], *closing, *sample.tokens)
 
@@ -196,6 +196,6 @@ def test_stop_strings_after_thoughts(thinker: Path) -> None:
 
 
 def test_texts_know_where_there_is_no_room(base: Path) -> None:
-    texts = Texts(Checkpoint(str(base)).tokenizer, context=16)
+    texts = Prompting(Checkpoint(str(base)).tokenizer, context=16)
     assert texts.room(texts.prompt(request("x" * 12)), 100) == 4
     assert texts.room(texts.prompt(request("x" * 20)), 100) == 0

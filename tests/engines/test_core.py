@@ -17,8 +17,8 @@ from scipy import stats
 from cipo_eval.engines.core.loop import Core
 from cipo_eval.engines.core.models import FAMILIES, supported
 from cipo_eval.engines.core.plain import Plain
-from cipo_eval.engines.core.request import Ask, Sample
-from cipo_eval.engines.core.sampler import Stream, draw, filtered
+from cipo_eval.engines.core.request import GenOutput, GenRequest
+from cipo_eval.engines.core.sampler import RandomStream, filtered, sample_tokens
 from cipo_eval.records import Sampling
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=0)
@@ -56,13 +56,13 @@ def model() -> Any:
     return make_model("llama")
 
 
-def run(core: Core | Plain, asks: Iterable[Ask]) -> dict[tuple[int, int], Sample]:
+def run(core: Core | Plain, asks: Iterable[GenRequest]) -> dict[tuple[int, int], GenOutput]:
     """By position of the ask, and of the seed."""
     asks = list(asks)
     feed = [asks]
     found = {}
     for sample in core.run(lambda _wait: feed.pop() if feed else []):
-        key = asks.index(sample.ask), sample.number
+        key = asks.index(sample.request), sample.number
         assert key not in found
         found[key] = sample
     assert len(found) == sum(len(ask.seeds) for ask in asks)
@@ -84,12 +84,12 @@ def without_cache(model: Any, prompt: Sequence[int], count: int, end: int | None
     return ids[len(prompt) :]
 
 
-def taught(model: Any, sample: Sample) -> list[float]:
+def taught(model: Any, sample: GenOutput) -> list[float]:
     """Log-probabilities of a sample's tokens, all at once."""
-    ids = torch.tensor([[*sample.ask.prompt, *sample.tokens]])
+    ids = torch.tensor([[*sample.request.prompt, *sample.tokens]])
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-    first = len(sample.ask.prompt) - 1
+    first = len(sample.request.prompt) - 1
     return [float(logits[first + i, token]) for i, token in enumerate(sample.tokens)]
 
 
@@ -101,7 +101,7 @@ def test_greedy_is_a_loop_without_a_cache(family: str) -> None:
     model = make_model(name, **more)
     core = Core(model, ends=[END], tokens=800, rows=3)
     asks = [
-        Ask(prompt=prompt, seeds=[1, 2], sampling=GREEDY, max_new=6 + 4 * i)
+        GenRequest(prompt=prompt, seeds=[1, 2], sampling=GREEDY, max_new=6 + 4 * i)
         for i, prompt in enumerate(prompts(1, 5, 17, 30, 3, 64))
     ]
     found = run(core, asks)
@@ -110,7 +110,7 @@ def test_greedy_is_a_loop_without_a_cache(family: str) -> None:
     for (at, _), sample in found.items():
         assert list(sample.tokens) == expected[at]
         assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-5)
-        assert sample.reason == ("stop" if sample.tokens[-1] == END else "length")
+        assert sample.finish_reason == ("stop" if sample.tokens[-1] == END else "length")
 
 
 def test_other_families_are_known_to_be_unknown() -> None:
@@ -122,15 +122,15 @@ def test_other_families_are_known_to_be_unknown() -> None:
     with pytest.raises(ValueError, match="gpt2"):
         Core(model, ends=[END], tokens=100)
     plain = Plain(model, ends=[END], pad=0, tokens=10_000)
-    asks = [Ask(prompt=p, seeds=[1, 2], sampling=GREEDY, max_new=9) for p in prompts(4, 9)]
+    asks = [GenRequest(prompt=p, seeds=[1, 2], sampling=GREEDY, max_new=9) for p in prompts(4, 9)]
     for sample in run(plain, asks).values():
-        assert list(sample.tokens) == without_cache(model, sample.ask.prompt, 9)
+        assert list(sample.tokens) == without_cache(model, sample.request.prompt, 9)
         assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-4)
 
 
 def test_the_core_draws_what_model_generate_draws(model: Any) -> None:
     sampling = replace(SAMPLED, top_p=0.9, top_k=20, min_p=0.01)
-    asks = [Ask(prompt=p, seeds=range(5), sampling=sampling, max_new=12) for p in prompts(4, 9, 20)]
+    asks = [GenRequest(prompt=p, seeds=range(5), sampling=sampling, max_new=12) for p in prompts(4, 9, 20)]
     core = run(Core(model, ends=[END], tokens=4000, rows=4), asks)
     plain = run(Plain(model, ends=[END], pad=0, tokens=4000), asks)
     assert {key: s.tokens for key, s in core.items()} == {key: s.tokens for key, s in plain.items()}
@@ -160,7 +160,7 @@ def test_samples_do_not_depend_on_what_runs_beside_them(model: Any, mix: Any, ro
         return (len(tokens) - 1, "cut") if tokens[-1] < 20 else None
 
     asks = [
-        Ask(
+        GenRequest(
             prompt=prompt,
             seeds=range(100 * i, 100 * i + count),
             sampling=replace(SAMPLED, temperature=temperature),
@@ -177,9 +177,11 @@ def test_samples_do_not_depend_on_what_runs_beside_them(model: Any, mix: Any, ro
     together = run(Core(model, ends=[END], tokens=10_000, rows=rows), shuffled)
     for (at, number), sample in together.items():
         assert sample.note == (
-            "cut" if sample.ask.cut and sample.reason == "stop" and END not in sample.tokens else None
+            "cut"
+            if sample.request.cut and sample.finish_reason == "stop" and END not in sample.tokens
+            else None
         )
-        assert len(sample.tokens) <= max(0, sample.ask.max_new)
+        assert len(sample.tokens) <= max(0, sample.request.max_new)
         if number < 2:
             seed = shuffled[at].seeds[number]
             alone = run(Core(model, ends=[END], tokens=10_000, rows=1), [replace(shuffled[at], seeds=[seed])])
@@ -190,7 +192,7 @@ def test_samples_do_not_depend_on_what_runs_beside_them(model: Any, mix: Any, ro
 def test_a_prompt_goes_through_the_model_once(model: Any) -> None:
     core = Core(model, ends=[END], tokens=100_000, rows=5)
     (prompt,) = prompts(40)
-    run(core, [Ask(prompt=prompt, seeds=range(23), sampling=SAMPLED, max_new=9)])
+    run(core, [GenRequest(prompt=prompt, seeds=range(23), sampling=SAMPLED, max_new=9)])
     assert core.prefilled - 1 == 40  # one for the sizes of the cache
 
 
@@ -198,23 +200,27 @@ def test_a_conversation_keeps_its_prefix(model: Any) -> None:
     """The next turn comes while others are under way; of its prompt only what is new goes through the model."""
     core = Core(model, ends=[], tokens=100_000, rows=4)
     first, other, said = prompts(40, 40, 7)
-    asks = [Ask(prompt=p, seeds=[1, 2], sampling=SAMPLED, max_new=20, keep=True) for p in (first, other)]
+    asks = [
+        GenRequest(prompt=p, seeds=[1, 2], sampling=SAMPLED, max_new=20, keep=True) for p in (first, other)
+    ]
     waiting, found = [asks], {}
 
-    def follow(sample: Sample) -> Ask:
-        prompt = [*sample.ask.prompt, *sample.tokens, *said]
-        return Ask(prompt=prompt, seeds=[sample.number], sampling=SAMPLED, max_new=6, first=True)
+    def follow(sample: GenOutput) -> GenRequest:
+        prompt = [*sample.request.prompt, *sample.tokens, *said]
+        return GenRequest(prompt=prompt, seeds=[sample.number], sampling=SAMPLED, max_new=6, first=True)
 
     for sample in core.run(lambda _wait: waiting.pop() if waiting else []):
-        if sample.ask in asks:
+        if sample.request in asks:
             waiting.append([follow(sample)])
         else:
-            found[tuple(sample.ask.prompt)] = sample
+            found[tuple(sample.request.prompt)] = sample
     # of each second turn: the last token of the first (it was never fed), and what was said
     assert core.prefilled - 1 == 40 + 40 + 4 * (1 + len(said))
     assert len(found) == 4
     for prompt, sample in found.items():
-        alone = run(Core(model, ends=[], tokens=100_000, rows=1), [replace(sample.ask, prompt=list(prompt))])
+        alone = run(
+            Core(model, ends=[], tokens=100_000, rows=1), [replace(sample.request, prompt=list(prompt))]
+        )
         assert alone[0, 0].tokens == sample.tokens
         assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-5)
 
@@ -223,9 +229,9 @@ def test_prompts_that_begin_alike(model: Any) -> None:
     """As under a system prompt: the first ones go through the model side by side, later ones from what they share."""
     head, *tails = prompts(30, *range(1, 13))
     core = Core(model, ends=[END], tokens=100_000, rows=4)
-    asks = [Ask(prompt=[*head, *tail], seeds=[1, 2], sampling=GREEDY, max_new=6) for tail in tails]
+    asks = [GenRequest(prompt=[*head, *tail], seeds=[1, 2], sampling=GREEDY, max_new=6) for tail in tails]
     for sample in run(core, asks).values():
-        assert list(sample.tokens) == without_cache(model, sample.ask.prompt, 6)
+        assert list(sample.tokens) == without_cache(model, sample.request.prompt, 6)
         assert sample.logprobs == pytest.approx(taught(model, sample), abs=1e-5)
     assert core.prefilled < sum(len(ask.prompt) for ask in asks) / 2
 
@@ -235,8 +241,8 @@ def test_longer_samples_get_longer_slots(model: Any) -> None:
     core = Core(model, ends=[], tokens=1000, rows=8)
     short, long = prompts(10, 150)
     asks = [
-        Ask(prompt=short, seeds=[1, 2, 3], sampling=GREEDY, max_new=20),
-        Ask(prompt=long, seeds=[4], sampling=GREEDY, max_new=60),
+        GenRequest(prompt=short, seeds=[1, 2, 3], sampling=GREEDY, max_new=20),
+        GenRequest(prompt=long, seeds=[4], sampling=GREEDY, max_new=60),
     ]
     waiting = [[asks[1]], [asks[0]]]
     found = list(core.run(lambda _wait: waiting.pop() if waiting else []))
@@ -249,7 +255,7 @@ def test_longer_samples_get_longer_slots(model: Any) -> None:
 def test_out_of_memory_halves_the_slots_and_loses_nothing(
     model: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asks = [Ask(prompt=p, seeds=range(6), sampling=SAMPLED, max_new=9) for p in prompts(4, 9, 20)]
+    asks = [GenRequest(prompt=p, seeds=range(6), sampling=SAMPLED, max_new=9) for p in prompts(4, 9, 20)]
     more = {"pad": 0} if kind is Plain else {}
     expected = run(kind(model, ends=[END], tokens=10_000, **more), asks)
     decoder, sizes = model.get_decoder(), []
@@ -284,7 +290,7 @@ def test_looking_seldom_changes_nothing(model: Any, burst: int) -> None:
         return (len(tokens) - 1, "note") if tokens[-1] % 9 == 4 else None
 
     asks = [
-        Ask(
+        GenRequest(
             prompt=p,
             seeds=range(5),
             sampling=(SAMPLED, GREEDY)[i % 2],
@@ -299,7 +305,11 @@ def test_looking_seldom_changes_nothing(model: Any, burst: int) -> None:
     assert often.keys() == seldom.keys()
     for key, sample in often.items():
         other = seldom[key]
-        assert (sample.tokens, sample.reason, sample.note) == (other.tokens, other.reason, other.note)
+        assert (sample.tokens, sample.finish_reason, sample.note) == (
+            other.tokens,
+            other.finish_reason,
+            other.note,
+        )
         assert sample.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
@@ -309,7 +319,7 @@ def test_new_weights_are_used_at_once() -> None:
         for parameter in other.parameters():
             parameter.mul_(1.1)
     core = Core(model, ends=[END], tokens=4000)
-    ask = Ask(prompt=prompts(9)[0], seeds=[1], sampling=GREEDY, max_new=20)
+    ask = GenRequest(prompt=prompts(9)[0], seeds=[1], sampling=GREEDY, max_new=20)
     before = run(core, [ask])[0, 0]
     core.update_weights(other.state_dict())
     after = run(core, [ask])[0, 0]
@@ -321,7 +331,7 @@ def test_new_weights_are_used_at_once() -> None:
 
 
 def test_streams_are_those_of_their_seeds() -> None:
-    stream = Stream(7)
+    stream = RandomStream(7)
     expected = np.random.Generator(np.random.Philox(key=7)).random(500)
     assert [stream.next() for _ in range(500)] == expected.tolist()
 
@@ -342,7 +352,7 @@ def test_draws_follow_the_distribution(sampling: Sampling, vocab: int) -> None:
     logits = torch.randn(1, vocab, generator=torch.Generator().manual_seed(vocab)) * 2
     exact = filtered(logits / sampling.temperature, sampling).softmax(-1)[0].double().numpy()
     numbers = np.random.default_rng(3).random(count).tolist()
-    drawn, said = draw(logits.expand(count, -1), sampling, numbers)
+    drawn, said = sample_tokens(logits.expand(count, -1), sampling, numbers)
     counts = np.bincount(drawn.numpy(), minlength=vocab)
     assert not counts[exact == 0].any()
     assert said.numpy() == pytest.approx(logits.log_softmax(-1)[0, drawn].numpy(), abs=1e-5)
@@ -357,7 +367,7 @@ def test_draws_follow_the_distribution(sampling: Sampling, vocab: int) -> None:
 @given(seed=st.integers(0, 10**6), vocab=st.integers(2, 700), number=st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_where_the_cumulative_probability_passes_it(seed: int, vocab: int, number: float) -> None:
     logits = torch.randn(1, vocab, generator=torch.Generator().manual_seed(seed)) * 3
-    drawn = int(draw(logits, SAMPLED, [number])[0])
+    drawn = int(sample_tokens(logits, SAMPLED, [number])[0])
     cumulative = logits[0].double().softmax(-1).cumsum(-1)
     assert (float(cumulative[drawn - 1]) if drawn else 0.0) <= number + 1e-5
     assert number <= float(cumulative[drawn]) + 1e-5

@@ -16,7 +16,7 @@ from model_matrix import MODELS, Made, day, make
 
 from cipo_eval.cli import engine as command_engine
 from cipo_eval.engines.hf import HFEngine
-from cipo_eval.engines.texts import Thinking
+from cipo_eval.engines.prompting import Thinking
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Request, Span
 

@@ -20,7 +20,8 @@ from model_server import ModelServer, drop, ended, hang, prompt, reply, status
 
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.keys import check_key_variable
-from cipo_eval.engines.openai import OpenAIEngine, Server
+from cipo_eval.engines.openai import OpenAIEngine
+from cipo_eval.engines.options import OpenAIOptions
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Request, Sampling, Span
 
@@ -45,7 +46,7 @@ def request(
 
 
 def outputs(where: ModelServer, *requests: Request, **options: Any) -> dict[tuple[str, int], Completion]:
-    engine = OpenAIEngine("tiny", Server(url=where.url, **options))
+    engine = OpenAIEngine("tiny", OpenAIOptions(base_url=where.url, **options))
     try:
         return {(r.problem.id, s): c for r, s, c in engine.generate(requests)}
     finally:
@@ -81,7 +82,7 @@ def test_texts_are_the_models_own(server: ModelServer, model: HFEngine, endpoint
 )
 def test_a_fault_is_followed_by_another_try(server: ModelServer, fault: Any) -> None:
     server.faults = [fault]
-    assert outputs(server, request(), timeout=1.0)["What is 2+2?", 0].text
+    assert outputs(server, request(), request_timeout=1.0)["What is 2+2?", 0].text
     assert len(server.bodies) == 2
 
 
@@ -102,17 +103,17 @@ def test_clear_errors(model: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "sesame-and-more")
     with ModelServer(model, key="other") as locked:
         with pytest.raises(MissingError, match="export SOME_KEY=") as caught:
-            OpenAIEngine("tiny", Server(url=locked.url, key_variable="SOME_KEY"))
+            OpenAIEngine("tiny", OpenAIOptions(base_url=locked.url, api_key_env="SOME_KEY"))
         assert "sesame" not in str(caught.value)  # the server repeats it
         monkeypatch.setenv("SOME_KEY", "other")
         with pytest.raises(UsageError, match=r"no model tin: did you mean tiny\?"):
-            OpenAIEngine("tin", Server(url=locked.url, key_variable="SOME_KEY"))
+            OpenAIEngine("tin", OpenAIOptions(base_url=locked.url, api_key_env="SOME_KEY"))
         gone = locked.url
     with pytest.raises(MissingError, match="gives no answer after 2 tries"):
-        OpenAIEngine("tiny", Server(url=gone))
+        OpenAIEngine("tiny", OpenAIOptions(base_url=gone))
     for url in ("ftp://x/v1", "http://me:secret@x/v1", "http://x/v1?key=secret", "x"):
         with pytest.raises(UsageError, match="--base-url") as refused:
-            OpenAIEngine("tiny", Server(url=url))
+            OpenAIEngine("tiny", OpenAIOptions(base_url=url))
         assert "secret" not in str(refused.value)
 
 
@@ -304,7 +305,7 @@ def test_a_key_in_place_of_its_variable_s_name_is_refused_and_not_repeated(
     assert "sesame" not in (refused.err + refused.out).lower()
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="looks like a key"):
-        OpenAIEngine("tiny", Server(url="http://127.0.0.1:9/v1", key_variable=key))
+        OpenAIEngine("tiny", OpenAIOptions(base_url="http://127.0.0.1:9/v1", api_key_env=key))
 
 
 @pytest.mark.parametrize(
@@ -320,7 +321,7 @@ def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None
     for key in ("ses\name", "sésame", "ses ame"):
         monkeypatch.setenv("SOME_KEY", key)
         with pytest.raises(MissingError, match="the key in SOME_KEY") as caught:
-            OpenAIEngine("tiny", Server(url="http://127.0.0.1:9/v1", key_variable="SOME_KEY"))
+            OpenAIEngine("tiny", OpenAIOptions(base_url="http://127.0.0.1:9/v1", api_key_env="SOME_KEY"))
         assert key not in str(caught.value)
 
 

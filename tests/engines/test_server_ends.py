@@ -15,7 +15,8 @@ from model_server import ANSWER, ModelServer, broken, choices, drop, ended, hang
 
 from cipo_eval.engines import openai, retries
 from cipo_eval.engines.feed import Feed
-from cipo_eval.engines.openai import FAILED_IN_A_ROW, OpenAIEngine, Server
+from cipo_eval.engines.openai import FAILED_IN_A_ROW, OpenAIEngine
+from cipo_eval.engines.options import OpenAIOptions
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Completion, Failure, Request
 
@@ -43,7 +44,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(server: ModelServer, *requests: Request, notes: list[str] | None = None, **options: Any) -> Found:
-    engine = OpenAIEngine("tiny", Server(url=server.url, **{"retries": 1, **options}))
+    engine = OpenAIEngine("tiny", OpenAIOptions(base_url=server.url, **{"retries": 1, **options}))
     try:
         return {(r.problem.id, s): c for r, s, c in engine.generate(requests)}
     finally:
@@ -131,7 +132,7 @@ def test_a_reply_that_is_no_completion_is_a_failure_with_a_name(
     fault: Any, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai, "MOST_BYTES", 2000)
-    said = why(fault, timeout=0.2 if fault is hang else 30.0)
+    said = why(fault, request_timeout=0.2 if fault is hang else 30.0)
     assert expected in said
     assert "sesame" not in said  # nothing of the single sample: failures are counted by this line
     assert "(2 tries)" in said
@@ -248,7 +249,7 @@ def test_a_server_that_answers_nothing_any_more_ends_the_run() -> None:
 
 def test_a_server_that_is_gone_ends_the_run_at_once() -> None:
     with ModelServer() as server:
-        engine = OpenAIEngine("tiny", Server(url=server.url, retries=1))
+        engine = OpenAIEngine("tiny", OpenAIOptions(base_url=server.url, retries=1))
     try:
         with pytest.raises(
             MissingError, match=r"gives no answer after 2 tries \(the server cannot be reached"
@@ -272,7 +273,7 @@ def test_an_interruption_ends_waits_and_requests_at_once(fault: Any) -> None:
     """In the generator, as Ctrl-C is raised there; and where the engine is closed with the generator left open."""
     for interrupt in (True, False):
         with ModelServer(rule=lambda body: None if prompt(body) == "quick" else fault) as server:
-            engine = OpenAIEngine("tiny", Server(url=server.url))
+            engine = OpenAIEngine("tiny", OpenAIOptions(base_url=server.url))
             feed = Feed([request("slow", (1, 2)), request("quick")])
             running = engine.generate(feed)
             next(running)

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from cipo_eval.engines.chat import Prompt, encode, render
+from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.engines.template import Setting, templated, turn_end
-from cipo_eval.engines.texts import Texts, Thinking
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span
 from cipo_eval.texts import THINK_TAGS
@@ -163,7 +163,7 @@ def _made(name: str) -> Any:
 )
 def test_whatever_a_template_does_is_one_line(template: str) -> None:
     with pytest.raises(UsageError, match="rejects the messages") as raised:
-        Texts(tokenizer(template), context=None)
+        Prompting(tokenizer(template), context=None)
     assert "\n" not in str(raised.value)
 
 
@@ -172,7 +172,7 @@ def test_of_several_templates_the_default_is_taken_or_none() -> None:
     assert render(tokenizer(several), conversation("Q")) == render(tokenizer(CHATML), conversation("Q"))
     del several["default"]
     with pytest.raises(UsageError, match="chat template"):
-        Texts(tokenizer(several), context=None)
+        Prompting(tokenizer(several), context=None)
 
 
 @pytest.mark.parametrize("start", DATES)
@@ -192,10 +192,12 @@ def test_the_date_is_the_one_that_it_is_told(start: str, monkeypatch: pytest.Mon
         expected = made.apply_chat_template(conversation("Q"), tokenize=False, add_generation_prompt=True)
     assert ours == expected
     assert made.apply_chat_template(conversation("Q"), tokenize=False, add_generation_prompt=True) != ours
-    day, other = (Texts(made, context=None, clock=when) for when in (clock, datetime(2031, 2, 4, tzinfo=UTC)))
+    day, other = (
+        Prompting(made, context=None, clock=when) for when in (clock, datetime(2031, 2, 4, tzinfo=UTC))
+    )
     assert day.describe()["clock"] == "2031-02-03T14:05:06+00:00"
     assert day.describe() != other.describe()
-    assert "clock" not in Texts(tokenizer(CHATML), context=None, clock=clock).describe()
+    assert "clock" not in Prompting(tokenizer(CHATML), context=None, clock=clock).describe()
 
 
 @pytest.mark.parametrize(
@@ -234,9 +236,9 @@ def test_the_token_behind_an_assistants_text_ends_its_turn(
     made = tokenizer(template, *special)
     number = turn_end(made)
     assert (None if number is None else made.convert_ids_to_tokens(number)) == end
-    assert Texts(made, context=None, ends=[3]).ends == {3} | ({number} if number is not None else set())
+    assert Prompting(made, context=None, ends=[3]).ends == {3} | ({number} if number is not None else set())
     if number is not None:
-        texts = Texts(made, context=None)
+        texts = Prompting(made, context=None)
         said = [*made("abc", add_special_tokens=False)["input_ids"], number]
         assert texts.completion(Prompt([1]), said, "stop").text == "abc"
 
@@ -258,7 +260,7 @@ def test_special_tokens_that_mark_thoughts_stay_in_texts(
     special: tuple[str, ...], said: str, text: str
 ) -> None:
     made = tokenizer(None, *special)
-    texts = Texts(made, context=None, thinking=Thinking(budget=4))
+    texts = Prompting(made, context=None, thinking=Thinking(budget=4))
     tokens = made(said, add_special_tokens=False)["input_ids"]
     assert texts.completion(Prompt([1]), tokens, "stop").text == text
     cut = texts.cut((text[-1],))  # texts that a stop string ends keep them, too
@@ -281,7 +283,7 @@ def test_stop_strings_see_special_tokens_and_texts_do_not(pieces: list[str], sto
     made = _kept.setdefault("stops", tokenizer(None, "<|end|>", "<|x|>"))
     tokens = made("".join(pieces), add_special_tokens=False)["input_ids"]
     raw = made.decode(tokens)
-    cut_at = Texts(made, context=None).cut((stop,))
+    cut_at = Prompting(made, context=None).cut((stop,))
     assert cut_at is not None
     found = next((f for n in range(1, len(tokens) + 1) if (f := cut_at(tokens[:n]))), None)
     assert (found is not None) == (stop in raw)
@@ -298,7 +300,7 @@ def test_stop_strings_see_special_tokens_and_texts_do_not(pieces: list[str], sto
 def test_thinking_is_refused_where_the_template_has_no_switch() -> None:
     for template in (None, CHATML):
         with pytest.raises(UsageError, match="--enable-thinking"):
-            Texts(tokenizer(template), context=None, thinking=Thinking(enabled=True))
+            Prompting(tokenizer(template), context=None, thinking=Thinking(enabled=True))
 
 
 def test_equal_prompts_have_equal_hashes() -> None:

@@ -20,8 +20,9 @@ from tiny import make_adapter, make_checkpoint
 
 from cipo_eval.engines.feed import Feed
 from cipo_eval.engines.hf import HFEngine
-from cipo_eval.engines.openai import OpenAIEngine, Server
-from cipo_eval.engines.texts import Thinking
+from cipo_eval.engines.openai import OpenAIEngine
+from cipo_eval.engines.options import OpenAIOptions
+from cipo_eval.engines.prompting import Thinking
 from cipo_eval.engines.vllm import VLLMEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Failure
@@ -248,7 +249,7 @@ def test_all_engines_give_the_same_run(cipo: Commands, checkpoint: Path, tmp_pat
     assert {k: v[::2] for k, v in runs["openai"].items()} == {k: v[::2] for k, v in runs["hf"].items()}
     # lm-eval does not say why a completion ended, so states may differ
     assert {k: v[:2] for k, v in runs["lm-eval"].items()} == {k: v[:2] for k, v in runs["hf"].items()}
-    seeded = OpenAIEngine("tiny", Server(url=served))
+    seeded = OpenAIEngine("tiny", OpenAIOptions(base_url=served))
     try:
         asked = request("hello", (5, 6), SAMPLED)
         one, two = outputs(seeded, asked), outputs(seeded, asked)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cipo_eval.data.tasks import load_problems
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Mode, Verdict
+from cipo_eval.records import FinishReason, Mode, Verdict
 from cipo_eval.verifiers.countdown import CountdownVerifier, value_of
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer.presets import build
@@ -306,7 +306,7 @@ def test_the_generators_semantics_are_pythons(position: int, given_: list[int]) 
 )
 def test_countdown_is_judged_by_its_numbers_and_value(answer: str, right: bool) -> None:
     made, problem = CountdownVerifier(), Countdown().problem_at(0, seed=0)
-    found = made.extract(problem, f"so \\boxed{{{answer}}}", "stop", Mode.FIXED)
+    found = made.extract(problem, f"so \\boxed{{{answer}}}", FinishReason.STOP, Mode.FIXED)
     if found.answer is None:
         assert not right
         return

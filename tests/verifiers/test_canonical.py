@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.records import Mode
+from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math.algebra import UndecidedError, equal
 from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.equivalence import equivalent
@@ -197,7 +197,7 @@ def run_random(count: int, seed: int) -> None:
     golds = [form(gold) for gold in ("3", "(1,2)", "x+1", "1,2")]
     for _ in range(count):
         text = "".join(generator.choices(pieces, k=generator.randint(0, 40)))
-        found = verifier.extract(problem, text, "stop", Mode.FIXED)
+        found = verifier.extract(problem, text, FinishReason.STOP, Mode.FIXED)
         assert (found.answer is None) == (found.state is not None)
         read_form = form(text, units=generator.random() < 0.5)
         assert isinstance(read_form.canon, str)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval.records import Mode, State, Verdict
+from cipo_eval.records import FinishReason, Mode, State, Verdict
 from cipo_eval.verifiers.critique import RIGHT, WRONG, Form, counts_as_right, judge, verdict
 
 EXAMPLES = "criticbench_like/criticbench_fewshot_labelled.jsonl"
@@ -95,7 +95,7 @@ def test_hostile_texts_take_linear_time(text: str) -> None:
 def test_a_verdict_is_whether_it_is_true(text: str, right: bool, mode: Mode, form: Form) -> None:
     response = Verdict(correct=right, state=State.CORRECT if right else State.INCORRECT)
     said = judge(text, form, mode)
-    found = verdict(text, "stop", form, mode, response)
+    found = verdict(text, FinishReason.STOP, form, mode, response)
     assert found.extracted == said
     assert found.correct is (said == (RIGHT if right else WRONG))
     assert (found.state is State.NO_ANSWER) is (said is None)
@@ -105,4 +105,4 @@ def test_the_label_counts_in_paper_mode() -> None:
     response = Verdict(correct=True, state=State.CORRECT, report={"label": False})
     assert counts_as_right(response, Mode.FIXED)
     assert not counts_as_right(response, Mode.PAPER)
-    assert verdict("…", "length", Form.VERDICT, Mode.FIXED, response).state is State.TRUNCATED
+    assert verdict("…", FinishReason.LENGTH, Form.VERDICT, Mode.FIXED, response).state is State.TRUNCATED

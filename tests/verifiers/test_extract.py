@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.records import Mode, State
+from cipo_eval.records import FinishReason, Mode, State
 from cipo_eval.texts import THINK_TAGS, boxes, last_boxed, strip_think
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
@@ -17,11 +17,11 @@ VERIFIER = MathVerifier()
 
 
 def answer(text: str, finish: str | None = "stop", **options: object) -> str | None:
-    return VERIFIER.extract(make_problem(**options), text, finish, Mode.FIXED).answer
+    return VERIFIER.extract(make_problem(**options), text, finish and FinishReason(finish), Mode.FIXED).answer
 
 
 def state(text: str, finish: str | None, **options: object) -> State | None:
-    return VERIFIER.extract(make_problem(**options), text, finish, Mode.FIXED).state
+    return VERIFIER.extract(make_problem(**options), text, finish and FinishReason(finish), Mode.FIXED).state
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_integer_is_not_read_out_of_a_fraction() -> None:
 def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
     text = unit * (1_000_000 // len(unit))
     started = time.process_time()
-    VERIFIER.extract(make_problem(multiple=True), text, "stop", mode)
+    VERIFIER.extract(make_problem(multiple=True), text, FinishReason.STOP, mode)
     assert time.process_time() - started < 20  # quadratic extraction takes minutes, a busy machine seconds
 
 
@@ -222,7 +222,7 @@ def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
 def test_never_raises(text: str) -> None:
     for mode in Mode:
         for finish in ("stop", "length"):
-            found = VERIFIER.extract(make_problem(multiple=True), text, finish, mode)
+            found = VERIFIER.extract(make_problem(multiple=True), text, FinishReason(finish), mode)
             assert (found.answer is None) == (found.state is not None)
 
 

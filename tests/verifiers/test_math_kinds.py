@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cipo_eval.records import Mode
+from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
 from verifiers.math_kind import Kind
@@ -15,7 +15,7 @@ def verdict(kind: Kind, gold: str, answer: str) -> bool:
     """The verdict on a row, through extraction as a run does it."""
     verifier, problem = MathVerifier(), make_problem(gold, **kind.options)
     text = answer if kind.texts else f"Hence the answer is $\\boxed{{{answer}}}$."
-    found = verifier.extract(problem, text, "stop", Mode.FIXED)
+    found = verifier.extract(problem, text, FinishReason.STOP, Mode.FIXED)
     return found.answer is not None and verifier.grade(gold, found.answer, kind.options, Mode.FIXED).correct
 
 

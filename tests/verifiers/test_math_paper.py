@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval.records import Mode
+from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math import paper
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from cipo_eval.verifiers.math.wordnumber import word_to_number
@@ -116,7 +116,7 @@ def test_extraction_order() -> None:
     verifier, problem = MathVerifier(), make_problem()
 
     def answer(text: str) -> tuple[str | None, str]:
-        found = verifier.extract(problem, text, "length", Mode.PAPER)
+        found = verifier.extract(problem, text, FinishReason.LENGTH, Mode.PAPER)
         return found.answer, found.how
 
     assert answer("\\boxed{2} The final answer is $3$. I hope it is correct.") == ("3", "final_answer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cipo_eval.records import Mode
+from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import json_lines, make_problem
 
@@ -16,7 +16,9 @@ def test_every_reported_case(real_data: Path) -> None:
             continue
         tried += 1
         problem = make_problem(row["gold"], **row["options"])
-        found = verifier.extract(problem, f"So it is $\\boxed{{{row['answer']}}}$.", "stop", Mode.FIXED)
+        found = verifier.extract(
+            problem, f"So it is $\\boxed{{{row['answer']}}}$.", FinishReason.STOP, Mode.FIXED
+        )
         for answer in (row["answer"], found.answer or ""):
             grade = verifier.grade(row["gold"], answer, row["options"], Mode.FIXED)
             if grade.correct != row["expected"] or grade.failed:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cipo_eval.records import Mode, State
+from cipo_eval.records import FinishReason, Mode, State
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Call, Lane, Outcome, Series, run_job
 from cipo_eval.sandbox.worker import Job
@@ -48,7 +48,9 @@ def test_every_report_comes_out_as_expected(reports: dict[str, dict[str, Any]], 
         kind, expected = row["kind"], row["expected"]
         seen.add(kind)
         if row["area"] == "extraction":
-            found = verifier.extract(make_problem(row["gold"]), row["text"], row["finish_reason"], Mode.FIXED)
+            found = verifier.extract(
+                make_problem(row["gold"]), row["text"], FinishReason(row["finish_reason"]), Mode.FIXED
+            )
             if "truncated" in expected:
                 assert (found.answer, found.state) == (None, State.TRUNCATED), name
             else:

@@ -18,6 +18,7 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import (
     Completion,
     Failure,
+    FinishReason,
     Mode,
     Problem,
     Request,
@@ -44,7 +45,7 @@ class Sample:
     logprobs: tuple[float, ...]
     """Of the tokens, as the engine saw them when it sampled."""
     text: str
-    finish_reason: str | None
+    finish_reason: FinishReason | None
     verdict: Verdict
 
     @property

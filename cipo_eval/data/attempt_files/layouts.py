@@ -22,7 +22,7 @@ from typing import Any
 
 from cipo_eval.data.attempt_files.lines import Line
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Attempt, Completion
+from cipo_eval.records import Attempt, Completion, FinishReason
 from cipo_eval.verifiers.code.extract import WHOLE_PROGRAM
 
 _TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion", "critic", "reasoning")
@@ -57,11 +57,12 @@ def read_row(line: Line) -> RowContent:
         return _stored(line)
     texts = _texts(line)
     ends = [_optional(line, column, kind) for column, kind in _ENDS]
+    reason = None if ends[0] is None else FinishReason(ends[0])
     labels = row.get("previous_score")
     verdicts = labels if isinstance(labels, list) else []
     return RowContent(
         completions=tuple(
-            Completion(text=text, finish_reason=ends[0], prompt_tokens=ends[1], completion_tokens=ends[2])
+            Completion(text=text, finish_reason=reason, prompt_tokens=ends[1], completion_tokens=ends[2])
             for text in texts
         ),
         sample=_optional(line, "sample", int),

@@ -1,1 +1,4 @@
-"""Continuous batching for transformers models: requests, cache, sampler and the loop that ties them together."""
+"""Continuous batching for transformers models: requests, cache, sampler and the loop that ties them together.
+
+Start with ``loop``.
+"""

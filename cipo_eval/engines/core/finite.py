@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.core.request import Row
+    from cipo_eval.engines.core.row import Row
 
 
 class NotFinite(Exception):  # noqa: N818  it is an engine's to say it as an error
-    """A sample's scores are not finite. ``tag``: the caller's, of the ask; the message says where it begins."""
+    """A sample's scores are not finite. ``tag``: that of its request; the message says where it begins."""
 
     def __init__(self, tag: Any, where: str) -> None:
         super().__init__(where)
         self.tag = tag
 
 
-def check_finite(model: Any, rows: Sequence[Row], said: torch.Tensor) -> None:
-    """Of what rows have just been given: log-probabilities ``said``, shape (rows, tokens), of which the first ``fed``
-    count. Raises ``NotFinite``."""
-    if bool(said.isfinite().all()):
+def check_finite(model: Any, rows: Sequence[Row], logprobs: torch.Tensor) -> None:
+    """Checks what rows have just been given: log-probabilities of shape (rows, tokens), of which the first
+    ``Row.taken`` count. Raises ``NotFinite``."""
+    if bool(logprobs.isfinite().all()):
         return
-    for row, finite in zip(rows, said.isfinite(), strict=True):
-        if not bool(finite[: row.fed].all()):
-            raise NotFinite(row.ask.tag, explained(model, [*row.ask.prompt, *row.tokens]))
+    for row, finite in zip(rows, logprobs.isfinite(), strict=True):
+        if not bool(finite[: row.taken].all()):
+            raise NotFinite(row.request.tag, explained(model, [*row.request.prompt, *row.tokens]))
 
 
 def explained(model: Any, tokens: Sequence[int]) -> str:
@@ -39,16 +39,17 @@ def explained(model: Any, tokens: Sequence[int]) -> str:
     for name, value in model.named_parameters():
         if not bool(value.isfinite().all()):
             return f"its weights hold {_kind(value)}, first in {name}: the checkpoint is broken"
-    found = _first(model, tokens)
-    if found is None:
+    first = _first(model, tokens)
+    if first is None:
         return "its weights and, computed again, its layers are finite"
-    name, kind = found
-    kind_of = str(model.dtype).removeprefix("torch.")
+    name, kind = first
+    dtype = str(model.dtype).removeprefix("torch.")
     wider = ": try --dtype bfloat16" if model.dtype == torch.float16 else ""
-    return f"the output of {name} is the first that holds {kind}, in {kind_of}{wider}"
+    return f"the output of {name} is the first that holds {kind}, in {dtype}{wider}"
 
 
 def _first(model: Any, tokens: Sequence[int]) -> tuple[str, str] | None:
+    """The name of the first module whose output is not finite, and what it holds."""
     seen: list[tuple[str, str]] = []
 
     def watch(name: str) -> Callable[..., None]:

@@ -1,8 +1,8 @@
 """CUDA graphs of decoding steps: a step is hundreds of small kernels, and to start them takes longer than they do.
 
 A graph holds every address and integer that its step was captured with, so its key is all that may change: how many
-rows (rounded up) and how far their slots reach. Weights that are updated in place are seen; slots that move are not,
-and their owner clears the graphs.
+rows (rounded up) and how far their slots reach. Weights that are updated in place are seen; a cache that is resized is
+not, and its owner clears the graphs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ import torch
 Decode = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """Of last tokens and places, shape (rows,) each, and the reach: the decoder's output, (rows, width)."""
 
+EXACT_ROWS = 8
+"""Up to so many rows, buckets are powers of two."""
+BUCKETS_PER_OCTAVE = 4
+"""Beyond, there are so many buckets between a power of two and the next one, so that few rows are added."""
+
 
 @dataclass(slots=True, eq=False)
 class _Captured:
@@ -26,13 +31,14 @@ class _Captured:
 
 
 class Graphs:
-    """Captures what it has not seen, and replays it from then on."""
+    """Graphs of decoding steps, each captured when it is first needed and replayed from then on."""
 
     def __init__(self) -> None:
         self._captured: dict[tuple[int, int], _Captured] = {}
         self._pool: Any = None
 
     def clear(self) -> None:
+        """Drops all graphs: what they hold the addresses of is going to move."""
         self._captured.clear()
         self._pool = None
 
@@ -43,12 +49,12 @@ class Graphs:
         be nobody's."""
         count = len(last)
         key = min(bucket(count), most), reach
-        found = self._captured.get(key) or self._capture(decode, key, last)
-        found.last[:count].copy_(last)
-        found.places[:count].copy_(places)
-        found.places[count:].zero_()
-        found.graph.replay()
-        return found.output[:count]
+        captured = self._captured.get(key) or self._capture(decode, key, last)
+        captured.last[:count].copy_(last)
+        captured.places[:count].copy_(places)
+        captured.places[count:].zero_()
+        captured.graph.replay()
+        return captured.output[:count]
 
     def _capture(self, decode: Decode, key: tuple[int, int], like: torch.Tensor) -> _Captured:
         rows, reach = key
@@ -69,8 +75,9 @@ class Graphs:
 
 
 def bucket(rows: int) -> int:
-    """Up to 8 a power of two, then the next multiple of an eighth of the power of two above: little is added."""
-    if rows <= 8:
+    """The number of rows that a graph is captured for: a power of two, then a multiple of a quarter of one."""
+    if rows <= EXACT_ROWS:
         return 1 << max(0, rows - 1).bit_length()
-    step = 1 << max(3, rows.bit_length() - 3)
+    octave = 1 << (rows.bit_length() - 1)
+    step = max(EXACT_ROWS, octave // BUCKETS_PER_OCTAVE)
     return -(-rows // step) * step

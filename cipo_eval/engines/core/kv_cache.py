@@ -1,4 +1,7 @@
-"""The cache of the generation core: keys and values of many samples, each in a slot of its own."""
+"""The cache of the generation core: keys and values of many samples, each in a slot of its own.
+
+Which slot is whose is known elsewhere (``scheduler``, ``prefix_cache``); here they are written, copied and read.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicCache
 
 
-class Slots(Cache):
+class KVCache(Cache):
     """Keys and values of all layers, shape (slots, heads, length, head size) each. In a decoding step every row adds
     one token at a place of its own."""
 
@@ -25,27 +28,30 @@ class Slots(Cache):
         self._reach = length
 
     def resize(self, places: Mapping[int, int], slots: int, length: int) -> None:
-        """Another number of slots of another length; ``places``: which of the old ones become which of the new ones. A
-        layer after another, so that little more memory is taken than before and after."""
-        device, kept = self._rows.device, min(length, self.length)
+        """Another number of slots of another length; ``places``: which of the old ones become which of the new ones.
+        One layer after another, so that little more memory is taken than before and after."""
+        device, common = self._rows.device, min(length, self.length)
         old, new = (
             torch.tensor(list(side), dtype=torch.long, device=device) for side in (places, places.values())
         )
         for parts in (self.keys, self.values):
             for i, part in enumerate(parts):
                 parts[i] = part.new_zeros(slots, part.shape[1], length, part.shape[3])
-                parts[i][new, :, :kept] = part[old, :, :kept]
+                parts[i][new, :, :common] = part[old, :, :common]
                 del part
         self.length, self._rows = length, torch.arange(slots, device=device)
 
-    def at(self, places: torch.Tensor, reach: int) -> Slots:
-        """For a step: where each row's token goes, shape (rows,), and how far rows reach at the most."""
+    def at(self, places: torch.Tensor, reach: int) -> KVCache:
+        """This cache for the next step: row i's token goes to place ``places[i]`` of slot i, shape (rows,), and
+        attention sees the first ``reach`` places."""
         self._places, self._reach = places, reach
         return self
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by each layer of the model: writes a step's keys and values, shape (rows, heads, 1, head size), and
+        returns those up to the reach, (rows, heads, reach, head size)."""
         rows = len(self._places)
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         keys[self._rows[:rows], :, self._places] = key_states[:, :, 0]
@@ -53,26 +59,25 @@ class Slots(Cache):
         return keys[:rows, :, : self._reach], values[:rows, :, : self._reach]
 
     def put(self, slot: int, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
-        """Keys and values of a prompt, shape (heads, ≥ length, head size) each."""
+        """Writes the first ``length`` keys and values of a prompt, by layer of shape (heads, ≥ length, head size)."""
         for keys, values, (k, v) in zip(self.keys, self.values, layers, strict=True):
             keys[slot, :, :length] = k[:, :length]
             values[slot, :, :length] = v[:, :length]
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """The beginnings of some slots into others, none of which are among the first."""
-        if not sources:
+    def copy(self, moves: Sequence[tuple[int, int]], length: int) -> None:
+        """Copies the first ``length`` places of slots into others, none of which is copied itself: pairs (from, to)."""
+        if not moves:
             return
-        device = self._rows.device
-        source, target = (torch.tensor(list(side), device=device) for side in (sources, targets))
+        source, target = torch.tensor(moves, device=self._rows.device).unbind(1)
         for part in (*self.keys, *self.values):
             part[target, :, :length] = part[source, :, :length]
 
     def view(self, slot: int, length: int) -> DynamicCache:
-        """A copy of a slot's beginning, to go on from."""
-        found = DynamicCache()
+        """A copy of a slot's beginning, to go on from, as a cache of one row."""
+        beginning = DynamicCache()
         for layer, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
-            found.update(k[slot : slot + 1, :, :length], v[slot : slot + 1, :, :length], layer)
-        return found
+            beginning.update(k[slot : slot + 1, :, :length], v[slot : slot + 1, :, :length], layer)
+        return beginning
 
 
 def layers_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -94,11 +99,12 @@ def packed_attention(
     of one head, so that keys and values are not repeated for them (transformers before 5.20 does repeat them)."""
     rows, heads, _, size = query.shape
     packed = query.reshape(rows, key.shape[1], -1, size)
-    found = torch.nn.functional.scaled_dot_product_attention(
+    output = torch.nn.functional.scaled_dot_product_attention(
         packed, key, value, attn_mask=attention_mask, scale=scaling
     )
-    return found.reshape(rows, heads, 1, size).transpose(1, 2), None
+    return output.reshape(rows, heads, 1, size).transpose(1, 2), None
 
 
 PACKED = "cipo_packed"
+"""The name of ``packed_attention`` among transformers' implementations of attention."""
 AttentionInterface.register(PACKED, packed_attention)

@@ -19,12 +19,13 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from cipo_eval.engines.core.finite import NotFinite, explained
 from cipo_eval.engines.core.loop import MAX_ROWS
 from cipo_eval.engines.core.models import SINGLY, out_of_memory, recurrent, release
-from cipo_eval.engines.core.request import Ask, Sample, empty_samples
-from cipo_eval.engines.core.sampler import Stream, draw
+from cipo_eval.engines.core.request import GenOutput, GenRequest, empty_outputs
+from cipo_eval.engines.core.row import finished
+from cipo_eval.engines.core.sampler import RandomStream, sample_tokens
 from cipo_eval.errors import UsageError
 
-_Place = tuple[Ask, int]
-"""One sample: an ask and the position of its seed."""
+_Sample = tuple[GenRequest, int]
+"""One sample: a request and the position of its seed."""
 
 
 class Plain:
@@ -33,7 +34,7 @@ class Plain:
     def __init__(self, model: Any, *, ends: Iterable[int], pad: int, tokens: int) -> None:
         self.model, self._ends, self._pad, self._tokens = model, frozenset(ends), pad, tokens
         self._alike = recurrent(model)
-        self._drawing: _Draw | None = None
+        self._drawing: _Drawing | None = None
 
     @property
     def under_way(self) -> tuple[int, int]:
@@ -49,22 +50,20 @@ class Plain:
     def release(self) -> None:
         """It keeps nothing."""
 
-    def run(self, take: Callable[[bool], Iterable[Ask]]) -> Iterator[Sample]:
+    def run(self, take: Callable[[bool], Iterable[GenRequest]]) -> Iterator[GenOutput]:
         """As ``Core.run``."""
-        waiting: list[_Place] = []
+        waiting: list[_Sample] = []
         limit = 1 if self.model.config.model_type in SINGLY else MAX_ROWS["cpu"]
         while True:
             new = list(take(not waiting))
             if not new and not waiting:
                 return
-            for ask in new:
-                if ask.max_new <= 0:
-                    yield from empty_samples(ask)
+            for request in new:
+                if request.max_new <= 0:
+                    yield from empty_outputs(request)
                 else:
-                    waiting += [(ask, number) for number in range(len(ask.seeds))]
-            waiting.sort(
-                key=lambda place: (repr(place[0].sampling), -place[0].max_new, -len(place[0].prompt))
-            )
+                    waiting += [(request, number) for number in range(len(request.seeds))]
+            waiting.sort(key=lambda s: (repr(s[0].sampling), -s[0].max_new, -len(s[0].prompt)))
             count = self._batch_size(waiting, limit)
             try:
                 done = self._batch(waiting[:count]) if count else []
@@ -77,7 +76,7 @@ class Plain:
             yield from done
             waiting = waiting[count:]
 
-    def _batch_size(self, waiting: Sequence[_Place], limit: int) -> int:
+    def _batch_size(self, waiting: Sequence[_Sample], limit: int) -> int:
         """Samples from the front that share sampling parameters and room, within the token budget; at least one. Of a
         recurrent model also the length of the prompt: its state would take up what fills shorter ones."""
         if not waiting:
@@ -95,96 +94,78 @@ class Plain:
         return count
 
     @torch.inference_mode()
-    def _batch(self, places: Sequence[_Place]) -> list[Sample]:
+    def _batch(self, samples: Sequence[_Sample]) -> list[GenOutput]:
         started = time.perf_counter()
-        width = max(len(ask.prompt) for ask, _ in places)
-        ids = torch.full((len(places), width), self._pad, dtype=torch.long)
+        width = max(len(request.prompt) for request, _ in samples)
+        ids = torch.full((len(samples), width), self._pad, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for i, (ask, _) in enumerate(places):  # left padding: every prompt ends where its completion begins
-            ids[i, width - len(ask.prompt) :] = torch.tensor(ask.prompt)
-            mask[i, width - len(ask.prompt) :] = 1
-        drawing = self._drawing = _Draw(self.model, places, self._ends)
-        output = self._generated(ids, mask, places, drawing)
+        # left padding: every prompt ends where its completion begins
+        for i, (request, _) in enumerate(samples):
+            ids[i, width - len(request.prompt) :] = torch.tensor(request.prompt)
+            mask[i, width - len(request.prompt) :] = 1
+        drawing = self._drawing = _Drawing(self.model, samples, self._ends)
+        output = self._generated(ids, mask, samples, drawing)
         self._drawing = None
         logprobs = torch.stack(drawing.logprobs, dim=1).tolist()
-        seconds = (time.perf_counter() - started) / len(places)
+        seconds = (time.perf_counter() - started) / len(samples)
         return [
-            self._finished(*place, tokens, said, seconds)
-            for place, tokens, said in zip(places, output[:, width:].tolist(), logprobs, strict=True)
+            self._output(*row, seconds)
+            for row in zip(samples, output[:, width:].tolist(), logprobs, strict=True)
         ]
 
     def _generated(
-        self, ids: torch.Tensor, mask: torch.Tensor, places: Sequence[_Place], drawing: _Draw
+        self, ids: torch.Tensor, mask: torch.Tensor, samples: Sequence[_Sample], drawing: _Drawing
     ) -> torch.Tensor:
         """Prompts and completions, shape (rows, tokens). Raises ``UsageError`` for a model that transformers cannot
         generate with."""
         config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-            max_new_tokens=places[0][0].max_new, do_sample=False, use_cache=True
+            max_new_tokens=samples[0][0].max_new, do_sample=False, use_cache=True
         )
         try:
-            found: torch.Tensor = self.model.generate(
+            generated: torch.Tensor = self.model.generate(
                 ids.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList([drawing]),
-                stopping_criteria=StoppingCriteriaList([_Cut(places, ids.shape[1])]),
+                stopping_criteria=StoppingCriteriaList([_Cut(samples, ids.shape[1])]),
             )
         except (NotFinite, UsageError):
             raise
         except Exception as error:
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
-            family, said = self.model.config.model_type, " ".join(str(error).split())[:300]
+            family, message = self.model.config.model_type, " ".join(str(error).split())[:300]
             raise UsageError(
-                f"transformers cannot generate with this {family} model ({type(error).__name__}: {said})"
+                f"transformers cannot generate with this {family} model ({type(error).__name__}: {message})"
             ) from error
-        return found
+        return generated
 
-    def _finished(
-        self, ask: Ask, number: int, tokens: list[int], logprobs: list[float], seconds: float
-    ) -> Sample:
-        """Cuts a row of the batch at its end token, or where the caller says so."""
-        for kept, token in enumerate(tokens, start=1):
-            if ask.cut and (cut := ask.cut(tokens[:kept])) is not None:
-                return _sample(ask, number, tokens[: cut[0]], logprobs[: cut[0]], "stop", seconds, cut[1])
-            if token in self._ends:
-                return _sample(ask, number, tokens[:kept], logprobs[:kept], "stop", seconds)
-        return _sample(ask, number, tokens, logprobs, "length", seconds)
-
-
-def _sample(
-    ask: Ask,
-    number: int,
-    tokens: Sequence[int],
-    logprobs: Sequence[float],
-    reason: str,
-    seconds: float,
-    note: Any = None,
-) -> Sample:
-    return Sample(
-        ask=ask,
-        number=number,
-        tokens=tuple(tokens),
-        logprobs=tuple(logprobs),
-        reason=reason,
-        seconds=seconds,
-        note=note,
-    )
+    def _output(self, sample: _Sample, tokens: list[int], logprobs: list[float], seconds: float) -> GenOutput:
+        """The output of a row of the batch: up to its end token, or to where the caller says so."""
+        request, number = sample
+        for count, token in enumerate(tokens, start=1):
+            last = count == len(tokens)
+            if request.cut is None and token not in self._ends and not last:
+                continue
+            part = tokens[:count], logprobs[:count]
+            if output := finished(request, number, *part, ends=self._ends, seconds=seconds, full=last):
+                return output
+        raise AssertionError("a batch without tokens")
 
 
-class _Draw(LogitsProcessor):
+class _Drawing(LogitsProcessor):
     """Turns greedy decoding into drawing, a random stream for each row, and keeps log-probabilities."""
 
-    def __init__(self, model: Any, places: Sequence[_Place], ends: frozenset[int]) -> None:
-        self._model, self._places, self._ends = model, places, ends
-        self._sampling = places[0][0].sampling
-        self.rows = len(places)
-        self._streams = [Stream(ask.seeds[number]) for ask, number in places]
+    def __init__(self, model: Any, samples: Sequence[_Sample], ends: frozenset[int]) -> None:
+        self._model, self._samples, self._ends = model, samples, ends
+        self._sampling = samples[0][0].sampling
+        self.rows = len(samples)
+        self._streams = [RandomStream(request.seeds[number]) for request, number in samples]
         self.logprobs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         numbers = [stream.next() for stream in self._streams] if self._sampling.temperature else []
-        tokens, logprobs = draw(scores, self._sampling, numbers)
+        tokens, logprobs = sample_tokens(scores, self._sampling, numbers)
         if not bool(logprobs.isfinite().all()):
             self._check(input_ids, logprobs)
         self.logprobs.append(logprobs)
@@ -192,17 +173,19 @@ class _Draw(LogitsProcessor):
 
     def _check(self, input_ids: torch.Tensor, logprobs: torch.Tensor) -> None:
         """Raises ``NotFinite`` for the first row that has not ended and whose scores are no numbers."""
-        for (ask, _), row, logprob in zip(self._places, input_ids.tolist(), logprobs.tolist(), strict=True):
-            said = row[len(row) - len(self.logprobs) :] if self.logprobs else []
-            if not math.isfinite(logprob) and self._ends.isdisjoint(said):
-                raise NotFinite(ask.tag, explained(self._model, [*ask.prompt, *said]))
+        for (request, _), row, logprob in zip(
+            self._samples, input_ids.tolist(), logprobs.tolist(), strict=True
+        ):
+            tokens = row[len(row) - len(self.logprobs) :] if self.logprobs else []
+            if not math.isfinite(logprob) and self._ends.isdisjoint(tokens):
+                raise NotFinite(request.tag, explained(self._model, [*request.prompt, *tokens]))
 
 
 class _Cut(StoppingCriteria):
     """Ends rows where the caller says so."""
 
-    def __init__(self, places: Sequence[_Place], width: int) -> None:
-        self._cuts, self._width = [ask.cut for ask, _ in places], width
+    def __init__(self, samples: Sequence[_Sample], width: int) -> None:
+        self._cuts, self._width = [request.cut for request, _ in samples], width
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
         ended = [

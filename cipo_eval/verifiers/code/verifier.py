@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from cipo_eval.errors import CipoError
-from cipo_eval.records import Extraction, Grade, Mode, Problem, State
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State
 from cipo_eval.sandbox import codec, probe, sample
 from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
 from cipo_eval.sandbox.lines import LOADED, record
@@ -42,7 +42,6 @@ EVALPLUS_SECONDS = 60.0
 """EvalPlus ends a program after the sum of its tests' limits, but at most this, and a second."""
 OUTPUT = 64 << 20
 """Bytes of results that a program may return, beyond twice what is expected."""
-_CUT_OFF = ("length", "context")
 
 _lane: Lane | None = None
 _lock = threading.Lock()
@@ -53,10 +52,12 @@ class CodeVerifier:
 
     name = "code"
 
-    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:
+    def extract(
+        self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Extraction:
         """The program in a completion. ``options``: ``entry_point``, ``prompt`` (code to be continued), ``think``."""
         options = problem.options
-        stopped = finish_reason not in _CUT_OFF
+        stopped = finish_reason is None or not finish_reason.cut_off
         if mode is Mode.PAPER:
             extraction = extract_paper(
                 text,

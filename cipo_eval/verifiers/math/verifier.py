@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from cipo_eval.records import Extraction, Grade, Mode, Problem, State
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State
 from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import form
@@ -31,7 +31,6 @@ SECONDS = 1.5
 """Of processor time, after which an answer is wrong in fixed mode: right ones take half a second at most, and whoever
 writes answers that take longer must not hold up a run. With the pool's own delay, two seconds at most."""
 
-_CUT_OFF = ("length", "context")
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
 _PAIR = re.compile(r"-?[1-9]\d*,\d")
 _POINT = re.compile(r"-?\d{1,30}\.\d{1,30}")
@@ -49,7 +48,9 @@ class MathVerifier:
 
     name = "math"
 
-    def extract(self, problem: Problem, text: str, finish_reason: str | None, mode: Mode) -> Extraction:
+    def extract(
+        self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Extraction:
         """The final answer of a completion, or why there is none."""
         if mode is Mode.PAPER:
             answer, how = paper.extract(text)
@@ -59,7 +60,7 @@ class MathVerifier:
                 else Extraction(answer=None, state=State.NO_ANSWER)
             )
         options = problem.options
-        stopped = finish_reason not in _CUT_OFF
+        stopped = finish_reason is None or not finish_reason.cut_off
         extraction = final_answer(
             strip_think(text, str(options.get("think", STRIP))),
             stopped=stopped,

@@ -13,8 +13,10 @@ from typing import Any
 
 from cipo_eval.engines import template
 from cipo_eval.engines.chat import Prompt, encode
+from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.options import CheckpointOptions, EngineContext
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Completion, Request, fingerprint
+from cipo_eval.records import Completion, FinishReason, Request, fingerprint
 from cipo_eval.texts import KEEP, STRIP, open_thoughts, think_tags
 
 
@@ -29,8 +31,13 @@ class Thinking:
     tags: str = STRIP
     """Between which thoughts stand (``cipo_eval.texts.think_tags``)."""
 
+    @classmethod
+    def asked(cls, options: CheckpointOptions, context: EngineContext) -> Thinking:
+        """What the options of an engine ask for."""
+        return cls(enabled=options.enable_thinking, budget=options.thinking_budget, tags=context.think)
 
-class Texts:
+
+class Prompting:
     """Speaks for one tokenizer.
 
     Raises ``UsageError`` where its chat template does not know what is asked, or cannot say what a user said.
@@ -133,7 +140,7 @@ class Texts:
         self,
         prompt: Prompt,
         tokens: Sequence[int],
-        reason: str,
+        reason: FinishReason,
         *,
         text: str | None = None,
         logprobs: Sequence[float] | None = None,
@@ -156,11 +163,33 @@ class Texts:
         )
 
 
+def preview(
+    model: str, options: CheckpointOptions, context: EngineContext, requests: Sequence[Request]
+) -> str:
+    """How a checkpoint sees the first prompts, in a line; its weights are not loaded. Raises ``UsageError`` or
+    ``MissingError`` for one that could not be used."""
+    checkpoint = Checkpoint(model, options.revision, options.trust_remote_code)
+    lengths = [length for length in (checkpoint.context, options.max_model_len) if length]
+    prompting = Prompting(
+        checkpoint.tokenizer,
+        context=min(lengths, default=None),
+        thinking=Thinking.asked(options, context),
+        clock=context.clock,
+    )
+    template_kind = "a chat template" if checkpoint.tokenizer.chat_template else "no chat template"
+    tokens = [len(prompting.prompt(request).ids) for request in requests]
+    limit = f", context {prompting.context}" if prompting.context else ""
+    return (
+        f"{model} ({checkpoint.config.model_type}{limit}, {template_kind}, "
+        f"first prompt of {max(tokens, default=0)} tokens)"
+    )
+
+
 def no_room(prompt: Prompt) -> Completion:
     """Of a prompt after which nothing fits."""
     return Completion(
         text="",
-        finish_reason="context",
+        finish_reason=FinishReason.CONTEXT,
         prompt_tokens=len(prompt.ids),
         left_out=prompt.left_out,
         prompt_hash=prompt.hash,

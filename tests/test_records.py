@@ -1,0 +1,51 @@
+"""Why a completion ended: a closed list for what happens here, and whatever a foreign file says is read and kept."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from cipo_eval.records import Attempt, Completion, FinishReason
+
+LINE: dict[str, Any] = {
+    "v": 1,
+    "task": "t",
+    "problem": "p",
+    "protocol": "direct",
+    "sample": 0,
+    "turn": 1,
+    "parent": None,
+    "prompt_hash": "h",
+    "seed": 1,
+    "text": "x",
+    "prompt_tokens": None,
+    "completion_tokens": None,
+    "seconds": None,
+    "verdicts": {},
+    "left_out": 0,
+}
+
+
+@pytest.mark.parametrize("word", [*FinishReason, "eos", "abort", "", "length ", None])
+def test_a_finish_reason_is_stored_and_read_as_the_word_that_it_is(word: str | None) -> None:
+    line = {**LINE, "finish_reason": word}
+    attempt = Attempt.from_json(line)
+    assert json.loads(json.dumps(attempt.to_json())) == line
+    assert attempt.finish_reason == word
+    assert attempt.finish_reason is None or type(attempt.finish_reason) is FinishReason
+    assert pickle.loads(pickle.dumps(attempt)) == attempt
+    assert Completion(text="x", finish_reason=word).finish_reason == word  # type: ignore[arg-type]
+
+
+def test_only_limits_cut_a_completion_off() -> None:
+    assert {reason for reason in FinishReason if reason.cut_off} == {"length", "context"}
+    assert not FinishReason("max_tokens").cut_off
+
+
+@pytest.mark.parametrize("word", [3, True, ["stop"], {}])
+def test_a_finish_reason_that_is_no_word_is_refused(word: Any) -> None:
+    with pytest.raises(TypeError, match="finish_reason"):
+        Attempt.from_json({**LINE, "finish_reason": word})
