@@ -9,13 +9,57 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from cipo_eval.errors import UsageError, nearest, reason
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class Section(BaseModel):
+    """A part of a configuration: frozen, without unknown keys, documented by its fields' docstrings."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        coerce_numbers_to_str=True,
+        defer_build=True,  # the help of a command reads fields, and validates nothing
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """How a field is written on a command line, as far as its name, type and docstring do not say it.
+
+    It stands in the field's ``Annotated``; ``cipo_eval.cli.generate`` makes the option of it.
+    """
+
+    names: tuple[str, ...] = ()
+    """The long name and short ones (``--output``, ``-o``); by default the field's name."""
+    panel: str | None = None
+    """The panel of the help that the option is in, empty for the first one; by default that of its section."""
+    range: str = ""
+    """The field's constraints in words, which ``refused`` uses in place of pydantic's."""
+    variable: str | None = None
+    """The environment variable that holds the value where the line does not give it."""
+    repeatable: bool = False
+    """A list is written by repeating the flag; by default with commas."""
+    required: bool = False
+    """A command does not begin without it, whatever the field's default."""
+
+
+def flag_of(field: FieldInfo) -> Flag:
+    """The ``Flag`` of a field; one without anything special where it declares none."""
+    return next((entry for entry in field.metadata if isinstance(entry, Flag)), Flag())
 
 
 def named_object(name: str, option: str) -> Any:
@@ -110,6 +154,28 @@ def explained(error: ValidationError, root: type[BaseModel]) -> str:
         else:
             lines.append(f"{place or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
+
+
+def refused(error: ValidationError, root: type[BaseModel]) -> str:
+    """What is wrong with which flag of a command whose options set the fields of ``root``, in one line."""
+    return "; ".join(_refused(entry, root) for entry in error.errors())
+
+
+def _refused(entry: ErrorDetails, root: type[BaseModel]) -> str:
+    model, place = root, list(entry["loc"])
+    name = ""
+    while place and (field := model.model_fields.get(str(place[0]))) is not None:
+        name = str(place.pop(0))
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            flag = flag_of(field)
+            shown = flag.names[0].partition("/")[0] if flag.names else f"--{name.replace('_', '-')}"
+            bounded = entry["type"].startswith(("greater_than", "less_than", "finite_number"))
+            told = flag.range if flag.range and bounded else entry["msg"].removeprefix("Value error, ")
+            return f"{shown} {str(entry['input'])[:80]}: {told}"
+        model = field.annotation
+    if entry["type"] == "extra_forbidden":
+        return f"there is no {'.'.join(map(str, entry['loc']))}: {nearest(str(place[0]), model.model_fields)}"
+    return f"{name or 'configuration'}: {entry['msg'].removeprefix('Value error, ')}"
 
 
 def _fields_at(root: type[BaseModel], place: Sequence[int | str]) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.cli import options
 from cipo_eval.errors import UsageError
+from cipo_eval.run.request import RunRequest
 from cipo_eval.texts import (
     THINK_TAGS,
     ThinkTags,
@@ -121,8 +121,8 @@ def test_tags_of_ones_own() -> None:
         with pytest.raises(ValueError, match="two tags"):
             think_tags(wrong)
         with pytest.raises(UsageError, match="--think"):
-            options.check_think(wrong)
-    assert options.check_think("<plan> </plan>") == "<plan> </plan>"
+            RunRequest.of(think=wrong)
+    assert RunRequest.of(think="<plan> </plan>").scoring.think == "<plan> </plan>"
 
 
 @pytest.mark.parametrize("tags", TAGS)

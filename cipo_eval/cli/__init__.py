@@ -27,6 +27,7 @@ from cipo_eval.cli import (
     tasks,
     train,
 )
+from cipo_eval.cli.generate import deferred
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -56,9 +57,9 @@ def _main(
     """Can this model find and fix its own mistakes, and does training for it help?"""
 
 
-app.command()(run.run)
-app.command()(score.score)
-app.command()(rescore.rescore)
+app.command(cls=deferred(run.run, run.parameters))(run.run)
+app.command(cls=deferred(score.score, score.parameters))(score.score)
+app.command(cls=deferred(rescore.rescore, rescore.parameters))(rescore.rescore)
 app.command()(show.show)
 app.command()(compare.compare)
 app.command()(report.report)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from cipo_eval.cli import options as o
-from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import say
 from cipo_eval.cli.study import carry_out, conclude
 from cipo_eval.errors import EXIT_FAILURES
+from cipo_eval.run.folder import look_at_place
 
 
 def demo(

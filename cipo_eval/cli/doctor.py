@@ -16,16 +16,16 @@ def doctor(json: o.Json = False) -> None:
     from cipo_eval.sandbox.launch import Tier, view
 
     probes = [probe.probe(tier) for tier in (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES)]
-    best = next((found for found in probes if found.works), None)
+    best = next((probed for probed in probes if probed.works), None)
     advice = [] if best is not None and best.tier is Tier.FULL else probe.advice()
     if json:
-        tiers = [{**found.to_json(), "works": found.works} for found in probes]
+        tiers = [{**probed.to_json(), "works": probed.works} for probed in probes]
         typer.echo(json_module.dumps({"tier": best and int(best.tier), "tiers": tiers, "advice": advice}))
     else:
-        for found in probes:
-            mark = "works" if found.works else "does not work"
-            chosen = "  <- used" if found is best else ""
-            typer.echo(f"tier {int(found.tier)}: {mark}: {found.detail}{chosen}")
+        for probed in probes:
+            mark = "works" if probed.works else "does not work"
+            chosen = "  <- used" if probed is best else ""
+            typer.echo(f"tier {int(probed.tier)}: {mark}: {probed.detail}{chosen}")
         libraries = ", ".join(path.rpartition("/")[2] for path in view().libraries)
         typer.echo(f"programs run under {view().executable} and may import: {libraries or 'nothing'}")
         if best is None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cipo_eval.cli import run_folder
 from cipo_eval.errors import MissingError
+from cipo_eval.run import folder as run_folder
 
 if TYPE_CHECKING:
     from cipo_eval.engines.registry import EngineChoice

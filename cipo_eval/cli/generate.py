@@ -1,67 +1,152 @@
-"""Command-line options from pydantic models: an option is declared once, as a field with its docstring.
+"""Options of commands, generated from the settings models whose fields they set: an option is declared once, there.
 
-The docstring is the help; the type, the default and the bounds (``ge``, ``le``) are the field's. ``bool`` is a switch
-(``--name``), ``bool | None`` a pair (``--name/--no-name``), a list an option that may be repeated.
+A field's name is the flag, its type what the flag takes, its docstring the help, its constraints the range; what
+else there is to say of it stands in its ``settings.Flag``.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Generated(NamedTuple):
-    """An option as a parameter of a command."""
-
-    name: str
-    annotation: Any
-    """``Annotated`` with typer's ``Option``."""
-    default: Any
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
-def options_of(model: type[BaseModel], *, panel: str | None = None) -> list[Generated]:
-    """An option for each field of a model."""
-    return [option(name, field, panel=panel) for name, field in model.model_fields.items()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What one command says otherwise of an option that several commands have."""
+
+    help: str | None = None
+    names: tuple[str, ...] = ()
+    panel: str | None = None
+    minimum: int | None = None
+    unset: bool = False
+    """Without a default: what the command does then, its help says."""
 
 
-def option(name: str, field: FieldInfo, *, panel: str | None = None, help: str | None = None) -> Generated:
-    """The option of one field; ``help``: in place of its docstring."""
-    flag = f"--{name.replace('_', '-')}"
-    if field.annotation == bool | None:
-        flag = f"{flag}/--no-{name.replace('_', '-')}"
-    bounds = {
-        kind: getattr(part, kind) for part in field.metadata for kind in ("ge", "le") if hasattr(part, kind)
-    }
-    info = typer.Option(
-        flag,
-        min=bounds.get("ge"),
-        max=bounds.get("le"),
-        help=" ".join((help or field.description or "").split()),
-        rich_help_panel=panel,
+def option(
+    name: str,
+    field: FieldInfo,
+    *,
+    panel: str | None = None,
+    help: str | None = None,
+    variant: Variant | None = None,
+) -> inspect.Parameter:
+    """The option that sets one field; ``help`` in place of its docstring.
+
+    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. The parameter is for a
+    function that typer is to call, and is named as the flag is, not as the field.
+    """
+    from cipo_eval.settings import flag_of
+
+    flag, variant = flag_of(field), variant or Variant()
+    panel = next(place for place in (variant.panel, flag.panel, panel, "") if place is not None)
+    names = variant.names or flag.names or (f"--{name.replace('_', '-')}",)
+    written = _written_as(field.annotation, repeatable=flag.repeatable)
+    default = inspect.Parameter.empty if flag.required else _default(field, repeatable=flag.repeatable)
+    if _is_boolean(written) and default is not False and "/" not in names[0]:
+        names = (f"{names[0]}/--no-{names[0].removeprefix('--')}", *names[1:])
+    if variant.unset:
+        written, default = written | None, None
+    low, high = (None, None) if flag.range else _range(field)
+    option = typer.Option(
+        *names,
+        help=escaped(help or variant.help or field.description or ""),
+        min=variant.minimum if variant.minimum is not None else low,
+        max=high,
+        envvar=flag.variable,
+        rich_help_panel=panel or None,
     )
-    return Generated(name, Annotated[field.annotation, info], field.get_default(call_default_factory=True))
+    return inspect.Parameter(
+        parameter_name(names),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[written, option],
+    )
 
 
-def with_options(options: Iterable[Generated]) -> Callable[[Function], Function]:
-    """A command whose ``**keywords`` are these options."""
+def parameter_name(names: tuple[str, ...]) -> str:
+    """The parameter of a function that an option's value goes to, by the option's long name."""
+    return names[0].partition("/")[0].removeprefix("--").replace("-", "_")
 
-    def decorated(function: Function) -> Function:
-        signature = inspect.signature(function, eval_str=True)
-        written = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        generated = [
-            inspect.Parameter(
-                o.name, inspect.Parameter.KEYWORD_ONLY, annotation=o.annotation, default=o.default
-            )
-            for o in options
+
+def escaped(text: str) -> str:
+    """A help text whose brackets rich does not take for its markup, on one line."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\\[", " ".join(text.split()))
+
+
+def _written_as(annotation: Any, *, repeatable: bool) -> Any:
+    """The type of what stands behind a flag: of several values, text with commas, or a list of a repeated flag's."""
+    if get_origin(annotation) in (Union, UnionType):
+        types = [
+            _written_as(part, repeatable=repeatable) for part in get_args(annotation) if part is not NoneType
         ]
-        function.__signature__ = signature.replace(parameters=[*written, *generated])  # type: ignore[attr-defined]
-        return function
+        return types[0] | None
+    if get_origin(annotation) is Annotated:
+        return _written_as(get_args(annotation)[0], repeatable=repeatable)
+    if get_origin(annotation) in (list, tuple, dict, Mapping) or annotation in (list, tuple, dict, Mapping):
+        return list[str] if repeatable else str
+    return annotation
 
-    return decorated
+
+def _is_boolean(written: Any) -> bool:
+    return written is bool or bool in get_args(written)
+
+
+def _default(field: FieldInfo, *, repeatable: bool) -> Any:
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, list | tuple | Mapping):
+        return list(value) if repeatable and value else ",".join(map(str, value)) or None
+    return value
+
+
+def _range(field: FieldInfo) -> tuple[float | None, float | None]:
+    """The least and the greatest value, both included."""
+    low = next((entry.ge for entry in field.metadata if hasattr(entry, "ge")), None)
+    high = next((entry.le for entry in field.metadata if hasattr(entry, "le")), None)
+    return low, high
+
+
+def deferred(
+    function: Callable[..., None], parameters: Callable[[], list[inspect.Parameter]]
+) -> type[TyperCommand]:
+    """The class of a command whose options are made when it is called or asked for its help: the models that they are
+    made of take a while to import, and the list of all commands does without them."""
+
+    class Deferred(TyperCommand):
+        _parameters: list[Any] | None = None
+
+        @property
+        def params(self) -> list[Any]:  # an attribute there
+            if self._parameters is None:
+                made = _command(function, parameters())
+                self._parameters, self.callback = made.params, made.callback
+            return self._parameters
+
+        @params.setter
+        def params(self, value: list[Any]) -> None:
+            """What typer reads off the function's own signature, which says nothing."""
+
+    return Deferred
+
+
+def _command(function: Callable[..., None], parameters: list[inspect.Parameter]) -> Any:
+    """The command that typer makes of a function with these parameters."""
+
+    def call(**values: Any) -> None:
+        function(**values)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__, call.__name__ = function.__doc__, function.__name__
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command()(call)
+    return typer.main.get_command(app)

@@ -49,12 +49,12 @@ def show(pool: Annotated[Path, typer.Argument(help="A pool's file.")]) -> None:
     """What a pool holds."""
     from cipo_eval.run.pools import read_file
 
-    found = read_file(pool)
-    typer.echo(f"fingerprint {found.fingerprint}")
-    for name, value in found.source.items():
+    content = read_file(pool)
+    typer.echo(f"fingerprint {content.fingerprint}")
+    for name, value in content.source.items():
         typer.echo(f"{name}: {value}")
-    for task in dict.fromkeys(item.task for item in found.items):
-        items = [item for item in found.items if item.task == task]
+    for task in dict.fromkeys(item.task for item in content.items):
+        items = [item for item in content.items if item.task == task]
         kinds = Counter({True: "right", False: "wrong", None: "not judged"}[item.right] for item in items)
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         typer.echo(f"{task}: {counts}, at {len({item.problem for item in items})} problems")

@@ -9,17 +9,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from cipo_eval.engines.engine import Engine
-    from cipo_eval.engines.feed import Feed
-    from cipo_eval.records import Completion, Failure, Request
     from cipo_eval.run.progress import Progress
+    from cipo_eval.run.watched import Watched
 
 FIRST_SECONDS, MINUTE = 10.0, 60.0
 """In a run's log: until the first line, and between two."""
@@ -79,59 +77,6 @@ def every(first: float, then: float, tell: Callable[[], None]) -> Iterator[None]
     finally:
         ended.set()
         thread.join()
-
-
-class Watched:
-    """An engine whose completions are counted as they are handed out."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.name = engine.name
-        self.handed = 0
-        self.tokens = 0
-        """Of completions that were handed out."""
-        self._first: dict[tuple[Any, ...], int] = {}
-        self._alike: dict[tuple[Any, ...], bool] = {}
-
-    @property
-    def under_way(self) -> int | None:
-        """Samples that the engine works at; None: it does not say."""
-        return getattr(self._engine, "under_way", None)
-
-    @property
-    def generated(self) -> int:
-        """Tokens so far; of an engine that does not say, those of finished samples."""
-        return int(getattr(self._engine, "generated", self.tokens))
-
-    @property
-    def identical(self) -> int:
-        """Problems whose samples, two or more of them, all have the same text, if that is so of every problem."""
-        return len(self._alike) if all(self._alike.values()) else 0
-
-    def describe(self) -> dict[str, Any]:
-        return self._engine.describe()
-
-    def notes(self) -> list[str]:
-        """What the engine had to do otherwise than asked; nothing of an engine that does not say."""
-        said = getattr(self._engine, "notes", None)
-        return said() if said else []
-
-    def generate(
-        self, requests: Feed | Sequence[Request]
-    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
-        for request, sample, completion in self._engine.generate(requests):
-            self.handed += 1
-            self.tokens += getattr(completion, "completion_tokens", None) or 0
-            if request.turn == 1 and (text := getattr(completion, "text", "")):
-                key = (request.problem.task, request.problem.id)
-                if key in self._first:
-                    self._alike[key] = self._alike.get(key, True) and self._first[key] == hash(text)
-                else:
-                    self._first[key] = hash(text)
-            yield request, sample, completion
-
-    def close(self) -> None:
-        self._engine.close()
 
 
 class Pace:
@@ -208,12 +153,12 @@ def attempts(*, messages: bool) -> Iterator[tuple[Progress, Pace]]:
         yield from _bar(progress, pace)
         return
 
-    said = [time.monotonic() - MINUTE + FIRST_SECONDS]
+    told = [time.monotonic() - MINUTE + FIRST_SECONDS]
 
     def line() -> None:
         pace.look()
-        if progress.total and time.monotonic() - said[0] >= MINUTE:
-            said[0] = time.monotonic()
+        if progress.total and time.monotonic() - told[0] >= MINUTE:
+            told[0] = time.monotonic()
             counts = f"{progress.done}/{progress.total} attempts"
             say(
                 "  "

@@ -69,9 +69,9 @@ def report(
     """Write OUTPUT/report.html, which opens anywhere, and every table and figure for a paper."""
     import tempfile
 
-    from cipo_eval.cli.run_folder import look_at_place
     from cipo_eval.cli.session import say
     from cipo_eval.records import Mode
+    from cipo_eval.run.folder import look_at_place
     from cipo_reports.arms import read_arms
     from cipo_reports.report import check_folder, write_report
     from cipo_reports.study import read_study

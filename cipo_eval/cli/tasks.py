@@ -67,9 +67,9 @@ def _data(entry: dict[str, Any]) -> str:
 def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
     from cipo_eval.data.tasks import fetch_command, find
 
-    found = find(spec, data_dir)
+    located = find(spec, data_dir)
     companions = {
-        feed.name: found.companions[feed.name].kind if found and feed.name in found.companions else None
+        feed.name: located.companions[feed.name].kind if located and feed.name in located.companions else None
         for feed in spec.companions
     }
     return {
@@ -83,8 +83,8 @@ def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
         "metrics": list(spec.metrics),
         "presets": sorted(spec.presets),
         "fingerprint": spec.fingerprint,
-        "data": found.place.kind if found else None,
+        "data": located.place.kind if located else None,
         "companions": companions,
-        "path": str(found.place.path) if found else None,
+        "path": str(located.place.path) if located else None,
         "get": fetch_command(spec),
     }

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cipo_eval.cli import options as o
-from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import LOG_SECONDS, say
 from cipo_eval.errors import EXIT_FAILURES, MissingError, UsageError
+from cipo_eval.run.folder import look_at_place
 
 if TYPE_CHECKING:
     from cipo_trainer.config import Config

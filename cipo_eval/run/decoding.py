@@ -1,13 +1,16 @@
-"""What a run is asked to do: decoding, scope and scoring, resolved from presets and flags."""
+"""How attempts are sampled: what is asked for, over a preset of the task, over the defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
 
 from cipo_eval.errors import UsageError, nearest
-from cipo_eval.records import Mode, Sampling
+from cipo_eval.records import Sampling
+from cipo_eval.settings import Flag, Section, refused
 
 if TYPE_CHECKING:
     from cipo_eval.data.tasks import Preset
@@ -23,79 +26,87 @@ DEFAULTS: dict[str, Any] = {
 }
 """Decoding without a preset. Sampled, so that ``--samples 8`` later only adds to a finished ``--samples 1``."""
 
-MODES: dict[str, tuple[Mode, ...]] = {
-    "fixed": (Mode.FIXED,),
-    "paper": (Mode.PAPER,),
-    "both": (Mode.FIXED, Mode.PAPER),
-}
+FROM_CHECKPOINT = "checkpoint"
+"""The preset that is the model's own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """Decoding flags of the command line; None: the preset's value, or else the default."""
+def _stop_strings(value: Any) -> Any:
+    texts = [value] if isinstance(value, str | int | float) else value
+    if isinstance(texts, list | tuple) and "" in texts:
+        raise ValueError("empty string")
+    return texts
 
-    samples: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] | None = None
 
-    def recommended(self, said: Mapping[str, Any]) -> Decoding:
-        """With a checkpoint's recommendation (``Checkpoint.recommended``) for what is None."""
-        values = {name: said[name] for name in ("temperature", "top_p", "top_k", "min_p") if name in said}
-        if not said.get("do_sample"):
+class Decoding(Section):
+    """How attempts are sampled; what is None comes from the preset, or else from ``DEFAULTS``."""
+
+    samples: Annotated[int | None, Flag(names=("--samples", "-n"), range="at least 1")] = Field(
+        default=None, ge=1
+    )
+    """Attempts per problem."""
+    preset: str | None = None
+    """greedy, paper or avg64: decoding per task; checkpoint: what the model recommends."""
+    temperature: Annotated[float | None, Flag(range="0 (greedy) or more")] = Field(
+        default=None, ge=0, lt=100, allow_inf_nan=False
+    )
+    """0: greedy (default 0.6)."""
+    top_p: Annotated[float | None, Flag(range="above 0, at most 1")] = Field(default=None, gt=0, le=1)
+    """Nucleus (default 0.95)."""
+    top_k: Annotated[int | None, Flag(range="0 (off) or more")] = Field(default=None, ge=0)
+    """0: off (default)."""
+    min_p: Annotated[float | None, Flag(range="from 0, below 1")] = Field(default=None, ge=0, lt=1)
+    """0: off (default)."""
+    max_tokens: Annotated[int | None, Flag(range="at least 1")] = Field(default=None, ge=1)
+    """Most new tokens per attempt (default 2048)."""
+    stop: Annotated[tuple[str, ...] | None, BeforeValidator(_stop_strings), Flag(repeatable=True)] = None
+    """Stop string; may be repeated."""
+    seed: int = 0
+    """Seed of all sampling."""
+    system_prompt: str | None = None
+    """System message before each prompt."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is asked for, by the names of ``DEFAULTS``."""
+        return {name: value for name in DEFAULTS if (value := getattr(self, name)) is not None}
+
+    def recommended(self, recommendation: Mapping[str, Any]) -> Decoding:
+        """The same without a preset, what is None as a checkpoint recommends it (``Checkpoint.recommended``)."""
+        values = {
+            name: recommendation[name]
+            for name in ("temperature", "top_p", "top_k", "min_p")
+            if name in recommendation
+        }
+        if not recommendation.get("do_sample"):
             values = {"temperature": 0.0}
-        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-        return replace(self, **{**values, **given})
+        return self._with({**values, **self.values, "preset": None})
 
-    def resolve(self, preset: str | None, presets: Mapping[str, Preset]) -> tuple[int, Sampling]:
-        """Samples per problem and sampling parameters for one task, whose presets are ``presets``.
+    def resolve(self, presets: Mapping[str, Preset]) -> tuple[int, Sampling]:
+        """Samples per problem and sampling parameters of one task, whose presets are ``presets``.
 
-        Flags win over the preset, which wins over ``DEFAULTS``. Raises ``UsageError`` for values out of range.
+        What is asked for wins over the preset, which wins over ``DEFAULTS``. Raises ``UsageError`` for a preset that
+        the task does not have, and for values out of range.
         """
-        if preset is not None and preset not in presets:
-            raise UsageError(f"unknown --preset {preset}: {nearest(preset, presets)}")
         values = dict(DEFAULTS)
-        if preset is not None:
-            chosen = presets[preset]
-            values |= asdict(chosen.sampling) | {"samples": chosen.samples}
-        values |= {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-        samples = int(values.pop("samples"))
-        sampling = Sampling(
-            temperature=float(values["temperature"]),
-            top_p=float(values["top_p"]),
-            top_k=int(values["top_k"]),
-            min_p=float(values["min_p"]),
-            max_tokens=int(values["max_tokens"]),
-            stop=tuple(values["stop"]),
-        )
-        _check(samples, sampling)
+        if self.preset is not None and self.preset != FROM_CHECKPOINT:
+            if self.preset not in presets:
+                raise UsageError(f"unknown --preset {self.preset}: {nearest(self.preset, presets)}")
+            preset = presets[self.preset]
+            values |= asdict(preset.sampling) | {"samples": preset.samples}
+        complete = self._with({**values, **self.values})
+        values = {name: getattr(complete, name) for name in DEFAULTS}
+        samples = values.pop("samples")
+        sampling = Sampling(**values)
+        if samples > 1 and (sampling.temperature == 0 or sampling.top_k == 1):
+            raise UsageError(
+                f"--samples {samples} with greedy decoding would give {samples} identical answers: "
+                "use --temperature above 0 (and not --top-k 1), or --samples 1"
+            )
         return samples, sampling
 
-
-def _check(samples: int, sampling: Sampling) -> None:
-    wrong = [
-        text
-        for text, bad in (
-            (f"--samples {samples}: at least 1", samples < 1),
-            (
-                f"--temperature {sampling.temperature}: 0 (greedy) or more",
-                not 0 <= sampling.temperature < 100,
-            ),
-            (f"--top-p {sampling.top_p}: above 0, at most 1", not 0 < sampling.top_p <= 1),
-            (f"--top-k {sampling.top_k}: 0 (off) or more", sampling.top_k < 0),
-            (f"--min-p {sampling.min_p}: from 0, below 1", not 0 <= sampling.min_p < 1),
-            (f"--max-tokens {sampling.max_tokens}: at least 1", sampling.max_tokens < 1),
-            ("--stop: empty string", "" in sampling.stop),
-            (
-                f"--samples {samples} with greedy decoding would give {samples} identical answers: "
-                "use --temperature above 0 (and not --top-k 1), or --samples 1",
-                samples > 1 and (sampling.temperature == 0 or sampling.top_k == 1),
-            ),
-        )
-        if bad
-    ]
-    if wrong:
-        raise UsageError("; ".join(wrong))
+    def _with(self, values: Mapping[str, Any]) -> Decoding:
+        """The same with other values. Raises ``UsageError`` for those that are out of range."""
+        try:
+            return Decoding.model_validate({**self.model_dump(), **values})
+        except ValidationError as error:
+            raise UsageError(refused(error, Decoding)) from error

@@ -48,12 +48,12 @@ class TaskPlan:
     @property
     def all_problems(self) -> tuple[Problem, ...]:
         """The data set, with the verifier options of this run."""
-        own: dict[str, Any] = {"think": self.think} if self.think != "strip" else {}
-        own |= {"harness": self.harness} if self.harness else {}
-        own |= {"allow_unsafe": True} if self.allow_unsafe else {}
-        if not own:
+        options: dict[str, Any] = {"think": self.think} if self.think != "strip" else {}
+        options |= {"harness": self.harness} if self.harness else {}
+        options |= {"allow_unsafe": True} if self.allow_unsafe else {}
+        if not options:
             return self.problems.problems
-        return tuple(replace(p, options={**p.options, **own}) for p in self.problems.problems)
+        return tuple(replace(p, options={**p.options, **options}) for p in self.problems.problems)
 
     @property
     def selected(self) -> tuple[Problem, ...]:
@@ -106,9 +106,9 @@ class TaskPlan:
     @property
     def most_later_attempts(self) -> int:
         """Attempts of later turns if none of them ends a chain early."""
-        given = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
+        pooled = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
         return sum(
-            (len(self.keys()) if protocol.own else given * self.samples)
+            (len(self.keys()) if protocol.own else pooled * self.samples)
             * (protocol.last_turn(self.revising.turns) - 1)
             for protocol in self.revising.protocols
         )
@@ -175,12 +175,12 @@ class TaskPlan:
 
     def _protocols(self) -> dict[str, Any]:
         """Of each protocol; of those that do not begin with the task's prompt, also what they begin with."""
-        found = self.revising.identity()
+        protocols = self.revising.identity()
         if any(p.given_prompt for p in self.problems.problems):
             begun = fingerprint([self.messages(p, given=True) for p in self.problems.problems])
             for protocol in self.revising.protocols:
-                found[protocol.name] |= {} if protocol.own else {"prompts": begun}
-        return found
+                protocols[protocol.name] |= {} if protocol.own else {"prompts": begun}
+        return protocols
 
 
 def definition_name(spec: TaskSpec) -> str:

@@ -14,9 +14,10 @@ import pytest
 from commands import Commands
 
 from cipo_eval.cli import app, progress
-from cipo_eval.cli.progress import Pace, Watched
+from cipo_eval.cli.progress import Pace
 from cipo_eval.records import Completion, Problem, Request, Sampling
 from cipo_eval.run.progress import Progress
+from cipo_eval.run.watched import Watched
 
 
 class Slow:

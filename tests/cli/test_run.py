@@ -308,7 +308,7 @@ def test_dry_run_looks_at_everything_and_touches_nothing(
 
 
 def test_siblings_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cipo_eval.cli.run_folder import default_folder
+    from cipo_eval.run.folder import default_folder
 
     monkeypatch.chdir(tmp_path)
     for name in (

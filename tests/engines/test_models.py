@@ -14,11 +14,11 @@ from asking import GREEDY, SAMPLED, outputs, request
 from commands import Commands, attempts
 from model_matrix import MODELS, Made, day, make
 
-from cipo_eval.cli import engine as command_engine
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.prompting import Thinking
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Request, Span
+from cipo_eval.run import folder as run_folder
 
 FIRST, SECOND = datetime(2030, 5, 1, 12, tzinfo=UTC), datetime(2030, 6, 2, 12, tzinfo=UTC)
 RUNNING = [name for name, made in MODELS.items() if not made.refused]
@@ -36,7 +36,7 @@ def today(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def be(when: datetime) -> None:
         monkeypatch.setattr(templates, "datetime", day(when))
-        monkeypatch.setattr(command_engine, "datetime", day(when))
+        monkeypatch.setattr(run_folder, "datetime", day(when))
 
     return be
 

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,37 +54,37 @@ def _names(model: str) -> Iterator[str]:
     parts = [part for part in (path.resolve() if path.exists() else path).parts if part not in ("/", "..")]
     parts = parts or ["model"]
     *before, last = parts
-    found = last.removesuffix(".gz").removesuffix(".jsonl")
-    found = found[:8] if re.fullmatch("[0-9a-f]{40}", found) else found
+    name = last.removesuffix(".gz").removesuffix(".jsonl")
+    name = name[:8] if re.fullmatch("[0-9a-f]{40}", name) else name
     says_something = not _GENERIC.fullmatch(last)
     if says_something:
-        yield _hub_name(found)
+        yield _hub_name(name)
     for part in reversed(before if path.exists() else []):
         is_seed = part.lower().startswith("seed")
         if _GENERIC.fullmatch(part) and not is_seed:
             continue
-        found = f"{_hub_name(part)}-{found}"
+        name = f"{_hub_name(part)}-{name}"
         says_something = says_something or not is_seed
         if says_something:
-            yield found
+            yield name
     yield "-".join(parts)
 
 
 def _hub_name(part: str) -> str:
-    found = _HUB.fullmatch(part)
-    return found[1] if found else part
+    match = _HUB.fullmatch(part)
+    return match[1] if match else part
 
 
 def _is_of_another(folder: Path, model: str) -> bool:
     """Whether a folder holds a run of a model that lies elsewhere, as far as its run.json tells."""
     try:
-        known = json.loads((folder / "run.json").read_bytes())["engine"]["model"]
+        model_there = json.loads((folder / "run.json").read_bytes())["engine"]["model"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    places = Path(str(known)), Path(model)
+    places = Path(str(model_there)), Path(model)
     if all(place.exists() for place in places):
         return not places[0].samefile(places[1])
-    return known != model and not any(place.exists() for place in places)  # names on a hub or a server
+    return model_there != model and not any(place.exists() for place in places)  # names on a hub or a server
 
 
 def look(folder: Path) -> None:
@@ -142,7 +144,19 @@ def check(
 
     if not (folder / "run.json").exists():
         return
-    known = read_info(folder)
-    asked = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
-    if why := refusal(folder, known, asked, {plan.name: plan.identity() for plan in plans}):
+    stored = read_info(folder)
+    common = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
+    if why := refusal(folder, stored, common, {plan.name: plan.identity() for plan in plans}):
         raise UsageError(why)
+
+
+def frozen_clock(folder: Path) -> datetime:
+    """The time of a run directory's first call, which chat templates that write the date are told in all later ones;
+    in a new directory, now. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
+    from cipo_eval.storage.store import read_info
+
+    if (folder / "run.json").is_file():
+        info = read_info(folder)
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # of no use: the engine will differ
+            return datetime.fromisoformat(info["engine"].get("clock") or info["created"])
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,373 @@
+"""Runs from Python: evaluate a model, score a file, judge a run anew; the commands of the same names call these.
+
+    from cipo_eval.run.api import evaluate, score
+
+    results = evaluate(model="runs/grpo/checkpoints/step-000080", tasks="math500", samples=8)
+    results.figures["tasks"]["math500"]["fixed"]["metrics"]["accuracy"]["value"]
+
+What is asked for is a ``RunRequest``, or its fields by name. Results are returned, and stored in the run directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
+from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import Mode
+from cipo_eval.run import folder as folders
+from cipo_eval.run import planning
+from cipo_eval.run.decoding import FROM_CHECKPOINT, Decoding
+from cipo_eval.run.info import confinement
+from cipo_eval.run.progress import Progress
+from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, sectioned, validated
+from cipo_eval.run.runner import Run
+from cipo_eval.run.stored import stored_plan
+from cipo_eval.run.watched import Watched
+from cipo_eval.settings import merged
+from cipo_eval.storage.store import RunStore, read_info
+from cipo_eval.verifiers.pool import VerifierPool
+
+if TYPE_CHECKING:
+    from cipo_eval.engines.engine import Engine
+    from cipo_eval.engines.registry import EngineChoice
+    from cipo_eval.run.plan import TaskPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a run, a scoring or a rescoring came to."""
+
+    folder: Path | None
+    """The run directory; None where a scored file was asked for none."""
+    figures: dict[str, Any]
+    """The contents of ``results.json``."""
+    failures: list[str] = field(default_factory=list)
+    """What failed, a line each; nothing of it counts as a wrong answer."""
+    warnings: list[str] = field(default_factory=list)
+    """What a reader of the figures should know, a line each."""
+    account: list[str] = field(default_factory=list)
+    """What became of the rows of a scored file, for people."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of the command: 0, or 1 where something failed."""
+        return EXIT_FAILURES if self.failures else EXIT_OK
+
+
+class Watch(Protocol):
+    """Who is told how a run goes on; ``Silence`` listens to nothing."""
+
+    command: Sequence[str]
+    """What ``run.json`` records as the call."""
+
+    def say(self, text: str) -> None:
+        """A line on what is about to be done."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """A line on what is done otherwise than one might expect."""
+        ...
+
+    def phase(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Around a step that may take long."""
+        ...
+
+    def attempts(self, engine: Watched | None) -> AbstractContextManager[Progress]:
+        """Around generating and judging; ``engine``: the one that works, where one does."""
+        ...
+
+    def interrupted(self, run: Run, progress: Progress) -> None:
+        """After an interruption, before it is raised again."""
+        ...
+
+
+class Silence:
+    """A ``Watch`` that listens to nothing."""
+
+    command: Sequence[str] = ("cipo_eval",)
+
+    def say(self, text: str) -> None:
+        """Does nothing."""
+
+    def warn(self, text: str) -> None:
+        """Does nothing."""
+
+    def phase(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Does nothing."""
+        del name, what
+        return contextlib.nullcontext()
+
+    def attempts(self, engine: Watched | None) -> AbstractContextManager[Progress]:
+        """Counts that nobody reads."""
+        del engine
+        return contextlib.nullcontext(Progress())
+
+    def interrupted(self, run: Run, progress: Progress) -> None:
+        """Does nothing."""
+
+
+def evaluate(request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any) -> Results:
+    """Generates and judges attempts at tasks; an existing run directory is resumed and only added to.
+
+    ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``request``. What is
+    missing or wrong raises ``UsageError`` or ``MissingError`` before anything is loaded.
+    """
+    return Evaluation(_over(request, values, RUN), watch or Silence()).run()
+
+
+def score(
+    file: str | Path, request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
+) -> Results:
+    """Judges the attempts of a file (docs/replay.md) at one task, ``task``; without ``output`` only figures remain.
+
+    ``values`` as for ``evaluate``. Raises ``UsageError``, ``MissingError``.
+    """
+    return _score(Path(file), _over(request, values, SCORE), watch or Silence())
+
+
+def rescore(
+    run: str | Path, request: RunRequest | None = None, *, watch: Watch | None = None, **values: Any
+) -> Results:
+    """Judges every stored attempt of a run again and rewrites verdicts and results; the attempts themselves stay.
+
+    ``values`` as for ``evaluate``: ``mode``, ``think`` and ``harness`` are the run's where they are not given. Raises
+    ``UsageError``, ``MissingError``.
+    """
+    return _rescore(Path(run), _over(request, values, RESCORE), watch or Silence())
+
+
+def _over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
+    """The request with values by name over it. Raises ``UsageError`` for fields that the call does not take."""
+    base = {} if request is None else request.model_dump(exclude_unset=True)
+    return validated(merged(sectioned(base, fields), sectioned(values, fields)))
+
+
+class Evaluation:
+    """A run that is looked at and planned, step by step, and not begun.
+
+    Each property raises ``UsageError`` or ``MissingError`` for what is wrong or missing.
+    """
+
+    def __init__(self, request: RunRequest, watch: Watch) -> None:
+        if not request.engine.model:
+            raise UsageError("--model names no model")
+        self.request, self._watch = request, watch
+        self.folder = request.output.output or folders.default_folder(request.engine.model)
+        self.modes = request.scoring.mode.modes
+
+    @cached_property
+    def engine(self) -> EngineChoice:
+        """The engine that is asked for, not yet made."""
+        return self.request.engine.chosen(self.request.scoring.think)
+
+    @cached_property
+    def plans(self) -> list[TaskPlan]:
+        """What is done at each task. Everything that can be told before data is read is told before."""
+        request = self.request
+        specs = planning.read_specs(request.task.tasks)
+        planning.protocols_of(request.turns, specs)
+        engine = self.engine
+        sampled_by = planning.decodings(specs, request.decoding)
+        for spec, (samples, _) in zip(specs, sampled_by, strict=True):
+            planning.check_k(request.scoring.k, spec.name, samples)
+        folders.look(self.folder)
+        if not request.output.resume and (self.folder / "run.json").exists():
+            raise UsageError(
+                f"{self.folder} holds a run already, and --no-resume was given: choose another --output"
+            )
+        places = planning.places(specs, request)
+        engine.look()
+        if request.decoding.preset == FROM_CHECKPOINT:
+            sampled_by = planning.decodings(specs, self._recommended())
+        with self._watch.phase("data", ", ".join(places)):
+            problem_sets = planning.read_problems(specs, request)
+        plans = planning.plans(request, problem_sets, sampled_by)
+        folders.check(
+            self.folder, plans, seed=request.decoding.seed, modes=self.modes, engine=engine.identity()
+        )
+        return plans
+
+    def _recommended(self) -> Decoding:
+        recommendation = self.engine.recommended()
+        penalty = recommendation.get("repetition_penalty", 1.0)
+        if penalty != 1.0:
+            self._watch.warn(f"--preset checkpoint: its repetition_penalty {penalty} is not applied")
+        return self.request.decoding.recommended(recommendation)
+
+    def run(self) -> Results:
+        """Generates and judges what is missing."""
+        request, watch, plans = self.request, self._watch, self.plans
+        confined = confinement(plans)
+        for plan in plans:
+            watch.say(_extent(plan))
+        with RunStore(self.folder) as store:
+            with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
+                problems = [problem for plan in plans for problem in plan.all_problems]
+                source = self.engine.make(problems, clock=folders.frozen_clock(self.folder))
+            run = Run(
+                store,
+                plans,
+                engine=source.describe(),
+                seed=request.decoding.seed,
+                modes=self.modes,
+                command=watch.command,
+                bootstrap=request.scoring.bootstrap,
+                ks=request.scoring.k,
+            )
+            pool = _pool(request)
+            sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
+            watch.say(f"verifier: {pool.workers} process(es){sandbox}")
+            return _generated(run, source, pool, watch)
+
+
+def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
+    from cipo_eval.data.tasks import load_problems
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.scoring import Scoring, open_file
+
+    if len(request.task.tasks) != 1:
+        raise UsageError("score needs one --task")
+    if request.turns.protocol is not None and len(request.turns.protocol) != 1:
+        raise UsageError("--protocol: a file holds first attempts (direct) or corrections (given)")
+    problems = load_problems(request.task.tasks[0], data_dir=request.task.data_dir)
+    (scope,) = planning.scopes(request.task.scope, [problems])
+    source, revising = open_file(
+        file,
+        problems,
+        protocol=request.turns.protocol[0] if request.turns.protocol else None,
+        pool=request.turns.attempts_from,
+        id_map=request.task.id_map,
+        allow_unmatched=request.task.allow_unmatched,
+    )
+    pool = revising.pool
+    most = source.samples if pool is None else pool.samples(problems.spec.name, source.counts)
+    samples, sampling = Decoding(samples=request.decoding.samples or most).resolve({})
+    plan = TaskPlan(
+        problems=problems,
+        samples=samples,
+        sampling=sampling,
+        scope=scope,
+        revising=revising,
+        available=source.counts if pool else None,
+        **planning.judged_by(request),
+    )
+    planning.check_k(request.scoring.k, plan.name, plan.samples)
+    with ExitStack() as stack:
+        folder = request.output.output or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="cipo-eval-")), file.name
+        )
+        run = Scoring(
+            stack.enter_context(RunStore(folder)),
+            [plan],
+            source=source,
+            engine=source.describe(),
+            seed=request.decoding.seed,
+            modes=request.scoring.mode.modes,
+            command=watch.command,
+            bootstrap=request.scoring.bootstrap,
+            ks=request.scoring.k,
+        )
+        run.warnings += source.notes()
+        results = _generated(run, source, _pool(request), watch)
+        return replace(results, account=run.record(), folder=request.output.output)
+
+
+def _rescore(folder: Path, request: RunRequest, watch: Watch) -> Results:
+    info = read_info(folder)
+    scoring = request.scoring
+    changed: dict[str, Any] = {"allow_unsafe": scoring.allow_unsafe_code}
+    if "think" in scoring.model_fields_set:
+        changed["think"] = scoring.think
+    if scoring.harness is not None:
+        changed["harness"] = scoring.harness.value
+    plans = [
+        replace(stored_plan(name, task, request.task.data_dir), **changed)
+        for name, task in info["tasks"].items()
+    ]
+    for plan in plans:
+        planning.check_k(scoring.k, plan.name, plan.samples)
+    run_modes = tuple(Mode(mode) for mode in info["modes"])
+    with RunStore(folder) as store:
+        run = Run(
+            store,
+            plans,
+            engine=info["engine"],
+            seed=info["seed"],
+            modes=scoring.mode.modes if "mode" in scoring.model_fields_set else run_modes,
+            command=watch.command,
+            bootstrap=scoring.bootstrap,
+            ks=scoring.k,
+            regrade=True,
+        )
+        pool = _pool(request)
+        return _carried_out(
+            run, pool, watch, lambda progress, interrupts: run.rescore(pool, progress, interrupts)
+        )
+
+
+def _pool(request: RunRequest) -> VerifierPool:
+    return VerifierPool(request.scoring.verifier_workers, time_limit=request.scoring.verifier_timeout)
+
+
+def _generated(run: Run, engine: Engine, pool: VerifierPool, watch: Watch) -> Results:
+    """What comes of generating and judging what the engine still has to give; closes the engine."""
+    watched = Watched(engine)
+
+    def work(progress: Progress, interrupts: Interrupts) -> None:
+        with contextlib.closing(watched):
+            run.execute(watched, pool, progress, interrupts)
+        if problems := watched.identical:
+            run.warnings.append(
+                f"all samples of a problem have the same text, at each of {problems} problem(s): more of them tell "
+                "nothing more (does the server, or the file, heed seed and temperature?)"
+            )
+
+    return _carried_out(run, pool, watch, work, engine=watched)
+
+
+def _carried_out(
+    run: Run,
+    pool: VerifierPool,
+    watch: Watch,
+    work: Callable[[Progress, Interrupts], None],
+    *,
+    engine: Watched | None = None,
+) -> Results:
+    """Does ``work`` and stores ``results.json``; closes the pool."""
+    with Interrupts() as interrupts, watch.attempts(engine) as progress:
+        try:
+            work(progress, interrupts)
+        except KeyboardInterrupt:
+            watch.interrupted(run, progress)
+            raise
+        finally:
+            pool.close()
+    figures = run.results()
+    run.store.write_results(figures)
+    failures = run.failures()
+    return Results(
+        folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *_gaps(figures)]
+    )
+
+
+def _gaps(figures: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: {block['missing_attempts']} of the attempts request for are not there; the figures leave them out"
+        for name, block in figures["tasks"].items()
+        if block["missing_attempts"]
+    ]
+
+
+def _extent(plan: TaskPlan) -> str:
+    """How much of a task is request for; said where that is less than ``--limit`` says."""
+    selected = len(plan.selected)
+    less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
+    return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"
