@@ -388,7 +388,7 @@ def test_only_wanted_rows_are_read_and_transformed(tmp_path: Path) -> None:
 
 PREPARED = """
 from cipo_eval.verifiers.code import testsets
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
@@ -398,7 +398,7 @@ def prepare(row):
 
 
 def read(row, companions):
-    return Item(id=str(row["id"]), question=f"Echo {row['id']}", tests=row["tests"])
+    return ReadProblem(id=str(row["id"]), question=f"Echo {row['id']}", tests=row["tests"])
 """
 
 
@@ -488,16 +488,16 @@ def test_rows_of_another_form_are_pulled_again(
 # --- companions --------------------------------------------------------------------------------------------------
 
 READER = """
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
 def read(row, companions):
     extra = companions.get("more", {}).get("answers", [])
     if row["problem"] == "none":
-        return Item(id="none", question="?", tests=None, coverage="left out: no tests")
+        return ReadProblem(id="none", question="?", tests=None, coverage="left out: no tests")
     tests = [Test(source=f"assert f() == {answer}") for answer in [row["answer"], *extra]]
-    return Item(
+    return ReadProblem(
         id=str(row["id"]),
         question=row["problem"],
         tests=TestSet(kind=Kind.CODE, groups=(Group(name="t", tests=tuple(tests)),), entry_point="f"),
@@ -589,8 +589,8 @@ def test_companions_are_pulled_and_may_fail(
 @pytest.mark.parametrize(
     ("reader", "message"),
     [
-        ("own_reader:nothing", "no function own_reader:nothing"),
-        ("own_reader", "no function"),
+        ("own_reader:nothing", "reader: there is no own_reader:nothing"),
+        ("own_reader", "reader: there is no own_reader"),
         ("no_module:f", "No module"),
     ],
 )
@@ -627,7 +627,7 @@ def test_the_hub_s_layouts_of_the_code_tasks(hub: Hub, tmp_path: Path, real_data
             "LeetCodeDataset-train.jsonl",
         ),
     }
-    for one in (one for feed in spec.feeds for one in feed.sources if one.kind == "hub"):
+    for one in (one for rows in spec.row_sources for one in rows.sources if one.kind == "hub"):
         path, file = mirror[one.repo]
         rows = [hub_row(name, row) for row in data.read_rows(real_data / path)]
         rows = [row for row in rows if name != "mbpp_classic" or 11 <= row["task_id"] <= 510]

@@ -51,7 +51,7 @@ def test_all_tasks_are_there_and_consistent() -> None:
         assert spec.licence
         assert spec.metrics
         assert set(spec.presets) == {"greedy", "paper", "avg64"}
-        for source in (source for feed in spec.feeds for source in feed.sources):
+        for source in (source for rows in spec.row_sources for source in rows.sources):
             pinned = re.fullmatch("[0-9a-f]{40}", source.revision or "")
             assert source.kind != "hub" or pinned or source.repo == "llm-agents/CriticBench"
 
@@ -88,7 +88,7 @@ def test_readme_has_a_section_for_each_task_with_its_fingerprint() -> None:
         spec = tasks.load_spec(name)
         assert name == UNSEEN or spec.fingerprint
         assert all(known in by_name[name] for known in spec.fingerprints), name
-        for source in (source for feed in spec.feeds for source in feed.sources):
+        for source in (source for rows in spec.row_sources for source in rows.sources):
             assert source.repo in by_name[name]
             assert (source.revision or "")[:8] in by_name[name]
 

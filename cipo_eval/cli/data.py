@@ -12,7 +12,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import CipoError, MissingError
 
 if TYPE_CHECKING:
-    from cipo_eval.data.tasks import Found, TaskSpec
+    from cipo_eval.data.tasks import TaskPlaces, TaskSpec
 
 app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks.")
 
@@ -54,8 +54,8 @@ def pull(
                 def watch(rows: int, status: Any = status, name: str = spec.name) -> None:
                     status.update(f"{name}: {rows} rows")
 
-                found = fetch(spec, force=force, watch=watch)
-            checks.append(_check(spec, found) if found else _not_on_the_hub(spec))
+                located = fetch(spec, force=force, watch=watch)
+            checks.append(_check(spec, located) if located else _not_on_the_hub(spec))
             if len(specs) == 1 and checks[-1].status == "missing":
                 raise MissingError(f"{spec.name} {checks[-1].detail}")
         except CipoError as error:
@@ -89,9 +89,9 @@ def check(
     console = Console(stderr=True, quiet=quiet)
     checks = []
     for spec in select(tasks or ["all"]):
-        found = find(spec, data_dir)
-        if found:
-            checks.append(_check(spec, found))
+        located = find(spec, data_dir)
+        if located:
+            checks.append(_check(spec, located))
         else:
             checks.append(Check(task=spec.name, status="missing", detail=fetch_hint(spec)))
         if not json:
@@ -104,15 +104,15 @@ def check(
             raise kind(f"{status}: {', '.join(names)}{hint}")
 
 
-def _check(spec: TaskSpec, found: Found) -> Check:
+def _check(spec: TaskSpec, located: TaskPlaces) -> Check:
     from cipo_eval.data.tasks import read
 
     try:
-        problems = read(spec, found)
+        problems = read(spec, located)
     except CipoError as error:
-        return Check(task=spec.name, status="failed", source=found.place.origin, detail=str(error))
+        return Check(task=spec.name, status="failed", source=located.place.origin, detail=str(error))
     # a file of a pinned commit cannot have been changed; any other with unknown content may have been
-    places = [found.place, *found.companions.values()]
+    places = [located.place, *located.companions.values()]
     pinned = all(place.kind == "cache" and place.source.revision is not None for place in places)
     return Check(
         task=spec.name,

@@ -35,7 +35,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Where a row holds what; of several names the first that the row has counts."""
+    """The columns that hold question, gold and the rest; of several names the first that a row has counts."""
 
     question: tuple[str, ...]
     gold: tuple[str, ...]
@@ -58,24 +58,24 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
+class RowSource:
     """Rows of one kind and the places that may have them: a task's own rows, or those of a companion."""
 
     name: str = ""
-    """Of a companion; empty for the task's own rows."""
+    """The companion's name; empty for the task's own rows."""
     sources: tuple[Source, ...]
     rows: int | None = None
-    """How many there are; None: any number."""
+    """The number of rows; None: any number."""
     keep: tuple[str, ...] = ()
     """Columns that are kept of a row; none: all."""
     prepare: str = ""
     """``module:function`` that makes of a row what is kept of it, in place of ``keep``."""
     key: tuple[str, ...] = ()
-    """Of a companion: its rows belong to the task's row with the same value; the first of these columns that a row
-    has counts, on either side."""
+    """Columns that join a companion's rows with the task's row of the same value; the first of them that a row has
+    counts, on either side."""
     required: bool = True
     without: str = ""
-    """Of a companion that may be missing: what the task is without it."""
+    """What the task is without this companion, where it may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +88,18 @@ class TaskSpec:
     template: str
     """Jinja template of the user turn over the document's fields (``question``, …)."""
     given_template: str
-    """The same before an attempt that is not the model's own; empty: ``template``."""
+    """The user turn before an attempt that is not the model's own; empty: ``template``."""
     protocols: tuple[str, ...]
     """Those of a run that names none; empty: first attempts only."""
     verifier: str
     options: Mapping[str, Any]
     """Verifier options of every problem of the task."""
     columns: Columns | None
-    """None: there is a ``reader``."""
+    """Where a row holds what; None where there is a ``reader``."""
     reader: str
     """``module:function``; empty where there are ``columns``."""
-    own: Feed
-    companions: tuple[Feed, ...]
+    own: RowSource
+    companions: tuple[RowSource, ...]
     fingerprints: Mapping[str, str]
     """Known contents: fingerprint to label, the reference one first."""
     scope: Scope | None
@@ -119,7 +119,7 @@ class TaskSpec:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Of the task's own rows."""
+        """The places of the task's own rows."""
         return self.own.sources
 
     @property
@@ -128,7 +128,8 @@ class TaskSpec:
         return self.own.rows
 
     @property
-    def feeds(self) -> tuple[Feed, ...]:
+    def row_sources(self) -> tuple[RowSource, ...]:
+        """The task's own rows and those of its companions."""
         return (self.own, *self.companions)
 
 
@@ -168,12 +169,27 @@ def load_spec(name: str | Path) -> TaskSpec:
 
 def select(names: Sequence[str]) -> list[TaskSpec]:
     """Definitions by name, path or ``all``, each once, in the given order. Names may be joined by commas."""
-    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
-    expanded = [name for part in wanted for name in (task_names() if part == "all" else [part])]
+    parts = [part.strip() for name in names for part in name.split(",") if part.strip()]
+    expanded = [name for part in parts for name in (task_names() if part == "all" else [part])]
     if not expanded:
         raise UsageError(f"name a task, or all: {', '.join(task_names())}")
     specs = [load_spec(name) for name in expanded]
     return list({spec.path: spec for spec in specs}.values())
+
+
+def fetch_command(spec: TaskSpec) -> str | None:
+    """The command that gets the items of a task; None where the hub does not have them."""
+    if not any(source.kind == "hub" for row_source in spec.row_sources for source in row_source.sources):
+        return None
+    return f"cipo-eval data pull {spec.name if spec.path.parent == task_dir() else spec.path}"
+
+
+def fetch_hint(spec: TaskSpec) -> str:
+    """What a user does to get the items of a task."""
+    if command := fetch_command(spec):
+        return f"run `{command}`"
+    paths = [source.path for source in spec.sources]
+    return f"put its file in place ({' or '.join(paths) or 'its definition names none'})"
 
 
 def _load_spec(path: Path) -> TaskSpec:
@@ -196,10 +212,10 @@ def _load_spec(path: Path) -> TaskSpec:
             f"{path}: `metadata: cipo:` needs either `columns` or a `reader` (docs/add-a-task.md)"
         )
     breakdown = reader.names("breakdown", ())
-    own = reader.feed(None)
+    own_rows = reader.row_source(None)
     if columns is not None:
-        own = replace(own, keep=columns.names(breakdown))
-    known = reader.mapping("fingerprints", {})
+        own_rows = replace(own_rows, keep=columns.names(breakdown))
+    fingerprints = reader.mapping("fingerprints", {})
     return TaskSpec(
         name=name,
         lm_eval_name=task,
@@ -211,9 +227,9 @@ def _load_spec(path: Path) -> TaskSpec:
         options=reader.mapping("options", {}),
         columns=columns,
         reader=reads,
-        own=own,
-        companions=tuple(reader.feed(key) for key in reader.mapping("companions", {})),
-        fingerprints={str(key): str(label) for key, label in known.items()},
+        own=own_rows,
+        companions=tuple(reader.row_source(key) for key in reader.mapping("companions", {})),
+        fingerprints={str(key): str(label) for key, label in fingerprints.items()},
         scope=reader.scope(),
         licence=reader.text("licence", "not stated"),
         homepage=reader.text("homepage", ""),
@@ -251,21 +267,21 @@ class _Reader:
     def mapping(
         self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        found: dict[str, Any] = self._get(key, dict, default, within)
-        return found
+        value: dict[str, Any] = self._get(key, dict, default, within)
+        return value
 
     def list(self, key: str, within: Mapping[str, Any] | None = None) -> list[Any]:
-        found: list[Any] = self._get(key, list, ..., within)
-        return found
+        value: list[Any] = self._get(key, list, ..., within)
+        return value
 
     def names(self, key: str, default: Any = ..., within: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """One name or a list of names."""
-        found = self._get(key, (str, list, tuple), default, within)
-        return (found,) if isinstance(found, str) else tuple(map(str, found))
+        value = self._get(key, (str, list, tuple), default, within)
+        return (value,) if isinstance(value, str) else tuple(map(str, value))
 
     def count(self, key: str, within: Mapping[str, Any] | None = None) -> int | None:
-        found: int | None = self._get(key, (int, type(None)), None, within)
-        return found
+        value: int | None = self._get(key, (int, type(None)), None, within)
+        return value
 
     def columns(self) -> Columns | None:
         if "columns" not in self._fields:
@@ -289,7 +305,7 @@ class _Reader:
         except UsageError as error:
             raise UsageError(f"{self._path}: {error}") from error
 
-    def feed(self, companion: str | None) -> Feed:
+    def row_source(self, companion: str | None) -> RowSource:
         """The task's own rows (None), or those of a companion."""
         fields = self._fields
         if companion is not None:
@@ -301,7 +317,7 @@ class _Reader:
         prepare = self.text("prepare", "", within=fields)
         form = f"{prepare} {self.count('form', fields) or 1}" if prepare else ""
         sources = [replace(self.source(entry), form=form) for entry in self.list("sources", within=fields)]
-        return Feed(
+        return RowSource(
             name=companion or "",
             sources=tuple(sources),
             rows=self.count("rows", fields),

@@ -162,11 +162,11 @@ def _kept(rows: Iterable[Row], source: Source, transform: Transform | None) -> I
             yield transform(row) if transform else row
 
 
-def _is_wanted(value: Any, wanted: str) -> bool:
-    first, dots, last = wanted.partition("..")
+def _is_wanted(value: Any, condition: str) -> bool:
+    first, dots, last = condition.partition("..")
     if dots and first.isdecimal() and last.isdecimal():
         return isinstance(value, int) and int(first) <= value <= int(last)
-    return str(value) == wanted
+    return str(value) == condition
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -258,8 +258,8 @@ def _cached(task: str, source: Source) -> Place | None:
     folder = _folder(task)
     try:
         entry = json.loads((folder / _POINTER).read_text(encoding="utf-8"))
-        found = entry["repo"], entry["requested"], entry.get("form", "")
-        if found != (source.repo, source.revision, source.form):
+        identity = entry["repo"], entry["requested"], entry.get("form", "")
+        if identity != (source.repo, source.revision, source.form):
             return None
         path = folder / Path(str(entry["file"])).name
         revision, sha256 = str(entry["revision"]), str(entry["sha256"])
@@ -379,7 +379,7 @@ def _download(source: Source) -> tuple[dict[str, Path], str]:
             source.repo, revision=source.revision, files_metadata=True, timeout=HUB_TIMEOUT
         )
         entries = info.siblings or []
-        wanted = [e for e in entries if any(fnmatch.fnmatchcase(e.rfilename, glob) for glob in source.files)]
+        files = [e for e in entries if any(fnmatch.fnmatchcase(e.rfilename, glob) for glob in source.files)]
         fetched = [
             (
                 entry,
@@ -387,7 +387,7 @@ def _download(source: Source) -> tuple[dict[str, Path], str]:
                     api.hf_hub_download(source.repo, entry.rfilename, repo_type="dataset", revision=info.sha)
                 ),
             )
-            for entry in sorted(wanted, key=lambda entry: entry.rfilename)
+            for entry in sorted(files, key=lambda entry: entry.rfilename)
         ]
     if not fetched or info.sha is None:
         raise MissingError(

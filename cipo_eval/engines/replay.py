@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cipo_eval.data.attempt_files import pairing
 from cipo_eval.data.attempt_files.clues import Clues, clues
-from cipo_eval.data.attempt_files.layouts import Said, said
+from cipo_eval.data.attempt_files.layouts import RowContent, read_row
 from cipo_eval.data.attempt_files.lines import read_lines
 from cipo_eval.data.attempt_files.matching import NOTHING, Match, Matcher
 from cipo_eval.data.attempt_files.pairing import Held
@@ -52,7 +52,7 @@ class FileRows(NamedTuple):
 
 class _Row(NamedTuple):
     where: str
-    said: Said
+    said: RowContent
     clues: Clues
 
 
@@ -117,7 +117,7 @@ class ReplayEngine:
         rows: list[_Row] = []
         marks: set[int] = set()
         for line in read_lines(file, self._digest.update):
-            rows.append(_Row(line.where, said(line), clues(line.fields)))
+            rows.append(_Row(line.where, read_row(line), clues(line.fields)))
             if line.mark in marks:
                 self._repeated.append(line.where)
             marks.add(line.mark)

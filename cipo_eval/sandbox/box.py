@@ -23,7 +23,8 @@ from typing import Any
 
 from cipo_eval.sandbox import codec, probe
 from cipo_eval.sandbox.launch import LAYERS, Tier
-from cipo_eval.sandbox.worker import LOADED, End, Job, Reason, Record, SandboxError, Worker, record
+from cipo_eval.sandbox.lines import LOADED, Record, record
+from cipo_eval.sandbox.worker import End, Job, Reason, SandboxError, Worker
 
 _HEAVY = re.compile(r"\b(?:numpy|scipy)\b")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import marshal
-import math
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any, NoReturn
 from cipo_eval.errors import CipoError, MissingError
 from cipo_eval.sandbox import codec, protocol, sample
 from cipo_eval.sandbox.launch import LOOK_SECONDS, STOPPED_SECONDS, Layers, start, stopped
+from cipo_eval.sandbox.lines import Lines, Record, record
 
 START_SECONDS = 60.0
 """Until a sandbox process must have said hello; half a second is usual."""
@@ -34,8 +34,6 @@ STALE_JOBS = 20_000
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
 """Signals by which others end a process; a program's faults have others."""
 MAX_FRAME = 1 << 28
-MAX_MARKS = 8 * codec.MAX_NODES
-"""Commas and brackets of one record: what is parsed takes up to thirty times the room of its text."""
 
 
 class SandboxError(CipoError):
@@ -105,9 +103,6 @@ class End:
     """What the test under way had printed (``stdin``)."""
 
 
-LOADED, LOADED_RECORD = b'["l"]', ["l"]
-"""The line of a program that has loaded, and its record."""
-Record = list[Any]
 OnRecord = Callable[[int, bytes, float], bool]
 """Told each record as it comes: number (0: the program is loaded), the line that ``record`` reads, processor seconds of
 the test; returns whether to go on."""
@@ -247,7 +242,7 @@ class Worker:
         deadline = time.monotonic() + job.wall + GRACE
         self.send(data, deadline)
         number, marked, going = 0, 0.0, True
-        written, printed = _Lines(job.output), bytearray()
+        written, printed = Lines(job.output), bytearray()
         while True:
             kind, payload = self.read(deadline)
             if kind == protocol.END:
@@ -373,7 +368,7 @@ class Conversation:
 
     def __init__(self, worker: Worker, reader: protocol.Reader, job: Job, data: bytes) -> None:
         self._worker, self._reader = worker, reader
-        self._written = _Lines(job.output)
+        self._written = Lines(job.output)
         self._lines: deque[bytes] = deque()
         self._open = 1  # lines that are still to come: of loading, then of each call
         self._seconds = job.cpu[-1] * 5 + 4 + GRACE
@@ -431,64 +426,6 @@ class Conversation:
     def _fail(self, error: protocol.ProtocolError) -> NoReturn:
         self._worker.broken()
         raise SandboxError(f"the sandbox broke down: {error}") from error
-
-
-class _Lines:
-    """Cuts what a sample writes into lines, and counts it."""
-
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._rest = bytearray()
-
-    def cut(self, payload: bytearray) -> tuple[float, list[bytes]]:
-        """Processor seconds so far, and the lines that are complete now. Raises ``ProtocolError``."""
-        start = protocol.DATA_HEADER.size
-        self._room -= len(payload) - start
-        if len(payload) < start or self._room < 0:
-            raise protocol.ProtocolError("a frame of data that is too short, or one too many")
-        cpu = float(protocol.DATA_HEADER.unpack_from(payload)[0])
-        if not math.isfinite(cpu):
-            raise protocol.ProtocolError("no time")
-        end = payload.rfind(b"\n", start)
-        if end < 0:
-            self._rest += payload[start:]
-            return cpu, []
-        lines = bytes(self._rest + payload[start:end]).split(b"\n")
-        self._rest = payload[end + 1 :]
-        return cpu, lines
-
-
-_SIZES = {"l": 1, "e": 4, "v": 2, "x": 4, "u": 2, "p": 5}
-
-
-def record(line: bytes) -> Record:
-    """A line that a sample wrote; what is no record becomes ``["u"]``: no value, no verdict but a wrong one."""
-    if sum(map(line.count, (b",", b"[", b"{"))) > MAX_MARKS:
-        return ["u", "too large"]
-    try:
-        found = codec.parse(line)
-    except codec.CodecError as error:
-        return ["u", f"not a record: {error}"]
-    kind = found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
-    if not isinstance(found, list) or _SIZES.get(kind) != len(found):
-        return ["u", "not a record"]
-    texts = {"e": found[1:], "x": found[1:], "u": found[1:], "p": found[1:3]}.get(kind, [])
-    if not all(isinstance(part, str) for part in texts):
-        return ["u", "not a record"]
-    if kind == "p":
-        if type(found[3]) is not int or not 0 <= found[3] < 256 or not all(map(_is_latin, texts)):
-            return ["u", "not a record"]
-        return ["p", found[1], found[2][-sample.STDERR_TAIL :], found[3], bool(found[4])]
-    return [kind, *map(_words, texts)] if texts else found
-
-
-def _is_latin(text: str) -> bool:
-    return text.isascii() or max(text) <= "\xff"
-
-
-def _words(text: str) -> str:
-    """What a program says about itself, in a form and length that can be printed and kept."""
-    return text[: sample.TEXT_LIMIT].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _parse(payload: bytearray) -> Any:

@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"\d{1,9}|[-+*/()]")
 
 
 class CountdownVerifier:
-    """Of the last ``\\boxed{…}``."""
+    """Judges the expression in the last ``\\boxed{…}``."""
 
     name = "countdown"
 
@@ -32,13 +32,15 @@ class CountdownVerifier:
         finish_reason: FinishReason | None,
         mode: Mode,  # noqa: ARG002
     ) -> Extraction:
-        found = (last_boxed(text) or "").replace(" ", "")
-        if found:
-            return Extraction(answer=found[: LONGEST + 1], how="boxed")
+        """The boxed expression."""
+        answer = (last_boxed(text) or "").replace(" ", "")
+        if answer:
+            return Extraction(answer=answer[: LONGEST + 1], how="boxed")
         cut_off = finish_reason is not None and finish_reason.cut_off
         return Extraction(answer=None, state=State.TRUNCATED if cut_off else State.NO_ANSWER)
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
+        """Right if the expression uses each number exactly as often as it is there and gives the goal."""
         left, _, target = gold.partition("->")
         numbers = Counter(left.split())
         if len(answer) > LONGEST or "".join(_TOKEN.findall(answer)) != answer:
@@ -52,6 +54,7 @@ class CountdownVerifier:
         return Grade(correct=value == int(target), canonical=answer, method=f"is {value}")
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """No limit of its own: that of the pool."""
         return None
 
 

@@ -67,13 +67,13 @@ def verdict(
     think: str = STRIP,
 ) -> Verdict:
     """Whether a judgement is true of the response that it is about. One that cannot be read is not."""
-    said = judge(text, form, mode, think)
-    if said is None:
+    judgement = judge(text, form, mode, think)
+    if judgement is None:
         cut = finish_reason is not None and finish_reason.cut_off
         return Verdict(correct=False, state=State.TRUNCATED if cut else State.NO_ANSWER)
-    correct = said == (RIGHT if counts_as_right(response, mode) else WRONG)
+    correct = judgement == (RIGHT if counts_as_right(response, mode) else WRONG)
     state = State.CORRECT if correct else State.INCORRECT
-    return Verdict(correct=correct, state=state, extracted=said, canonical=said)
+    return Verdict(correct=correct, state=state, extracted=judgement, canonical=judgement)
 
 
 def _fixed(text: str) -> str | None:
@@ -89,7 +89,9 @@ def _fixed(text: str) -> str | None:
 
 def _paper(text: str, form: Form) -> str | None:
     lower = (_of_json(text) if form is Form.JSON else text).lower()
-    marked = [said for word, said in (("correct", RIGHT), ("wrong", WRONG)) if f"[[{word}]]" in lower]
+    marked = [
+        judgement for word, judgement in (("correct", RIGHT), ("wrong", WRONG)) if f"[[{word}]]" in lower
+    ]
     if len(marked) == 1:
         return marked[0]
     if "wrong" in lower or "incorrect" in lower or "not correct" in lower:

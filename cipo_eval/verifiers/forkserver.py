@@ -71,7 +71,7 @@ class ForkServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, if one was started."""
+        """The server's process id, if one was started."""
         process = self._process
         return process.pid if process else None
 
@@ -83,7 +83,7 @@ class ForkServer:
                 self._process.wait()
 
     def leave(self) -> None:
-        """In a fork of this process: the server is the parent's."""
+        """Gives up a server that is the parent's, in a fork of this process."""
         self._lock = threading.Lock()
         self._forget()
 

@@ -20,15 +20,19 @@ class MixedVerifier:
     def extract(
         self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
     ) -> Extraction:
+        """The answer, by the verifier that the problem's options name."""
         return self._of(problem.options).extract(problem, text, finish_reason, mode)
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
+        """The grade, by that verifier."""
         return self._of(options).grade(gold, answer, options, mode)
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
+        """That verifier's limit."""
         return self._of(options).seconds(gold, options)
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:
+        """That verifier's verdict on answers that take too long."""
         verifier = self._of(options)
         return verifier.overdue(gold, options, mode) if hasattr(verifier, "overdue") else None
 

@@ -35,8 +35,9 @@ MEMORY_LIMIT = 4 << 30
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
 
-_Key = tuple[str, str, str, str, str]
-_Found = Verdict | MissingError | None
+_Key = tuple[str, str, str, str, Mode]
+"""Verifier, gold, answer, options as JSON, and mode: all that a grading depends on."""
+_Settled = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
 
@@ -90,16 +91,16 @@ class VerifierPool:
         Its exception is a ``MissingError`` where no worker process can be started.
         """
         result: Future[dict[Mode, Verdict]] = Future()
-        found: dict[Mode, _Found] = {}
+        verdicts: dict[Mode, _Settled] = {}
         lock = threading.Lock()
 
-        def settle(mode: Mode, verdict: _Found) -> None:
+        def settle(mode: Mode, verdict: _Settled) -> None:
             with lock:
-                found[mode] = verdict
-                if len(found) < len(modes):
+                verdicts[mode] = verdict
+                if len(verdicts) < len(modes):
                     return
-            judged = {m: v for m in modes if isinstance(v := found[m], Verdict)}
-            broken = [v for v in found.values() if isinstance(v, MissingError)]
+            judged = {m: v for m in modes if isinstance(v := verdicts[m], Verdict)}
+            broken = [v for v in verdicts.values() if isinstance(v, MissingError)]
             with suppress(InvalidStateError):  # whoever asked does not want it any more
                 if len(judged) == len(modes):
                     result.set_result(judged)
@@ -130,39 +131,41 @@ class VerifierPool:
         text: str,
         finish_reason: FinishReason | None,
         mode: Mode,
-        settle: Callable[[Mode, _Found], None],
+        settle: Callable[[Mode, _Settled], None],
     ) -> None:
         if finish_reason == FinishReason.CONTENT_FILTER:
             settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
             return
         started = time.perf_counter()
         try:
-            found = self._verifier(name).extract(problem, text, finish_reason, mode)
+            extraction = self._verifier(name).extract(problem, text, finish_reason, mode)
         except Exception as error:  # a fault of ours on hostile text: counted, never a lost run
             settle(mode, _failed(State.VERIFIER_ERROR, f"extraction: {type(error).__name__}: {error}"[:500]))
             return
         seconds = time.perf_counter() - started
-        if found.answer is None:
-            state = found.state or State.NO_ANSWER
-            settle(mode, Verdict(correct=False, state=state, detail=found.how, seconds=seconds))
+        if extraction.answer is None:
+            state = extraction.state or State.NO_ANSWER
+            settle(mode, Verdict(correct=False, state=state, detail=extraction.how, seconds=seconds))
             return
         options = json.dumps(dict(problem.options), sort_keys=True)
-        verifier, asked = self._verifier(name), (problem.gold, problem.options)
+        verifier, gold_and_options = self._verifier(name), (problem.gold, problem.options)
         # verifiers of users' own may be without it
-        overdue = verifier.overdue(*asked, mode) if hasattr(verifier, "overdue") else None
-        limit = overdue[0] if overdue else verifier.seconds(*asked) or self.time_limit
-        future = self._graded((name, problem.gold, found.answer, options, mode.value), limit)
+        overdue = verifier.overdue(*gold_and_options, mode) if hasattr(verifier, "overdue") else None
+        limit = overdue[0] if overdue else verifier.seconds(*gold_and_options) or self.time_limit
+        future = self._graded((name, problem.gold, extraction.answer, options, mode), limit)
         late = overdue[1] if overdue else None
-        future.add_done_callback(lambda done: settle(mode, self._verdict(found, done, seconds, limit, late)))
+        future.add_done_callback(
+            lambda done: settle(mode, self._verdict(extraction, done, seconds, limit, late))
+        )
 
     def _verdict(
         self,
-        found: Extraction,
+        extraction: Extraction,
         done: Future[tuple[Grade, float]],
         seconds: float,
         limit: float,
         late: Grade | None,
-    ) -> _Found:
+    ) -> _Settled:
         """The verdict of a finished grading; ``late``: of one that exceeded the limit."""
         try:
             grade, grading_seconds = done.result()
@@ -172,20 +175,20 @@ class VerifierPool:
             return error
         except TimeoutError:
             if late is None:
-                return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {limit:g} s", found)
+                return _failed(State.VERIFIER_TIMEOUT, f"no verdict within {limit:g} s", extraction)
             grade, grading_seconds = late, limit
         except Exception as error:  # a WorkerError: it broke down, or a fault of ours in grading
-            return _failed(State.VERIFIER_ERROR, str(error)[:500], found)
+            return _failed(State.VERIFIER_ERROR, str(error)[:500], extraction)
         if grade.failed:
-            return _failed(State.VERIFIER_ERROR, grade.method, found)
+            return _failed(State.VERIFIER_ERROR, grade.method, extraction)
         return Verdict(
             correct=grade.correct,
             state=State.CORRECT if grade.correct else State.INCORRECT,
-            extracted=found.answer,
+            extracted=extraction.answer,
             canonical=grade.canonical or None,
             parts=grade.parts,
             report=grade.report,
-            detail=f"{found.how}; {grade.method}",
+            detail=f"{extraction.how}; {grade.method}",
             seconds=seconds + grading_seconds,
         )
 
@@ -197,9 +200,9 @@ class VerifierPool:
     def _graded(self, key: _Key, limit: float) -> Future[tuple[Grade, float]]:
         """The grading of one distinct pair: a remembered one, or a new one under way in a worker."""
         with self._lock:
-            known = self._memo.get(key)
-            if known is not None:
-                return known
+            remembered = self._memo.get(key)
+            if remembered is not None:
+                return remembered
             if self._pool is None:
                 self._pool = Workers(
                     self.workers, memory_limit=self._memory_limit, wall_limit=self._most_asleep
@@ -215,8 +218,10 @@ class VerifierPool:
         return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 
-def _failed(state: State, detail: str, found: Extraction | None = None) -> Verdict:
-    return Verdict(correct=False, state=state, extracted=found.answer if found else None, detail=detail)
+def _failed(state: State, detail: str, extraction: Extraction | None = None) -> Verdict:
+    return Verdict(
+        correct=False, state=state, extracted=extraction.answer if extraction else None, detail=detail
+    )
 
 
 _shared: VerifierPool | None = None

@@ -22,7 +22,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cipo_eval.records import Mode
 
 SIZE = struct.Struct("<I")
 """Before each message of a worker's socket: its length."""
@@ -69,8 +72,8 @@ def serve(control: int, parent: int) -> None:
                     requests.close()
                     _become_worker(sockets[0], parent, json.loads(data))
                 children.add(child)
-                for own in sockets:
-                    os.close(own)
+                for of_worker in sockets:
+                    os.close(of_worker)
             elif not ready <= {ended.fileno()}:
                 break  # the process that it works for is gone
     except OSError:
@@ -160,12 +163,11 @@ def _work(calls: socket.socket) -> None:
         _send(calls, (number, time.process_time(), answer))
 
 
-def _grade(verifier: str, gold: str, answer: str, options: str, mode: str) -> tuple[Any, float]:
-    from cipo_eval.records import Mode
+def _grade(verifier: str, gold: str, answer: str, options: str, mode: Mode) -> tuple[Any, float]:
     from cipo_eval.verifiers import get_verifier
 
     started = time.perf_counter()
-    grade = get_verifier(verifier).grade(gold, answer, json.loads(options), Mode(mode))
+    grade = get_verifier(verifier).grade(gold, answer, json.loads(options), mode)
     return grade, time.perf_counter() - started
 
 

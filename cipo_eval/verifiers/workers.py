@@ -68,6 +68,7 @@ class Task:
 
     @property
     def open(self) -> bool:
+        """Whether it has no result yet."""
         return not self.future.done()
 
     def settle(self, result: Any) -> None:
@@ -107,14 +108,14 @@ class _Member:
             pass
         except OSError:
             self.dead = True
-        found = []
+        messages = []
         while len(self.unread) >= SIZE.size:
             end = SIZE.size + SIZE.unpack_from(self.unread)[0]
             if len(self.unread) < end:
                 break
-            found.append(pickle.loads(self.unread[SIZE.size : end]))
+            messages.append(pickle.loads(self.unread[SIZE.size : end]))
             del self.unread[:end]
-        return found
+        return messages
 
     def send(self) -> None:
         """As much as goes now."""
@@ -364,9 +365,9 @@ class Workers:
         self._selector.unregister(member.socket)
         self._members.remove(member)
         member.kill()
-        own = [task for task in member.tasks if task.holder is member and task.open]
-        under_way = member.tasks[0] if own and own[0] is member.tasks[0] else None
-        for task in reversed(own):
+        held = [task for task in member.tasks if task.holder is member and task.open]
+        under_way = member.tasks[0] if held and held[0] is member.tasks[0] else None
+        for task in reversed(held):
             task.holder = None
             if task is not under_way:
                 self._pending.appendleft(task)

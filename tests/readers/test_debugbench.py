@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cipo_eval.data import tasks
-from cipo_eval.data.readers import Item, debugbench
+from cipo_eval.data.readers import ReadProblem, debugbench
 from cipo_eval.data.readers.leetcode import judge as leetcode
 from cipo_eval.data.readers.leetcode.judge import UnfitError
 from cipo_eval.verifiers.code import testsets
@@ -31,7 +31,7 @@ def row(examples: list[str], oracle: str, *, statement: str = "Do it.", **more: 
     }
 
 
-def cases(item: Item) -> list[Test]:
+def cases(item: ReadProblem) -> list[Test]:
     """The tests that somebody gave; those that are made here are the subject of test_debugbench_inputs.py."""
     assert isinstance(item.tests, testsets.TestSet)
     return [test for test in item.tests.groups[0].tests if not test.confirmed]

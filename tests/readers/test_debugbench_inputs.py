@@ -10,7 +10,7 @@ import pytest
 
 from cipo_eval.data import tasks
 from cipo_eval.data.readers import debugbench
-from cipo_eval.data.readers.leetcode import constraints
+from cipo_eval.data.readers.leetcode import statements
 from cipo_eval.data.readers.leetcode.constraints import Constraints
 from cipo_eval.data.readers.leetcode.inputs import LARGE, MOST, more_inputs
 from cipo_eval.records import Mode
@@ -25,7 +25,7 @@ from cipo_eval.verifiers.code.verifier import judge
 def parse(
     text: str, known: Mapping[str, Any], *, statement: str = "", linked: Mapping[str, str] | None = None
 ) -> Constraints:
-    return constraints.parse(text, statement, tuple(known), linked or {}, [known])
+    return statements.parse(text, statement, tuple(known), linked or {}, [known])
 
 
 @pytest.mark.parametrize(

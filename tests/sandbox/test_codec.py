@@ -20,7 +20,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.sandbox import codec, worker
+from cipo_eval.sandbox import codec
+from cipo_eval.sandbox.lines import record
 
 # --- values --------------------------------------------------------------------------------------------------
 
@@ -395,7 +396,7 @@ KINDS = {"l": 1, "e": 4, "v": 2, "x": 4, "u": 2, "p": 5}
 
 def recorded(line: bytes) -> None:
     """A record in the form that everybody relies on, whatever was written."""
-    found = worker.record(line)
+    found = record(line)
     assert KINDS[found[0]] == len(found)
     if found[0] in "exu":
         for text in found[1:]:

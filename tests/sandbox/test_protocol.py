@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from cipo_eval.errors import MissingError
 from cipo_eval.sandbox import launch, protocol, worker
 from cipo_eval.sandbox.launch import LAYERS, Tier
+from cipo_eval.sandbox.lines import record
 from cipo_eval.sandbox.worker import Job, SandboxError, Worker
 
 HELLO = json.dumps({"landlock": 7, "seccomp": True, "pid": 1, "uid": 1}).encode()
@@ -328,7 +329,7 @@ class Raw:
         while True:
             kind, payload = self.sandbox._reader.read(time.monotonic() + 20)
             if kind == protocol.END:
-                return [worker.record(line) for line in lines.split(b"\n")[:-1]], json.loads(payload)
+                return [record(line) for line in lines.split(b"\n")[:-1]], json.loads(payload)
             if kind == protocol.DATA:
                 lines += bytes(payload[protocol.DATA_HEADER.size :])
 

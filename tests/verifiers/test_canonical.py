@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math.algebra import UndecidedError, equal
 from cipo_eval.verifiers.math.canonical import form
-from cipo_eval.verifiers.math.compare import compare
+from cipo_eval.verifiers.math.equivalence import equivalent
 from cipo_eval.verifiers.math.reader import read
 from cipo_eval.verifiers.math.verifier import MathVerifier
 from verifiers.math_data import make_problem
@@ -21,7 +21,7 @@ from verifiers.math_data import make_problem
 
 def verdict(gold: str, answer: str, **options: Any) -> bool | None:
     several = bool(options.get("multiple"))
-    return compare(form(gold, several=several), form(answer, several=several), options)
+    return equivalent(form(gold, several=several), form(answer, several=several), options)
 
 
 SAME = [
@@ -202,8 +202,8 @@ def run_random(count: int, seed: int) -> None:
         read_form = form(text, units=generator.random() < 0.5)
         assert isinstance(read_form.canon, str)
         for gold in golds:
-            assert compare(gold, read_form, {}) in (True, False, None)
-        assert compare(read_form, read_form, {}) in (True, None)
+            assert equivalent(gold, read_form, {}) in (True, False, None)
+        assert equivalent(read_form, read_form, {}) in (True, None)
 
 
 def test_random_strings() -> None:
@@ -220,4 +220,4 @@ def test_a_hundred_thousand_random_strings() -> None:
 def test_forms_never_raise(text: str) -> None:
     first = form(text)
     assert first == form(text)
-    assert compare(first, form("7"), {}) in (True, False, None)
+    assert equivalent(first, form("7"), {}) in (True, False, None)

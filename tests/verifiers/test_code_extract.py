@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipo_eval.verifiers.code.extract import Found, extract_paper, extract_program
+from cipo_eval.verifiers.code.extract import ExtractedProgram, extract_paper, extract_program
 from verifiers.math_data import json_lines
 
 PROMPT = '''import math
@@ -43,7 +43,7 @@ SANITIZED = "import math\n" + PROMPT[PROMPT.index("def f") :] + "    return 1"
 """The function needs no helper."""
 
 
-def found(text: str, **options: Any) -> Found | None:
+def found(text: str, **options: Any) -> ExtractedProgram | None:
     return extract_program(text, **{"stopped": True, "entry_point": "f", **options})
 
 
@@ -83,7 +83,7 @@ def fenced(*programs: str, mark: str = "python") -> str:
     "mark", ["", "python", "py", "python3", "Python", "{.python}", "python title=a.py", "text"]
 )
 def test_marks_of_python_and_no_mark(mark: str) -> None:
-    assert found(f"Sure:\n```{mark}\n{F}\n```\nDone.") == Found(code=F, how="fenced")
+    assert found(f"Sure:\n```{mark}\n{F}\n```\nDone.") == ExtractedProgram(code=F, how="fenced")
 
 
 @pytest.mark.parametrize("mark", ["cpp", "bash", "json", "javascript", "pycon", "python-repl"])
@@ -108,7 +108,7 @@ def test_other_languages_are_not_the_program(mark: str) -> None:
     ],
 )
 def test_fences_as_models_write_them(text: str) -> None:
-    assert found(text) == Found(code=F, how="fenced")
+    assert found(text) == ExtractedProgram(code=F, how="fenced")
 
 
 def test_a_program_in_markdown_in_a_fence() -> None:
@@ -117,17 +117,17 @@ def test_a_program_in_markdown_in_a_fence() -> None:
 
 def test_only_a_fence_as_long_and_bare_closes() -> None:
     inner = 'def f(x):\n    """\n```\ntext\n```\n~~~\n``` python\n    """\n    return 1'
-    assert found(f"````\n{inner}\n````\nrest") == Found(code=inner, how="fenced")
-    assert found(f"```\nx = 1\n``` so far\n{F}\n```\nrest") == Found(
+    assert found(f"````\n{inner}\n````\nrest") == ExtractedProgram(code=inner, how="fenced")
+    assert found(f"```\nx = 1\n``` so far\n{F}\n```\nrest") == ExtractedProgram(
         code=f"x = 1\n``` so far\n{F}", how="fenced"
     )
     indented = 'def f(x):\n    """\n    ```\n    text\n    ```\n    """\n    return 1'
-    assert found(f"```python\n{indented}\n```\nrest") == Found(code=indented, how="fenced")
+    assert found(f"```python\n{indented}\n```\nrest") == ExtractedProgram(code=indented, how="fenced")
 
 
 def test_an_unfinished_fence_is_used() -> None:
     for stopped in (True, False):
-        assert found(f"```python\n{F}", stopped=stopped) == Found(code=F, how="fenced_unclosed")
+        assert found(f"```python\n{F}", stopped=stopped) == ExtractedProgram(code=F, how="fenced_unclosed")
 
 
 # Nothing that other rules look at: tags, thinking, special tokens.
@@ -157,7 +157,7 @@ def test_a_fence_gives_back_what_it_holds(
     fence = char * (max([2, *map(len, runs)]) + 1 + extra)
     text = "\n".join([*prose[0], f"{fence}python", program, fence, *prose[1]])
     given_back = extract_program(text, stopped=stopped, entry_point="f" if function else None)
-    assert given_back == Found(code=program, how="fenced")
+    assert given_back == ExtractedProgram(code=program, how="fenced")
 
 
 # --- which block ----------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_definitions_of_other_blocks_that_the_program_needs_come_first() -> None
     kept_back = "print(helper(3))\nlimit = int(input())\n\ndef unused():\n    pass"
     solution = "def f(x, limit=3):\n    return helper(x) + d"
     program = found(fenced(f"{lent}\n{kept_back}", solution))
-    assert program == Found(code=f"{lent}\n{solution}", how="fenced_joined")
+    assert program == ExtractedProgram(code=f"{lent}\n{solution}", how="fenced_joined")
     assert code(fenced("def helper(x):\n    return 0", "def helper(x):\n    return x", solution, F)) == F
     revised = code(fenced("def helper(x):\n    return 0", "def helper(x):\n    return x", solution))
     assert revised == "def helper(x):\n    return x\n" + solution
@@ -265,11 +265,13 @@ def test_definitions_of_other_blocks_that_the_program_needs_come_first() -> None
     ],
 )
 def test_tags(text: str) -> None:
-    assert found(text) == Found(code=F, how="tagged")
+    assert found(text) == ExtractedProgram(code=F, how="tagged")
 
 
 def test_tags_in_prose_and_in_programs_are_no_program() -> None:
-    assert found(f"Call <code>f</code> of <code>x</code>.\n{fenced(F)}") == Found(code=F, how="fenced")
+    assert found(f"Call <code>f</code> of <code>x</code>.\n{fenced(F)}") == ExtractedProgram(
+        code=F, how="fenced"
+    )
     html = 'print("<code>" + input() + "</code>")'
     assert code(fenced(html), entry_point=None) == html
 
@@ -288,7 +290,7 @@ def test_code_among_prose(before: str, after: str) -> None:
     program = (
         "import sys\n\n@cache\ndef f(x):\n    '''Doc\nat the margin\n    '''\n    y = [\nx,\n]\n    return y"
     )
-    assert found(before + program + after) == Found(code=program, how="bare")
+    assert found(before + program + after) == ExtractedProgram(code=program, how="bare")
 
 
 def test_a_bracket_that_never_closes_does_not_hide_the_function() -> None:
@@ -360,7 +362,7 @@ INDENTS: dict[str, Callable[[str], str]] = {
 def test_continuations(wrapping: str) -> None:
     for stopped in (True, False):
         program = found(WRAPPINGS[wrapping](BODY), prompt=PROMPT, stopped=stopped)
-        assert program == Found(code=PROMPT + BODY, how="completion")
+        assert program == ExtractedProgram(code=PROMPT + BODY, how="completion")
 
 
 @pytest.mark.parametrize("wrapping", ["as it is", "in a fence", "in a fence among words"])
@@ -505,7 +507,7 @@ def test_never_raises_and_never_gives_an_empty_program(text: str) -> None:
 )
 def test_paper_rules(rule: str, text: str, program: str | None) -> None:
     taken = extract_paper(text, rule=rule, entry_point="f", prompt=PROMPT)
-    assert taken == (None if program is None else Found(code=program, how=rule))
+    assert taken == (None if program is None else ExtractedProgram(code=program, how=rule))
 
 
 def test_an_unknown_rule_is_named() -> None:
@@ -655,7 +657,9 @@ def test_debugbench_programs(real_data: Path) -> None:
             taken = extract_paper(text, rule="debugbench")
             assert taken is not None
             assert taken.code == program
-            assert found(text, entry_point="Solution") == Found(code=program.strip("\n"), how="tagged")
+            assert found(text, entry_point="Solution") == ExtractedProgram(
+                code=program.strip("\n"), how="tagged"
+            )
             assert code(fenced(program), entry_point="Solution") == program
     assert seen > 1900
 

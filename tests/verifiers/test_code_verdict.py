@@ -17,7 +17,7 @@ from cipo_eval.sandbox.box import Lane
 from cipo_eval.verifiers.code import prepare as preparing
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.asserts import plain_asserts
-from cipo_eval.verifiers.code.compare import Comparison, close, same_output
+from cipo_eval.verifiers.code.outputs import Comparison, close, same_output
 from cipo_eval.verifiers.code.prepare import ReferenceError, prepare
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 from cipo_eval.verifiers.code.verdict import run_lengths
@@ -263,7 +263,7 @@ def test_a_slow_reference_raises_the_total_of_evalplus_in_fixed_mode() -> None:
 
 def test_evalplus_oracles_agree_with_evalplus() -> None:
     oracle = pytest.importorskip("evalplus.eval._special_oracle", reason="evalplus is not installed")
-    from cipo_eval.verifiers.code import compare as ours
+    from cipo_eval.verifiers.code import outputs as ours
 
     assert set(oracle.MBPP_OUTPUT_SET_EQ_TASKS) == ours._SETS
     assert set(oracle.MBPP_OUTPUT_NOT_NONE_TASKS) == ours.NOT_NONE

@@ -23,20 +23,20 @@ class Account:
 
     def lines(self) -> list[str]:
         """The equation and how rows were matched, for people."""
-        known = [f"{self.judged} judged"]
+        parts = [f"{self.judged} judged"]
         if self.left_out:
             reasons = ", ".join(f"{count} {why}" for why, count in self.left_out.items())
-            known.append(f"{sum(self.left_out.values())} left out ({reasons})")
+            parts.append(f"{sum(self.left_out.values())} left out ({reasons})")
         if self.attempts == self.rows and not self.empty:
             start = f"rows: {self.rows} in the file"
         else:
             none = f", {self.empty} of them with none" if self.empty else ""
             start = f"rows: {self.rows} in the file{none}, with {self.attempts} attempts"
         matched = ", ".join(f"{count} by {how}" for how, count in self.matched.items())
-        return [f"{start} = {' + '.join(known)}", f"matched: {matched}"]
+        return [f"{start} = {' + '.join(parts)}", f"matched: {matched}"]
 
     def to_json(self) -> dict[str, Any]:
-        """For ``run.json``."""
+        """The account as ``run.json`` holds it."""
         return {
             "rows": self.rows,
             "rows_without_attempts": self.empty,

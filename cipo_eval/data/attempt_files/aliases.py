@@ -53,13 +53,13 @@ class Aliases:
     def read(
         self,
         names: Iterable[str],
-        known: Mapping[str, Problem],
+        problems_by_id: Mapping[str, Problem],
         agrees: Callable[[str, Problem], bool | None] = lambda *_: None,
     ) -> Reading:
         """What ``names``, all ids of a file, mean.
 
-        ``known``: by id, the problem that its row's text names; ``agrees``: whether the right answer of an id's row is
-        a problem's, None where that is not known.
+        ``problems_by_id``: the problem that the text of an id's row names; ``agrees``: whether the right answer of an
+        id's row is a problem's, None where that is not known.
         """
         numbers = {name: part for name in names if (part := _numbered(name)) and self._fits(part[0])}
         if not numbers:
@@ -70,15 +70,18 @@ class Aliases:
             for meaning in meanings
         ]
         evidence = [
-            [known[name] is p if name in known else agrees(name, p) for name, p in of.items()]
+            [
+                problems_by_id[name] is p if name in problems_by_id else agrees(name, p)
+                for name, p in of.items()
+            ]
             for of in readings
         ]
-        sound = [False not in found for found in evidence]
+        sound = [False not in verdicts for verdicts in evidence]
         whole = [i for i, of in enumerate(readings) if sound[i] and len(of) == len(numbers)]
-        own = all(prefix in ("", self._prefix) for prefix, _ in numbers.values())
+        all_ours = all(prefix in ("", self._prefix) for prefix, _ in numbers.values())
         if backed := [i for i in whole if True in evidence[i]]:
             whole = backed
-        elif own and readings[0] and sound[0]:
+        elif all_ours and readings[0] and sound[0]:
             whole = [0]  # an id is an id first; some may be of problems that are no longer there
         elif whole != [0]:
             return Reading(doubtful=frozenset(name for i in whole for name in readings[i]))
@@ -103,8 +106,8 @@ def _numbered(name: str) -> tuple[str, int] | None:
     """What stands before an id's last number, and the number."""
     if len(name) > _LONGEST:
         return None
-    found = _NUMBERED.fullmatch(name.strip())
-    return (_word(found[1]), int(found[2])) if found else None
+    match = _NUMBERED.fullmatch(name.strip())
+    return (_word(match[1]), int(match[2])) if match else None
 
 
 def _word(name: str) -> str:
@@ -114,7 +117,7 @@ def _word(name: str) -> str:
 
 def _unique(pairs: Iterable[tuple[_Key, Problem]]) -> dict[_Key, Problem]:
     """Of keys that two problems have, none."""
-    found: dict[_Key, list[Problem]] = {}
+    problems_by_key: dict[_Key, list[Problem]] = {}
     for name, problem in pairs:
-        found.setdefault(name, []).append(problem)
-    return {name: problems[0] for name, problems in found.items() if len(problems) == 1}
+        problems_by_key.setdefault(name, []).append(problem)
+    return {name: problems[0] for name, problems in problems_by_key.items() if len(problems) == 1}

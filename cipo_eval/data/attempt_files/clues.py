@@ -16,7 +16,7 @@ _ANSWERS = (*_GOLDS, "answer", "final_answer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clues:
-    """In order of trust; a row may have any of them, and they may contradict each other."""
+    """What a row says of its problem, in order of trust; it may say any of it, and contradict itself."""
 
     names: tuple[str, ...]
     """Ids in columns that hold the problem's id."""

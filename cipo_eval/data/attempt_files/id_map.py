@@ -14,7 +14,7 @@ from cipo_eval.records import Problem
 
 
 def read_id_map(path: Path, problems: Sequence[Problem]) -> dict[str, str]:
-    """By id of the file, the problem's id.
+    """The problem's id for each id that the file uses.
 
     JSON: one object with an entry for each id. JSON Lines: an object with two values a line. CSV: two columns. In the
     last two the file's id comes first; a first line that names no problem is a header. Raises ``UsageError`` for
@@ -25,15 +25,15 @@ def read_id_map(path: Path, problems: Sequence[Problem]) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     ids = {problem.id for problem in problems}
-    found: dict[str, str] = {}
+    problem_ids: dict[str, str] = {}
     for where, name, to in _pairs(path, data, ids):
         if to not in ids:
             raise UsageError(f"{where}: the task has no problem {to}: {nearest(to, ids)[:200]}")
-        if found.setdefault(name, to) != to:
-            raise UsageError(f"{where}: {name} is {found[name]} and {to}")
-    if not found:
+        if problem_ids.setdefault(name, to) != to:
+            raise UsageError(f"{where}: {name} is {problem_ids[name]} and {to}")
+    if not problem_ids:
         raise UsageError(f"{path} maps no ids")
-    return found
+    return problem_ids
 
 
 def _pairs(path: Path, data: bytes, ids: set[str]) -> Iterable[tuple[str, str, str]]:
@@ -57,12 +57,12 @@ def _table(name: str, data: bytes, ids: set[str]) -> list[tuple[str, str, str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text (at byte {error.start + 1})") from error
-    found = []
+    rows = []
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
         if not row or (number == 1 and row[-1].strip() not in ids):
             continue
-        found.append(_pair(f"{name} line {number}", row))
-    return found
+        rows.append(_pair(f"{name} line {number}", row))
+    return rows
 
 
 def _pair(where: str, row: Any) -> tuple[str, str, str]:

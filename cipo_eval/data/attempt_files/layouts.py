@@ -34,7 +34,7 @@ _STUDENT = "## Student Solution\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class RowContent:
     """The attempts of one row, not yet at a problem."""
 
     completions: tuple[Completion, ...]
@@ -50,7 +50,7 @@ class Said:
     """The attempts are critiques: as attempts to be corrected, what they are of stands for them."""
 
 
-def said(line: Line) -> Said:
+def read_row(line: Line) -> RowContent:
     """Reads a row. Raises ``UsageError`` with its place for what has another form."""
     row = line.fields
     if "v" in row:
@@ -59,8 +59,8 @@ def said(line: Line) -> Said:
     ends = [_optional(line, column, kind) for column, kind in _ENDS]
     reason = None if ends[0] is None else FinishReason(ends[0])
     labels = row.get("previous_score")
-    known = labels if isinstance(labels, list) else []
-    return Said(
+    verdicts = labels if isinstance(labels, list) else []
+    return RowContent(
         completions=tuple(
             Completion(text=text, finish_reason=reason, prompt_tokens=ends[1], completion_tokens=ends[2])
             for text in texts
@@ -70,7 +70,8 @@ def said(line: Line) -> Said:
         corrected=tuple(_corrected(line, len(texts))),
         critique="critic" in row,
         labels=tuple(
-            known[i] if i < len(known) and isinstance(known[i], bool) else None for i in range(len(texts))
+            verdicts[i] if i < len(verdicts) and isinstance(verdicts[i], bool) else None
+            for i in range(len(texts))
         ),
     )
 
@@ -78,13 +79,13 @@ def said(line: Line) -> Said:
 _ENDS = (("finish_reason", str), ("prompt_tokens", int), ("completion_tokens", int))
 
 
-def _stored(line: Line) -> Said:
+def _stored(line: Line) -> RowContent:
     """An attempt of a run: it is checked as a run's own lines are."""
     try:
         attempt = Attempt.from_json(line.fields)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{line.where} is damaged ({type(error).__name__}: {error})") from error
-    return Said(
+    return RowContent(
         completions=(
             Completion(
                 text=attempt.text,
@@ -143,14 +144,14 @@ def fenced(program: str) -> str:
 def _corrected(line: Line, count: int) -> Sequence[str | None]:
     """What the attempts of a row correct."""
     row = line.fields
-    found: Any = row.get("attempt", row.get("original_code_list"))
+    corrected: Any = row.get("attempt", row.get("original_code_list"))
     if "attempt" not in row and isinstance(row.get("buggy_code"), str):
-        found = tagged(row["buggy_code"].replace("\r\n", "\n").strip("\n"))
-    elif "attempt" not in row and isinstance(found, list):
-        found = [fenced(text) if isinstance(text, str) else None for text in found]
+        corrected = tagged(row["buggy_code"].replace("\r\n", "\n").strip("\n"))
+    elif "attempt" not in row and isinstance(corrected, list):
+        corrected = [fenced(text) if isinstance(text, str) else None for text in corrected]
     elif "attempt" not in row and "critic" in row:
-        found = _student(row)
-    values = found if isinstance(found, list) and len(found) == count else [found] * count
+        corrected = _student(row)
+    values = corrected if isinstance(corrected, list) and len(corrected) == count else [corrected] * count
     if not all(text is None or isinstance(text, str) for text in values):
         raise UsageError(f"{line.where}: attempt, which the row corrects, is not text")
     return values
@@ -161,8 +162,8 @@ def _student(row: Mapping[str, Any]) -> str | None:
     messages = row.get("message")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and message.get("role") == "user":
-            _, found, solution = str(message.get("content")).partition(_STUDENT)
-            if found:
+            _, marker, solution = str(message.get("content")).partition(_STUDENT)
+            if marker:
                 return solution
     return None
 

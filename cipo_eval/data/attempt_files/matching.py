@@ -57,7 +57,7 @@ class Matcher:
 
     @cached_property
     def _by_key(self) -> dict[str, tuple[Problem, ...]]:
-        return _grouped((found, p) for p in self._problems if (found := texts.key(p.question)))
+        return _grouped((key, p) for p in self._problems if (key := texts.key(p.question)))
 
     @cached_property
     def _contained(self) -> texts.Contained:
@@ -65,22 +65,22 @@ class Matcher:
 
     @cached_property
     def _by_answer(self) -> dict[str, tuple[Problem, ...]]:
-        return _grouped((found, p) for p in self._problems if (found := texts.answer_key(p.gold)))
+        return _grouped((key, p) for p in self._problems if (key := texts.answer_key(p.gold)))
 
     def match(self, rows: Sequence[Clues]) -> list[Match]:
         """The match of each row. All rows of a file together: they tell how its ids are to be read."""
-        found = _places_believed([self._surely(row) for row in rows])
-        known = {
+        matches = _places_believed([self._surely(row) for row in rows])
+        problems_by_id = {
             name: match.problems[0]
-            for row, match in zip(rows, found, strict=True)
+            for row, match in zip(rows, matches, strict=True)
             if match is not None and match.how in (TEXT, ALIKE) and len(match.problems) == 1
             for name in (*row.names, *row.loose)
         }
         names = {name: row for row in rows for name in (*row.names, *row.loose)}
         reading = Reading()
-        if any(match is None for match in found):
-            reading = self._aliases.read(names, known, lambda name, p: _same_gold(names[name], p))
-        return [match or self._by_alias(row, reading) for row, match in zip(rows, found, strict=True)]
+        if any(match is None for match in matches):
+            reading = self._aliases.read(names, problems_by_id, lambda name, p: _same_gold(names[name], p))
+        return [match or self._by_alias(row, reading) for row, match in zip(rows, matches, strict=True)]
 
     def _surely(self, row: Clues) -> Match | None:
         """A match that needs no other rows; None where there may be one by an alias."""
@@ -116,8 +116,8 @@ class Matcher:
             against = "" if problem in by_text else f"the text of {by_text[0].id}"
         else:
             against = "" if _speaks_for(row, problem) else "another text"
-        said = f"the id of {problem.id} and {against}" if against else ""
-        return Match(problems=(problem,), how=how, contradiction=said)
+        contradiction = f"the id of {problem.id} and {against}" if against else ""
+        return Match(problems=(problem,), how=how, contradiction=contradiction)
 
     def _by_alias(self, row: Clues, reading: Reading) -> Match:
         names = (*row.names, *row.loose)
@@ -129,17 +129,17 @@ class Matcher:
         for question in row.questions:
             if question not in self._read:
                 self._read[question] = self._find_text(question)
-            if found := self._read[question]:
-                return found
+            if match := self._read[question]:
+                return match
         return ()
 
     def _find_text(self, question: str) -> tuple[Problem, ...]:
         """Problems with this statement; equal ones are several, different ones none."""
-        if found := self._by_plain.get(texts.plain(question)):
-            return found
+        if problems := self._by_plain.get(texts.plain(question)):
+            return problems
         key = texts.key(question)
-        if found := self._by_key.get(key):
-            return found
+        if problems := self._by_key.get(key):
+            return problems
         within = self._contained.find(key)
         return self._by_key[within[0]] if len(within) == 1 else ()
 
@@ -173,10 +173,10 @@ def _is_near(row: Clues, problem: Problem) -> bool:
     return any(texts.is_near(question, problem.question) for question in row.questions)
 
 
-def _places_believed(found: Sequence[Match | None]) -> list[Match | None]:
+def _places_believed(matches: Sequence[Match | None]) -> list[Match | None]:
     """The matches; where one row's answer contradicts its place, the file has another order, and no place counts."""
-    wrong = next((m.contradiction for m in found if m and m.how == PLACE and m.contradiction), "")
-    return [replace(m, contradiction=wrong) if wrong and m and m.how == PLACE else m for m in found]
+    wrong = next((m.contradiction for m in matches if m and m.how == PLACE and m.contradiction), "")
+    return [replace(m, contradiction=wrong) if wrong and m and m.how == PLACE else m for m in matches]
 
 
 def _same_gold(row: Clues, problem: Problem) -> bool | None:
@@ -191,7 +191,7 @@ def _text_of(position: int | None) -> tuple[str, ...]:
 
 
 def _grouped(pairs: Iterable[tuple[str, Problem]]) -> dict[str, tuple[Problem, ...]]:
-    found: dict[str, tuple[Problem, ...]] = {}
+    groups: dict[str, tuple[Problem, ...]] = {}
     for name, problem in pairs:
-        found[name] = (*found.get(name, ()), problem)
-    return found
+        groups[name] = (*groups.get(name, ()), problem)
+    return groups

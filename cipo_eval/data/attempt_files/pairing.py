@@ -54,7 +54,7 @@ def by_rank(attempts: Sequence[Held], labels: Iterable[int]) -> None:
 
 
 def first_label(attempts: Iterable[Held]) -> int:
-    """From which number a file counts the attempts of a pool: 1 where none has 0."""
+    """The number from which a file counts the attempts of a pool: 1 where none has 0."""
     labels = [a.label for a in attempts if a.label is not None]
     return 1 if labels and min(labels) == 1 else 0
 
@@ -103,7 +103,7 @@ def _same(carried: str, text: str) -> bool:
 
 def notes(attempts: Mapping[tuple[str, ...], Sequence[Held]]) -> list[str]:
     """What a user must hear of numbers that were changed and of equal samples."""
-    found = []
+    lines = []
     every = [a for held in attempts.values() for a in held]
     labelled = [a for a in every if a.label is not None]
     if changed := [a for a in labelled if a.label != a.number]:
@@ -111,17 +111,17 @@ def notes(attempts: Mapping[tuple[str, ...], Sequence[Held]]) -> list[str]:
             len(held) - len({a.label for a in held}) for held in map(_labelled, attempts.values()) if held
         )
         twice = f", {doubles} of them a number that was there already" if doubles else ""
-        found.append(
+        lines.append(
             f"the file numbers its samples otherwise than from 0 on without gaps: {len(changed)} attempt(s) got "
             f"another number{twice}; none is left out for it (first: {changed[0].where})"
         )
     several = [held for held in attempts.values() if len(held) > 1]
     if same := [held for held in several if len({a.completion.text for a in held}) == 1]:
-        found.append(
+        lines.append(
             f"at {len(same)} of {len(several)} problems with several attempts all of them are the same text: "
             f"{len(same[0])} equal samples say no more than one (first: {same[0][0].where})"
         )
-    return found
+    return lines
 
 
 def _labelled(attempts: Sequence[Held]) -> list[Held]:

@@ -77,15 +77,15 @@ class Contained:
 
     def find(self, text: str) -> Sequence[str]:
         """The keys within ``text``, which is a key itself, without those that lie within a longer one."""
-        found: list[tuple[int, int, str]] = []
+        places: list[tuple[int, int, str]] = []
         for at in range(len(text) - _WINDOW + 1):
             for statement in self._starts.get(text[at : at + _WINDOW], ()):
                 if text.startswith(statement, at):
-                    found.append((at, at + len(statement), statement))
+                    places.append((at, at + len(statement), statement))
         outer = [
             (start, end, statement)
-            for start, end, statement in found
-            if not any(s <= start and end <= e and e - s > end - start for s, e, _ in found)
+            for start, end, statement in places
+            if not any(s <= start and end <= e and e - s > end - start for s, e, _ in places)
         ]
         return list(dict.fromkeys(statement for _, _, statement in outer))
 

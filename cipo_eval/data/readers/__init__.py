@@ -1,13 +1,12 @@
 """Readers: what a row of a code benchmark asks, and the tests that it comes with.
 
 A task definition names its reader as ``reader: module:function``, in place of ``columns``: a function of one row and of
-the companion rows that belong to it, which gives an ``Item``. Anybody's module will do. Readers only take data apart
-(``json``, ``ast.literal_eval``); none of them ever runs what a data set holds.
+the companion rows that belong to it, which gives a ``ReadProblem``. Anybody's module will do. Readers only take data
+apart (``json``, ``ast.literal_eval``); none of them ever runs what a data set holds.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from cipo_eval.data.sources import Row, Transform
 from cipo_eval.errors import UsageError
 from cipo_eval.sandbox.codec import encode
+from cipo_eval.settings import named_object
 from cipo_eval.verifiers.code.testsets import TestSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class ReadProblem:
     """What a reader makes of a row."""
 
     id: str
@@ -58,30 +58,27 @@ MOVED = {
 }
 """Modules that task definitions of version 0.1.0 name, and where they are now: tasks that studies wrote still read."""
 
-Reader = Callable[[Row, Mapping[str, Row]], Item]
+Reader = Callable[[Row, Mapping[str, Row]], ReadProblem]
 """Of a row and, by companion, the companion's row with the same key (where there is one)."""
 
 
 def reader(name: str) -> Reader:
     """The reader that a definition names."""
-    found: Reader = _function(name)
-    return found
+    function: Reader = _function(name)
+    return function
 
 
 def transform(name: str) -> Transform:
     """The ``prepare`` function that a definition names: row to row, applied once, before rows are cached."""
-    found: Transform = _function(name)
-    return found
+    function: Transform = _function(name)
+    return function
 
 
 def _function(name: str) -> Any:
     """Raises ``UsageError`` where there is no such function."""
     module, _, attribute = name.partition(":")
     module = MOVED.get(module) or module.replace("cipo_eval.readers.", "cipo_eval.data.readers.")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"there is no function {name} (module:function): {error}") from error
-    if not callable(found):
-        raise UsageError(f"{name} is not a function")
-    return found
+    function = named_object(f"{module}:{attribute}", "reader")
+    if not callable(function):
+        raise UsageError(f"reader: {name} is not a function")
+    return function

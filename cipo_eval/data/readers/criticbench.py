@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.readers.evalplus import MEMORY
 from cipo_eval.data.sources import Row
 from cipo_eval.verifiers.code.asserts import plain_asserts
@@ -29,10 +29,10 @@ _COLUMNS = ("id", "question", "response", "answer", "response_label", "question_
 
 def prepare(row: Row) -> Row:
     """The columns that are read, and ``join``: what a row of code has in common with one of HumanEval or MBPP."""
-    kept = {name: row[name] for name in _COLUMNS if name in row}
+    columns = {name: row[name] for name in _COLUMNS if name in row}
     source = row.get("question_source")
     text = row.get("question") if source == "HumanEval" else _gold(row) if source == "MBPP" else ""
-    return {**kept, "join": _squeezed(str(text or ""))}
+    return {**columns, "join": _squeezed(str(text or ""))}
 
 
 def prepare_humaneval(row: Row) -> Row:
@@ -45,7 +45,7 @@ def prepare_mbpp(row: Row) -> Row:
     return {"join": _squeezed("\n".join(row["test_list"])), "reference": row["code"].replace("\r", "")}
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     """A row that ``prepare`` made, with what companions have of the same code problem."""
     source, response = str(row["question_source"]), str(row["response"])
     common: dict[str, Any] = {
@@ -57,7 +57,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
     told = {"source": source, "type": str(row.get("question_type", ""))}
     if source in MATH:
         kind = "choice" if source == CHOICE else "math"
-        return Item(
+        return ReadProblem(
             **common,
             answer=_gold(row),
             attempt=response,
@@ -65,12 +65,12 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
             metadata={"subset": "math", "kind": kind, **told},
         )
     if source not in CODE:
-        return Item(**common, coverage="of sources other than mathematics and code are left out")
+        return ReadProblem(**common, coverage="of sources other than mathematics and code are left out")
     question = common["question"]
     whole = response if "def " in response or source != "HumanEval" else f"{row['question']}{response}"
-    references = [found["reference"] for found in companions.values()]
+    references = [companion["reference"] for companion in companions.values()]
     tests = _tests(_gold(row), question, references)
-    return Item(
+    return ReadProblem(
         **common,
         tests=tests,
         attempt=f"```python\n{_bare(whole)}\n```",
@@ -136,9 +136,9 @@ def _entry_point(tree: ast.Module, question: str) -> str:
     for call, name in named:
         if name == "check" and call.args and isinstance(call.args[0], ast.Name):
             return call.args[0].id
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    others = [name for _, name in named if name not in own and not hasattr(builtins, name)]
-    asked = re.findall(r"^def (\w+)\(", question, re.M)
-    if found := [name for name in others if name != "candidate"] or asked[-1:]:
-        return found[0]
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    others = [name for _, name in named if name not in defined and not hasattr(builtins, name)]
+    stubs = re.findall(r"^def (\w+)\(", question, re.M)
+    if called := [name for name in others if name != "candidate"] or stubs[-1:]:
+        return called[0]
     raise ValueError("its tests call nothing")

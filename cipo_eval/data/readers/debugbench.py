@@ -2,7 +2,7 @@
 
 The data has no tests: published verdicts come from LeetCode's own judge. Tests here are the statement's examples
 (public), those of LeetCodeDataset for the same problem where its data is at hand, and inputs made here (``inputs``),
-where all that the statement's constraints say is understood (``constraints``). What made inputs lead to is what the
+where all that the statement's constraints say is understood (``statements``). What made inputs lead to is what the
 problem's right program returns; they count where LeetCodeDataset's right program agrees
 (``verifiers.code.confirm``). Outputs of judged models are never looked at. Problems whose answer is not unique, or
 whose values are of classes that the sandbox does not build, get no tests and are left out.
@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.data.readers import Item
-from cipo_eval.data.readers.leetcode import constraints, inputs
+from cipo_eval.data.readers import ReadProblem, leetcode
+from cipo_eval.data.readers.leetcode import inputs, statements
 from cipo_eval.data.readers.leetcode.judge import (
     IMPORTS,
     NODES,
@@ -63,7 +63,7 @@ EXAMPLES = "with the statement's examples only"
 LEFT_OUT = "left out because "
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     """A row of DebugBench (GitHub's or the hub's columns) with, as companion ``tests``, one of LeetCodeDataset."""
     statement = _unix(row["description"] if "description" in row else row["question"])
     category = row["x_category"] if "x_category" in row else row["subtype"]
@@ -79,7 +79,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
     except UnfitError as error:
         tests, coverage = None, f"{LEFT_OUT}{error}"
     digest = hashlib.sha256(buggy.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return Item(
+    return ReadProblem(
         id=f"{row['slug']}/{category}/{digest}",
         repeated=True,
         question=_question(statement, examples, _unix(row["constraints"])),
@@ -154,8 +154,8 @@ def _of_class(examples: Sequence[Any]) -> Iterator[Test]:
 
 
 def _declared(examples: Sequence[Example], oracle: str, extra: Row | None) -> Signature:
-    known = extra["entry_point"].rpartition(".")[2] if extra else None
-    return signature(oracle, examples[0].names, known)
+    entry_point = extra["entry_point"].rpartition(".")[2] if extra else None
+    return signature(oracle, examples[0].names, entry_point)
 
 
 def _of_method(examples: Sequence[Example], declared: Signature, extra: Row | None) -> tuple[list[Test], str]:
@@ -183,7 +183,7 @@ def _further(
     text: str,
     examples: Sequence[Example],
     declared: Signature,
-    given: Sequence[Test],
+    given_tests: Sequence[Test],
     *,
     alone: bool,
 ) -> list[Test]:
@@ -196,9 +196,9 @@ def _further(
     if not by_name:  # the promises may speak of either
         for name, other in zip(names, declared.names, strict=True):
             text = re.sub(rf"\b{re.escape(other)}\b", name, text) if other not in names else text
-    known = json.dumps([list(map(plain_as, test.args)) for test in given])
-    found = _inputs(slug, statement, text, tuple(names), declared.kinds, known, alone)
-    return [Test(args=args, after=given[0].after, derive=True, confirmed=True) for args in found]
+    known_inputs = json.dumps([list(map(plain_as, test.args)) for test in given_tests])
+    made = _inputs(slug, statement, text, tuple(names), declared.kinds, known_inputs, alone)
+    return [Test(args=args, after=given_tests[0].after, derive=True, confirmed=True) for args in made]
 
 
 @functools.lru_cache(maxsize=512)
@@ -207,40 +207,46 @@ def _inputs(*problem: Any) -> list[list[Any]]:
     name = fingerprint([_generator(), *problem])
     path = cache_dir() / "inputs" / f"{name}.json.gz"
     try:
-        found: list[list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
+        made: list[list[Any]] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError, zlib.error):  # not there yet, or damaged
-        found = _make_inputs(*problem)
+        made = _make_inputs(*problem)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, gzip.compress(json.dumps(found).encode("ascii"), compresslevel=1), shared=True)
-    return found
+            write_bytes(path, gzip.compress(json.dumps(made).encode("ascii"), compresslevel=1), shared=True)
+    return made
 
 
 @functools.cache
 def _generator() -> str:
-    """Identity of the code that makes inputs."""
-    sources = [Path(module.__file__ or "").read_bytes() for module in (constraints, inputs)]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
+    """Identity of the code that makes inputs: of every module of ``leetcode``."""
+    folder = Path(leetcode.__file__ or "").parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def _make_inputs(
-    slug: str, statement: str, text: str, names: Sequence[str], kinds: Sequence[str], known: str, alone: bool
+    slug: str,
+    statement: str,
+    text: str,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    known_json: str,
+    alone: bool,
 ) -> list[list[Any]]:
-    """``known`` is JSON."""
-    given = list(map(tuple, json.loads(known)))
+    """Made inputs in the form of tests; ``known_json``: known inputs, as JSON."""
+    known_inputs = list(map(tuple, json.loads(known_json)))
     linked = {name: kind for name, kind in zip(names, kinds, strict=True) if kind in ("ln", "tn")}
-    rules = constraints.parse(
-        text, statement, names, linked, [dict(zip(names, values, strict=True)) for values in given]
+    rules = statements.parse(
+        text, statement, names, linked, [dict(zip(names, values, strict=True)) for values in known_inputs]
     )
     if rules.unknown or (alone and _PROMISE.search(statement)):
         return []
-    found = []
-    for values in inputs.more_inputs(slug, rules, kinds, given):
+    forms = []
+    for values in inputs.more_inputs(slug, rules, kinds, known_inputs):
         try:
-            found.append([encode_as(value, kind) for value, kind in zip(values, kinds, strict=True)])
+            forms.append([encode_as(value, kind) for value, kind in zip(values, kinds, strict=True)])
         except (UnfitError, CodecError):
             continue
-    return found
+    return forms
 
 
 def _question(statement: str, examples: Sequence[str], constraints: str) -> str:

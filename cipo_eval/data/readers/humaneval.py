@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.readers.evalplus import MEMORY, build_tests
 from cipo_eval.data.sources import Row
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
@@ -22,7 +22,7 @@ _BASE = {
 """Distinct base inputs of the tasks whose test code has another number of calls: in a loop, or the same ones twice."""
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     """A row of HumanEval with, as companion ``plus``, the prepared one of HumanEval+."""
     plus = companions.get("plus")
     prompt = (plus or row)["prompt"]
@@ -39,7 +39,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:
             reference=reference,
             memory=MEMORY,
         )
-    return Item(
+    return ReadProblem(
         id=row["task_id"],
         question=prompt,
         tests=tests,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.readers.debugbench import PREAMBLE, SECONDS, comparison
 from cipo_eval.data.readers.leetcode.judge import Example, UnfitError, method_test, parse_input, signature
 from cipo_eval.data.sources import Row
@@ -18,7 +18,7 @@ EXAMPLES = 3
 """Of them the first are the statement's examples, and public."""
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """A row of the training split. Problems whose tests cannot be read are left out, and counted."""
     try:
         tests: TestSet | None = _tests(row)
@@ -26,7 +26,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a re
     except UnfitError as error:
         tests, coverage = None, f"left out because {error}"
     facts: Any = row.get("meta") or {}
-    return Item(
+    return ReadProblem(
         id=row["task_id"],
         question=row["query"],
         tests=tests,

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from cipo_eval.data.readers import Item, argument
+from cipo_eval.data.readers import ReadProblem, argument
 from cipo_eval.data.readers.leetcode.judge import IMPORTS
 from cipo_eval.data.sources import Row
 from cipo_eval.errors import UsageError
@@ -49,9 +49,9 @@ def prepare(row: Row) -> Row:
     }
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """A row that ``prepare`` left."""
-    return Item(
+    return ReadProblem(
         id=row["question_id"],
         question=row["question_content"],
         tests=row["tests"],
@@ -92,7 +92,7 @@ def _cases(cases: Any) -> list[Case]:
     """Both layouts: a list of cases, or one dictionary with ``inputs`` and ``outputs``."""
     if isinstance(cases, Mapping):
         pairs = zip(cases["inputs"], cases["outputs"], strict=True)
-        return [{"input": given, "output": wanted} for given, wanted in pairs]
+        return [{"input": stdin, "output": expected} for stdin, expected in pairs]
     return list(cases)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.sources import Row
 from cipo_eval.texts import last_boxed
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """The column ``answer`` of public copies went through a normaliser that damaged some: it counts only where the
     solution has no box. Rows without either are left out."""
     answer = last_boxed(row["solution"]) or str(row.get("answer") or "")
-    return Item(
+    return ReadProblem(
         id=str(row["index"]),
         question=row["problem"],
         answer=answer,

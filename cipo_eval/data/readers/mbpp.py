@@ -11,19 +11,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.readers.evalplus import MEMORY, build_tests
 from cipo_eval.data.sources import Row
 from cipo_eval.errors import UsageError
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
-def read_plus(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read_plus(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """A row that ``evalplus.prepare`` made. Public is the test whose assert the prompt shows, the first."""
     tests = build_tests(
         row, dataset="mbpp", base=row["base"], reference=row["canonical_solution"], public=(0,)
     )
-    return Item(
+    return ReadProblem(
         id=row["task_id"],
         question=row["prompt"],
         tests=tests,
@@ -31,7 +31,7 @@ def read_plus(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001 
     )
 
 
-def read_classic(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read_classic(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """A row of the original data. Its three asserts are public: the prompt shows them."""
     code, asserts = _unix(row["code"]), [_unix(line) for line in row["test_list"]]
     entry_point = _entry_point(code, asserts)
@@ -43,7 +43,7 @@ def read_classic(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG0
         reference=code,
         memory=MEMORY,
     )
-    return Item(
+    return ReadProblem(
         id=f"Mbpp/{row['task_id']}",
         question=_unix(row["text"]),
         tests=tests,

@@ -42,9 +42,11 @@ class Nesting:
 
     @property
     def open(self) -> bool:
+        """Whether a bracket or a string is open."""
         return bool(self.quote) or self.depth > 0 or self.joined
 
     def feed(self, line: str) -> None:
+        """Takes in a line."""
         self.joined = False
         if not self.quote and not _TOKEN.search(line):
             return
@@ -153,8 +155,8 @@ class _Fence:
 
     @property
     def language(self) -> str:
-        found = _LANGUAGE.match(self.info)
-        return found[1].lower() if found else ""
+        match = _LANGUAGE.match(self.info)
+        return match[1].lower() if match else ""
 
     def closes(self, opening: _Fence) -> bool:
         """As in CommonMark: as long as the opening fence, with nothing after it, at most three columns further in."""

@@ -14,8 +14,9 @@ from typing import Any
 from cipo_eval.records import Mode
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.sandbox.worker import LOADED, Job, record
-from cipo_eval.verifiers.code.compare import Comparison
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
+from cipo_eval.verifiers.code.outputs import Comparison
 from cipo_eval.verifiers.code.testsets import Test, TestSet
 
 SECONDS = 1.0
@@ -29,32 +30,32 @@ def agreed(
 ) -> list[tuple[Any, float] | None]:
     """For each of the tests, whose calls are given too: what it leads to, in the codec's form, and the reference's
     processor time; None where it does not count. Raises ``SandboxError``."""
-    found = _results(tests, tests.reference or "", calls, lane)
+    results = _results(tests, tests.reference or "", calls, lane)
     comparison = Comparison(tests.rule, Mode.FIXED)
     for program in ("", *tests.confirmations):
-        left = [at for at, result in enumerate(found) if result is not None]
+        left = [at for at, result in enumerate(results) if result is not None]
         others = (
             _results(tests, program, [calls[at] for at in left], lane)
             if program
-            else [found[at] for at in left]
+            else [results[at] for at in left]
         )
         for at, other in zip(left, others, strict=True):
-            first = found[at]
+            first = results[at]
             if first is None or other is None or not _same(comparison, first[0], other[0], made[at].args):
-                found[at] = None  # where it does not even equal itself, nothing could be compared with it
-    return found
+                results[at] = None  # where it does not even equal itself, nothing could be compared with it
+    return results
 
 
 def _results(
     tests: TestSet, program: str, calls: Sequence[Mapping[str, Any]], lane: Lane
 ) -> list[tuple[Any, float] | None]:
     """What a program returns for each call; None where it raises or takes too long."""
-    found: list[tuple[Any, float] | None] = []
+    results: list[tuple[Any, float] | None] = []
 
     def on_record(number: int, line: bytes, cpu: float) -> bool:
         if number > 0:
             told = record(line)
-            found.append((told[1], cpu) if told[0] == "v" else None)
+            results.append((told[1], cpu) if told[0] == "v" else None)
         return number > 0 or line == LOADED
 
     whole = Job(
@@ -67,11 +68,11 @@ def _results(
         memory=tests.memory,
     )
     for _ in range(MOST_ENDS):
-        if len(found) < len(calls):
-            lane.sample(program).run(replace(whole, tests=calls[len(found) :]), on_record)
-            if len(found) < len(calls):
-                found.append(None)  # of the input that ended it
-    return found + [None] * (len(calls) - len(found))
+        if len(results) < len(calls):
+            lane.sample(program).run(replace(whole, tests=calls[len(results) :]), on_record)
+            if len(results) < len(calls):
+                results.append(None)  # of the input that ended it
+    return results + [None] * (len(calls) - len(results))
 
 
 def _same(comparison: Comparison, value: Any, expected: Any, args: Sequence[Any]) -> bool:

@@ -46,7 +46,7 @@ from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ExtractedProgram:
     """A program and the rule that found it."""
 
     code: str
@@ -68,7 +68,7 @@ _EMPTY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Needed:
     """What the program must define, and what the prompt has of it."""
 
     definition: re.Pattern[str] | None = None
@@ -80,9 +80,9 @@ class _Wanted:
     """Indentation of the lines that would continue it."""
 
 
-def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
+def _needed(entry_point: str | None, prompt: str | None) -> _Needed:
     if entry_point is None:
-        return _Wanted()
+        return _Needed()
     name = re.escape(entry_point)
     definition = re.compile(
         rf"[ \t]*+(?:(?:async[ \t]++)?def[ \t]++{name}[ \t]*+[(\[]|class[ \t]++{name}[ \t]*+[(:\[]"
@@ -91,11 +91,11 @@ def _wanted(entry_point: str | None, prompt: str | None) -> _Wanted:
     lines = _lines(prompt or "")
     at = next((i for i, line in enumerate(lines) if definition.match(line) and not indent_of(line)), None)
     if at is None:
-        return _Wanted(definition)
+        return _Needed(definition)
     opening = "\n".join(lines).rstrip(" \t")
     last = next(line for line in reversed(lines) if line.strip())
     indent = last[: indent_of(last)] + ("    " if last.rstrip().endswith(":") else "")
-    return _Wanted(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
+    return _Needed(definition, "\n".join(lines[:at]), opening.removesuffix("\n") + "\n", indent)
 
 
 def _lines(text: str) -> list[str]:
@@ -103,34 +103,34 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _fitness(block: Block, wanted: _Wanted) -> int:
+def _fitness(block: Block, needed: _Needed) -> int:
     """How much a block looks like the program (see the top of this file), 0 where it holds no code."""
     lines = [line for line in block.lines if not line.lstrip(" \t").startswith("#")]
     if not any(line.strip() if block.python else _acts(line) for line in lines):
         return 0
-    if wanted.definition is None:
+    if needed.definition is None:
         code = "\n".join(lines)
         reads, writes = _READS.search(code), _WRITES.search(code)
         return _WHOLE if reads and writes else _PARTIAL if reads or writes else _CODE
     base = next(indent_of(line) for line in lines if line.strip())
-    places = [index for index, line in enumerate(lines) if wanted.definition.match(line)]
+    places = [index for index, line in enumerate(lines) if needed.definition.match(line)]
     if any(
         indent_of(lines[at]) <= base and _has_body(lines, at) for at in places[-8:]
     ):  # few, to stay linear
         return _WHOLE
-    if wanted.opening and not places and _returns(_first_line_restored(lines)):
+    if needed.opening and not places and _returns(_first_line_restored(lines)):
         return _BODY
     return _PARTIAL if places else _CODE
 
 
-def _fittest(blocks: Sequence[Block], wanted: _Wanted, stopped: bool) -> tuple[Block | None, int]:
+def _fittest(blocks: Sequence[Block], needed: _Needed, stopped: bool) -> tuple[Block | None, int]:
     """The last of the fittest blocks. Among equals, one that was cut off gives way, and for stdin an unmarked one."""
-    found, best = None, (1, False, False)
+    fittest, best = None, (1, False, False)
     for block in blocks:
-        fitness = (_fitness(block, wanted), stopped or block.closed, block.python and not wanted.definition)
+        fitness = (_fitness(block, needed), stopped or block.closed, block.python and not needed.definition)
         if fitness >= best:
-            found, best = block, fitness
-    return found, best[0] if found else 0
+            fittest, best = block, fitness
+    return fittest, best[0] if fittest else 0
 
 
 def _acts(line: str) -> bool:
@@ -187,8 +187,8 @@ def _head(statement: Sequence[str]) -> int:
 def _names(statement: Sequence[str]) -> set[str]:
     """What a top-level statement binds: a definition, imports, or one assigned name."""
     head = _head(statement)
-    if found := _DEFINES.match(statement[head]) or _ASSIGNS.match(statement[head]):
-        return {found[1]}
+    if match := _DEFINES.match(statement[head]) or _ASSIGNS.match(statement[head]):
+        return {match[1]}
     if not statement[head].startswith(("import ", "from ")):
         return set()
     clause = " ".join(line.partition("#")[0] for line in statement[head:]).partition("import ")[2]
@@ -198,10 +198,10 @@ def _names(statement: Sequence[str]) -> set[str]:
 
 def _is_inert(statement: Sequence[str]) -> bool:
     """Whether a statement does nothing but to bind a name; only constants may make calls (``float("inf")``)."""
-    found = _ASSIGNS.match(statement[_head(statement)])
-    if found is None:
+    match = _ASSIGNS.match(statement[_head(statement)])
+    if match is None:
         return bool(_names(statement))
-    return "(" not in found[2] or (found[1].isupper() and not _READS.search(found[2]))
+    return "(" not in match[2] or (match[1].isupper() and not _READS.search(match[2]))
 
 
 def _borrowed(lines: Sequence[str], chosen: Block, source: Sequence[Block]) -> list[str]:
@@ -220,14 +220,14 @@ def _borrowed(lines: Sequence[str], chosen: Block, source: Sequence[Block]) -> l
                 if before or name not in offered:
                     offered[name] = len(statements)
             statements.append(statement)
-    own = {name for statement in statements_of(lines) for name in _names(statement)}
-    wanted = set(_NAME.findall("\n".join(lines))) - own
+    defined = {name for statement in statements_of(lines) for name in _names(statement)}
+    used = set(_NAME.findall("\n".join(lines))) - defined
     taken: set[int] = set()
-    while wanted:
-        index = offered.get(wanted.pop())
+    while used:
+        index = offered.get(used.pop())
         if index is not None and index not in taken:
             taken.add(index)
-            wanted.update(set(_NAME.findall("\n".join(statements[index]))) - own)
+            used.update(set(_NAME.findall("\n".join(statements[index]))) - defined)
     return [line for index in sorted(taken) for line in statements[index]]
 
 
@@ -299,7 +299,7 @@ def _future_first(parts: Sequence[str]) -> str:
 _MOST_QUESTIONS = 16
 
 
-def _own_answer(text: str, wanted: _Wanted, stopped: bool) -> list[str]:
+def _own_answer(text: str, needed: _Needed, stopped: bool) -> list[str]:
     """The lines of a text without other questions, and their programs, that follow once there is a program that is as
     fit as what comes later. A chat's ``**Problem:**`` and ``# Question`` speak of the program."""
     for question in islice(next_questions(text), _MOST_QUESTIONS):
@@ -312,20 +312,20 @@ def _own_answer(text: str, wanted: _Wanted, stopped: bool) -> list[str]:
         fences = fenced_blocks(before)
         if fences and not fences[-1].closed:
             continue
-        _, _, fitness = _choose(before, wanted, stopped)
-        if fitness >= _PARTIAL and fitness >= _choose(after, wanted, stopped)[2]:
+        _, _, fitness = _choose(before, needed, stopped)
+        if fitness >= _PARTIAL and fitness >= _choose(after, needed, stopped)[2]:
             return before
     return _lines(text)
 
 
 def _choose(
-    lines: Sequence[str], wanted: _Wanted, stopped: bool
+    lines: Sequence[str], needed: _Needed, stopped: bool
 ) -> tuple[Block | None, Sequence[Block], int]:
     """The fittest block of the first way that offers one, all blocks of that way, and how fit it is."""
     chosen, source, fitness = None, [], 0
     for find in (tagged_blocks, fenced_blocks, bare_blocks):
         blocks = find(lines)
-        block, value = _fittest(blocks, wanted, stopped)
+        block, value = _fittest(blocks, needed, stopped)
         if value > fitness:
             chosen, source, fitness = block, blocks, value
         if fitness == _WHOLE:
@@ -340,7 +340,7 @@ def extract_program(
     entry_point: str | None = None,
     prompt: str | None = None,
     think: str = STRIP,
-) -> Found | None:
+) -> ExtractedProgram | None:
     """The program in a response, None where there is nothing that could be one.
 
     ``stopped``: the model ended by itself; else the token limit may have cut a block, and one that is whole is better.
@@ -348,43 +348,43 @@ def extract_program(
     input. ``prompt``: code that the response may continue (HumanEval). A response that defines the function anew gets
     what the prompt has before it: its imports and helpers.
     """
-    wanted = _wanted(entry_point, prompt)
-    lines = _own_answer(own_turn(strip_think(text, think)), wanted, stopped)
-    if wanted.opening and (runs := _continuation(lines, wanted)):
-        return _completion(runs[0], runs, wanted)
-    chosen, source, fitness = _choose(lines, wanted, stopped)
+    needed = _needed(entry_point, prompt)
+    lines = _own_answer(own_turn(strip_think(text, think)), needed, stopped)
+    if needed.opening and (runs := _continuation(lines, needed)):
+        return _completion(runs[0], runs, needed)
+    chosen, source, fitness = _choose(lines, needed, stopped)
     if chosen is None:
         return None
     if fitness == _BODY:
-        return _completion(chosen, source, wanted)
+        return _completion(chosen, source, needed)
     code = _dedent(chosen.lines)
-    if wanted.definition is not None and fitness == _WHOLE:
-        code = _without_run_on(chosen, code, wanted.definition, stopped)
+    if needed.definition is not None and fitness == _WHOLE:
+        code = _without_run_on(chosen, code, needed.definition, stopped)
     borrowed = _borrowed(code, chosen, source)
     program = "\n".join(code)
-    preamble = [] if wanted.preamble.strip() in program else [wanted.preamble]
+    preamble = [] if needed.preamble.strip() in program else [needed.preamble]
     if preamble or borrowed:
         program = _future_first([*preamble, "\n".join(borrowed), program])
-    return Found(code=program, how=chosen.how + ("_joined" if borrowed else ""))
+    return ExtractedProgram(code=program, how=chosen.how + ("_joined" if borrowed else ""))
 
 
-def _continuation(lines: Sequence[str], wanted: _Wanted) -> list[Block]:
+def _continuation(lines: Sequence[str], needed: _Needed) -> list[Block]:
     """The runs of a text that starts in the middle of a function: with indented code, not the function again."""
     start = next((line for line in lines if line.strip()), "")
     runs = bare_blocks(lines) if indent_of(start) else []
-    if not runs or runs[0].lines[0] != start or _fitness(runs[0], wanted) not in (_BODY, _CODE):
+    if not runs or runs[0].lines[0] != start or _fitness(runs[0], needed) not in (_BODY, _CODE):
         return []
     return runs
 
 
-def _completion(block: Block, source: Sequence[Block], wanted: _Wanted) -> Found:
+def _completion(block: Block, source: Sequence[Block], needed: _Needed) -> ExtractedProgram:
     """The prompt with the rest of its function; calls that follow an indented body at the margin are no part of it."""
     indented = indent_of(next(line for line in block.lines if line.strip())) > 0
     run = bare_blocks(block.lines)[:1] if indented else []
-    body = _as_body(run[0].lines if run else block.lines, wanted.indent)
-    borrowed = _borrowed([*_lines(wanted.opening), *body], block, source)
-    program = _future_first(["\n".join(borrowed), wanted.opening.removesuffix("\n"), "\n".join(body)])
-    return Found(code=program, how="completion_joined" if borrowed else "completion")
+    body = _as_body(run[0].lines if run else block.lines, needed.indent)
+    borrowed = _borrowed([*_lines(needed.opening), *body], block, source)
+    program = _future_first(["\n".join(borrowed), needed.opening.removesuffix("\n"), "\n".join(body)])
+    return ExtractedProgram(code=program, how="completion_joined" if borrowed else "completion")
 
 
 # --- paper mode -----------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ PAPER_RULES = ("livecodebench", "humaneval", "evalplus", "debugbench")
 
 def extract_paper(
     text: str, *, rule: str, entry_point: str | None = None, prompt: str | None = None
-) -> Found | None:
+) -> ExtractedProgram | None:
     """The program as a reference implementation takes it from the response; None where it takes nothing.
 
     ``livecodebench``: the lines between the last two that have a fence anywhere in them, whichever of them opens a
@@ -416,7 +416,7 @@ def extract_paper(
     elif rule == "humaneval":
         code = (prompt or "") + text
     elif rule == "evalplus":
-        definition = _wanted(entry_point, None).definition
+        definition = _needed(entry_point, None).definition
         whole = definition is None or any(
             definition.match(line) and not indent_of(line) for line in _lines(text)
         )
@@ -424,18 +424,18 @@ def extract_paper(
         if len(response) <= LONGEST:
             code = sanitize(response, entry_point)
         else:  # the reference takes quadratic time, and so long an answer hours
-            found = extract_program(text, stopped=True, entry_point=entry_point, prompt=prompt)
-            code = found.code if found else ""
+            extraction = extract_program(text, stopped=True, entry_point=entry_point, prompt=prompt)
+            code = extraction.code if extraction else ""
     elif rule == "debugbench":
         code = text[text.find("<code>") + len("<code>") : text.find("</code>")]
     else:
         raise ValueError(f"no rule {rule}: known are {', '.join(PAPER_RULES)}")
-    return Found(code=code, how=rule) if code else None
+    return ExtractedProgram(code=code, how=rule) if code else None
 
 
 def _whole_program(text: str) -> str | None:
     """The program that a replayed file gave without an answer around it; None in all other texts."""
-    fence, found, rest = text.partition(f"{WHOLE_PROGRAM}\n")
-    if not found or set(fence) != {"`"} or not rest.endswith(f"\n{fence}"):
+    fence, marker, rest = text.partition(f"{WHOLE_PROGRAM}\n")
+    if not marker or set(fence) != {"`"} or not rest.endswith(f"\n{fence}"):
         return None
     return rest.removesuffix(f"\n{fence}")

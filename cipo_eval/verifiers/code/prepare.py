@@ -21,7 +21,8 @@ from cipo_eval.errors import MissingError
 from cipo_eval.files import cache_dir, write_bytes
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane
-from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.confirm import agreed
@@ -41,7 +42,7 @@ class ReferenceError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """By test, in the order of all groups."""
+    """What is known of a test set before any program is judged: by test, in the order of all groups."""
 
     expected: list[Any]
     """``calls``: what the reference returned, in the codec's form; None where the test states it. ``code`` that is
@@ -68,16 +69,16 @@ def prepare(reference: str, lane: Lane) -> Prepared:
         return Prepared(**json.loads(gzip.decompress(path.read_bytes())))
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         pass  # not there yet, or damaged
-    found = _derive(tests, lane) if tests.kind is Kind.CALLS else _record(tests, lane)
+    prepared = _derive(tests, lane) if tests.kind is Kind.CALLS else _record(tests, lane)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(found), separators=(",", ":")).encode("ascii")
+        text = json.dumps(asdict(prepared), separators=(",", ":")).encode("ascii")
         write_bytes(path, gzip.compress(text, compresslevel=1), shared=True)
     except OSError as error:
         raise MissingError(
             f"cannot keep {path} ({error.strerror}): set CIPO_EVAL_CACHE to another folder"
         ) from error
-    return found
+    return prepared
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,8 +88,8 @@ def counting(reference: str, lane: Lane) -> TestSet:
     dropped = set(prepare(reference, lane).dropped)
     groups, at = [], 0
     for group in tests.groups if dropped else ():
-        kept = [test for number, test in enumerate(group.tests, at) if number not in dropped]
-        groups.append(replace(group, tests=tuple(kept)))
+        remaining = [test for number, test in enumerate(group.tests, at) if number not in dropped]
+        groups.append(replace(group, tests=tuple(remaining)))
         at += len(group.tests)
     return replace(tests, groups=tuple(groups)) if dropped else tests
 
@@ -125,7 +126,7 @@ def _derived(tests: TestSet) -> bool:
 def _derive(tests: TestSet, lane: Lane) -> Prepared:
     """Runs the reference on every test whose expected result it gives."""
     every = flat(tests)
-    asked = [number for number, test in enumerate(every) if test.derive and not test.confirmed]
+    to_derive = [number for number, test in enumerate(every) if test.derive and not test.confirmed]
     expected: list[Any] = [None] * len(every)
     seconds = [0.0] * len(every)
 
@@ -135,16 +136,16 @@ def _derive(tests: TestSet, lane: Lane) -> Prepared:
         told = record(line)
         if told[0] != "v":
             raise ReferenceError(f"the reference program fails: {told[:3]}")
-        expected[asked[number - 1]], seconds[asked[number - 1]] = told[1], cpu
+        expected[to_derive[number - 1]], seconds[to_derive[number - 1]] = told[1], cpu
         got.append(number)
         return True
 
     got: list[int] = []
-    job = reference_job(tests, [call_of(tests, every[number]) for number in asked])
-    end = lane.sample(job.program).run(job, on_record) if asked else None
-    if end and len(got) < len(asked):
+    job = reference_job(tests, [call_of(tests, every[number]) for number in to_derive])
+    end = lane.sample(job.program).run(job, on_record) if to_derive else None
+    if end and len(got) < len(to_derive):
         raise ReferenceError(
-            f"the reference program ended on test {asked[len(got)]}: {end.reason}, {end.status}"
+            f"the reference program ended on test {to_derive[len(got)]}: {end.reason}, {end.status}"
         )
     made = {number: test for number, test in enumerate(every) if test.confirmed}
     results = agreed(tests, list(made.values()), [call_of(tests, test) for test in made.values()], lane)
@@ -220,13 +221,13 @@ def _split(tests: TestSet, source: str, lane: Lane) -> tuple[str, list[Mapping[s
     for how in ("call", "expression"):
         with lane.sample(job.program).converse(job) as program:
             request = judge_request(tests, [source], split=[how], live=True)
-            found = lane.judge().request(request, program.ask, JUDGE_SECONDS)
-        if isinstance(found, dict) and found.get("outcomes") == [None]:
-            return how, found["calls"][0]
+            reply = lane.judge().request(request, program.ask, JUDGE_SECONDS)
+        if isinstance(reply, dict) and reply.get("outcomes") == [None]:
+            return how, reply["calls"][0]
     whole = reference_job(tests, [whole_test(tests, source)])
     records, _ = lane.sample(whole.program).collect(whole)
     if [told[0] for told in records] != ["l", "v"]:
-        raise ReferenceError(f"the reference program does not pass its own test: {found}, {records[-1:]}")
+        raise ReferenceError(f"the reference program does not pass its own test: {reply}, {records[-1:]}")
     return "whole", []
 
 

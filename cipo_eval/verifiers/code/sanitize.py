@@ -39,11 +39,11 @@ def sanitize(text: str, entry_point: str | None) -> str:
     for node in tree.body:
         if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__"):
             imports.append(node)
-        elif (found := _definition(node)) is not None:
-            definitions.setdefault(found[0], node)
+        elif (definition := _definition(node)) is not None:
+            definitions.setdefault(definition[0], node)
     reached = _reachable(entry_point, definitions) if entry_point else set(definitions)
-    kept = [*imports, *(node for name, node in definitions.items() if name in reached)]
-    return "\n".join(_source(node, lines) for node in kept)
+    nodes = [*imports, *(node for name, node in definitions.items() if name in reached)]
+    return "\n".join(_source(node, lines) for node in nodes)
 
 
 def _longest(lines: Sequence[str]) -> str:

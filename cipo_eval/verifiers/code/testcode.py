@@ -14,7 +14,8 @@ from typing import Any
 
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.box import Lane, outcome
-from cipo_eval.sandbox.worker import LOADED, LOADED_RECORD, Conversation, Job, JudgeError, Record, record
+from cipo_eval.sandbox.lines import LOADED, LOADED_RECORD, Record, record
+from cipo_eval.sandbox.worker import Conversation, Job, JudgeError
 from cipo_eval.verifiers.code.prepare import (
     JUDGE_SECONDS,
     Prepared,
@@ -41,18 +42,22 @@ class _Answered:
 
 
 def judge_code(
-    lane: Lane, tests: TestSet, program: str, judgement: Judgement, known: tuple[Prepared, Sequence[bytes]]
+    lane: Lane,
+    tests: TestSet,
+    program: str,
+    judgement: Judgement,
+    preparation: tuple[Prepared, Sequence[bytes]],
 ) -> None:
     """Collects the outcomes up to the first failure. Raises ``SandboxError``, ``ReferenceError``."""
-    prepared, lines = known
-    wanted = [
+    prepared, lines = preparation
+    expected_calls = [
         [whole_test(tests, test.source)] if split == "whole" else list(calls)
         for test, split, calls in zip(flat(tests), prepared.split, prepared.calls, strict=True)
     ]
     job = Job(
         program=program,
         kind="calls",
-        tests=[call for calls in wanted for call in calls],
+        tests=[call for calls in expected_calls for call in calls],
         target=tests.entry_point,
         preamble=tests.preamble,
         cpu=(tests.cpu_seconds,),
@@ -76,7 +81,7 @@ def judge_code(
             "call" if split == "data" else split,
             [(call, next(answers, _DEAD)) for call in calls],
         )
-        for test, split, calls in zip(flat(tests), prepared.split, wanted, strict=True)
+        for test, split, calls in zip(flat(tests), prepared.split, expected_calls, strict=True)
     ]
     judged = iter(_run(lane, tests, [a for a in answered if a.split != "whole"], job))
     for test in answered:
@@ -120,9 +125,9 @@ def _judge_data(
             if number == last[len(judgement.outcomes)]:
                 judgement.passed()
             return True
-        found = outcome(record(line), 0.0)
+        result = outcome(record(line), 0.0)
         judgement.failed(
-            ERROR if found.error else WRONG, error_text(found) if found.error else "AssertionError"
+            ERROR if result.error else WRONG, error_text(result) if result.error else "AssertionError"
         )
         return False
 
@@ -163,8 +168,8 @@ def _run(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job) ->
         return _judged(lane, tests, answered, job)
     except JudgeError:
         unanswered = [replace(test, calls=()) for test in answered]
-        own = _judged(lane, tests, unanswered, replace(job, program=tests.reference or ""))
-        if own != [None] * len(answered):
+        reference = _judged(lane, tests, unanswered, replace(job, program=tests.reference or ""))
+        if reference != [None] * len(answered):
             raise
     return [["Stalled", "the tests do not end on what the program returns"]]
 
@@ -186,8 +191,8 @@ def _judged(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job)
                 program.append(stack.enter_context(live))
             return program[0].ask(call)
 
-        found = lane.judge().request(request, ask, JUDGE_SECONDS)
-    if "outcomes" not in found:
-        raise ReferenceError(f"the tests are broken: {found.get('broken')}")
-    outcomes: list[_Problem | None] = found["outcomes"]
+        reply = lane.judge().request(request, ask, JUDGE_SECONDS)
+    if "outcomes" not in reply:
+        raise ReferenceError(f"the tests are broken: {reply.get('broken')}")
+    outcomes: list[_Problem | None] = reply["outcomes"]
     return outcomes

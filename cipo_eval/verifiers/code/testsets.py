@@ -92,13 +92,13 @@ class TestSet:
     confirmations: tuple[str, ...] = ()
     """Further right programs, complete, of other people than the reference."""
     rule: Mapping[str, Any] = field(default_factory=lambda: {"name": "equal"})
-    """How results are compared: ``name`` (``verifiers.code.compare.RULES``) and its options."""
+    """How results are compared: ``name`` (``verifiers.code.outputs.RULES``) and its options."""
     cpu_seconds: float = 6.0
     """Processor time that one test may take, at least."""
     reference_factor: float = 0.0
     """Times the reference's own time, where that is more (with ``derive``)."""
     memory: int = 4 << 30
-    """Bytes of address space."""
+    """Bytes of address space that a program may use."""
 
     def to_json(self) -> dict[str, Any]:
         """Without what has its default: test sets are large."""
@@ -113,6 +113,7 @@ class TestSet:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> TestSet:
+        """The test set that ``to_json`` gave; raises ``KeyError`` or ``TypeError`` for anything else."""
         groups = tuple(
             Group(name=group["name"], tests=tuple(Test(**test) for test in group["tests"]))
             for group in body["groups"]
@@ -125,10 +126,10 @@ _DEFAULTS = asdict(Test())
 
 
 def _short(test: Test) -> dict[str, Any]:
-    found = {name: getattr(test, name) for name in _DEFAULTS}
+    fields = {name: getattr(test, name) for name in _DEFAULTS}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in fields.items()
         if type(value) is not type(_DEFAULTS[name]) or value != _DEFAULTS[name]
     }
 

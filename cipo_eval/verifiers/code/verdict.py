@@ -41,6 +41,7 @@ class Judgement:
         return flat(self.tests)[len(self.outcomes)]
 
     def passed(self) -> None:
+        """Counts a test that passed."""
         self.outcomes.append(PASSED)
 
     def failed(self, what: str, error: str = "", *, actual: str | None = None) -> None:
@@ -56,6 +57,7 @@ class Judgement:
                 self.failure["actual"] = short(actual)
 
     def grade(self, tier: int) -> Grade:
+        """The verdict on the program so far."""
         parts = {}
         at, good = 0, True
         for group in self.tests.groups:

@@ -17,11 +17,12 @@ from cipo_eval.errors import CipoError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State
 from cipo_eval.sandbox import codec, probe, sample
 from cipo_eval.sandbox.box import Lane, Outcome, Series, outcome
-from cipo_eval.sandbox.worker import LOADED, Job, record
+from cipo_eval.sandbox.lines import LOADED, record
+from cipo_eval.sandbox.worker import Job
 from cipo_eval.texts import STRIP
 from cipo_eval.verifiers.code import testsets, verdict
-from cipo_eval.verifiers.code.compare import Comparison, same_output
 from cipo_eval.verifiers.code.extract import extract_paper, extract_program
+from cipo_eval.verifiers.code.outputs import Comparison, same_output
 from cipo_eval.verifiers.code.prepare import (
     Prepared,
     ReferenceError,
@@ -58,25 +59,26 @@ class CodeVerifier:
         options = problem.options
         stopped = finish_reason is None or not finish_reason.cut_off
         if mode is Mode.PAPER:
-            found = extract_paper(
+            extraction = extract_paper(
                 text,
                 rule=str(options["paper"]),
                 prompt=options.get("prompt"),
                 entry_point=options.get("entry_point"),
             )
         else:
-            found = extract_program(
+            extraction = extract_program(
                 text,
                 stopped=stopped,
                 entry_point=options.get("entry_point"),
                 prompt=options.get("prompt"),
                 think=str(options.get("think", STRIP)),
             )
-        if found is None or not found.code.strip():
+        if extraction is None or not extraction.code.strip():
             return Extraction(answer=None, state=State.NO_ANSWER if stopped else State.TRUNCATED)
-        return Extraction(answer=found.code, how=found.how)
+        return Extraction(answer=extraction.code, how=extraction.how)
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """The longest that judging against these tests may take, in processor seconds."""
         return GRADING_SECONDS
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
@@ -121,11 +123,11 @@ def judge(lane: Lane, gold: str, program: str, mode: Mode) -> Grade:
     if tests.kind is Kind.STDIN:
         _judge_stdin(lane, tests, program, mode, judgement)
         return judgement.grade(lane.tier)
-    known = prepare(gold, lane), expected_lines(gold, lane)
+    preparation = prepare(gold, lane), expected_lines(gold, lane)
     if tests.kind is Kind.CALLS:
-        _judge_calls(lane, tests, program, mode, judgement, known)
+        _judge_calls(lane, tests, program, mode, judgement, preparation)
     else:
-        judge_code(lane, tests, program, judgement, known)
+        judge_code(lane, tests, program, judgement, preparation)
     return judgement.grade(lane.tier)
 
 
@@ -138,9 +140,9 @@ def _judge_calls(
     program: str,
     mode: Mode,
     judgement: Judgement,
-    known: tuple[Prepared, Sequence[bytes]],
+    preparation: tuple[Prepared, Sequence[bytes]],
 ) -> None:
-    prepared, lines = known
+    prepared, lines = preparation
     every = flat(tests)
     comparison = Comparison(tests.rule, mode)
 
@@ -156,9 +158,9 @@ def _judge_calls(
         if number > 0 and told[0] == "v" and _right(comparison, told[1], expected, test):
             judgement.passed()
             return True
-        found = outcome(told, 0.0)
-        if found.error is not None:
-            judgement.failed(ERROR, verdict.error_text(found))
+        result = outcome(told, 0.0)
+        if result.error is not None:
+            judgement.failed(ERROR, verdict.error_text(result))
         else:
             judgement.failed(WRONG, actual=verdict.plain(told[1]) if told[0] == "v" else "?")
         return False
@@ -204,10 +206,10 @@ def _evalplus_total(tests: TestSet, limits: Sequence[float], reference: Sequence
     """
     total, at = 0.0, 0
     for group in tests.groups:
-        own = slice(at, at + len(group.tests))
-        cap = max(EVALPLUS_SECONDS, tests.reference_factor * sum(reference[own]))
-        total += min(cap, sum(limits[own])) + 1
-        at = own.stop
+        span = slice(at, at + len(group.tests))
+        cap = max(EVALPLUS_SECONDS, tests.reference_factor * sum(reference[span]))
+        total += min(cap, sum(limits[span])) + 1
+        at = span.stop
     return total
 
 
@@ -227,11 +229,11 @@ def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement
     every = flat(tests)
     tolerance = tests.rule.get("tolerance") if mode is Mode.FIXED else None
 
-    def is_right(number: int, found: Outcome) -> bool:
-        printed = found.stdout.decode("utf-8", "replace")
+    def is_right(number: int, result: Outcome) -> bool:
+        printed = result.stdout.decode("utf-8", "replace")
         return (
-            found.error is None
-            and not found.exit_code
+            result.error is None
+            and not result.exit_code
             and same_output(printed, every[number].expected, tolerance)
         )
 
@@ -245,23 +247,23 @@ def _judge_stdin(lane: Lane, tests: TestSet, program: str, mode: Mode, judgement
     )
     series = Series(job, is_right)
     end = series.run(lane.sample(program))
-    for found, right in zip(series.outcomes, series.verdicts, strict=True):
-        judgement.seconds += found.seconds
+    for result, right in zip(series.outcomes, series.verdicts, strict=True):
+        judgement.seconds += result.seconds
         if right:
             judgement.passed()
             continue
-        _stdin_failure(judgement, found)
+        _stdin_failure(judgement, result)
         return
     if judgement.unfinished:
         judgement.failed(*what_ended(end))
 
 
-def _stdin_failure(judgement: Judgement, found: Outcome) -> None:
-    if found.error and found.error.startswith("time limit"):
-        judgement.failed(TIMEOUT, found.error)
-    elif found.error:
-        judgement.failed(ERROR if found.traceback else CRASH, verdict.error_text(found))
-    elif found.exit_code:
-        judgement.failed(ERROR, found.stderr.decode("utf-8", "replace"))
+def _stdin_failure(judgement: Judgement, result: Outcome) -> None:
+    if result.error and result.error.startswith("time limit"):
+        judgement.failed(TIMEOUT, result.error)
+    elif result.error:
+        judgement.failed(ERROR if result.traceback else CRASH, verdict.error_text(result))
+    elif result.exit_code:
+        judgement.failed(ERROR, result.stderr.decode("utf-8", "replace"))
     else:
-        judgement.failed(WRONG, actual=found.stdout.decode("utf-8", "replace"))
+        judgement.failed(WRONG, actual=result.stdout.decode("utf-8", "replace"))

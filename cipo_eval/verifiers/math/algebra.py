@@ -65,16 +65,19 @@ class Value(NamedTuple):
 
     @property
     def rational(self) -> Number | None:
+        """The value as a rational number; None where it is none."""
         if self.den is not ONE or len(self.num) > 1:
             return None
         return self.num.get((), None) if self.num else 0
 
     @property
     def atoms(self) -> set[str]:
+        """The symbols and constants that occur in it."""
         return {atom for poly in self for monomial in poly for atom, _ in monomial}
 
     @property
     def canon(self) -> str:
+        """A text that equal values share."""
         text = _show(self.num)
         return text if self.den is ONE else f"({text})/({_show(self.den)})"
 
@@ -276,15 +279,15 @@ def substituted(value: Value, replacement: Callable[[Opaque], Value | None]) -> 
     def one(name: str, exponent: Number) -> Value:
         if not isinstance(name, Opaque):
             return atom(name, exponent)
-        found = replacement(name)
-        if found is not None:
-            if len(found.num) == 1 and found.den is ONE:
-                ((monomial, number),) = found.num.items()
+        value = replacement(name)
+        if value is not None:
+            if len(value.num) == 1 and value.den is ONE:
+                ((monomial, number),) = value.num.items()
                 if exponent.denominator == 1:
                     tidied, factor = tidy({inner: exp * exponent for inner, exp in monomial})
                     return Value({tidied: Fraction(number) ** int(exponent) * factor}, ONE)
             if exponent == 1:
-                return found
+                return value
             raise UndecidedError
         arguments = tuple(substituted(argument, replacement) for argument in name.arguments)
         return atom(Opaque(name.function, arguments), exponent)
@@ -303,22 +306,22 @@ def substituted(value: Value, replacement: Callable[[Opaque], Value | None]) -> 
 
 def variables(value: Value) -> set[str]:
     """Names of the variables of a value, also inside of functions."""
-    found: set[str] = set()
+    names: set[str] = set()
     for name in value.atoms:
         if isinstance(name, Opaque):
             for argument in name.arguments:
-                found |= variables(argument)
+                names |= variables(argument)
         elif name[0] not in "#√":
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def functions(value: Value) -> set[str]:
     """Names of the functions that a value is made of."""
-    found: set[str] = set()
+    names: set[str] = set()
     for name in value.atoms:
         if isinstance(name, Opaque):
-            found.add(name.function)
+            names.add(name.function)
             for argument in name.arguments:
-                found |= functions(argument)
-    return found
+                names |= functions(argument)
+    return names

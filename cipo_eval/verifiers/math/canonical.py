@@ -77,14 +77,14 @@ def form(
         if cleaned[:1] == "]" or cleaned[-1:] == "[" or "cup" in cleaned:
             cleaned = _TURNED.sub(_turned_back, cleaned)
         cleaned = joined(cleaned, Commas.SPLIT if several else commas)
-        found = _whole(cleaned, units=units, several=several)
+        result = _whole(cleaned, units=units, several=several)
     except words.RefusedError:
         return Form("refused", text_key(text))
     except (UndecidedError, RecursionError, ValueError, ArithmeticError, IndexError):
-        found = UNKNOWN
-    if found.kind == "unknown":
+        result = UNKNOWN
+    if result.kind == "unknown":
         return Form("unknown", text_key(text))
-    return found
+    return result
 
 
 @lru_cache(maxsize=8192)
@@ -104,19 +104,19 @@ _SPACE = re.compile(r"(?<![0-9])\s+|\s+(?![0-9\s])")
 
 def _without_unit(text: str, unit: str) -> str:
     """``text`` without the problem's own unit at its end."""
-    own = re.sub(r"[\s${}]", "", unit).replace("^\\circ", "")
-    if not own:
+    unit_text = re.sub(r"[\s${}]", "", unit).replace("^\\circ", "")
+    if not unit_text:
         return text
     plain = text.rstrip().rstrip("\ue002").rstrip()
-    found = re.sub(r"\s*\ue001?\s*" + re.escape(own) + r"s?(?:\^\{?\d\}?)?$", "", plain)
-    return found.rstrip() or text if found != plain else text
+    number_part = re.sub(r"\s*\ue001?\s*" + re.escape(unit_text) + r"s?(?:\^\{?\d\}?)?$", "", plain)
+    return number_part.rstrip() or text if number_part != plain else text
 
 
 def _whole(cleaned: str, *, units: bool, several: bool) -> Form:
     """The form of a whole answer: what is said in words first, then what stands beside side conditions."""
     bare = words.plain(cleaned).strip() if OPEN in cleaned else cleaned
-    if found := phrase(cleaned, bare):
-        return found
+    if result := phrase(cleaned, bare):
+        return result
     if words.only_words(cleaned) and bare != "\\infty":
         return said_in_words(bare)
     if bare == "\\infty":
@@ -125,9 +125,9 @@ def _whole(cleaned: str, *, units: bool, several: bool) -> Form:
         sides = [_read(side, units=units, several=several, depth=1) for side in both.groups()]
         if meeting := intersection(sides):
             return meeting
-    said = words.said(cleaned)
-    found = _read(said.text, units=units, several=several, depth=0)
-    return replace(found, condition=said.condition) if said.condition else found
+    statement = words.statement(cleaned)
+    result = _read(statement.text, units=units, several=several, depth=0)
+    return replace(result, condition=statement.condition) if statement.condition else result
 
 
 def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
@@ -137,16 +137,16 @@ def _read(text: str, *, units: bool, several: bool, depth: int) -> Form:
     percent = text.endswith("%")
     if percent:
         text = text[:-1].rstrip()
-    if found := number(text):
-        return replace(found, percent=percent) if percent else found
-    if text[-1:] == "°" and (found := number(text[:-1].rstrip())):
-        return replace(found, measure="degrees")
+    if result := number(text):
+        return replace(result, percent=percent) if percent else result
+    if text[-1:] == "°" and (result := number(text[:-1].rstrip())):
+        return replace(result, measure="degrees")
     if "\\begin" in text:
         return _matrix(text, depth)
-    if (match := _BASE.fullmatch(text)) and (found := _in_base(match[1], match[2])):
-        return found
-    found = _structure(text, units, several, depth)
-    return replace(found, percent=True) if percent and found.kind == "value" else found
+    if (match := _BASE.fullmatch(text)) and (result := _in_base(match[1], match[2])):
+        return result
+    result = _structure(text, units, several, depth)
+    return replace(result, percent=True) if percent and result.kind == "value" else result
 
 
 def _in_base(digits: str, base: str) -> Form | None:
@@ -159,7 +159,12 @@ def _in_base(digits: str, base: str) -> Form | None:
     return Form("base", f"{digits.upper().lstrip('0') or '0'}_{size}")
 
 
+_RELATION_SIGNS = ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne", "\\lt", "\\gt")
+
+
 def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
+    """The form of a text by its outermost structure: a list, a relation, a set, a union, or one expression."""
+
     def again(part: str, *, more: bool = False) -> Form:
         return _read(part, units=units, several=more, depth=depth + 1)
 
@@ -188,9 +193,9 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
             return said_in_words(words.plain(text))
         rest, lead = words.led(text)
         if rest != text:
-            found = again(rest, more=several)
+            result = again(rest, more=several)
             return (
-                replace(found, name=lead.lower()) if lead and ":" in text + "=" and _labels(text) else found
+                replace(result, name=lead.lower()) if lead and ":" in text + "=" and _labels(text) else result
             )
     if ("\\p" in text or "mod" in text) and (match := MODULUS.search(text)):
         return residue(text[: match.start()], next(g for g in match.groups() if g), again)
@@ -201,10 +206,7 @@ def _structure(text: str, units: bool, several: bool, depth: int) -> Form:
         and (built := _BUILT.fullmatch(text[2:-2]))
     ):
         return again(built[2])
-    if any(
-        sign in text
-        for sign in ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\sim", "\\equiv", "\\ne", "\\lt", "\\gt")
-    ):
+    if any(sign in text for sign in _RELATION_SIGNS):
         return relation(text, again)
     if match := MEMBER.match(text):
         return again(text[match.end() :], more=several)
@@ -239,8 +241,8 @@ def _expression(text: str, units: bool, again: Callable[..., Form]) -> Form:
             return replace(again(text), measure=measure)
     stripped, letters = without_units(text, letters=units)
     if stripped != text:
-        if found := number(joined(stripped, Commas.JOIN)):
-            return replace(found, measure=letters)
+        if result := number(joined(stripped, Commas.JOIN)):
+            return replace(result, measure=letters)
         text = stripped
     if "°" in text and "\\" not in text and "sin" not in text and "cos" not in text and "tan" not in text:
         text, letters = text.replace("°", ""), letters or "degrees"
@@ -276,10 +278,10 @@ def _bracketed(text: str, again: Callable[..., Form]) -> Form | None:
             return Form("set", "{}")
         if "\\mid" in inner or "|" in inner or ":" in inner:
             raise UndecidedError
-        found: Form = again(inner, more=True)
-        if found.kind == "set" and found.items:
-            return replace(found, brackets="{}")
-        return Form("set", "{" + found.canon + "}", items=(found,), brackets="{}")
+        result: Form = again(inner, more=True)
+        if result.kind == "set" and result.items:
+            return replace(result, brackets="{}")
+        return Form("set", "{" + result.canon + "}", items=(result,), brackets="{}")
     if text == "\\emptyset":
         return Form("set", "{}")
     if text[0] not in "([{" or text[-1] not in ")]}":

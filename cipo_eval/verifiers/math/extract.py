@@ -35,19 +35,19 @@ _BETWEEN_MAX = 80
 
 def _last_boxes(text: str, *, multiple: bool) -> tuple[str, str] | None:
     """The answer that the last boxes give together, and the rule."""
-    found = boxes(text)
-    if not found:
+    boxed = boxes(text)
+    if not boxed:
         bare = last_boxed(text)
         return (bare, "boxed") if bare else None
-    group = [found[-1]]
-    for box in reversed(found[:-1]):
+    group = [boxed[-1]]
+    for box in reversed(boxed[:-1]):
         gap = text[box[1] : group[-1][0]] if group[-1][0] - box[1] <= _BETWEEN_MAX else None
         if gap is None or not _BETWEEN.fullmatch(gap) or not _CONNECTOR.search(gap):
             break
         group.append(box)
     contents = [box[2] for box in reversed(group)]
     if multiple and len(contents) == 1 and _is_one_value(contents[0]):
-        contents = [box[2] for box in found]  # one value cannot be all of several: the others hold the rest
+        contents = [box[2] for box in boxed]  # one value cannot be all of several: the others hold the rest
         if len(set(contents)) > 1:  # said again
             contents = list(dict.fromkeys(contents))
     contents = [content for content in contents if content]
@@ -64,15 +64,15 @@ def _is_one_value(content: str) -> bool:
 
 def _outside_brackets(text: str) -> str:
     r"""``text`` without what stands in brackets, so that only its top-level commas remain; ``\pm`` counts as "or"."""
-    depth, kept = 0, []
+    depth, outside = 0, []
     for char in text:
         if char in "{([":
             depth += 1
         elif char in "})]":
             depth = max(depth - 1, 0)
         elif depth == 0:
-            kept.append(char)
-    return "".join(kept).replace("\\pm", " or ")
+            outside.append(char)
+    return "".join(outside).replace("\\pm", " or ")
 
 
 # --- announced in words -------------------------------------------------------------------------------------------
@@ -135,9 +135,9 @@ def _leading_answer(window: str) -> str:
     formula = _MATH.search(window)
     stop = _SENTENCE_END.search(window)
     end = stop.start() if stop else len(window)
-    said = window.rfind(" is ", 0, end)
-    if said >= 0 and window[said + 4 : end].strip() and len(_WORD.findall(window[:said])) >= 2:
-        window, end = window[said + 4 :], end - said - 4
+    verb = window.rfind(" is ", 0, end)
+    if verb >= 0 and window[verb + 4 : end].strip() and len(_WORD.findall(window[:verb])) >= 2:
+        window, end = window[verb + 4 :], end - verb - 4
         formula = _MATH.search(window)
     if formula and (formula.start() <= end or not window[:end].strip()):
         parts, at = [_content(formula)], formula.end()
@@ -220,7 +220,7 @@ def _own_answer(text: str) -> str:
     """The text without other questions, and their answers, that follow once this one is answered: by a box that holds
     something; in words right before the next question, unless boxes come later, which were asked for then; by being
     nothing but a value, unless words for an answer come later."""
-    questions = [found.start() for found in islice(next_questions(text), _MOST_QUESTIONS)]
+    questions = [question.start() for question in islice(next_questions(text), _MOST_QUESTIONS)]
     if not questions:
         return text
     filled = [end for _, end, content in boxes(text) if not _PLACEHOLDER.fullmatch(content[:WINDOW])]
@@ -243,8 +243,8 @@ def _is_value(text: str) -> bool:
 
 def _says_so(text: str) -> bool:
     """Whether the end of a text announces an answer with a number or a formula in it."""
-    found = _announced(text.rstrip().rpartition("\n\n")[2])
-    return found is not None and any(char.isdecimal() or char in "\\$" for char in found[0])
+    answer = _announced(text.rstrip().rpartition("\n\n")[2])
+    return answer is not None and any(char.isdecimal() or char in "\\$" for char in answer[0])
 
 
 # --- all together -------------------------------------------------------------------------------------------------
@@ -263,12 +263,12 @@ def final_answer(
     stopped = stopped or not text.endswith(turn)  # it went on with another turn
     text = _own_answer(turn)
     stopped = stopped or len(text) < len(turn)  # or another question
-    found = _hoped(text) or _last_boxes(text, multiple=multiple)
-    if found:
-        return found
+    answer = _hoped(text) or _last_boxes(text, multiple=multiple)
+    if answer:
+        return answer
     if has_open_box(text):
         return (_open_box(text), "open_box") if stopped else None
-    found = _announced(text)
-    if found or not stopped:
-        return found
+    answer = _announced(text)
+    if answer or not stopped:
+        return answer
     return _last_expression(text, integer=integer)

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from cipo_eval.verifiers.math.algebra import INF, Number, UndecidedError, Value, atom, constant, negate
 from cipo_eval.verifiers.math.numeric import real
-from cipo_eval.verifiers.math.reader import read_number
+from cipo_eval.verifiers.math.tokens import read_number
 
 MAX_ITEMS = 64
 
@@ -75,8 +75,8 @@ def number(text: str) -> Form | None:
         sign, whole, decimals, more = match.groups()
         if (not whole and not decimals) or len(text) > 400:
             return None
-        found = _decimal(sign, whole, decimals, 0)
-        return replace(found, cut=True) if more else found
+        form = _decimal(sign, whole, decimals, 0)
+        return replace(form, cut=True) if more else form
     if match := _SCIENTIFIC.fullmatch(text):
         sign, whole, decimals = match.group(1, 2, 3)
         exponent = int((match[4] or match[5] or match[6]).replace(" ", ""))

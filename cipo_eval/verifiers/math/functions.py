@@ -199,18 +199,18 @@ def _root_of_number(number: Number, exp: Fraction) -> Value:
 
 def factors(n: int) -> dict[int, int]:
     """Prime factors of a positive integer; undecided where trial division would take long."""
-    found: dict[int, int] = {}
+    powers: dict[int, int] = {}
     divisor = 2
     while divisor * divisor <= n:
         while n % divisor == 0:
-            found[divisor] = found.get(divisor, 0) + 1
+            powers[divisor] = powers.get(divisor, 0) + 1
             n //= divisor
         divisor += 1 if divisor == 2 else 2
         if divisor > 3000 and divisor * divisor <= n:
             raise UndecidedError
     if n > 1:
-        found[n] = found.get(n, 0) + 1
-    return found
+        powers[n] = powers.get(n, 0) + 1
+    return powers
 
 
 def _symbolic_power(base: Value, exponent: Value) -> Value:
@@ -396,13 +396,13 @@ def integers(name: str, values: list[Value]) -> Value:
     numbers = [value.rational for value in values]
     if any(number is None for number in numbers):
         return opaque(name, *values)
-    known = [Fraction(number) for number in numbers if number is not None]
+    fractions = [Fraction(number) for number in numbers if number is not None]
     if name in ("max", "min"):
-        chosen = max(known) if name == "max" else min(known)
+        chosen = max(fractions) if name == "max" else min(fractions)
         return constant(int(chosen) if chosen.denominator == 1 else chosen)
-    if any(number.denominator != 1 for number in known):
+    if any(number.denominator != 1 for number in fractions):
         raise UndecidedError
-    whole = [int(number) for number in known]
+    whole = [int(number) for number in fractions]
     if name == "mod":
         if whole[1] <= 0:
             raise UndecidedError

@@ -52,8 +52,8 @@ def same(a: Value, b: Value, *, whole: bool = False) -> bool | None:
     if names and whole | _discrete(a, names) | _discrete(b, names):
         points = [_whole_point(names, at) for at in range(WHOLE_POINTS)]
         results = [_agree(a, b, point) for point in points]
-        known = [result for result in results if result is not None]
-        return None if len(known) < 3 else all(known)
+        decided = [result for result in results if result is not None]
+        return None if len(decided) < 3 else all(decided)
     verdict = None
     for at in range(POINTS if names or _unknown(a) or _unknown(b) else 1):
         result = _agree(a, b, _point(names, at))
@@ -144,19 +144,19 @@ def _agree(a: Value, b: Value, point: Mapping[str, Number]) -> bool | None:
     for digits, least in ((None, QUICK - 8), (DIGITS, AGREE), (CONFIRM, CONFIRM - 60)):
         evaluator = Evaluator(digits)
         try:
-            found = evaluator.value(a, point), evaluator.value(b, point)
+            values = evaluator.value(a, point), evaluator.value(b, point)
         except (UnboundedError, UndecidedError):
             if digits is None:
                 continue
             return None
-        if evaluator.close(*found, least):
-            before = found
+        if evaluator.close(*values, least):
+            before = values
             continue
-        stable = before and all(evaluator.close(*pair, STABLE) for pair in zip(before, found, strict=True))
-        trusted = digits is None and evaluator.lost < LOST and not evaluator.close(*found, STABLE)
+        stable = before and all(evaluator.close(*pair, STABLE) for pair in zip(before, values, strict=True))
+        trusted = digits is None and evaluator.lost < LOST and not evaluator.close(*values, STABLE)
         if stable or trusted or digits == CONFIRM:
             return False
-        before = found
+        before = values
     return not _rest(a, b, point)
 
 

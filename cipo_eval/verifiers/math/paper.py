@@ -65,10 +65,10 @@ def extract(text: str) -> tuple[str, str]:
     Not yet normalised (``normalise`` does that in the worker): this runs in the parent and is linear in ``text``.
     """
     text = text.replace("ки", "")  # Qwen2.5 base models emit this syllable at times; the reference deletes it
-    found, how = _find(text)
-    found = re.sub(r"\n\s*", "", found)
-    found = found.removeprefix(":").removesuffix(".").removesuffix("/")
-    return found, how
+    answer, how = _find(text)
+    answer = re.sub(r"\n\s*", "", answer)
+    answer = answer.removeprefix(":").removesuffix(".").removesuffix("/")
+    return answer, how
 
 
 def _find(text: str) -> tuple[str, str]:
@@ -248,11 +248,11 @@ def grade(gold: str, answer: str, options: Mapping[str, Any]) -> tuple[bool, str
     reference = options.get("reference")
     keep = reference in KEEPS_UNITS
     fork = options.get("harness", "skythought" if reference in FORK_DATA else "qwen") == "skythought"
-    wanted = normalise_gold(gold, reference, fork)
+    gold_text = normalise_gold(gold, reference, fork)
     # Twice, as in the reference: once when it extracts and once more before it compares.
-    given = normalise(normalise(answer, keep_units=keep, fork=fork), keep_units=keep, fork=fork)
-    correct, rule = equal(given, wanted)
-    return correct, given, f"paper:{rule}"
+    answer_text = normalise(normalise(answer, keep_units=keep, fork=fork), keep_units=keep, fork=fork)
+    correct, rule = equal(answer_text, gold_text)
+    return correct, answer_text, f"paper:{rule}"
 
 
 def _number(text: str) -> float | None:
@@ -269,8 +269,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _close(given: float, wanted: float) -> bool:
-    return isclose(wanted, given, rel_tol=RELATIVE_TOLERANCE)
+def _close(answer: float, gold: float) -> bool:
+    return isclose(gold, answer, rel_tol=RELATIVE_TOLERANCE)
 
 
 def _choice(text: str) -> str:
@@ -280,65 +280,65 @@ def _choice(text: str) -> str:
     return (letters[-1] if letters else text.strip().strip(".")).rstrip(".").rstrip("/")
 
 
-def equal(given: str, wanted: str) -> tuple[bool, str]:
+def equal(answer: str, gold: str) -> tuple[bool, str]:
     """(verdict, rule) for two normal forms (the reference's ``math_equal``)."""
-    if given.strip().lower() == wanted.strip().lower():
+    if answer.strip().lower() == gold.strip().lower():
         return True, "string"
-    if wanted in ("A", "B", "C", "D", "E") and _choice(given) == wanted:
+    if gold in ("A", "B", "C", "D", "E") and _choice(answer) == gold:
         return True, "choice"
-    numbers = _number(given), _number(wanted)
+    numbers = _number(answer), _number(gold)
     if numbers[0] is not None and numbers[1] is not None:
         return any(
             _close(numbers[0], item) for item in (numbers[1] / 100, numbers[1], numbers[1] * 100)
         ), "number"
-    if not given:
+    if not answer:
         return False, "empty"
-    given, wanted = given.strip(), wanted.strip()
-    if "pmatrix" in given and "pmatrix" not in wanted:
-        wanted = _set_to_matrix(wanted)
-    if _bare(given, wanted):
+    answer, gold = answer.strip(), gold.strip()
+    if "pmatrix" in answer and "pmatrix" not in gold:
+        gold = _set_to_matrix(gold)
+    if _bare(answer, gold):
         return True, "brackets"
     for rule, test in (("list", _lists_equal), ("matrix", _matrices_equal), ("equation", _equations_equal)):
-        if test(given, wanted):
+        if test(answer, gold):
             return True, rule
-    return symbolic_equal(given, wanted), "symbolic"
+    return symbolic_equal(answer, gold), "symbolic"
 
 
 def _set_to_matrix(text: str) -> str:
     """A brace-enclosed list as the (one-line) matrix that the reference makes of it."""
-    found = re.findall(r"\{.*,.*\}", text)
-    return ", ".join("\\begin{pmatrix}" + m.strip("{}").replace(",", "\\") + "\\end{pmatrix}" for m in found)
+    sets = re.findall(r"\{.*,.*\}", text)
+    return ", ".join("\\begin{pmatrix}" + m.strip("{}").replace(",", "\\") + "\\end{pmatrix}" for m in sets)
 
 
-def _bare(given: str, wanted: str) -> bool:
+def _bare(answer: str, gold: str) -> bool:
     """Equal when brackets are disregarded; square ones only where they do not stand against round ones."""
-    square = given.startswith("[") and given.endswith("]") and not wanted.startswith("(")
-    round_ = given.startswith("(") and given.endswith(")") and not wanted.startswith("[")
+    square = answer.startswith("[") and answer.endswith("]") and not gold.startswith("(")
+    round_ = answer.startswith("(") and answer.endswith(")") and not gold.startswith("[")
     if square or round_:
-        given, wanted = given.strip("[]()"), wanted.strip("[]()")
+        answer, gold = answer.strip("[]()"), gold.strip("[]()")
     drop = str.maketrans("", "", "{}()")
-    return given.translate(drop).lower() == wanted.translate(drop).lower()
+    return answer.translate(drop).lower() == gold.translate(drop).lower()
 
 
-def _all_equal(given: list[str], wanted: list[str]) -> bool:
-    return len(given) == len(wanted) and all(equal(a, b)[0] for a, b in zip(given, wanted, strict=True))
+def _all_equal(answer: list[str], gold: list[str]) -> bool:
+    return len(answer) == len(gold) and all(equal(a, b)[0] for a, b in zip(answer, gold, strict=True))
 
 
-def _lists_equal(given: str, wanted: str) -> bool:
+def _lists_equal(answer: str, gold: str) -> bool:
     """Tuples and intervals element by element; which bracket closes them does not matter."""
-    if not all(re.match(r"(\(|\[).+(\)|\])", text) for text in (given, wanted)):
+    if not all(re.match(r"(\(|\[).+(\)|\])", text) for text in (answer, gold)):
         return False
-    return _all_equal(given[1:-1].split(","), wanted[1:-1].split(","))
+    return _all_equal(answer[1:-1].split(","), gold[1:-1].split(","))
 
 
 _MATRIX_BEGIN, _MATRIX_END = "\\begin{pmatrix}", "\\end{pmatrix}"
 
 
-def _matrices_equal(given: str, wanted: str) -> bool:
-    if not all(text.startswith(_MATRIX_BEGIN) and text.endswith(_MATRIX_END) for text in (given, wanted)):
+def _matrices_equal(answer: str, gold: str) -> bool:
+    if not all(text.startswith(_MATRIX_BEGIN) and text.endswith(_MATRIX_END) for text in (answer, gold)):
         return False
     rows = []
-    for text in (given, wanted):
+    for text in (answer, gold):
         lines = text[len(_MATRIX_BEGIN) : -len(_MATRIX_END)].split("\\\\")
         rows.append([line.strip() for line in lines if line.strip()])
     if len(rows[0]) != len(rows[1]):
@@ -346,16 +346,16 @@ def _matrices_equal(given: str, wanted: str) -> bool:
     return all(_all_equal(a.split("&"), b.split("&")) for a, b in zip(*rows, strict=True))
 
 
-def _equations_equal(given: str, wanted: str) -> bool:
+def _equations_equal(answer: str, gold: str) -> bool:
     """Two equations up to sign, or a value against an assignment to a short name."""
-    left, right = given.split("="), wanted.split("=")
+    left, right = answer.split("="), gold.split("=")
     if len(left) == 2 and len(right) == 2:
         a, b = (f"{sides[0].strip()} - ({sides[1].strip()})" for sides in (left, right))
         return symbolic_equal(a, b) or symbolic_equal(f"-({a})", b)
     if len(left) == 2 and len(right) == 1 and len(left[0].strip()) <= 2:
-        return equal(left[1], wanted)[0]
+        return equal(left[1], gold)[0]
     if len(right) == 2 and len(left) == 1 and len(right[0].strip()) <= 2:
-        return equal(given, right[1])[0]
+        return equal(answer, right[1])[0]
     return False
 
 
@@ -389,16 +389,16 @@ def _holds(test: Callable[[], Any]) -> bool:
         return False
 
 
-def symbolic_equal(given: str, wanted: str) -> bool:
+def symbolic_equal(answer: str, gold: str) -> bool:
     """Equality of two LaTeX expressions: structural, by simplification, as equations, to 1e-4, or cell by cell to
     1e-3.
 
     Both are SymPy objects before they are compared: SymPy would execute a string that it is asked to compare with.
     """
-    read = given.replace("\\\\", "\\")  # what ``_parse`` tries first
-    if too_heavy(given, wanted) or too_heavy(read, wanted) or too_heavy(wanted, wanted):
+    read = answer.replace("\\\\", "\\")  # what ``_parse`` tries first
+    if too_heavy(answer, gold) or too_heavy(read, gold) or too_heavy(gold, gold):
         return False
-    a, b = _parse(given), _parse(wanted)
+    a, b = _parse(answer), _parse(gold)
     if a is None or b is None:
         return False
     from sympy import N, simplify

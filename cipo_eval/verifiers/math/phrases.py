@@ -65,10 +65,10 @@ def said_in_words(text: str) -> Form:
     if number is not None:
         return Form("value", str(number), constant(number))
     bare = _ARTICLES.sub(" ", text.lower().replace("-", " "))
-    said = " ".join(word[:-1] if len(word) > 4 and word[-1] == "s" else word for word in bare.split())
-    if said in _EVERYTHING:
+    singular = " ".join(word[:-1] if len(word) > 4 and word[-1] == "s" else word for word in bare.split())
+    if singular in _EVERYTHING:
         return everything()
-    return Form("set", "{}") if said in ("no solution", "empty set") else Form("words", said)
+    return Form("set", "{}") if singular in ("no solution", "empty set") else Form("words", singular)
 
 
 _PARTS_NAMES = "half third quarter fourth fifth sixth seventh eighth ninth tenth"

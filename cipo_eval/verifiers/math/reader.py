@@ -1,8 +1,8 @@
-r"""Reads LaTeX and plain-text expressions into exact algebra: a tokenizer and a recursive-descent parser.
+r"""Reads LaTeX and plain-text expressions into exact algebra: a recursive-descent parser.
 
-Bounded in tokens and nesting; what is unknown raises ``UndecidedError`` instead of being guessed. Where mathematicians
-write what can be read in two ways (``1/2x``, ``\sin x/2``), ``read`` goes from left to right and ``readings`` gives
-both.
+Bounded in tokens (``tokens``) and nesting; what is unknown raises ``UndecidedError`` instead of being guessed. Where
+mathematicians write what can be read in two ways (``1/2x``, ``\sin x/2``), ``read`` goes from left to right and
+``readings`` gives both.
 """
 
 from __future__ import annotations
@@ -29,87 +29,36 @@ from cipo_eval.verifiers.math.algebra import (
     opaque,
 )
 from cipo_eval.verifiers.math.functions import apply, binomial, factorial, integers, logarithm, power, rounded
+from cipo_eval.verifiers.math.tokens import (
+    ACCENTS,
+    ALPHABETS,
+    CALLED,
+    FUNCTIONS,
+    GREEK,
+    INVERSES,
+    OF_SEVERAL,
+    OPEN_CLOSE,
+    SPELLINGS,
+    read_number,
+    starts_factor,
+    tokenize,
+    with_braces,
+)
 
 MAX_DEPTH = 25
-MAX_TOKENS = 400
-
-_TOKEN = re.compile(
-    r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+(?![A-Za-z\d]))?)|(\\[A-Za-z]+)|([A-Za-z]+)|(\S))"
-)
-_GREEK_NAMES = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
-    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega hbar ell mho Upsilon"
-)
-_GREEK = frozenset(_GREEK_NAMES.split())
-_SPELLINGS = {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "sh": "sinh",
-    "ch": "cosh", "th": "tanh", "lg": "log10", "log": "ln", "arsinh": "arcsinh", "arcosh": "arccosh",
-    "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "cosec": "csc",
-}  # fmt: skip
-_FUNCTION_NAMES = (
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln exp cis "
-    "arcsinh arccosh arctanh"
-)
-_INVERSES = {
-    name: f"arc{name}" for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"]
-}
-_FUNCTIONS = frozenset(_FUNCTION_NAMES.split()) | _SPELLINGS.keys()
-_OF_SEVERAL = frozenset({"gcd", "lcm", "max", "min"})
-_WORDS = _FUNCTIONS | _OF_SEVERAL | {"sqrt", "pi", "cbrt", "binom"}
-_ACCENTS = frozenset(
-    {"hat", "vec", "tilde", "bar", "overline", "widehat", "widetilde", "underline", "overrightarrow"}
-)
-_ALPHABETS = frozenset({"mathcal", "mathbb", "mathfrak", "mathscr", "mathbf", "boldsymbol", "mathrm"})
-_CALLED = frozenset("fghFGHPQ")
-_OPEN_CLOSE = {"(": ")", "[": "]", "{": "}"}
-_NO_FACTOR = frozenset(
-    [
-        "\\rfloor",
-        "\\rceil",
-        "\\cdot",
-        "\\times",
-        "\\div",
-        "\\mid",
-        "\\bmod",
-        "\\mod",
-        "\\pmod",
-        "\\right",
-        "\\pm",
-        "\\mp",
-        "\\in",
-        "\\cup",
-        "\\infty_",
-    ]
-)
+"""Nested sums: each costs the interpreter several frames."""
 
 
 class _Reader:
     """Recursive descent over the tokens of one expression."""
 
     def __init__(self, text: str, *, tight: bool = False) -> None:
-        self.tokens: list[str] = []
-        for match in _TOKEN.finditer(text):
-            number, command, word, other = match.groups()
-            if word and len(word) > 1:
-                self.tokens.extend(self._letters(word))
-            elif found := number or command or word or other:
-                self.tokens.append(found)
-        if len(self.tokens) > MAX_TOKENS:
-            raise UndecidedError
-        self.tokens.append("")
+        self.tokens = tokenize(text)
         self.at = 0
         self.depth = 0
         self.angle = 0
         self.tight = tight
         self.ambiguous = False
-
-    @staticmethod
-    def _letters(word: str) -> list[str]:
-        if word in _WORDS:
-            return ["\\" + word]
-        if len(word) > 3:
-            raise UndecidedError
-        return list(word)
 
     def read(self) -> Value:
         value = self.sum()
@@ -151,7 +100,7 @@ class _Reader:
             elif token in ("\\bmod", "\\mod"):
                 self.at += 1
                 result = integers("mod", [result, self.signed()])
-            elif self.starts_factor(token):
+            elif starts_factor(token):
                 if token[0].isdigit() and self.tokens[self.at - 1][-1:].isdigit():
                     raise UndecidedError
                 result = multiply(result, self.factor())
@@ -183,9 +132,9 @@ class _Reader:
     def divisor(self) -> Value:
         """What a slash divides by; the factors written behind it without a sign are where readings part."""
         bottom = self.signed()
-        if self.starts_factor(self.tokens[self.at]):
+        if starts_factor(self.tokens[self.at]):
             self.ambiguous = True
-            while self.tight and self.starts_factor(self.tokens[self.at]):
+            while self.tight and starts_factor(self.tokens[self.at]):
                 bottom = multiply(bottom, self.factor())
         return bottom
 
@@ -195,14 +144,6 @@ class _Reader:
             self.at += 1
             return negate(self.factor()) if minus else self.factor()
         return self.factor()
-
-    @staticmethod
-    def starts_factor(token: str) -> bool:
-        if not token:
-            return False
-        if token[0] == "\\":
-            return token not in _NO_FACTOR
-        return token[0].isalnum() or token[0] == "." or token in ("(", "[", "{")
 
     def factor(self) -> Value:
         base = self.primary()
@@ -239,7 +180,7 @@ class _Reader:
     def group(self, opening: str) -> Value:
         self.expect(opening)
         value = self.sum()
-        self.expect(_OPEN_CLOSE[opening])
+        self.expect(OPEN_CLOSE[opening])
         return value
 
     def expect(self, token: str) -> None:
@@ -251,7 +192,7 @@ class _Reader:
         token = self.tokens[self.at]
         if not token:
             raise UndecidedError
-        if token in _OPEN_CLOSE:
+        if token in OPEN_CLOSE:
             return self.group(token)
         self.at += 1
         if token[0].isdigit() or token[0] == ".":
@@ -289,7 +230,7 @@ class _Reader:
         if self.tokens[self.at] == "(":
             start = self.at
             inner = self.group("(")
-            if name[0] in _CALLED or primes or inner.rational is not None or self.at == start + 3:
+            if name[0] in CALLED or primes or inner.rational is not None or self.at == start + 3:
                 return opaque(
                     f"call {name}", inner
                 )  # u(t) and I(0) are values of functions, n(n-1) is a product
@@ -330,16 +271,16 @@ class _Reader:
     def command(self, name: str) -> Value:
         if handler := _COMMANDS.get(name):
             return handler(self)
-        if name in _FUNCTIONS or name == "log":
+        if name in FUNCTIONS or name == "log":
             return self.function(name)
-        if name in _OF_SEVERAL:
+        if name in OF_SEVERAL:
             return self.of_several(name)
-        if name in _GREEK:
+        if name in GREEK:
             return self.symbol("\\" + name.replace("var", ""))
         if name in ("dot", "ddot"):
             inner = self.raw_group()
             return self.symbol_with_primes(inner, 1 if name == "dot" else 2)
-        if name in _ACCENTS or name in _ALPHABETS:
+        if name in ACCENTS or name in ALPHABETS:
             inner = self.raw_group()
             if not inner or inner[0].isdigit():
                 raise UndecidedError
@@ -376,10 +317,10 @@ class _Reader:
     def root(self) -> Value:
         degree: Number = 2
         if self.tokens[self.at] == "[":
-            given = self.group("[").rational
-            if given is None or given.denominator != 1 or not 2 <= given <= 1000:
+            index = self.group("[").rational
+            if index is None or index.denominator != 1 or not 2 <= index <= 1000:
                 raise UndecidedError
-            degree = given
+            degree = index
         return power(self.argument(), constant(Fraction(1) / degree))
 
     def between(self, closing: str, name: str) -> Value:
@@ -394,7 +335,7 @@ class _Reader:
     def of_several(self, name: str) -> Value:
         self.at += self.tokens[self.at] == "\\"  # \max\{…\}
         opening = self.tokens[self.at]
-        if opening not in _OPEN_CLOSE:
+        if opening not in OPEN_CLOSE:
             raise UndecidedError
         self.at += 1
         values = [self.sum()]
@@ -402,12 +343,12 @@ class _Reader:
             self.at += 1
             values.append(self.sum())
         self.at += self.tokens[self.at] == "\\"
-        self.expect(_OPEN_CLOSE[opening])
+        self.expect(OPEN_CLOSE[opening])
         return integers(name, values)
 
     def function(self, name: str) -> Value:
         base = exponent = None
-        name = _SPELLINGS.get(name, name)
+        name = SPELLINGS.get(name, name)
         while self.tokens[self.at] in ("_", "^"):
             mark = self.tokens[self.at]
             self.at += 1
@@ -416,13 +357,13 @@ class _Reader:
             else:
                 exponent = self.argument(signed=True)
         if exponent is not None and exponent.rational == -1:
-            if name not in _INVERSES:
+            if name not in INVERSES:
                 raise UndecidedError
-            name, exponent = _INVERSES[name], None
+            name, exponent = INVERSES[name], None
         self.angle += 1
         token = self.tokens[self.at]
-        inner = self.group(token) if token in _OPEN_CLOSE else self.bare_argument()
-        if token in _OPEN_CLOSE and self.tokens[self.at] == "^" and exponent is None and name not in ("exp",):
+        inner = self.group(token) if token in OPEN_CLOSE else self.bare_argument()
+        if token in OPEN_CLOSE and self.tokens[self.at] == "^" and exponent is None and name not in ("exp",):
             self.ambiguous = True  # ln(x)^2
             if self.tight:
                 self.at += 1
@@ -447,9 +388,9 @@ class _Reader:
         negative = self.tokens[self.at] == "-"
         self.at += negative
         inner = self.factor()
-        while self.starts_factor(self.tokens[self.at]):
+        while starts_factor(self.tokens[self.at]):
             token = self.tokens[self.at]
-            if token in ("(", "[") or token[1:] in _FUNCTIONS or token[1:] in _OF_SEVERAL:
+            if token in ("(", "[") or token[1:] in FUNCTIONS or token[1:] in OF_SEVERAL:
                 break
             inner = multiply(inner, self.factor())
         if self.tokens[self.at] == "/":
@@ -476,46 +417,11 @@ _DERIVATIVE = re.compile(
 )
 
 
-def read_number(token: str) -> Number:
-    """A decimal or e-notation literal, exactly; huge exponents are refused."""
-    if token.isdigit() and len(token) <= 400:
-        return int(token)
-    mantissa, _, exponent = token.replace("E", "e").partition("e")
-    if len(mantissa) > 400 or len(exponent) > 4:
-        raise UndecidedError
-    value = Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1])
-    if not exponent:
-        return value
-    shift = int(exponent)
-    if abs(shift) > 1000:
-        raise UndecidedError
-    return value * Fraction(10) ** shift
-
-
-_BARE_FRACTION: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*(\d)\s*(?=\{)"), r"\\frac{\1}"),
-    (re.compile(r"\\frac\s*(\d)\s*(\\?[A-Za-z]+)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
-    (re.compile(r"(\\frac\{[^{}]*\})\s*(\d)"), r"\1{\2}"),
-    (re.compile(r"(\\binom)\s*(\d)\s*(\d)"), r"\1{\2}{\3}"),
-    (re.compile(r"\^\s*(\d)(?=\d)"), r"^{\1}"),
-)
-"""LaTeX takes one digit where there are no braces."""
-
-
-def _prepared(text: str) -> str:
-    if "\\frac" in text or "\\sqrt" in text or "\\binom" in text:
-        for pattern, replacement in _BARE_FRACTION[:-1]:
-            text = pattern.sub(replacement, text)
-    return text
-
-
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[Value, Value | None]:
     """The value of a cleaned expression (see ``canonical``), read from left to right, and its other reading where it
     has two; raises ``UndecidedError``."""
-    text = _prepared(text)
+    text = with_braces(text)
     try:
         first = _Reader(text)
         value = first.read()

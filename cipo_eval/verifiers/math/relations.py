@@ -70,11 +70,13 @@ def intersection(sides: Sequence[Form]) -> Form | None:
 def residue(text: str, modulus: str, again: Callable[..., Form]) -> Form:
     r"""``7 \pmod{11}`` and ``x \equiv 7 \pmod{11}``: a class of integers."""
     sides = _CONGRUENT.split(text.replace("=", "\\equiv "))
-    found: Form = again(sides[-1])
-    if found.kind == "value" and found.value is not None and found.value.rational is not None:
-        return replace(found, canon=f"{found.canon} mod {modulus.strip()}", modulus=read(modulus).canon)
-    if found.kind in ("set", "tuple"):
-        return found
+    value_form: Form = again(sides[-1])
+    if value_form.kind == "value" and value_form.value is not None and value_form.value.rational is not None:
+        return replace(
+            value_form, canon=f"{value_form.canon} mod {modulus.strip()}", modulus=read(modulus).canon
+        )
+    if value_form.kind in ("set", "tuple"):
+        return value_form
     raise UndecidedError
 
 
@@ -138,27 +140,27 @@ def _equalities(sides: list[str], again: Callable[..., Form]) -> Form:
     if len(sides) > 2 and not name and _unknowns(sides[0]) and not any(map(_unknowns, sides[1:])):
         name, sides = sides[0].replace(" ", ""), sides[1:]  # e^{a+bi} = … = 1+2i
     if name or len(sides) == 1:
-        found: Form = again(sides[-1])
-        if name and found.value is not None and name in variables(found.value):
-            difference = add(read(name), negate(found.value))  # x = 2x + 1
+        last: Form = again(sides[-1])
+        if name and last.value is not None and name in variables(last.value):
+            difference = add(read(name), negate(last.value))  # x = 2x + 1
             return Form("equation", up_to_factor(difference), difference)
-        return replace(found, name=found.name or name)
+        return replace(last, name=last.name or name)
     forms = [again(side) for side in sides]
-    values = [found.value for found in forms]
+    values = [item.value for item in forms]
     if all(value is not None for value in values):
-        known = [value for value in values if value is not None]
-        agree = [same(known[-1], value) for value in known[:-1]]
+        values_known = [value for value in values if value is not None]
+        agree = [same(values_known[-1], value) for value in values_known[:-1]]
         if all(agree):
-            if any(variables(value) for value in known) and len(set(sides)) < len(sides):
+            if any(variables(value) for value in values_known) and len(set(sides)) < len(sides):
                 raise words.RefusedError  # 2x+1 = 2x+1 says nothing
             return forms[-1]
-        if any(result is False for result in agree) and not any(variables(value) for value in known):
+        if any(result is False for result in agree) and not any(variables(value) for value in values_known):
             raise words.RefusedError
         if len(sides) == 2:
-            difference = add(known[0], negate(known[1]))
+            difference = add(values_known[0], negate(values_known[1]))
             return Form("equation", up_to_factor(difference), difference)
         raise UndecidedError
-    if len({found.canon for found in forms}) == 1:
+    if len({item.canon for item in forms}) == 1:
         return forms[-1]
     raise UndecidedError
 
@@ -284,8 +286,8 @@ def _interval(pieces: Sequence[str], again: Callable[..., Form]) -> Form:
         name = terms[0] if names[0] else terms[1]
         closed = "=" in sign
         if sign[0] == ">":
-            found = sequence([bound, Form("value", infinity.canon, infinity)], "[)" if closed else "()")
-            return replace(found, name=name, bounded=True)
+            interval = sequence([bound, Form("value", infinity.canon, infinity)], "[)" if closed else "()")
+            return replace(interval, name=name, bounded=True)
         lowest = negate(infinity)
         return replace(
             sequence([Form("value", lowest.canon, lowest), bound], "(]" if closed else "()"),

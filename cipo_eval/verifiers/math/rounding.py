@@ -42,15 +42,15 @@ def _measured(gold: Form, answer: Form, a: Fraction, b: Fraction, gap: Fraction)
         if len(whole) < 3 or answer.digits is None:
             return False
         shown = len(whole)
-    given = answer.digits
+    digits = answer.digits
     if (
-        given is None
+        digits is None
         and b.denominator == 1
         and answer.value is not None
         and answer.value.rational is not None
     ):
-        given = len(str(abs(int(b))))
-    common = shown if given is None else min(shown, given)
+        digits = len(str(abs(int(b))))
+    common = shown if digits is None else min(shown, digits)
     if common < min(shown, 3):
         return False
     place = Fraction(10) ** (_magnitude(abs(a)) - common + 1)

@@ -67,26 +67,26 @@ def _measure(size: object, dimension: str) -> Measure:
 
 
 def _table() -> dict[str, Measure]:
-    found: dict[str, Measure] = {}
+    table: dict[str, Measure] = {}
     for symbol, (size, dimension) in _BASE.items():
-        found[symbol] = _measure(size, dimension)
+        table[symbol] = _measure(size, dimension)
         for prefix, factor in _PREFIXES.items():
-            found.setdefault(prefix + symbol, _measure(Fraction(str(size)) * Fraction(factor), dimension))
+            table.setdefault(prefix + symbol, _measure(Fraction(str(size)) * Fraction(factor), dimension))
     for names, (size, dimension) in _OTHERS.items():
         for name in names.split():
-            found[name] = _measure(size, dimension)
+            table[name] = _measure(size, dimension)
             if len(name) > 2 and name.islower():
-                found.setdefault(name + "s", found[name])
+                table.setdefault(name + "s", table[name])
     for names, symbol in _NAMED.items():
         for name in names.split():
             size, dimension = _BASE[symbol]
             for prefix, factor in {"": "1", **_LONG_PREFIXES}.items():
                 measure = _measure(Fraction(str(size)) * Fraction(factor), dimension)
-                found[prefix + name] = found[prefix + name + "s"] = measure
-    found.update(
-        {"hrs": found["h"], "mins": found["min"], "secs": found["s"], "yrs": found["yr"], "lbs": found["lb"]}
+                table[prefix + name] = table[prefix + name + "s"] = measure
+    table.update(
+        {"hrs": table["h"], "mins": table["min"], "secs": table["s"], "yrs": table["yr"], "lbs": table["lb"]}
     )
-    return found
+    return table
 
 
 TABLE = _table()
@@ -99,7 +99,7 @@ _TOKEN = re.compile(
 @lru_cache(maxsize=4096)
 def measure(text: str) -> Measure | None:
     """What ``km/h`` or ``square meters`` measures; None where it is not understood as a whole."""
-    size, powers, sign, found = Fraction(1), dict[str, int](), 1, False
+    size, powers, sign, has_unit = Fraction(1), dict[str, int](), 1, False
     for match in _TOKEN.finditer(text.strip().rstrip(")")):
         squared, name, exponent, mark, space, other = match.groups()
         if other:
@@ -110,17 +110,17 @@ def measure(text: str) -> Measure | None:
         if name == "per":
             sign = -1
             continue
-        known = TABLE.get(name) or TABLE.get(name.lower() if len(name) > 3 else name)
-        if known is None:
+        unit = TABLE.get(name) or TABLE.get(name.lower() if len(name) > 3 else name)
+        if unit is None:
             if name in _SKIPPED:
                 continue
             return None
         power = int(exponent or 1) * {"square": 2, "sq": 2, "cubic": 3, "cu": 3}.get(squared or "", 1) * sign
-        size *= known.size**power
-        for letter, count in known.dimension:
+        size *= unit.size**power
+        for letter, count in unit.dimension:
             powers[letter] = powers.get(letter, 0) + count * power
-        found = True
-    if not found:
+        has_unit = True
+    if not has_unit:
         return None
     return Measure(size, tuple(sorted((letter, power) for letter, power in powers.items() if power)))
 

@@ -19,7 +19,7 @@ from cipo_eval.texts import STRIP, strip_think
 from cipo_eval.verifiers.math import paper, words
 from cipo_eval.verifiers.math.canonical import form
 from cipo_eval.verifiers.math.commas import Commas, ambiguous
-from cipo_eval.verifiers.math.compare import compare
+from cipo_eval.verifiers.math.equivalence import equivalent
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.forms import Form, is_number
 from cipo_eval.verifiers.math.guard import too_heavy, unusual
@@ -61,17 +61,18 @@ class MathVerifier:
             )
         options = problem.options
         stopped = finish_reason is None or not finish_reason.cut_off
-        found = final_answer(
+        extraction = final_answer(
             strip_think(text, str(options.get("think", STRIP))),
             stopped=stopped,
             multiple=bool(options.get("multiple")),
             integer=options.get("kind") == "integer",
         )
-        if found is None or not found[0].strip():
+        if extraction is None or not extraction[0].strip():
             return Extraction(answer=None, state=State.NO_ANSWER if stopped else State.TRUNCATED)
-        return Extraction(answer=found[0].strip(), how=found[1])
+        return Extraction(answer=extraction[0].strip(), how=extraction[1])
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """No limit of its own: that of the pool."""
         return None
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002
@@ -106,20 +107,24 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     if len(answer) > LONGEST:
         return Grade(correct=gold.strip() == answer.strip(), canonical=answer[:1000], method="too_long")
     several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
-    given = form(answer, several=several, unit=unit)
+    answer_form = form(answer, several=several, unit=unit)
     if options.get("kind") == "integer":
-        if given.kind == "set" and "+" in given.items[-1].name and all(item.name for item in given.items):
-            given = given.items[-1]  # m = 100, n = 16, m+n = 116
-        return Grade(correct=_same_integer(gold, given), canonical=given.canon, method="integer")
-    wanted = form(gold, several=several, unit=unit)
-    if unit and not wanted.measure and wanted.kind == "value":
-        wanted = replace(wanted, measure=unit.strip("$ "))
+        if (
+            answer_form.kind == "set"
+            and "+" in answer_form.items[-1].name
+            and all(item.name for item in answer_form.items)
+        ):
+            answer_form = answer_form.items[-1]  # m = 100, n = 16, m+n = 116
+        return Grade(correct=_same_integer(gold, answer_form), canonical=answer_form.canon, method="integer")
+    gold_form = form(gold, several=several, unit=unit)
+    if unit and not gold_form.measure and gold_form.kind == "value":
+        gold_form = replace(gold_form, measure=unit.strip("$ "))
     if gold.strip() == answer.strip():
-        return Grade(correct=True, canonical=given.canon, method="exact")
-    if options.get("units") == "skip" and is_number(wanted) and not is_number(given):
-        given = form(answer, units=True)
-    canonical = given.canon
-    decided = compare(wanted, given, options)
+        return Grade(correct=True, canonical=answer_form.canon, method="exact")
+    if options.get("units") == "skip" and is_number(gold_form) and not is_number(answer_form):
+        answer_form = form(answer, units=True)
+    canonical = answer_form.canon
+    decided = equivalent(gold_form, answer_form, options)
     if not decided and "," in gold + answer:
         decided = _other_commas(gold, answer, options) or decided
     if (
@@ -129,12 +134,12 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
         and not _DEGREE_SIGN.search(gold)
     ):
         # a gold of cos 58 whose question is about degrees
-        decided = compare(wanted, form(_DEGREE_SIGN.sub("", answer)), options) or decided
+        decided = equivalent(gold_form, form(_DEGREE_SIGN.sub("", answer)), options) or decided
     if decided is not None:
-        return Grade(correct=decided, canonical=canonical, method=given.kind)
-    if given.canon and given.canon == wanted.canon:
+        return Grade(correct=decided, canonical=canonical, method=answer_form.kind)
+    if answer_form.canon and answer_form.canon == gold_form.canon:
         return Grade(correct=True, canonical=canonical, method="text")
-    if not _needs_symbols(wanted, given, gold, answer):
+    if not _needs_symbols(gold_form, answer_form, gold, answer):
         return Grade(correct=False, canonical=canonical, method="not_understood")
     if too_heavy(answer, gold):
         return Grade(correct=False, canonical=canonical, method="too_heavy")
@@ -144,12 +149,12 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
         return Grade(correct=False, canonical=canonical, method="too_heavy")
 
 
-def _needs_symbols(wanted: Form, given: Form, gold: str, answer: str) -> bool:
+def _needs_symbols(gold_form: Form, answer_form: Form, gold: str, answer: str) -> bool:
     """Whether math-verify can know more than the normal forms. Prose is not asked about: it drops words, so that a
     hedge would count."""
-    if given.kind in ("refused", "words") or words.has_prose(answer):
+    if answer_form.kind in ("refused", "words") or words.has_prose(answer):
         return False
-    return wanted.kind == "unknown" or bool(_SYMBOLIC.search(answer) or _SYMBOLIC.search(gold))
+    return gold_form.kind == "unknown" or bool(_SYMBOLIC.search(answer) or _SYMBOLIC.search(gold))
 
 
 def _other_commas(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
@@ -158,13 +163,13 @@ def _other_commas(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
     if not several and _decimal_comma(gold, answer, options):
         return True
     if ambiguous(answer) and not several:
-        wanted = form(gold, unit=unit)
+        gold_form = form(gold, unit=unit)
         for commas in (Commas.JOIN, Commas.SPLIT):
-            if compare(wanted, form(answer, unit=unit, commas=commas), options):
+            if equivalent(gold_form, form(answer, unit=unit, commas=commas), options):
                 return True
     if ambiguous(gold) and not ambiguous(answer) and not several:
         listed = form(gold, unit=unit, commas=Commas.SPLIT)
-        return listed.kind == "set" and compare(listed, form(answer, unit=unit), options) is True
+        return listed.kind == "set" and equivalent(listed, form(answer, unit=unit), options) is True
     return False
 
 
@@ -175,20 +180,25 @@ def _decimal_comma(gold: str, answer: str, options: Mapping[str, Any]) -> bool:
     for at, (comma, point) in enumerate((sides, sides[::-1])):
         if _COMMA.fullmatch(comma) and _POINT.fullmatch(point) and (at or not _PAIR.fullmatch(comma)):
             pair = [form(text.replace(",", ".")) for text in sides]
-            return compare(pair[0], pair[1], options) is True
+            return equivalent(pair[0], pair[1], options) is True
     return False
 
 
-def _same_integer(gold: str, given: Form) -> bool:
+def _same_integer(gold: str, answer_form: Form) -> bool:
     """Competition answers: both sides are numbers, and the same integer."""
-    wanted = form(gold)
-    if wanted.kind != "value" or given.kind != "value" or wanted.value is None or given.value is None:
+    gold_form = form(gold)
+    if (
+        gold_form.kind != "value"
+        or answer_form.kind != "value"
+        or gold_form.value is None
+        or answer_form.value is None
+    ):
         return False
-    number = wanted.value.rational
+    number = gold_form.value.rational
     if number is None or number.denominator != 1:
         return False
-    return number == given.value.rational or (
-        given.value.rational is None and same(wanted.value, given.value) is True
+    return number == answer_form.value.rational or (
+        answer_form.value.rational is None and same(gold_form.value, answer_form.value) is True
     )
 
 
@@ -210,7 +220,9 @@ def _math_verify(gold: str, answer: str) -> bool:
 
     for name in ("math_verify.parser", "math_verify.grader"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns once that its own limits are off
-    parsed, wanted = _parse(answer), _parsed_gold(gold)
+    parsed, parsed_gold = _parse(answer), _parsed_gold(gold)
     return bool(
-        parsed and wanted and verify(wanted, parsed, timeout_seconds=None, allow_set_relation_comp=True)
+        parsed
+        and parsed_gold
+        and verify(parsed_gold, parsed, timeout_seconds=None, allow_set_relation_comp=True)
     )

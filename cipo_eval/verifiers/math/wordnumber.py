@@ -84,14 +84,14 @@ def in_words(text: str) -> int | None:
     text = text.strip()
     for minus in ("minus ", "negative "):
         if text.lower().startswith(minus):
-            found = in_words(text[len(minus) :])
-            return None if found is None else -found
-    said = [word for word in text.lower().replace("-", " ").split() if word != "and"]
-    if not said or len(said) > 20 or any(word not in _VALUES for word in said):
+            positive = in_words(text[len(minus) :])
+            return None if positive is None else -positive
+    numerals = [word for word in text.lower().replace("-", " ").split() if word != "and"]
+    if not numerals or len(numerals) > 20 or any(word not in _VALUES for word in numerals):
         return None
     total = group = 0
     last = None
-    for word in said:
+    for word in numerals:
         value = _VALUES[word]
         if value == 100:
             group = max(group, 1) * 100

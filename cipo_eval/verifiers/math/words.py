@@ -20,7 +20,7 @@ class RefusedError(Exception):
     """The words of an answer say something else than its formulas alone."""
 
 
-class Said(NamedTuple):
+class Statement(NamedTuple):
     """An answer with its side condition apart."""
 
     text: str
@@ -116,12 +116,12 @@ def plain(text: str) -> str:
     return text.replace(OPEN, " ").replace(CLOSE, " ")
 
 
-def said(text: str) -> Said:
+def statement(text: str) -> Statement:
     """Splits the side condition off and turns connectives, number words and ratios into signs. Raises
     ``RefusedError`` where the words change what the formulas say."""
     text, condition = _without_condition(text)
     if OPEN not in text:
-        return Said(text, condition)
+        return Statement(text, condition)
     text = _SIGNED.sub("-", text)
     words = text_of(text)
     if _NEGATED.search(words):
@@ -140,7 +140,7 @@ def said(text: str) -> Said:
         ),
         text,
     )
-    return Said(text, condition)
+    return Statement(text, condition)
 
 
 def _connected(match: re.Match[str]) -> str:
@@ -159,12 +159,14 @@ def _without_condition(text: str) -> tuple[str, str]:
         if match[1] is None:
             depth += 1 if match[0] in "([{" else -1
             continue
-        found = _CONDITION.search(match[1])
-        if found and re.match(r"at (?:least|most)\b", match[1][found.start() :].lstrip(" ,"), re.IGNORECASE):
+        condition = _CONDITION.search(match[1])
+        if condition and re.match(
+            r"at (?:least|most)\b", match[1][condition.start() :].lstrip(" ,"), re.IGNORECASE
+        ):
             raise RefusedError
-        if depth > 1 or not found or not _has_value(text[: match.start()]):
+        if depth > 1 or not condition or not _has_value(text[: match.start()]):
             continue
-        before = match[1][: found.start()].strip(" ,")
+        before = match[1][: condition.start()].strip(" ,")
         if before and (_NEGATED.search(before) or _HEDGED.search(before)):
             raise RefusedError
         if depth == 1 and text[: match.start()].rstrip()[-1:] != "(":
@@ -172,7 +174,7 @@ def _without_condition(text: str) -> tuple[str, str]:
         head = text[: match.start()].rstrip(" ,(")
         if before:
             head += f" {OPEN}{before}{CLOSE}"
-        rest = f"{OPEN}{match[1][found.start() :]}{CLOSE}{text[match.end() :]}"
+        rest = f"{OPEN}{match[1][condition.start() :]}{CLOSE}{text[match.end() :]}"
         if depth == 1:
             rest = rest.rstrip(" )")
         _check_condition(rest)

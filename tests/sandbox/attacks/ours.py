@@ -19,6 +19,7 @@ import cipo_eval
 from cipo_eval.errors import CipoError
 from cipo_eval.sandbox import box, codec, worker
 from cipo_eval.sandbox.launch import LAYERS, Layers, Tier
+from cipo_eval.sandbox.lines import LOADED_RECORD, Record
 
 from . import ALL, Attack, Report
 from .stage import HARNESS_MEMORY, Stage, descendants, leftovers, peak_memory
@@ -109,7 +110,7 @@ class Ours:
             return
         records, end = self._run(program, attack.kind, attack)
         expected = self.stage.expected
-        told = records[1:] if records[:1] == [worker.LOADED_RECORD] else records[:1]  # as the verifiers do
+        told = records[1:] if records[:1] == [LOADED_RECORD] else records[:1]  # as the verifiers do
         outcomes = [box.outcome(record, 0.0) for record in told]
         if attack.kind == "stdin" and not outcomes:
             outcomes = [box.died(end)]
@@ -128,7 +129,7 @@ class Ours:
         if end.rss > attack.memory + (96 << 20):
             report.problems.append(f"took {end.rss >> 20} MiB")
 
-    def _run(self, program: str, kind: str, attack: Attack) -> tuple[list[worker.Record], worker.End]:
+    def _run(self, program: str, kind: str, attack: Attack) -> tuple[list[Record], worker.End]:
         test: dict[str, Any] = {"args": [3]} if kind == "calls" else {"input": "3\n"}
         return self.sample.collect(self._job(program, kind, attack, [test]))
 
@@ -143,9 +144,9 @@ class Ours:
             output=OUTPUT,
         )
 
-    def _judged(self, records: list[worker.Record]) -> bool:
+    def _judged(self, records: list[Record]) -> bool:
         """Whether any of the usual comparisons accepts what was recorded."""
-        answer = records[1] if len(records) > 1 and records[0] == worker.LOADED_RECORD else ["d"]
+        answer = records[1] if len(records) > 1 and records[0] == LOADED_RECORD else ["d"]
         sources = tests_of(self.stage.expected)
         body = {
             "reference": "",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from cipo_eval.data.readers import Item
+from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.sources import Row
 from cipo_eval.records import Problem, State, Verdict
 from cipo_eval.sandbox.codec import encode
@@ -141,9 +141,9 @@ class Programs(Derivations):
         return word_tokenizer(words, PIECES, context=max(192, 12 * self.steps))
 
 
-def read(row: Row, companions: Mapping[str, Row]) -> Item:  # noqa: ARG001  a reader's signature
+def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
     """A row that ``Programs.item`` made."""
-    return Item(
+    return ReadProblem(
         id=row["id"],
         question=row["problem"],
         tests=_tests(row["inputs"], row["outputs"]),

@@ -56,6 +56,7 @@ class Chain:
     operators: tuple[str, ...]
 
     def names(self) -> frozenset[str]:
+        """The names that occur in it."""
         return _names(self)
 
     def holds(self, env: Args) -> bool:
@@ -106,13 +107,13 @@ def _assign(loops: Sequence[tuple[str, ast.expr]], env: Args) -> Iterator[Args]:
 @functools.lru_cache(maxsize=4096)
 def _loops(terms: tuple[ast.expr, ...]) -> tuple[tuple[str, ast.expr], ...]:
     """Names that are used as indexes, with what they first index; outer ones first."""
-    found: dict[str, ast.expr] = {}
+    containers: dict[str, ast.expr] = {}
     for node in itertools.chain.from_iterable(map(ast.walk, terms)):
         if isinstance(node, ast.Subscript):
             for part in ast.walk(node.slice):
                 if isinstance(part, ast.Name):
-                    found.setdefault(part.id, node.value)
-    return tuple(sorted(found.items(), key=lambda entry: len(ast.unparse(entry[1]))))
+                    containers.setdefault(part.id, node.value)
+    return tuple(sorted(containers.items(), key=lambda entry: len(ast.unparse(entry[1]))))
 
 
 def evaluate(term: ast.expr, env: Args) -> Any:
@@ -164,7 +165,7 @@ _SIGN = re.compile(r"(<=|>=|==|!=|<|>)")
 
 
 def read_chain(line: str, components: Mapping[str, str]) -> Chain | None:
-    """None where the line is no comparison."""
+    """The comparison in a line; None where the line is none."""
     line = re.sub(r"\s+for (?:each|all|every)\b.*$", "", line)
     # said of any two places, it is enough to look at neighbours
     line = re.sub(r"^(\w+)\[i\] < \1\[j\] for .*i < j.*$", r"\1[i] < \1[i + 1]", line)

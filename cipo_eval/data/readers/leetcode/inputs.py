@@ -8,75 +8,53 @@ same problem always gets the same inputs. What they lead to is nobody's guess: r
 
 from __future__ import annotations
 
-import ast
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from cipo_eval.data.readers.leetcode.comparisons import (
-    NODES,
-    Chain,
-    OpenError,
-    Path,
-    assignments,
-    evaluate,
-    path_of,
-)
-from cipo_eval.data.readers.leetcode.constraints import Constraints, leaves
+from cipo_eval.data.readers.leetcode.comparisons import OpenError
+from cipo_eval.data.readers.leetcode.constraints import Constraints
+from cipo_eval.data.readers.leetcode.limits import NothingFitsError
+from cipo_eval.data.readers.leetcode.making import LARGE, Maker, Plan
+from cipo_eval.data.readers.leetcode.variations import Args, Variation
 
 MOST = 36
 """Inputs of a problem, beside a large one."""
 VARIED = 12
 """Of them made from known inputs."""
-LARGE = 20_000
-"""Values in the large input, about."""
 TRIES = 12
-_BIG = 10**6
+"""To make one input that keeps all promises."""
 
-Args = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How an input is to be."""
-
-    size: tuple[int, int]
-    """Items of its lists and characters of its strings."""
-    spread: str
-    """Its values: "few" different ones, "edge" the least and the greatest, "small", or "wide"."""
-    scalar: str
-    """Its numbers: "least", "greatest", or "any"."""
-
-
-_SMALL = (1, 6)
-_PLANS = [
-    _Plan((0, 1), "few", "least"),
-    _Plan((1, 1), "edge", "greatest"),
-    _Plan((1, 2), "small", "any"),
-    _Plan((2, 3), "few", "any"),
-    _Plan((3, 5), "edge", "any"),
-    _Plan((2, 4), "small", "greatest"),
-    _Plan((3, 6), "one", "any"),
-    _Plan((3, 6), "few", "any"),
-    _Plan((4, 7), "small", "any"),
-    _Plan((4, 8), "few", "any"),
-    _Plan((5, 9), "small", "any"),
-    _Plan((6, 10), "wide", "any"),
-    _Plan((6, 12), "few", "any"),
-    _Plan((8, 16), "small", "any"),
-    _Plan((15, 40), "few", "any"),
-    _Plan((20, 60), "wide", "any"),
-]
+PLANS = (
+    Plan((0, 1), "few", "least"),
+    Plan((1, 1), "edge", "greatest"),
+    Plan((1, 2), "small", "any"),
+    Plan((2, 3), "few", "any"),
+    Plan((3, 5), "edge", "any"),
+    Plan((2, 4), "small", "greatest"),
+    Plan((3, 6), "one", "any"),
+    Plan((3, 6), "few", "any"),
+    Plan((4, 7), "small", "any"),
+    Plan((4, 8), "few", "any"),
+    Plan((5, 9), "small", "any"),
+    Plan((6, 10), "wide", "any"),
+    Plan((6, 12), "few", "any"),
+    Plan((8, 16), "small", "any"),
+    Plan((15, 40), "few", "any"),
+    Plan((20, 60), "wide", "any"),
+)
+"""Of fresh inputs, in the order in which they are tried, over and over."""
 
 
-def more_inputs(slug: str, rules: Constraints, kinds: Sequence[str], known: Sequence[Args]) -> list[Args]:
+def more_inputs(
+    slug: str, rules: Constraints, kinds: Sequence[str], known_inputs: Sequence[Args]
+) -> list[Args]:
     """Inputs that keep all promises that are understood, none of them known; the large one last."""
     rng = random.Random(f"{slug}: more inputs")
-    maker = _Maker(rng, rules, kinds, known)
-    seen = {json.dumps(args) for args in known}
-    found: list[Args] = []
+    maker = Maker(rng, rules, kinds, known_inputs)
+    variation = Variation(rng, rules, maker.kinds, known_inputs)
+    seen = {json.dumps(args) for args in known_inputs}
+    made: list[Args] = []
 
     def keep(source: Callable[[], Args | None], tries: int = TRIES) -> bool:
         for _ in range(tries):
@@ -88,601 +66,17 @@ def more_inputs(slug: str, rules: Constraints, kinds: Sequence[str], known: Sequ
                 continue
             if rules.holds(dict(zip(rules.names, args, strict=True))):
                 seen.add(text)
-                found.append(args)
+                made.append(args)
                 return True
         return False
 
-    for _ in range(VARIED if known else 0):
-        keep(lambda: maker.varied())
+    for _ in range(VARIED if known_inputs else 0):
+        keep(variation.varied)
     at = fails = 0
-    while len(found) < MOST and fails < 2 * len(_PLANS):
-        plan = _PLANS[at % len(_PLANS)]
+    while len(made) < MOST and fails < 2 * len(PLANS):
+        plan = PLANS[at % len(PLANS)]
         fails = 0 if keep(lambda plan=plan: maker.fresh(plan)) else fails + 1  # type: ignore[misc]
         at += 1
-    found.sort(key=lambda args: len(json.dumps(args)))
-    keep(lambda: maker.fresh(_Plan((LARGE // 2, LARGE), "wide", "any"), large=True), 3)
-    return found
-
-
-class NothingFitsError(Exception):
-    """Nothing fits."""
-
-
-class _Maker:
-    def __init__(
-        self, rng: random.Random, rules: Constraints, kinds: Sequence[str], known: Sequence[Args]
-    ) -> None:
-        self.rng, self.rules, self.known = rng, rules, known
-        self.kinds = dict(zip(rules.names, kinds, strict=True))
-        self.samples = {name: [args[at] for args in known] for at, name in enumerate(rules.names)}
-        self.shapes = {name: _shape(values) for name, values in self.samples.items()}
-        self.bounds: dict[Path, list[tuple[Chain, int]]] = {}
-        self.lengths: dict[Path, list[tuple[Chain, int]]] = {}
-        for chain in rules.chains:
-            for at, side in enumerate(chain.sides):
-                for term in side:
-                    into = self.bounds
-                    if isinstance(term, ast.Attribute):
-                        term, into = term.value, self.lengths
-                    if path := path_of(term):
-                        into.setdefault(path, []).append((chain, at))
-        self.limits: dict[Path, tuple[int, int]] = {}
-        """Of the values of the collection that is being made."""
-        self.row_rules = {name: self.rules_of_rows(name) for name in rules.names}
-        self.env: dict[str, Any] = {}
-        self.plan = _PLANS[0]
-        self.large = False
-        self.pool: list[int] = []
-
-    def between(self, low: int, high: int) -> int:
-        """A random number, both ends included: four times as fast as ``randint``, which is what matters here."""
-        return min(high, low + int(self.rng.random() * (high - low + 1)))
-
-    # --- limits ---
-
-    def span(
-        self, entries: Sequence[tuple[Chain, int]], env: Mapping[str, Any]
-    ) -> tuple[int | None, int | None]:
-        """The least and the greatest that comparisons allow, as far as their other sides are known."""
-        low: int | None = None
-        high: int | None = None
-        for chain, at in entries:
-            for other, side in enumerate(chain.sides):
-                if other == at:
-                    continue
-                first, last = sorted((other, at))
-                signs = set(chain.operators[first:last])
-                if "!=" in signs:
-                    continue
-                strict = bool(signs & {"<", ">"})
-                below = (other < at) == bool(signs & {"<", "<="})
-                for term in side:
-                    value = self.value(term, env)
-                    if value is None:
-                        continue
-                    if not signs & {"<", "<=", ">", ">="}:  # equal
-                        low = high = int(value)
-                    elif below:
-                        limit = int(value) + strict
-                        low = limit if low is None else max(low, limit)
-                    else:
-                        limit = int(value) - strict
-                        high = limit if high is None else min(high, limit)
-        return low, high
-
-    def value(self, term: ast.expr, env: Mapping[str, Any]) -> Any:
-        """None where it depends on what is not there yet."""
-        try:
-            inner = next(iter(assignments((term,), env)), None)
-            return None if inner is None else evaluate(term, inner)
-        except (OpenError, IndexError, TypeError):
-            return None
-
-    def within(self, low: int | None, high: int | None, start: int, end: int) -> int:
-        """A size between ``start`` and ``end``, as far as it may be."""
-        low = 0 if low is None else low
-        high = max(end, low) if high is None else high
-        if low > high:
-            raise NothingFitsError
-        start, end = max(low, min(start, high)), min(high, max(end, low))
-        return self.between(min(start, end), max(start, end))
-
-    # --- fresh inputs ---
-
-    def fresh(self, plan: _Plan, *, large: bool = False) -> Args:
-        self.plan, self.large = plan, large
-        rules, rng = self.rules, self.rng
-        env: dict[str, Any] = {}
-        self.env = env
-        self.pool = []
-        lists = [name for name in rules.names if isinstance(self.shapes[name], list | str)]
-        if large:
-            self.plan = plan = self.thinner(lists)
-        free = {name for chain in rules.chains for name in chain.names()}
-        free = {n for n in free if n not in rules.names and (n,) in self.bounds and n != NODES}
-        free -= {n for n in free if len(n) == 1 and n in "ij"}
-        counts = sorted(free) + [name for name in rules.names if self.counts(name)]
-        for name in counts:
-            if name not in env:
-                low, high = self.span(self.bounds.get((name,), []), env)
-                env[name] = self.within(low, high, *plan.size)
-                if name in rules.even and env[name] % 2:
-                    env[name] += 1 if high is None or env[name] < high else -1
-        for name in lists:  # placeholders: their lengths are what others are bound by
-            if self.kinds[name] not in ("ln", "tn"):
-                low, high = self.span(self.lengths.get((name,), []), env)
-                env[name] = range(self.within(low, high, *plan.size))
-            else:
-                low, high = rules.nodes.get(name, (0, None))
-                low, high = self.narrow(low, high, env)
-                env[name] = range(self.within(low, high, *plan.size))
-        later = [name for name in rules.names if name not in env]
-        for name in sorted(later, key=self.needs_items):
-            if not self.needs_items(name):
-                env[name] = self.scalar(name)
-        for name in lists:
-            env[name] = self.collection(name, len(env[name]))
-            self.pool += [v for v in leaves(env[name], int)[:50] if abs(v) < _BIG]
-        for name in later:
-            if name not in env:
-                env[name] = self.scalar(name)
-        for one, other in rules.members.items():
-            if one in env and isinstance(env.get(other), list):
-                values = [v for v in env[other] if v is not None]
-                if isinstance(env[one], list):
-                    env[one] = rng.sample(values, min(len(env[one]), len(values)))
-                elif values:
-                    env[one] = rng.choice(values)
-        for one, other in rules.anagrams.items():
-            letters = list(env[other])
-            rng.shuffle(letters)
-            env[one] = "".join(letters)
-        if rules.common:
-            one, other = rules.common
-            env[other][rng.randrange(len(env[other]))] = rng.choice(env[one])
-        return tuple(env[name] for name in rules.names)
-
-    def narrow(
-        self, low: int | None, high: int | None, env: Mapping[str, Any]
-    ) -> tuple[int | None, int | None]:
-        """With "The number of nodes is n"."""
-        entries = self.lengths.get((NODES,), [])
-        return self.span(entries, env) if entries else (low, high)
-
-    def counts(self, name: str) -> bool:
-        """Whether a number says how many items there are, or what they may be: it must not be huge."""
-        if self.shapes[name] is not int:
-            return False
-        return any(
-            name in chain.names()
-            and ("==" in chain.operators)
-            and any(
-                isinstance(node, ast.Attribute) for side in chain.sides for t in side for node in ast.walk(t)
-            )
-            for chain in self.rules.chains
-        )
-
-    def needs_items(self, name: str) -> bool:
-        """Whether a number is bound by items (``max(plants[i]) <= capacity``), and made after them."""
-        return any(
-            any(isinstance(node, ast.Call) for side in chain.sides[:at] for t in side for node in ast.walk(t))
-            for chain, at in self.bounds.get((name,), [])
-        )
-
-    def thinner(self, lists: Sequence[str]) -> _Plan:
-        """The plan of a large input: as many items as the statement allows, but not more than fit."""
-        deep = max((_depth(self.shapes[name]) for name in lists), default=0)
-        if not lists:
-            raise NothingFitsError
-        most = {1: LARGE, 2: LARGE // 4}.get(deep, 300)
-        if any(self.kinds[name] == "tn" for name in lists):
-            most = 2000
-        if deep > 1 and any(_square(self.samples[name]) and not self.records(name) for name in lists):
-            most = 100
-        return _Plan((most // 2, most), "wide", "any")
-
-    def records(self, name: str) -> bool:
-        """Whether the items of a list have a fixed size, as edges do: it is no grid."""
-        low, high = self.span(self.lengths.get((name, "[]"), []), {})
-        return low is not None and low == high
-
-    def scalar(self, name: str) -> Any:
-        shape = self.shapes[name]
-        low, high = self.span(self.bounds.get((name,), []), self.env)
-        if shape is bool:
-            return self.rng.random() < 0.5
-        if shape is float:
-            top = min(high or 100, 100 if self.plan.spread != "wide" else 10**4)
-            return round(self.rng.uniform(low or 0, top), 2)
-        if shape is not int:
-            raise NothingFitsError
-        return self.number(low, high, name)
-
-    def number(self, low: int | None, high: int | None, name: str) -> int:
-        """A single number: it may be huge, unless nothing is said."""
-        if name in self.rules.values:
-            return self.rng.choice(self.rules.values[name])
-        if low is None or high is None:
-            seen = [v for v in self.samples.get(name, []) if isinstance(v, int)] or [1]
-            low = min(seen) if low is None else low
-            high = max(*seen, low) if high is None else high
-        if low > high:
-            raise NothingFitsError
-        if self.plan.scalar == "least":
-            return min(high, low + self.rng.randrange(2))
-        if self.plan.scalar == "greatest":
-            return max(low, high - self.rng.randrange(2))
-        usual = [v for v in self.pool if low <= v <= high]
-        draw = self.rng.random()
-        if usual and draw < 0.3:
-            return self.rng.choice(usual)
-        if draw < 0.7:
-            return self.between(low, min(high, low + 12))
-        if draw < 0.9:
-            return self.between(low, min(high, low + 10 ** self.between(1, 6)))
-        return self.between(low, high)
-
-    # --- values in collections ---
-
-    def collection(self, name: str, count: int) -> Any:
-        kind, shape = self.kinds[name], self.shapes[name]
-        self.limits.clear()
-        if kind == "tn":
-            return self.tree(name, count)
-        if kind == "ln":
-            made = [self.element((name, "[]"), node=True) for _ in range(count)]
-            return self.ordered(name, made)
-        if isinstance(shape, str):
-            return self.text(name, count)
-        if not isinstance(shape, list):
-            raise NothingFitsError
-        if self.rules.trees and shape == [[int]] and self.is_edges(name):
-            return self.edges(name, count)
-        return self.ordered(name, self.items(name, shape[0], count))
-
-    def items(self, name: str, shape: Any, count: int) -> list[Any]:
-        distinct = name in self.rules.distinct
-        made: list[Any] = []
-        seen: set[str] = set()
-        rows = self.span(self.lengths.get((name, "[]"), []), self.env)
-        same = None
-        if isinstance(shape, list) and _square(self.samples[name]):
-            same = self.within(*rows, *self.row_size(grid=True))
-        if shape is int and not distinct and name not in self.rules.values and name not in self.rules.even:
-            limits = self.element_limits((name, "[]"), node=False)
-            return [self.spread(*limits) for _ in range(count)]
-        misses = 0
-        for _ in range(count):
-            if misses > 3:
-                break
-            misses += 1
-            for _ in range(8):
-                item = self.item(name, (name, "[]"), shape, rows, same)
-                key = repr(sorted(item)) if isinstance(item, list) and len(item) == 2 else repr(item)
-                if not distinct or key not in seen:
-                    seen.add(key)
-                    made.append(item)
-                    misses = 0
-                    break
-                if isinstance(item, int):
-                    self.widen += 1
-            self.widen = 0
-        low, _ = self.span(self.lengths.get((name,), []), self.env)
-        if len(made) < count and low is not None and len(made) < low:
-            raise NothingFitsError
-        return made
-
-    widen = 0
-    """Tries to find a value that is not there yet: more of them come into question."""
-
-    def row_size(self, *, grid: bool) -> tuple[int, int]:
-        if self.large:
-            return (100, 100) if grid else (1, 8)
-        start, end = self.plan.size
-        return (min(start, 12), min(end, 12))
-
-    def item(
-        self, name: str, path: Path, shape: Any, rows: tuple[int | None, int | None], same: int | None
-    ) -> Any:
-        if isinstance(shape, str):
-            return self.text(name, self.within(*rows, *self.row_size(grid=False)))
-        if isinstance(shape, list):
-            count = same if same is not None else self.within(*rows, *self.row_size(grid=False))
-            inner = (
-                (None, None)
-                if isinstance(shape[0], type)
-                else self.span(self.lengths.get((*path, "[]"), []), self.env)
-            )
-            for _ in range(10):
-                row = [
-                    self.item(name, (*path, at), shape[0], inner, None)
-                    if not isinstance(shape[0], type)
-                    else self.element((*path, at))
-                    for at in range(count)
-                ]
-                if self.rules.acyclic and len(path) == 2:
-                    row.sort()
-                if not self.row_rules[name] or self.row_holds(name, row):
-                    return row
-            raise NothingFitsError
-        if shape is int:
-            return self.element(path)
-        if shape is bool:
-            return self.rng.random() < 0.5
-        if shape is float:
-            return round(self.rng.uniform(0, 10), 2)
-        raise NothingFitsError
-
-    def rules_of_rows(self, name: str) -> list[Chain]:
-        """Comparisons within one item: ``edges[i][0] != edges[i][1]``."""
-        return [
-            chain
-            for chain in self.rules.chains
-            if sum(
-                1
-                for side in chain.sides
-                for term in side
-                if (p := path_of(term)) and len(p) > 2 and p[0] == name
-            )
-            > 1
-        ]
-
-    def row_holds(self, name: str, row: list[Any]) -> bool:
-        env = {**self.env, name: [row]}
-        try:
-            return all(chain.holds(env) for chain in self.row_rules[name])
-        except OpenError:
-            return True
-
-    def element(self, path: Path, *, node: bool = False) -> int:
-        name = str(path[0])
-        if name in self.rules.values:
-            return self.rng.choice(self.rules.values[name])
-        if path not in self.limits:
-            self.limits[path] = self.element_limits(path, node=node)
-        low, high = self.limits[path]
-        value = self.spread(low, high)
-        if name in self.rules.even and value % 2:
-            value += 1 if value < high else -1
-        return value
-
-    def element_limits(self, path: Path, *, node: bool) -> tuple[int, int]:
-        name = str(path[0])
-        general = tuple("[]" if isinstance(part, int) else part for part in path)
-        entries = self.bounds.get(path, []) or self.bounds.get(general, [])
-        if node:
-            entries = self.bounds.get((NODES, "[]"), [])
-        low, high = self.span(entries, self.env)
-        if low is None or high is None:
-            seen = leaves(self.samples[name], int) or [0]
-            low = min(seen) if low is None else low
-            high = max(*seen, low) if high is None else high
-        if low > high:
-            raise NothingFitsError
-        return low, high
-
-    def spread(self, low: int, high: int) -> int:
-        rng, how = self.rng, self.plan.spread
-        if self.widen:
-            return self.between(low, min(high, low + 4 * self.widen * max(4, self.plan.size[1])))
-        if how == "one":
-            return max(low, min(high, 1))
-        if how == "edge":
-            return rng.choice((low, high))
-        middle = 0 if low < 0 < high else low
-        if how == "few":
-            return self.between(max(low, middle - 1), min(high, middle + 2))
-        if how == "small":
-            return self.between(max(low, middle - 10), min(high, middle + 12))
-        return self.between(max(low, -_BIG), min(high, max(_BIG, low)))
-
-    def text(self, name: str, count: int) -> str:
-        alphabet = self.rules.alphabets.get(name)
-        if alphabet is None:
-            alphabet = "".join(sorted(set("".join(leaves(self.samples[name], str)))))
-        if not alphabet:
-            raise NothingFitsError
-        how = self.plan.spread
-        if name in self.rules.once:
-            return "".join(self.rng.sample(alphabet, min(count, len(alphabet))))
-        if how == "one":
-            alphabet = alphabet[0]
-        elif how == "edge":
-            alphabet = alphabet[0] + alphabet[-1]
-        elif how == "few":
-            alphabet = alphabet[:3]
-        elif how == "small":
-            alphabet = alphabet[:6]
-        made = "".join(alphabet[int(self.rng.random() * len(alphabet))] for _ in range(count))
-        return self.as_promised(name, made)
-
-    def as_promised(self, name: str, text: str) -> str:
-        rules = self.rules
-        for at, allowed in rules.places.get(name, {}).items():
-            text = f"{text[:at].ljust(at, 'a')}{self.rng.choice(allowed)}{text[at + 1 :]}"
-        if name in rules.no_zero and text.startswith("0") and len(text) > 1:
-            text = self.rng.choice("123456789") + text[1:]
-        if name in rules.spaced:
-            text = " ".join(text.split()) or "a"
-            text = text.capitalize() if rules.spaced[name] else text
-        return text
-
-    def ordered(self, name: str, values: list[Any]) -> list[Any]:
-        """As the statement promises."""
-        if name not in self.rules.ascending:
-            return values
-        up = self.rules.ascending[name]
-        if values and isinstance(values[0], list):
-            return [sorted(row, reverse=not up) for row in values]
-        return sorted(values, reverse=not up)
-
-    # --- graphs and trees ---
-
-    def is_edges(self, name: str) -> bool:
-        return all(isinstance(row, list) and len(row) == 2 for value in self.samples[name] for row in value)
-
-    def edges(self, name: str, count: int) -> list[list[int]]:
-        """A tree: a path, a star or a random one, with its nodes named anyhow."""
-        low, _ = self.span(
-            self.bounds.get((name, "[]", 0), []) or self.bounds.get((name, "[]", "[]"), []), self.env
-        )
-        start = low if low is not None else min(leaves(self.samples[name], int), default=0)
-        nodes = list(range(start, start + count + 1))
-        self.rng.shuffle(nodes)
-        how = self.rng.random()
-        made = []
-        for at in range(1, count + 1):
-            other = at - 1 if how < 0.2 and not self.large else 0 if how < 0.35 else self.rng.randrange(at)
-            edge = [nodes[at], nodes[other]]
-            self.rng.shuffle(edge)
-            made.append(edge)
-        self.rng.shuffle(made)
-        return made
-
-    def tree(self, name: str, count: int) -> list[int | None]:
-        """In level order, as statements write it."""
-        distinct = name in self.rules.distinct or self.rules.search_tree
-        values: list[int] = []
-        seen: set[int] = set()
-        for _ in range(count):
-            for _ in range(12):
-                value = self.element((name, "[]"), node=True)
-                if not distinct or value not in seen:
-                    seen.add(value)
-                    values.append(value)
-                    break
-                self.widen += 1
-            self.widen = 0
-        lopsided = self.rng.choice((0.5, 0.5, 0.2, 0.8)) if not self.large else 0.5
-        root: list[Any] | None = None
-        for value in values:
-            node: list[Any] = [value, None, None]
-            if root is None:
-                root = node
-                continue
-            at = root
-            while True:
-                side = (
-                    (1 if value < at[0] else 2)
-                    if self.rules.search_tree
-                    else 1 + (self.rng.random() < lopsided)
-                )
-                if at[side] is None:
-                    at[side] = node
-                    break
-                at = at[side]
-        return _level_order(root)
-
-    # --- known inputs, varied ---
-
-    def varied(self) -> Args:
-        args = list(self.rng.choice(self.known))
-        for _ in range(self.rng.choice((1, 1, 2, 3))):
-            at = self.rng.randrange(len(args))
-            args[at] = self.vary(args[at], self.rules.names[at], self.kinds[self.rules.names[at]])
-        env = dict(zip(self.rules.names, args, strict=True))
-        return tuple(
-            self.ordered(name, value) if isinstance(value, list) else value for name, value in env.items()
-        )
-
-    def vary(self, value: Any, name: str, kind: str) -> Any:
-        rng = self.rng
-        if isinstance(value, bool):
-            return not value
-        if isinstance(value, int):
-            if name in self.rules.values:
-                return rng.choice(self.rules.values[name])
-            return rng.choice(
-                (value + 1, value - 1, 2 * value, value // 2, -value, 0, 1, value + self.between(-9, 9))
-            )
-        if isinstance(value, float):
-            return rng.choice((value + 1, value / 2, round(value + 0.5, 2)))
-        if isinstance(value, str):
-            return self.vary_text(value, name)
-        if not isinstance(value, list) or kind == "tn":
-            return [v if v is None else self.vary(v, name, "") for v in value] if value else value
-        value = list(value)
-        if not value:
-            return value
-        at = rng.randrange(len(value))
-        how = rng.randrange(7)
-        if how == 0:
-            del value[at]
-        elif how == 1:
-            value.insert(rng.randrange(len(value) + 1), value[at])
-        elif how == 2:
-            other = rng.randrange(len(value))
-            value[at], value[other] = value[other], value[at]
-        elif how == 3:
-            rng.shuffle(value)
-        elif how == 4:
-            value.reverse()
-        else:
-            value[at] = self.vary(value[at], name, "")
-        return value
-
-    def vary_text(self, value: str, name: str) -> str:
-        rng = self.rng
-        alphabet = self.rules.alphabets.get(name) or value or "a"
-        if rng.random() < 0.5:
-            alphabet = value or alphabet
-        if not value:
-            return rng.choice(alphabet)
-        at, other = rng.randrange(len(value)), rng.randrange(len(value))
-        how = rng.randrange(6)
-        if how == 0:
-            return value[:at] + value[at + 1 :]
-        if how == 1:
-            return value[:at] + rng.choice(alphabet) + value[at:]
-        if how == 2:
-            letters = list(value)
-            letters[at], letters[other] = letters[other], letters[at]
-            return "".join(letters)
-        if how == 3:
-            return value[::-1]
-        return value[:at] + rng.choice(alphabet) + value[at + 1 :]
-
-
-# --- shapes ------------------------------------------------------------------------------------------------
-
-
-def _shape(values: Sequence[Any]) -> Any:
-    """The type of values: a type, "" for text, a list with the type of its items; None where they differ."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        return float
-    if len(kinds) != 1:
-        return None
-    kind = kinds.pop()
-    if kind is str:
-        return ""
-    if kind is not list:
-        return kind
-    return [_shape([item for value in values for item in value])]
-
-
-def _depth(shape: Any) -> int:
-    if isinstance(shape, list):
-        return 1 + _depth(shape[0])
-    return int(isinstance(shape, str))
-
-
-def _square(values: Sequence[Any]) -> bool:
-    """Whether all rows of a list are as long as each other, in every known input: a grid, or records."""
-    return all(
-        isinstance(value, list)
-        and all(isinstance(row, list | str) for row in value)
-        and len({len(row) for row in value}) == 1
-        for value in values
-    )
-
-
-def _level_order(root: list[Any] | None) -> list[int | None]:
-    values: list[int | None] = []
-    level = [root]
-    while level:
-        values += [None if node is None else node[0] for node in level]
-        level = [child for node in level if node is not None for child in node[1:]]
-    while values and values[-1] is None:
-        values.pop()
-    return values
+    made.sort(key=lambda args: len(json.dumps(args)))
+    keep(lambda: maker.fresh(Plan((LARGE // 2, LARGE), "wide", "any"), large=True), 3)
+    return made

@@ -71,7 +71,7 @@ class Signature:
     """The same of the result; "none" where the method works on its first argument in place."""
 
 
-def signature(code: str, given: Sequence[str], method: str | None = None) -> Signature:
+def signature(code: str, arguments: Sequence[str], method: str | None = None) -> Signature:
     """The signature in ``code`` that fits arguments of these names (in LeetCode's order); ``method`` if it is known.
 
     Statements and programs often name parameters differently, and programs have methods of their own: those that
@@ -80,7 +80,7 @@ def signature(code: str, given: Sequence[str], method: str | None = None) -> Sig
     classes = [node for node in ast.parse(code).body if isinstance(node, ast.ClassDef)]
     body = next((node.body for node in reversed(classes) if node.name == "Solution"), [])
     methods = [node for node in body if isinstance(node, ast.FunctionDef)]
-    fitting = [node for node in methods if _takes(node, len(given))]
+    fitting = [node for node in methods if _takes(node, len(arguments))]
     if named := [node for node in fitting if node.name == method]:
         fitting = named
     else:
@@ -89,8 +89,8 @@ def signature(code: str, given: Sequence[str], method: str | None = None) -> Sig
     if not fitting:
         raise UnfitError("no method takes these arguments")
     # stable: of equally good ones the first in the file
-    best = max(fitting, key=lambda node: len({arg.arg for arg in node.args.args} & set(given)))
-    parameters = best.args.args[1 : 1 + len(given)]
+    best = max(fitting, key=lambda node: len({arg.arg for arg in node.args.args} & set(arguments)))
+    parameters = best.args.args[1 : 1 + len(arguments)]
     return Signature(
         method=best.name,
         names=tuple(parameter.arg for parameter in parameters),
@@ -190,11 +190,11 @@ def parse_example(text: str) -> Example | Calls:
     match = re.match(r"\s*Input\s*:?(.*?)\bOutput\s*:?(.*)", text.replace("\r\n", "\n"), re.DOTALL)
     if match is None:
         raise UnfitError(_UNREADABLE)
-    given, output = match.groups()
+    arguments, output = match.groups()
     output = re.split(r"\n\s*(?:Explanation|Note|Constraints)\b", output)[0].strip()
-    if given.lstrip().startswith("["):
-        return _calls(given, output)
-    names, values = parse_input(given)
+    if arguments.lstrip().startswith("["):
+        return _calls(arguments, output)
+    names, values = parse_input(arguments)
     return Example(names=names, values=values, output=output)
 
 
@@ -281,10 +281,10 @@ def method_test(example: Example, declared: Signature, *, prefix: bool = False, 
     return Test(args=args, expected=expected, after=0 if in_place else None, public=public)
 
 
-def _calls(given: str, output: str) -> Calls:
+def _calls(arguments: str, output: str) -> Calls:
     try:
-        ops, end = _JSON.raw_decode(given.strip())
-        args, _ = _JSON.raw_decode(given.strip()[end:].strip())
+        ops, end = _JSON.raw_decode(arguments.strip())
+        args, _ = _JSON.raw_decode(arguments.strip()[end:].strip())
         results, _ = _JSON.raw_decode(output)
     except (ValueError, RecursionError) as error:
         raise UnfitError(_UNREADABLE) from error

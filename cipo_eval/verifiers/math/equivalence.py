@@ -1,4 +1,4 @@
-"""Compares two normal forms: True, False where both are understood completely, None where only symbolic
+"""Whether two normal forms mean the same: True or False where both are understood completely, None where only symbolic
 mathematics can tell.
 
 The rules for rounded decimals, percent signs, units and side conditions are explained in ``docs/math-verifier.md``.
@@ -39,7 +39,7 @@ from cipo_eval.verifiers.math.rounding import rounded
 from cipo_eval.verifiers.math.units import measure
 
 
-def compare(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
+def equivalent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     """Whether ``answer`` says what ``gold`` says; None where that is not understood here."""
     if "refused" in (gold.kind, answer.kind):
         return gold.canon == answer.canon
@@ -134,7 +134,7 @@ def _one_in_a_set(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool 
     for single, other in ((gold, answer), (answer, gold)):
         if single.kind == "set" and len(single.items) == 1:
             pair = (single.items[0], other) if single is gold else (other, single.items[0])
-            return compare(*pair, options)
+            return equivalent(*pair, options)
     return False if {gold.kind, answer.kind} <= {"value", "tuple", "set", "matrix"} else None
 
 
@@ -250,25 +250,25 @@ def _same_values(gold: Form, answer: Form) -> bool | None:
     verdict: bool | None = False
     for one in filter(None, (gold.value, gold.other)):
         for other in filter(None, (answer.value, _renamed_argument(gold, answer), answer.other)):
-            found = equal(one, other)
-            if found is not True and INF in one.atoms | other.atoms:
-                found = False
-            if found is None:
+            result = equal(one, other)
+            if result is not True and INF in one.atoms | other.atoms:
+                result = False
+            if result is None:
                 whole = words.about_integers(gold.condition + answer.condition)
-                found = _anyhow(one, other, whole=whole)
-            if found:
+                result = _anyhow(one, other, whole=whole)
+            if result:
                 return True
-            verdict = None if found is None else verdict
+            verdict = None if result is None else verdict
     return verdict
 
 
 def _anyhow(gold: Value, answer: Value, *, whole: bool) -> bool | None:
     verdict: bool | None = False
     for one, other in _variants(gold, answer):
-        found = True if one == other else same(one, other, whole=whole)
-        if found:
+        result = True if one == other else same(one, other, whole=whole)
+        if result:
             return True
-        verdict = None if found is None else verdict
+        verdict = None if result is None else verdict
     counters = variables(gold) ^ variables(answer)
     if whole and len(counters) == 2 and counters <= _COUNTERS:
         mine, theirs = sorted(counters, key=lambda name: name in variables(answer))
@@ -336,7 +336,7 @@ def _same_point(gold: Form, answer: Form) -> bool:
 def _in_order(gold: Sequence[Form], answer: Sequence[Form], options: Mapping[str, Any]) -> bool | None:
     if len(gold) != len(answer):
         return False
-    results = [compare(a, b, options) for a, b in zip(gold, answer, strict=True)]
+    results = [equivalent(a, b, options) for a, b in zip(gold, answer, strict=True)]
     if False in results:
         return False
     return None if None in results else True
@@ -363,7 +363,7 @@ def _sets(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
     left = list(answer.items)
     unsure = False
     for item in gold.items:
-        results = [compare(item, other, options) for other in left]
+        results = [equivalent(item, other, options) for other in left]
         if True in results:
             left.pop(results.index(True))
         elif None in results:

@@ -61,10 +61,10 @@ class Comparison:
         """
         special = _oracle(str(self._rule.get("dataset")), str(self._rule.get("entry_point")))
         if special is not None:
-            found = special(value, expected, args, self._atol)
-            if isinstance(found, bool):
-                return found
-            exact = found[0]
+            decision = special(value, expected, args, self._atol)
+            if isinstance(decision, bool):
+                return decision
+            exact = decision[0]
         else:
             exact = value == expected
         atol = self._atol
