@@ -36,10 +36,7 @@ SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
 
 
 def train(config: Config) -> Trainer:
-    config.output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config)
-    trainer.resume()
-    with Interrupts() as interrupts:
+    with Trainer(config) as trainer, Interrupts() as interrupts:
         trainer.run(interrupts)
     return trainer
 
@@ -103,13 +100,10 @@ def test_mutations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     import test_loss
     import test_packing
 
-    from cipo_trainer import step
-
     with monkeypatch.context() as patch:  # the sign of the advantage
-        patch.setattr(step, "policy_loss", flipped)
+        patch.setattr(loss, "policy_loss", flipped)
         with pytest.raises(AssertionError):
             test_every_algorithm_solves_a_bandit(tmp_path / "flipped", "grpo")
-        patch.setattr(loss, "policy_loss", flipped)
         with pytest.raises(AssertionError):
             test_loss.test_clip_by_hand(1.1, 1.0, -1.1, True)
     with monkeypatch.context() as patch:  # the clip
@@ -258,15 +252,15 @@ def test_ctrl_c_saves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.Mo
     """Half-way through a step's sampling: what that step had is done again."""
     whole, broken = cipo_run(tmp_path, "whole", steps=7), cipo_run(tmp_path, "broken", steps=7)
     expected = weights(train(whole).checkpoints.path(7))
-    ask = correction.Asking.request
+    ask = correction.CorrectionPrompts.request
 
-    def interrupting(self: correction.Asking, *arguments: Any) -> Any:
+    def interrupting(self: correction.CorrectionPrompts, *arguments: Any) -> Any:
         if arguments[-1] == at:
             os.kill(os.getpid(), signal.SIGINT)
         return ask(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(correction.Asking, "request", interrupting)
+        patch.setattr(correction.CorrectionPrompts, "request", interrupting)
         with pytest.raises(KeyboardInterrupt):
             train(broken)
     steps = sorted((broken.output / "checkpoints").glob("step-*"))

@@ -137,6 +137,8 @@ class Advantage(Section):
     """What is taken off a reward: its group's mean, the mean of the others, or nothing."""
     scale: Literal["group_std", "batch_std", "none"] = "group_std"
     """What it is divided by: the sample standard deviation (n - 1) of its group, of the stream, or nothing."""
+    import_: str | None = Field(default=None, alias="import")
+    """Advantages of your own, as package.module:function; it is told baseline and scale (docs/add-a-loss.md)."""
 
 
 class Loss(Section):
@@ -160,6 +162,16 @@ class Loss(Section):
     """Its estimator (Schulman)."""
     importance_cap: float | None = Field(default=None, gt=0)
     """Truncated importance weights of the training over the sampling probability, at most this; by default off."""
+    import_: str | None = Field(default=None, alias="import")
+    """A loss of your own, as package.module:function; it is told this section (docs/add-a-loss.md)."""
+    options: dict[str, Any] = {}
+    """import: whatever else your loss is to be told."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Loss:
+        if self.options and self.import_ is None:
+            raise ValueError("options are for a loss of your own (import)")
+        return self
 
 
 class Correction(Section):
@@ -337,6 +349,8 @@ class Config(Section):
             raise ValueError("sft has no rollouts: no correction, no loss.beta")
         if self.algorithm == "sft" and self.data.task:
             raise ValueError("sft needs rows with completions: data.path or data.generator")
+        if self.algorithm in ("sft", "rft") and self.advantage.import_:
+            raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
         if self.lora and self.rollout.engine == "vllm":
             raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
         return self
@@ -345,3 +359,7 @@ class Config(Section):
     def stream(self) -> Correction | None:
         """The correction stream, where there is one."""
         return self.correction if self.correction and self.correction.enabled else None
+
+    def plain(self) -> dict[str, Any]:
+        """All values as JSON has them, under the names that files use."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -17,6 +17,7 @@ from cipo_eval.records import Request, Turn, derive_seed
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
+from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.config import Correction
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group, Sample, sampling
@@ -52,7 +53,7 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
     return right[:count] + wrong[: wanted - count]
 
 
-class Asking:
+class CorrectionPrompts:
     """Forms correction prompts, with the harness's own protocols and templates."""
 
     def __init__(self, config: Correction) -> None:
@@ -90,7 +91,12 @@ class Asking:
 
 
 def correction_advantages(
-    groups: Sequence[Group], rewards: Rewards, config: Correction, baseline: str, scale: str
+    groups: Sequence[Group],
+    rewards: Rewards,
+    config: Correction,
+    baseline: str,
+    scale: str,
+    advantages: AdvantageFunction = advantage.advantages,
 ) -> Rewards:
     """As the base stream's, with the risk penalty: a right anchor that comes out wrong costs ``risk`` more (*paper*;
     the formula *re-implementation*).
@@ -105,9 +111,9 @@ def correction_advantages(
     ]
     if config.risk_stage == "reward":
         rewards = [r - b for r, b in zip(rewards, broken, strict=True)]
-        return advantage.advantages(rewards, baseline, config.scale or scale)
-    found = advantage.advantages(rewards, baseline, config.scale or scale)
-    return [a - b for a, b in zip(found, broken, strict=True)]
+        return advantages(rewards, baseline, config.scale or scale)
+    unshaped = advantages(rewards, baseline, config.scale or scale)
+    return [a - b for a, b in zip(unshaped, broken, strict=True)]
 
 
 def stream_weight(config: Correction, anchors: int, groups: int) -> float:
@@ -116,6 +122,20 @@ def stream_weight(config: Correction, anchors: int, groups: int) -> float:
 
 
 # --- ρ -------------------------------------------------------------------------------------------------------
+
+
+GAIN = 0.8
+"""How much ρ moves for a retention below its target; this and the next five are the re-implementation's or ours."""
+FALL_GAIN = 0.3
+"""How much it moves for a retention that fell since the last step."""
+BELOW_GAIN = 0.05
+"""How much it moves for each step in a row that was below the target …"""
+BELOW_MOST = 3
+"""… of which so many count."""
+DAMPED_SMOOTHING = 0.8
+"""damped (*ours*): least weight of the past in the retention."""
+DAMPED_STEP = 0.02
+"""damped (*ours*): most that ρ moves in a step, as a share of itself."""
 
 
 @dataclass(slots=True)
@@ -153,7 +173,7 @@ class Controller:
 
     def _move(self, retention: float, config: Correction) -> None:
         damped = config.controller == "damped"
-        past = max(config.smoothing, 0.8 if damped else 0.0)
+        past = max(config.smoothing, DAMPED_SMOOTHING if damped else 0.0)
         if self.first is None:
             self.first = retention
         if self.previous is not None:
@@ -164,9 +184,9 @@ class Controller:
         self.previous = retention
         if config.controller == "fixed":
             return
-        change = 0.8 * (target - retention) + 0.3 * fall + 0.05 * min(self.below, 3)
+        change = GAIN * (target - retention) + FALL_GAIN * fall + BELOW_GAIN * min(self.below, BELOW_MOST)
         if damped:
-            change = min(0.02, max(-0.02, change))
+            change = min(DAMPED_STEP, max(-DAMPED_STEP, change))
         low, high = config.rho_range
         self.rho = min(high, max(low, self.rho * (1 + change)))
 

@@ -13,7 +13,7 @@ from cipo_eval.engines.core.fuse import Fused
 from cipo_eval.engines.core.models import head_logits
 
 
-def said(
+def token_logprobs(
     model: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each target and the entropy where it was drawn (nats, float32 or wider, shape (T,) each), for
@@ -21,7 +21,7 @@ def said(
     head = model.get_output_embeddings()
     capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if type(head) is torch.nn.Linear and head.bias is None and not capped:
-        found = _Said.apply(hidden, head.weight, targets, chunk)
+        found = _TokenLogprobs.apply(hidden, head.weight, targets, chunk)
         return found[0], found[1]
     pairs = zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
     parts = [_kept_apart(model, *pair) for pair in pairs]
@@ -68,7 +68,7 @@ def _slope(
 _fused_reduce, _fused_slope = Fused(_reduce), Fused(_slope)
 
 
-class _Said(torch.autograd.Function):
+class _TokenLogprobs(torch.autograd.Function):
     """For an output layer that is one matrix, shape (vocab, width)."""
 
     @staticmethod

@@ -35,7 +35,7 @@ class Log:
                 project=log.wandb,
                 name=folder.name,
                 dir=str(folder),
-                config=config.model_dump(mode="json"),
+                config=config.plain(),
                 resume="allow",
             )
             self._others.append(lambda at, values: run.log(values, step=at))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cipo_trainer.head import said
+from cipo_trainer.head import token_logprobs
 
 VARLEN = "cipo_varlen"
 WORTH = 1024
@@ -25,7 +25,7 @@ WORTH = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class TrainSequence:
     """What is trained on: a completion after its prompt."""
 
     prompt: Sequence[int]
@@ -60,7 +60,7 @@ class Micro:
     """packed: shape (1, width), within each sequence."""
 
 
-def plan(items: Sequence[Item], most: int, *, packed: bool) -> list[list[int]]:
+def plan(items: Sequence[TrainSequence], most: int, *, packed: bool) -> list[list[int]]:
     """Which sequences go together, the longest first: at most ``most`` tokens, padding included, or one sequence."""
     order = sorted(range(len(items)), key=lambda i: (-len(items[i]), i))
     bins: list[list[int]] = []
@@ -80,7 +80,9 @@ def plan(items: Sequence[Item], most: int, *, packed: bool) -> list[list[int]]:
     return bins
 
 
-def micro(items: Sequence[Item], chosen: Sequence[int], device: torch.device, *, packed: bool) -> Micro:
+def micro(
+    items: Sequence[TrainSequence], chosen: Sequence[int], device: torch.device, *, packed: bool
+) -> Micro:
     """The chosen sequences as tensors."""
     rows = [[*items[i].prompt, *items[i].tokens] for i in chosen]
     lengths = [len(row) for row in rows]
@@ -124,7 +126,7 @@ def logprobs(model: Any, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.
         use_cache=False,
         **({} if batch.bounds is None else _packed_arguments(batch)),
     ).last_hidden_state
-    return said(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
+    return token_logprobs(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
 
 
 def _decoder(model: Any) -> Any:

@@ -20,7 +20,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
-from cipo_trainer.packing import Item
+from cipo_trainer.packing import TrainSequence
 from cipo_trainer.worlds.family import Pair
 from cipo_trainer.worlds.registry import family
 
@@ -102,7 +102,7 @@ def rows(config: Config) -> Draws[Pair]:
     return Draws(pairs, config.seed, fingerprint(pairs))
 
 
-def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[Item]:
+def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[TrainSequence]:
     """Rows of supervised training as they are trained: the prompt's tokens are those that a generation from it begins
     with, and the end token is learned. Raises ``UsageError`` for a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
@@ -113,7 +113,9 @@ def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[Item]:
     before = tokenizer(list(prompts), add_special_tokens=special[0])["input_ids"]
     after = tokenizer([said for _, said in pairs], add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    return [Item(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)]
+    return [
+        TrainSequence(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)
+    ]
 
 
 def _definition(name: str) -> str | Path:
