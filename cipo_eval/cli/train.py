@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.run_folder import look_at_place
 from cipo_eval.cli.session import say
+from cipo_eval.cli.training_progress import of_training
 from cipo_eval.errors import UsageError
-
-if TYPE_CHECKING:
-    from cipo_trainer.config import Config
 
 
 def train(
@@ -57,7 +52,7 @@ def train(
         return
     look_at_place(asked.output)
     messages = not (quiet or json)
-    with _progress(asked, messages) as watch:
+    with of_training(asked, messages=messages) as watch:
         outcome = training.train(asked, watch, say if messages else lambda _: None, resume=resume)
     if json:
         typer.echo(json_module.dumps(outcome.plain()))
@@ -66,35 +61,3 @@ def train(
     for failure in outcome.failures:
         say(f"failed: {failure}")
     raise typer.Exit(outcome.exit_code)
-
-
-@contextmanager
-def _progress(config: Config, messages: bool) -> Iterator[Any]:
-    """A bar with the key figures on a terminal, a line every few seconds in a log."""
-    from cipo_trainer.measure import headline
-    from cipo_trainer.training import lines
-
-    if not messages:
-        yield lambda *_: None
-        return
-    if not sys.stderr.isatty():
-        yield lines(config, say)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=config.steps)
-
-        def show(step: int, measured: Mapping[str, Any]) -> None:
-            if "seconds_train" not in measured:
-                bar.console.print(f"step {step}: {headline(measured)}")
-            bar.update(task, completed=step, description=headline(measured))
-
-        yield show
