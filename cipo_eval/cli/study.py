@@ -46,8 +46,7 @@ def study(
     listing: Annotated[
         bool,
         typer.Option(
-            "--list",
-            help="Print the jobs with what they need and their state, and stop; without a study, the shipped ones.",
+            "--list", help="Print the jobs and their state, and stop; without a study, those shipped."
         ),
     ] = False,
     json: o.Json = False,
@@ -89,8 +88,8 @@ def carry_out(
     runner = prepared(config, folder, workers=workers, only=only)
     every, left = len(runner.jobs), len(runner.left)
     if messages and left:
-        at_once = min(runner.workers, left)
-        say(f"{every} jobs, {every - left} of them done, {at_once} at a time, in {folder.resolve()}")
+        place = f"{min(runner.workers, left)} at a time, in {folder.resolve()}"
+        say(f"{every} jobs, {every - left} of them done, {place}")
     with Interrupts() as interrupts, of_study(messages=messages) as watch:
         runner.run(interrupts, watch)
     for line in runner.flaws():
@@ -145,8 +144,5 @@ def _list_studies(*, as_json: bool) -> None:
     from cipo_trainer.study.grid import read_study_config, shipped_studies
 
     titles = {name: read_study_config(path).title for name, path in shipped_studies().items()}
-    if as_json:
-        typer.echo(json_module.dumps([{"study": name, "title": title} for name, title in titles.items()]))
-        return
-    for name, title in titles.items():
-        typer.echo(f"{name:12} {title}")
+    as_rows = json_module.dumps([{"study": name, "title": title} for name, title in titles.items()])
+    typer.echo(as_rows if as_json else "\n".join(f"{name:12} {title}" for name, title in titles.items()))

@@ -514,18 +514,31 @@ def test_print_config_is_a_configuration(cipo: Commands, tmp_path: Path) -> None
     assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
 
 
-def test_the_module_is_the_command(tmp_path: Path) -> None:
+def test_the_module_trains_without_the_command_line(tmp_path: Path) -> None:
+    """``python -m cipo_trainer`` has the same flags, messages and exit codes, and needs no ``cipo_eval.cli``."""
     import subprocess
     import sys
 
-    make_bandit(tmp_path / "m")
-    found = subprocess.run(
-        [sys.executable, "-m", "cipo_trainer", "grpo", "--print-config"],
-        capture_output=True,
-        text=True,
-        check=True,
+    (tmp_path / "c.yaml").write_text(to_yaml(bandit(tmp_path, "sft", steps=2)))
+    code = (
+        "import runpy, sys, atexit\n"
+        "atexit.register(lambda: print('cipo_eval.cli' in sys.modules))\n"
+        "runpy.run_module('cipo_trainer', run_name='__main__', alter_sys=True)"
     )
-    assert json.loads(json.dumps(found.stdout)).startswith("# Checkpoint to start from")
+
+    def module(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+
+    done = module(str(tmp_path / "c.yaml"), "--json", "optimizer.batch=2")
+    assert done.returncode == 0, done.stderr
+    result, imported = done.stdout.splitlines()
+    assert json.loads(result)["steps"] == 2
+    assert imported == "False"
+    refused = module(str(tmp_path / "c.yaml"), "optimizer.batch=3")
+    assert refused.returncode == 2
+    assert "optimizer.batch: 2 there, 3 asked" in refused.stderr
 
 
 PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ def imported(key: str, name: str, like: Callable[..., Any]) -> Callable[..., Any
     module, colon, attribute = name.partition(":")
     if not (colon and module and attribute):
         raise UsageError(f"{key}: {name!r} is not of the form package.module:function")
+    if "" not in sys.path:
+        sys.path.append("")  # a module in the working directory, last: it replaces none that is installed
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, SyntaxError) as error:
