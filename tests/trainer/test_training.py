@@ -547,7 +547,7 @@ PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid(name: str) -> None:
     config = load(name)
-    assert name in ("demo", "chains") or config.algorithm in name or "_" in name
+    assert name in ("arithmetic", "chains", "demo") or config.algorithm in name or "_" in name
     if config.correction and config.correction.prompt_dir:
         assert config.correction.prompt_dir.is_dir()
 

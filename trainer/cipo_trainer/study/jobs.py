@@ -22,7 +22,7 @@ import yaml
 
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest
 from cipo_eval.files import Writing, append_json_line, write_text
-from cipo_eval.interrupts import Interrupts
+from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
 from cipo_eval.storage.facts import differences
 from cipo_trainer.config import config_dir
@@ -162,9 +162,10 @@ class Runner:
         finally:
             for one in running:
                 one.process.send_signal(signal.SIGINT)
-            for one in running:
-                one.process.wait()
-                self._end(one)
+            with unhurried():  # each of them writes a checkpoint
+                for one in running:
+                    one.process.wait()
+                    self._end(one)
 
     def _ready(self, waiting: Sequence[Job], running: Sequence[Running]) -> list[Job]:
         free = self.workers - len(running)
