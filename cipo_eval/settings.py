@@ -7,6 +7,7 @@ One mechanism for a run and for a training: pydantic models whose fields' docstr
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from cipo_eval.errors import UsageError, nearest, reason
 def named_object(name: str, option: str) -> Any:
     """What ``package.module:object`` names: how users' own engines, protocols, figures, losses and readers are found.
 
-    Raises ``UsageError`` that begins with ``option``.
+    Modules of the working directory count, after all that are installed. Raises ``UsageError`` that begins with
+    ``option``.
     """
     module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise UsageError(f"{option}: there is no {name} (module:object): {error}") from error
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import fingerprint
+from cipo_eval.settings import named_object
 
 
 def imported(key: str, name: str, like: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,17 +16,7 @@ def imported(key: str, name: str, like: Callable[..., Any]) -> Callable[..., Any
 
     Raises ``UsageError`` where there is none, or where it cannot be called as the built-in function ``like`` is.
     """
-    module, colon, attribute = name.partition(":")
-    if not (colon and module and attribute):
-        raise UsageError(f"{key}: {name!r} is not of the form package.module:function")
-    if "" not in sys.path:
-        sys.path.append("")  # a module in the working directory, last: it replaces none that is installed
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise UsageError(
-            f"{key}: {name} cannot be imported ({error}); is its folder in PYTHONPATH?"
-        ) from error
+    function = named_object(name, key)
     if not callable(function):
         raise UsageError(f"{key}: {name} is not a function")
     expected = inspect.signature(like)
@@ -38,8 +27,8 @@ def imported(key: str, name: str, like: Callable[..., Any]) -> Callable[..., Any
     except (TypeError, ValueError) as error:
         taken = f"({', '.join([*by_position, *(['*', *by_name] if by_name else [])])})"
         raise UsageError(f"{key}: {name} must take {taken}: {error}") from error
-    found: Callable[..., Any] = function
-    return found
+    checked: Callable[..., Any] = function
+    return checked
 
 
 def described(name: str, function: Callable[..., Any]) -> str:

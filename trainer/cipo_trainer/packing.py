@@ -26,14 +26,14 @@ WORTH = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSequence:
-    """What is trained on: a completion after its prompt."""
+    """What is trained on: a completion after its prompt, as token ids."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
-    """At least one."""
+    """Of the completion, its end included; at least one."""
     advantage: float
     sampled: Sequence[float] | None = None
-    """Log-probabilities when it was sampled."""
+    """Log-probability of each of the tokens when it was sampled, in nats; None for rows that were not."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.tokens)
@@ -61,7 +61,10 @@ class Micro:
 
 
 def plan(items: Sequence[TrainSequence], most: int, *, packed: bool) -> list[list[int]]:
-    """Which sequences go together, the longest first: at most ``most`` tokens, padding included, or one sequence."""
+    """Which sequences go through the model together, as lists of positions, the longest sequence first.
+
+    At most ``most`` tokens at a time, padding included, or one sequence.
+    """
     order = sorted(range(len(items)), key=lambda i: (-len(items[i]), i))
     bins: list[list[int]] = []
     room = width = 0
@@ -194,7 +197,7 @@ def varlen_attention(
         elif repeats > 1:
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
         window = (-1 if sliding_window is None else sliding_window - 1, 0)
-        found: Any = varlen_attn(
+        attended: Any = varlen_attn(
             q,
             k,
             v,
@@ -206,7 +209,7 @@ def varlen_attention(
             window_size=window,
             **more,
         )
-        return found[None], None
+        return attended[None], None
     parts = []
     for start, end in pairwise(cu_seq_lens_q.tolist()):
         q, k, v = (part[:, :, start:end] for part in (query, key, value))

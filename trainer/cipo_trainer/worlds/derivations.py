@@ -115,14 +115,14 @@ class Derivations(Family):
         q, wrong = self.entry(operation, state)
         for _ in range(DRAWS):
             if rng.random() < q:
-                found = self.apply(operation, state)
+                word = self.apply(operation, state)
             elif rng.random() < self.systematic:
-                found = wrong
+                word = wrong
             else:
-                found = rng.choice(self.words())
-            if found != seen:
-                return found
-        return rng.choice([word for word in self.words() if word != seen])
+                word = rng.choice(self.words())
+            if word != seen:
+                return word
+        return rng.choice([other for other in self.words() if other != seen])
 
     def attempt(self, task: Task, rng: random.Random, before: Sequence[str] = ()) -> list[str]:
         """Its words, after those that stand already; an error is carried on."""
@@ -155,9 +155,9 @@ class Derivations(Family):
             return list(words)
         if self.redraw == "attempt":
             for _ in range(DRAWS):
-                found = self.attempt(task, rng)
-                if self.is_right(task, found):
-                    return found
+                attempt = self.attempt(task, rng)
+                if self.is_right(task, attempt):
+                    return attempt
             return self.solve(task)
         if rng.random() >= self.location:
             at = rng.randrange(self.steps)
@@ -200,9 +200,9 @@ class Derivations(Family):
     def pair_at(self, position: int, *, seed: int, corrections: float = 0.0) -> Pair:
         rng = draws(self.name, "pair", seed, position)
         task = self.draw(rng, held_out=False)
-        asked = self.prompt(task)
+        prompt = self.prompt(task)
         if rng.random() >= corrections:
-            return asked, self.text(self.attempt(task, rng))
+            return prompt, self.text(self.attempt(task, rng))
         words = self.solve(task)
         if rng.random() >= self.right:
             for _ in range(DRAWS):
@@ -212,7 +212,7 @@ class Derivations(Family):
         instruction = AGAIN
         if self.told and rng.random() < self.told and not self.is_right(task, words):
             instruction = self.telling(task, words, rng)
-        shown = f"{asked}\n{tagged('attempt', self.text(words))}\n{instruction}"
+        shown = f"{prompt}\n{tagged('attempt', self.text(words))}\n{instruction}"
         return shown, self.text(self.corrected(task, words, rng))
 
     def telling(self, task: Task, words: Sequence[str], rng: random.Random) -> str:  # noqa: ARG002  for other families
@@ -223,10 +223,10 @@ class Derivations(Family):
         seen: set[str] = set()
         for position in range(2 * self.items):
             task = self.draw(draws(self.name, "evaluation", position), held_out=True)
-            asked = self.prompt(task)
-            if asked in seen:
+            prompt = self.prompt(task)
+            if prompt in seen:
                 continue
-            seen.add(asked)
+            seen.add(prompt)
             yield {**self.item(f"{self.name[:-1]}-{len(seen):04d}", task), "hard": self._hard(task)}
             if len(seen) == self.items:
                 return
