@@ -53,7 +53,7 @@ class State:
     step: int = 0
     """Steps done."""
     position: int = 0
-    """Problems, or rows, drawn."""
+    """Problems, or rows, drawn from the data so far."""
     controller: dict[str, Any] = field(default_factory=dict)
     """The fields of ``correction.Controller``; empty without a correction stream."""
     best: dict[str, Any] = field(default_factory=dict)

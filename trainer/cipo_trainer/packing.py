@@ -44,13 +44,13 @@ class Micro:
     """Sequences that go through the model together. T: their completion tokens, one sequence after another."""
 
     items: tuple[int, ...]
-    """Positions of the sequences."""
+    """Positions of the sequences in the list that the batch was made of."""
     ids: torch.Tensor
-    """Shape (rows, width)."""
+    """Token ids, shape (rows, width)."""
     where: torch.Tensor
     """Shape (T,): flat positions in ``ids`` whose output predicts the token."""
     targets: torch.Tensor
-    """Shape (T,): the tokens."""
+    """The completion tokens themselves, shape (T,)."""
     segments: torch.Tensor
     """Shape (T,): to which of ``items`` each belongs, from 0."""
     bounds: torch.Tensor | None

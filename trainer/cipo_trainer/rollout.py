@@ -37,12 +37,12 @@ class Sample:
 
     problem: Problem
     number: int
-    """Within its group."""
+    """Number of the sample within its group, from 0."""
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
-    """As sampled, the end token included."""
+    """Token ids as they were sampled, the end token included."""
     logprobs: tuple[float, ...]
-    """Of the tokens, as the engine saw them when it sampled."""
+    """Log-probability of each token in nats, as the engine saw it when it sampled."""
     text: str
     finish_reason: str | None
     verdict: Verdict

@@ -27,14 +27,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a training came to."""
+    """The result of a training."""
 
     output: Path
-    """Its folder."""
+    """Folder of the training."""
     steps: int
     """Steps done, with those of earlier calls."""
     checkpoint: Path
-    """The last one."""
+    """Folder of the last checkpoint."""
     best: Mapping[str, Any]
     """Step, figure and value of the best evaluation; empty without evaluations."""
     skipped: int
@@ -60,7 +60,7 @@ class Outcome:
         return EXIT_FAILURES if self.failures else EXIT_OK
 
     def plain(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
+        """The values that ``--json`` prints."""
         return {
             "steps": self.steps,
             "checkpoint": str(self.checkpoint),

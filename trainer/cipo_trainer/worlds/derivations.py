@@ -37,7 +37,7 @@ class Derivations(Family):
     """What the verifier must know beside the gold."""
 
     steps: int = Field(default=10, ge=1, le=64)
-    """Operations of a problem."""
+    """Number of operations of a problem."""
     hard: float = Field(default=0.1, ge=0, le=1)
     """Share of entries that are hard."""
     low: float = Field(default=0.0, ge=0, le=1)
@@ -76,7 +76,7 @@ class Derivations(Family):
 
     @abstractmethod
     def apply(self, operation: str, state: str) -> str:
-        """The right word."""
+        """The right word of a step: what an operation makes of a state."""
 
     @abstractmethod
     def state(self, word: str) -> str:
@@ -88,15 +88,15 @@ class Derivations(Family):
 
     @abstractmethod
     def text(self, words: Sequence[str]) -> str:
-        """A completion."""
+        """The completion that writes these words out."""
 
     @abstractmethod
     def is_right(self, task: Task, words: Sequence[str]) -> bool:
-        """What the verifier would say."""
+        """Whether the verifier would judge an attempt of these words right."""
 
     @abstractmethod
     def gold(self, task: Task) -> str:
-        """What its verifier judges by."""
+        """The gold answer that the verifier judges by."""
 
     # --- the teacher -----------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Derivations(Family):
         return self._entries[key]
 
     def step(self, operation: str, state: str, rng: random.Random, seen: str | None = None) -> str:
-        """What it writes; never ``seen``."""
+        """The word that the teacher writes for a step; never ``seen``."""
         q, wrong = self.entry(operation, state)
         for _ in range(DRAWS):
             if rng.random() < q:
@@ -133,7 +133,7 @@ class Derivations(Family):
         return words
 
     def solve(self, task: Task) -> list[str]:
-        """The right words."""
+        """The right words of all steps."""
         start, operations = task
         words: list[str] = []
         for operation in operations:
