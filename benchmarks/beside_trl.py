@@ -96,7 +96,7 @@ def configuration(
     return build(
         {
             "model": str(model),
-            "output": str(folder / "out"),
+            "output": str(folder / f"out-{shape}"),
             "algorithm": "dr_grpo",
             "steps": args.steps + 1,
             "data": {"task": str(folder / "parity.yaml")},
