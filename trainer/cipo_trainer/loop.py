@@ -142,8 +142,8 @@ class Trainer:
         """Does all steps that are missing, then closes. Ctrl-C saves a checkpoint of the last whole step and is raised
         again."""
         config = self.config
-        log = Log(config.output, config, self.state.step)
         try:
+            log = Log(config.output, config, self.state.step)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:
