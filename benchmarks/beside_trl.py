@@ -96,7 +96,7 @@ def configuration(
     return build(
         {
             "model": str(model),
-            "output": str(folder / "out"),
+            "output": str(folder / f"out-{shape}"),
             "algorithm": "dr_grpo",
             "steps": args.steps + 1,
             "data": {"task": str(folder / "parity.yaml")},
@@ -129,7 +129,7 @@ def ours(
             rows.append(measured)
             shown = ", ".join(f"{k} {measured[k]:.4g}" for k in SHOWN if k in measured)
             print(f"  ours, step {number}: {shown}", flush=True)
-    trainer.pool.close()
+    trainer.close()
     counted = rows[1:] or rows
     found = {name: sum(r.get(name, 0.0) for r in counted) / len(counted) for name in SHOWN}
     found["samples_per_second"] = args.problems * args.samples / found["seconds"]
@@ -261,9 +261,9 @@ def clean() -> None:
 
 def longest(folder: Path, model: Path, shape: str, args: argparse.Namespace) -> dict[str, Any]:
     """Tokens of the longest completion whose training step fits, by doubling: one group of two, nothing generated."""
-    from cipo_trainer.packing import Item
+    from cipo_trainer.packing import TrainSequence
     from cipo_trainer.policy import Policy
-    from cipo_trainer.step import Learner, Stream
+    from cipo_trainer.step import Learner, LossStream
 
     found = {}
     args = argparse.Namespace(**{**vars(args), "micro": 1})
@@ -273,9 +273,9 @@ def longest(folder: Path, model: Path, shape: str, args: argparse.Namespace) -> 
         learner = Learner(policy.model, config)
         length = 4096
         while length <= 1 << 19:
-            item = Item(prompt=[5] * 16, tokens=[7] * length, advantage=1.0, sampled=[-1.0] * length)
+            item = TrainSequence(prompt=[5] * 16, tokens=[7] * length, advantage=1.0, sampled=[-1.0] * length)
             try:
-                learner.update([Stream(name="base", items=[item])], step=0, lr=1e-6)
+                learner.update([LossStream(name="base", sequences=[item])], step=0, lr=1e-6)
             except torch.OutOfMemoryError:
                 break
             length *= 2

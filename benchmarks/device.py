@@ -21,7 +21,7 @@ def packed_is_padded(kind: str, **sizes: Any) -> dict[str, float]:
     """Log-probabilities and gradients in bfloat16, packed through FlashAttention and padded, beside float32."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from cipo_trainer.packing import Item, Packed, logprobs, micro
+    from cipo_trainer.packing import Packed, TrainSequence, logprobs, micro
 
     torch.manual_seed(0)
     shape = {
@@ -32,7 +32,7 @@ def packed_is_padded(kind: str, **sizes: Any) -> dict[str, float]:
     with torch.device("cuda"):
         exact = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     items = [
-        Item(
+        TrainSequence(
             prompt=torch.randint(2, 5000, (p,)).tolist(),
             tokens=torch.randint(2, 5000, (n,)).tolist(),
             advantage=1.0,

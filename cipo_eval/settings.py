@@ -72,7 +72,7 @@ def named_object(name: str, option: str) -> Any:
         sys.path.append("")  # last: it is in nobody's way
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise UsageError(f"{option}: there is no {name} (module:object): {error}") from error
 
 
@@ -114,9 +114,10 @@ def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
             yield f"{pad}{name}:"
             yield from _lines(value, depth + 1, documented)
         else:
-            plain = section.model_dump(mode="json", include={name})[name]
+            label = field.alias or name
+            plain = section.model_dump(mode="json", include={name}, by_alias=True)[label]
             text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
-            yield f"{pad}{name}: {text.removesuffix('...').strip()}"
+            yield f"{pad}{label}: {text.removesuffix('...').strip()}"
 
 
 def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -188,4 +189,4 @@ def _fields_at(root: type[BaseModel], place: Sequence[int | str]) -> list[str]:
         section = next(
             option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
         )
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]

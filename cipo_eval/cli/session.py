@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cipo_eval.cli import progress as progress_display
-from cipo_eval.cli.progress import LOG_SECONDS, say
+from cipo_eval.cli.progress import say
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cipo_eval.run.runner import Run
     from cipo_eval.run.watched import Watched
 
-__all__ = ["LOG_SECONDS", "Display", "say", "show"]
+__all__ = ["Display", "say", "show"]
 
 
 class Display:

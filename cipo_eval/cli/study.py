@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cipo_eval.cli import options as o
-from cipo_eval.cli.session import LOG_SECONDS, say
+from cipo_eval.cli.session import say
+from cipo_eval.cli.training_progress import of_study
 from cipo_eval.errors import EXIT_FAILURES, UsageError
 from cipo_eval.run.folder import look_at_place
 
 if TYPE_CHECKING:
-    from cipo_reports.arms import Arm
     from cipo_trainer.study.grid import Job, StudyConfig
-    from cipo_trainer.study.jobs import Runner, Watch
+    from cipo_trainer.study.jobs import Runner
 
-PAGE_CHARACTERS = 20_000_000
-"""Of attempts in a study's page: it has many runs, and each of them can have a report of its own."""
+PAGE_CHARACTERS = (
+    20_000_000  # of attempts in a study's page; each of its many runs can have a report of its own
+)
 
 
 def study(
@@ -32,9 +30,7 @@ def study(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Over the configuration: seeds=[0,1] evaluate.limit=200"
-        ),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Over it: seeds=[0,1] evaluate.limit=200"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the study (default: runs/NAME).")
@@ -50,8 +46,7 @@ def study(
     listing: Annotated[
         bool,
         typer.Option(
-            "--list",
-            help="Print the jobs with what they need and their state, and stop; without a study, the shipped ones.",
+            "--list", help="Print the jobs and their state, and stop; without a study, those shipped."
         ),
     ] = False,
     json: o.Json = False,
@@ -87,93 +82,49 @@ def carry_out(
     messages: bool = True,
 ) -> Runner:
     """Runs the jobs that are missing, and names those that failed."""
-    from cipo_eval.files import Writing
     from cipo_eval.interrupts import Interrupts
-    from cipo_trainer.study.grid import jobs, to_yaml, write_tasks
-    from cipo_trainer.study.jobs import Runner
+    from cipo_trainer.study.jobs import prepared
 
-    every = jobs(config)
-    chosen = _chosen(every, only)
-    devices = _devices()
-    count = workers or len(devices) or _cores()
-    folder = folder.resolve()
-    with Writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tasks(config, folder)
-        (folder / "study.yaml").write_text(to_yaml(config), encoding="utf-8")
-    runner = Runner(folder, chosen, count, devices)
-    if only and (
-        lacking := {n for j in chosen for n in j.needs} - set(runner.done) - {j.name for j in chosen}
-    ):
-        raise UsageError(f"--job: {', '.join(sorted(lacking))} must come before")
-    left = sum(job.name not in runner.done for job in chosen)
+    runner = prepared(config, folder, workers=workers, only=only)
+    every, left = len(runner.jobs), len(runner.left)
     if messages and left:
-        say(
-            f"{len(chosen)} jobs, {len(chosen) - left} of them done, {min(count, left)} at a time, in {folder}"
-        )
-    with Interrupts() as interrupts, _progress(runner, messages=messages) as watch:
+        place = f"{min(runner.workers, left)} at a time, in {folder.resolve()}"
+        say(f"{every} jobs, {every - left} of them done, {place}")
+    with Interrupts() as interrupts, of_study(messages=messages) as watch:
         runner.run(interrupts, watch)
-    for name, code in runner.flawed.items():
-        log = runner.log(name)
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        what = "failed" if name in runner.failed else "finished with failures"
-        say(f"{what}: {name} (exit code {code}, {log}): {lines[-1] if lines else ''}")
+    for line in runner.flaws():
+        say(line)
     return runner
 
 
-def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> Path:
-    """Writes a report for each temperature, shows the first one's headline, and returns its page."""
+def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
+    """Writes a report for each temperature, and shows the first one's headline and page."""
+    from rich.console import Console
+
+    from cipo_reports.arms import make_arm
     from cipo_reports.report import write_report
     from cipo_reports.study import read_study
     from cipo_reports.tables import headline
+    from cipo_reports.terminal import show_table
+    from cipo_trainer.study.conclusions import comparisons
 
-    pages: list[Path] = []
+    pages: list[str] = []
     shown = None
-    for temperature in config.evaluate.temperatures:
+    for comparison in comparisons(config, folder):
         if not quiet and not as_json:  # a minute or two where there are many runs
-            say(f"report for temperature {temperature:g} …")
-        study = read_study(_arms(config, folder, temperature), baseline=config.baseline, paired=True)
-        first = not pages
-        out = folder / ("report" if first else f"report-t{temperature:g}")
-        pages.append(write_report(study, out, title=config.title, budget=PAGE_CHARACTERS).page)
-        if first:
-            shown = headline(study)
+            say(f"report for temperature {comparison.temperature:g} …")
+        arms = [make_arm(name, runs) for name, runs in comparison.arms.items()]
+        study = read_study(arms, baseline=config.baseline, paired=True)
+        report = write_report(study, comparison.report, title=config.title, budget=PAGE_CHARACTERS)
+        pages.append(str(report.page))
+        shown = shown or headline(study)
     assert shown is not None
     if as_json:
         rows = [dict(zip(shown.columns, [c.text for c in row], strict=True)) for row in shown.rows]
-        typer.echo(json_module.dumps({"pages": list(map(str, pages)), "headline": rows}, ensure_ascii=False))
+        typer.echo(json_module.dumps({"pages": pages, "headline": rows}, ensure_ascii=False))
     elif not quiet:
-        from rich.console import Console
-
-        from cipo_reports.terminal import show_table
-
         show_table(shown, Console())
-        typer.echo(str(pages[0]))
-    return pages[0]
-
-
-def _arms(config: StudyConfig, folder: Path, temperature: float) -> list[Arm]:
-    from cipo_reports.arms import make_arm
-    from cipo_trainer.study.grid import arm_folder, run_folder
-
-    found = []
-    for arm in config.arms:
-        places = [folder / arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
-        runs = [place / run_folder(temperature) for place in places]
-        found.append(make_arm(arm, [*runs, *(place / "train" for place in places)]))
-    return found
-
-
-def _chosen(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
-    from cipo_eval.errors import nearest
-
-    names = {job.name: job for job in every}
-    for name in only or ():
-        if name not in names:
-            raise UsageError(
-                f"--job {name}: there is no such job; {nearest(name, names)} (--list shows them)"
-            )
-    return [names[name] for name in only] if only else list(every)
+        typer.echo(pages[0])
 
 
 def _list(every: Sequence[Job], folder: Path, *, as_json: bool) -> None:
@@ -193,68 +144,5 @@ def _list_studies(*, as_json: bool) -> None:
     from cipo_trainer.study.grid import read_study_config, shipped_studies
 
     titles = {name: read_study_config(path).title for name, path in shipped_studies().items()}
-    if as_json:
-        typer.echo(json_module.dumps([{"study": name, "title": title} for name, title in titles.items()]))
-        return
-    for name, title in titles.items():
-        typer.echo(f"{name:12} {title}")
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _devices() -> list[str]:
-    """GPUs that may be seen, by the names that CUDA_VISIBLE_DEVICES has."""
-    import os
-
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-
-
-@contextmanager
-def _progress(runner: Runner, *, messages: bool) -> Iterator[Watch]:
-    """A bar with the jobs under way on a terminal, a line now and then in a log."""
-    from cipo_trainer.study.jobs import describe
-
-    if not messages:
-        yield lambda *_: None
-        return
-
-    def under_way(running: Sequence[Any]) -> str:
-        return ", ".join(describe(one.job, runner.share(one.job)) for one in running)
-
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=1.0)
-
-            def show(running: Sequence[Any], share: float, left: float) -> None:
-                bar.update(task, completed=share, description=f"{_time(left)}  {under_way(running)}")
-
-            yield show
-        return
-    last = [-LOG_SECONDS]
-
-    def line(running: Sequence[Any], share: float, left: float) -> None:
-        now = time.monotonic()
-        if running and now - last[0] >= LOG_SECONDS:
-            last[0] = now
-            say(f"  {share:4.0%}, {_time(left)}: {under_way(running)}")
-
-    yield line
-
-
-def _time(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02} left" if hours else f"{rest // 60}:{rest % 60:02} left"
+    as_rows = json_module.dumps([{"study": name, "title": title} for name, title in titles.items()])
+    typer.echo(as_rows if as_json else "\n".join(f"{name:12} {title}" for name, title in titles.items()))

@@ -99,15 +99,21 @@ def _task(path: Path, name: str, task: Any) -> Facts:
     return entry
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """``name: old there, new asked`` for each value of ``new`` that ``old`` has otherwise."""
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "", *, complete: bool = False
+) -> list[str]:
+    """``name: old there, new asked`` for each value of ``new`` that ``old`` has otherwise.
+
+    ``complete``: both are whole, so that a name that only one of them has is a difference too.
+    """
     lines = []
-    for name, value in new.items():
+    for name in [*new, *(name for name in old if complete and name not in new)]:
         label = f"{prefix}.{name}" if prefix else name
-        if name not in old:
+        if name not in old and not complete:
             continue
-        if isinstance(value, Mapping) and isinstance(old[name], Mapping):
-            lines += differences(old[name], value, label)
-        elif old[name] != value:
-            lines.append(f"{label}: {old[name]!r} there, {value!r} asked")
+        before, after = old.get(name), new.get(name)
+        if isinstance(after, Mapping) and isinstance(before, Mapping):
+            lines += differences(before, after, label, complete=complete)
+        elif before != after:
+            lines.append(f"{label}: {before!r} there, {after!r} asked")
     return lines

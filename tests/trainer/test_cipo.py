@@ -14,8 +14,8 @@ from tiny import make_checkpoint
 from cipo_eval.engines.hf import HFEngine
 from cipo_trainer.config import Correction
 from cipo_trainer.correction import (
-    Asking,
     Controller,
+    CorrectionPrompts,
     correction_advantages,
     diagnostics,
     select_anchors,
@@ -97,7 +97,7 @@ def test_the_budget_never_cuts_the_header(tmp_path: Path, turn_format: str) -> N
     """A long attempt in a short context loses its middle; problem, instruction and the assistant's header stay."""
     engine = HFEngine(str(make_checkpoint(tmp_path / "m", chat=True, context=640)), device="cpu")
     anchor = sample(False, text="start " + "x" * 5000 + " finish")
-    asked = Asking(corrections(turn_format=turn_format)).request(anchor, 0, 2, 64, 1, "train", 0)
+    asked = CorrectionPrompts(corrections(turn_format=turn_format)).request(anchor, 0, 2, 64, 1, "train", 0)
     prompt = engine.texts.prompt(asked)
     assert len(prompt.ids) <= 640 - 64
     assert prompt.left_out > 4000
@@ -122,7 +122,7 @@ def test_an_attempt_cannot_leave_its_place(tmp_path: Path, turn_format: str, att
     engine = HFEngine(str(make_checkpoint(tmp_path / "m", chat=True)), device="cpu")
     calm, hostile = (
         engine.texts.prompt(
-            Asking(corrections(turn_format=turn_format)).request(
+            CorrectionPrompts(corrections(turn_format=turn_format)).request(
                 sample(False, text=t), 0, 1, 8, 1, "train", 0
             )
         )
@@ -138,7 +138,7 @@ def test_an_attempt_cannot_leave_its_place(tmp_path: Path, turn_format: str, att
 
 
 def test_seeds_differ_by_step_anchor_and_sample() -> None:
-    asking = Asking(corrections())
+    asking = CorrectionPrompts(corrections())
     seeds = [
         seed
         for step in range(3)

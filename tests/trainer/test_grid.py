@@ -18,8 +18,9 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.settings import merged
 from cipo_trainer.config import config_dir
 from cipo_trainer.presets import build
+from cipo_trainer.study.conclusions import comparisons
 from cipo_trainer.study.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
-from cipo_trainer.study.jobs import Ledger, Runner, describe
+from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
 TINY = """
@@ -37,6 +38,15 @@ arms:
 baseline: GRPO
 evaluate: {samples: 2, max_tokens: 4, temperatures: [1, 0]}
 """
+
+DEMO_OF_0_1_0 = {
+    "short-chains/seed-0/warm/train": "cf9ffb66c2b5a777",
+    "short-chains/seed-0/grpo/train": "aee259336abe793d",
+    "short-chains/seed-0/cipo/train": "1b99ebe7943ac560",
+    "short-chains/seed-0/warm/run-t1": "6a39e70e3799368c",
+    "short-chains/seed-0/grpo/run-t1": "d31e45ad2e0fc0ca",
+    "short-chains/seed-0/cipo/run-t1": "8ea1ddca6faebc6f",
+}
 
 
 @pytest.fixture
@@ -165,6 +175,40 @@ def test_a_job_that_was_asked_something_else_is_refused(tmp_path: Path) -> None:
     carried_out(tmp_path, [made("a")])
     with pytest.raises(UsageError, match="of another configuration"):
         Runner(tmp_path, [made("a", "--help")], 1)
+
+
+def test_a_refusal_says_what_differs(tmp_path: Path) -> None:
+    """As the configuration that the training there was started with tells, where it can be read."""
+    there = replace(made("a"), config={"seed": 1, "loss": {"beta": 0.0}, "model": "{study}/warm"})
+    Ledger(tmp_path).add(there, 0, 1.0)
+    asked = [replace(there, config={**there.config, "loss": {"beta": 0.5}, "steps": 3})]
+    with pytest.raises(UsageError, match="of another configuration: choose"):
+        Runner(tmp_path, asked, 1)
+    place = configuration(tmp_path, there)
+    place.parent.mkdir(parents=True)
+    place.write_text(f"seed: 1\nloss: {{beta: 0.0}}\nmodel: {tmp_path}/warm\n")
+    with pytest.raises(
+        UsageError, match=r"\(loss\.beta: 0\.0 there, 0\.5 asked; steps: None there, 3 asked\)"
+    ):
+        Runner(tmp_path, asked, 1)
+
+
+def test_folders_of_0_1_0_go_on() -> None:
+    """The demo's jobs are asked what version 0.1.0 asked, under the same names."""
+    identities = {job.name: job.identity for job in jobs(read_study_config(study_file("demo")))}
+    assert identities == DEMO_OF_0_1_0
+
+
+def test_every_run_of_an_arm_is_compared(tiny: StudyConfig, tmp_path: Path) -> None:
+    """All that was scored at a temperature is in that temperature's report, and nothing else."""
+    every = jobs(tiny)
+    found = comparisons(tiny, tmp_path)
+    assert [(c.temperature, c.report.name) for c in found] == [(1, "report"), (0, "report-t0")]
+    for comparison in found:
+        runs = {str(p.relative_to(tmp_path)) for places in comparison.arms.values() for p in places}
+        named = f"run-t{comparison.temperature:g}"
+        scored = {job.name for job in every if job.kind == "evaluate" and job.name.endswith(named)}
+        assert runs == scored | {job.name for job in every if job.kind != "evaluate"}
 
 
 def test_a_torn_line_of_the_ledger_is_no_harm(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cipo_eval.engines.core.models import FAMILIES
 from cipo_trainer import head
-from cipo_trainer.packing import Item, Packed, can_pack, logprobs, micro, plan
+from cipo_trainer.packing import Packed, TrainSequence, can_pack, logprobs, micro, plan
 
 VOCAB = 61
 CPU = torch.device("cpu")
@@ -43,19 +43,19 @@ def make_model(family: str, **more: Any) -> Any:
     return model
 
 
-def items(*sizes: tuple[int, int], seed: int = 1) -> list[Item]:
+def items(*sizes: tuple[int, int], seed: int = 1) -> list[TrainSequence]:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> list[int]:
         return torch.randint(2, VOCAB, (count,), generator=generator).tolist()
 
-    return [Item(prompt=draw(p), tokens=draw(n), advantage=1.0) for p, n in sizes]
+    return [TrainSequence(prompt=draw(p), tokens=draw(n), advantage=1.0) for p, n in sizes]
 
 
 SIZES = [(3, 4), (9, 1), (1, 12), (5, 5), (14, 9)]
 
 
-def one_by_one(model: Any, sequences: list[Item]) -> list[torch.Tensor]:
+def one_by_one(model: Any, sequences: list[TrainSequence]) -> list[torch.Tensor]:
     """What no micro-batch can get wrong: a whole forward pass for each sequence."""
     found = []
     for item in sequences:
@@ -66,7 +66,9 @@ def one_by_one(model: Any, sequences: list[Item]) -> list[torch.Tensor]:
     return found
 
 
-def batched(model: Any, sequences: list[Item], *, packed: bool, most: int, chunk: int) -> list[torch.Tensor]:
+def batched(
+    model: Any, sequences: list[TrainSequence], *, packed: bool, most: int, chunk: int
+) -> list[torch.Tensor]:
     found: dict[int, torch.Tensor] = {}
     for places in plan(sequences, most, packed=packed):
         batch = micro(sequences, places, CPU, packed=packed)

@@ -20,20 +20,20 @@ from cipo_eval.records import Failure
 from cipo_trainer.config import Config
 from cipo_trainer.dropout import training
 from cipo_trainer.masters import Masters
-from cipo_trainer.packing import Item
+from cipo_trainer.packing import TrainSequence
 from cipo_trainer.presets import build
 from cipo_trainer.rollout import roll_out
-from cipo_trainer.step import Learner, Stream
+from cipo_trainer.step import Learner, LossStream
 
 
 def config(**values: Any) -> Config:
     return build({"model": "x", "rollout": {"max_tokens": 16}, "algorithm": "dr_grpo", **values})
 
 
-def graded(sequences: Sequence[Item], seed: int = 0) -> list[Item]:
+def graded(sequences: Sequence[TrainSequence], seed: int = 0) -> list[TrainSequence]:
     generator = torch.Generator().manual_seed(seed)
     return [
-        Item(
+        TrainSequence(
             prompt=item.prompt,
             tokens=item.tokens,
             advantage=float(torch.randn(1, generator=generator)),
@@ -44,7 +44,7 @@ def graded(sequences: Sequence[Item], seed: int = 0) -> list[Item]:
 
 
 def gradient(
-    streams: Sequence[Stream], family: str = "llama", **values: Any
+    streams: Sequence[LossStream], family: str = "llama", **values: Any
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     """What one update's gradient is, and what it measures; the weights stay."""
     model = make_model(family)
@@ -67,10 +67,10 @@ BASE, CORRECTIONS = graded(items(*SIZES)), graded(items((4, 3), (6, 8), seed=9),
 @pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo"])
 def test_micro_batches_and_order_change_nothing(algorithm: str) -> None:
     """Gradient accumulation is a matter of memory, not of results."""
-    whole, measured = gradient([Stream(name="base", items=BASE)], algorithm=algorithm)
+    whole, measured = gradient([LossStream(name="base", sequences=BASE)], algorithm=algorithm)
     for most, sequences in ((1, BASE), (25, BASE), (10_000, BASE[::-1])):
         found, again = gradient(
-            [Stream(name="base", items=sequences)],
+            [LossStream(name="base", sequences=sequences)],
             algorithm=algorithm,
             optimizer={"micro_tokens": most, "chunk": 5},
         )
@@ -86,8 +86,11 @@ def test_the_joint_gradient_is_that_of_the_base_and_lambda_times_the_corrections
 ) -> None:
     """Each stream with its own normaliser: J = J(base) + λ·J(corrections)."""
     loss = {"loss": {"aggregate": aggregate}}
-    base, corrections = Stream(name="base", items=BASE), Stream(name="correction", items=CORRECTIONS)
-    scaled = Stream(name="correction", items=CORRECTIONS, scale=weight)
+    base, corrections = (
+        LossStream(name="base", sequences=BASE),
+        LossStream(name="correction", sequences=CORRECTIONS),
+    )
+    scaled = LossStream(name="correction", sequences=CORRECTIONS, weight=weight)
     one, alone = gradient([base], **loss)
     two, _ = gradient([corrections], **loss)
     both, joint = gradient([base, scaled], **loss)
@@ -97,28 +100,30 @@ def test_the_joint_gradient_is_that_of_the_base_and_lambda_times_the_corrections
 
 
 def test_lambda_0_is_the_base_bit_for_bit() -> None:
-    base = Stream(name="base", items=BASE)
+    base = LossStream(name="base", sequences=BASE)
     one, _ = gradient([base])
-    both, _ = gradient([base, Stream(name="correction", items=CORRECTIONS, scale=0.0)])
+    both, _ = gradient([base, LossStream(name="correction", sequences=CORRECTIONS, weight=0.0)])
     assert all(torch.equal(a, b) for a, b in zip(one, both, strict=True))
 
 
 def test_sequences_without_advantage_count_but_are_not_computed() -> None:
-    zeros = [Item(prompt=i.prompt, tokens=i.tokens, advantage=0.0, sampled=i.sampled) for i in CORRECTIONS]
-    without, measured = gradient([Stream(name="base", items=[*BASE, *zeros])])
-    alone, _ = gradient([Stream(name="base", items=BASE)])
+    zeros = [
+        TrainSequence(prompt=i.prompt, tokens=i.tokens, advantage=0.0, sampled=i.sampled) for i in CORRECTIONS
+    ]
+    without, measured = gradient([LossStream(name="base", sequences=[*BASE, *zeros])])
+    alone, _ = gradient([LossStream(name="base", sequences=BASE)])
     share = len(BASE) / (len(BASE) + len(zeros))
     assert close(without, [share * g for g in alone], atol=1e-6)  # norms are computed in float32
     assert measured["trained_tokens"] == sum(len(i.tokens) for i in BASE)
-    none, nothing = gradient([Stream(name="base", items=zeros)])
+    none, nothing = gradient([LossStream(name="base", sequences=zeros)])
     assert none == []
     rested = Learner(make_model("llama").to(torch.bfloat16), config())
-    rested.update([Stream(name="base", items=BASE)], step=0, lr=1e-3)
+    rested.update([LossStream(name="base", sequences=BASE)], step=0, lr=1e-3)
     before = [p.clone() for p in rested.masters.parameters]
-    assert rested.update([Stream(name="base", items=zeros)], step=1, lr=1e-3)["updates"] == 0
+    assert rested.update([LossStream(name="base", sequences=zeros)], step=1, lr=1e-3)["updates"] == 0
     assert all(torch.equal(a, b) for a, b in zip(before, rested.masters.parameters, strict=True))
     assert nothing["updates"] == nothing["skipped"] == 0
-    _, pulled = gradient([Stream(name="base", items=zeros)], loss={"beta": 0.1})
+    _, pulled = gradient([LossStream(name="base", sequences=zeros)], loss={"beta": 0.1})
     assert pulled["trained_tokens"] == sum(len(i.tokens) for i in zeros)
 
 
@@ -128,19 +133,19 @@ def test_several_updates_take_their_ratio_to_the_policy_before_the_first(what: s
     model = make_model("llama").float()
     options = {"optimizer": {what: 4, "lr": 0.05}, "loss": {"clip_low": 0.01, "clip_high": 0.01}}
     learner = Learner(model, config(**options))
-    measured = learner.update([Stream(name="base", items=BASE)], step=0, lr=0.05)
+    measured = learner.update([LossStream(name="base", sequences=BASE)], step=0, lr=0.05)
     assert measured["updates"] == 4
     assert measured["clip_low"] + measured["clip_high"] > 0
     once = Learner(make_model("llama").float(), config(loss={"clip_low": 0.01, "clip_high": 0.01}))
-    measured = once.update([Stream(name="base", items=BASE)], step=0, lr=0.05)
+    measured = once.update([LossStream(name="base", sequences=BASE)], step=0, lr=0.05)
     assert measured["clip_low"] + measured["clip_high"] == 0
 
 
 def test_minibatches_are_a_partition() -> None:
     learner = Learner(make_model("llama"), config(optimizer={"minibatches": 2}))
-    parts = [learner._share(Stream(name="base", items=BASE), 3, 0, part) for part in range(2)]
+    parts = [learner._share(LossStream(name="base", sequences=BASE), 3, 0, part) for part in range(2)]
     assert sorted([*parts[0], *parts[1]]) == list(range(len(BASE)))
-    assert parts[0] == learner._share(Stream(name="base", items=BASE), 3, 0, 0)
+    assert parts[0] == learner._share(LossStream(name="base", sequences=BASE), 3, 0, 0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -148,14 +153,14 @@ def test_what_is_not_finite_changes_nothing(value: float) -> None:
     """NaN in one sequence of many skips the update; the next one goes as if it had not been."""
     model, other = make_model("llama").float(), make_model("llama").float()
     learner, calm = Learner(model, config()), Learner(other, config())
-    bad = [*BASE, Item(prompt=[5], tokens=[6], advantage=value, sampled=[-1.0])]
+    bad = [*BASE, TrainSequence(prompt=[5], tokens=[6], advantage=value, sampled=[-1.0])]
     before = [p.detach().clone() for p in model.parameters()]
-    measured = learner.update([Stream(name="base", items=bad)], step=0, lr=1e-2)
+    measured = learner.update([LossStream(name="base", sequences=bad)], step=0, lr=1e-2)
     assert measured["skipped"] == 1
     assert measured["updates"] == 0
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     for each in (learner, calm):
-        assert each.update([Stream(name="base", items=BASE)], step=1, lr=1e-2)["updates"] == 1
+        assert each.update([LossStream(name="base", sequences=BASE)], step=1, lr=1e-2)["updates"] == 1
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
@@ -190,11 +195,11 @@ def test_gradients_in_bfloat16_add_up_in_float32() -> None:
 def test_masters_state_gives_the_same_next_update() -> None:
     made = [make_model("llama").to(torch.bfloat16) for _ in range(2)]
     one, other = (Learner(model, config()) for model in made)
-    one.update([Stream(name="base", items=BASE)], step=0, lr=1e-3)
+    one.update([LossStream(name="base", sequences=BASE)], step=0, lr=1e-3)
     made[1].load_state_dict(made[0].state_dict())
     other.masters.load(copy.deepcopy(one.masters.state()))
     for learner in (one, other):
-        learner.update([Stream(name="base", items=BASE[:3])], step=1, lr=1e-3)
+        learner.update([LossStream(name="base", sequences=BASE[:3])], step=1, lr=1e-3)
     assert all(
         torch.equal(a, b) for a, b in zip(one.masters.parameters, other.masters.parameters, strict=True)
     )
@@ -209,10 +214,10 @@ def test_lora_trains_adapters_only_and_its_base_is_the_reference(tmp_path: Path)
     learner = Learner(policy.model, asked, policy.reference)
     assert policy.reference is None
     frozen = {n: p.detach().clone() for n, p in policy.model.named_parameters() if not p.requires_grad}
-    sequence = [Item(prompt=[12], tokens=[5], advantage=1.0, sampled=[-2.0])]
-    first = learner.update([Stream(name="base", items=sequence)], step=0, lr=0.01)
+    sequence = [TrainSequence(prompt=[12], tokens=[5], advantage=1.0, sampled=[-2.0])]
+    first = learner.update([LossStream(name="base", sequences=sequence)], step=0, lr=0.01)
     assert first["kl"] == pytest.approx(0.0, abs=1e-6)
-    second = learner.update([Stream(name="base", items=sequence)], step=1, lr=0.01)
+    second = learner.update([LossStream(name="base", sequences=sequence)], step=1, lr=0.01)
     assert second["kl"] > 0
     assert second["logp"] > first["logp"]
     for name, parameter in policy.model.named_parameters():
@@ -254,7 +259,7 @@ def test_at_learning_rate_0_a_model_with_dropout_is_its_own_reference(family: st
         sampled = [logprobs.tolist() for logprobs in one_by_one(model, sequences)]
     sequences = [replace(item, sampled=own) for item, own in zip(sequences, sampled, strict=True)]
     learner = Learner(model, config(loss={"beta": 0.04}, optimizer={"checkpointing": False}), reference)
-    found = learner.update([Stream(name="base", items=sequences)], step=0, lr=0.0)
+    found = learner.update([LossStream(name="base", sequences=sequences)], step=0, lr=0.0)
     assert found["mismatch"] == pytest.approx(0.0, abs=1e-5)
     if not adapted:  # with adapters, the reference is the base without them
         assert found["kl"] == pytest.approx(0.0, abs=1e-5)

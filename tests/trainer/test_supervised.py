@@ -17,7 +17,7 @@ from cipo_trainer.config import Config
 from cipo_trainer.loop import rate
 from cipo_trainer.presets import build
 from cipo_trainer.problems import Draws, encoded
-from cipo_trainer.step import Learner, Stream
+from cipo_trainer.step import Learner, LossStream
 from cipo_trainer.worlds import arithmetic
 
 TOKENIZER = arithmetic.build_tokenizer()
@@ -40,7 +40,7 @@ def train(model: Any, pairs: Sequence[tuple[str, str]], steps: int) -> list[floa
     for step in range(steps):
         items = encoded(TOKENIZER, draws.take(32 * step, 32))
         lr = 4e-3 * rate(step, config)
-        losses.append(learner.update([Stream(name="rows", items=items)], step=step, lr=lr)["loss"])
+        losses.append(learner.update([LossStream(name="rows", sequences=items)], step=step, lr=lr)["loss"])
     return losses
 
 

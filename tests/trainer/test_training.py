@@ -36,10 +36,7 @@ SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
 
 
 def train(config: Config) -> Trainer:
-    config.output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config)
-    trainer.resume()
-    with Interrupts() as interrupts:
+    with Trainer(config) as trainer, Interrupts() as interrupts:
         trainer.run(interrupts)
     return trainer
 
@@ -103,13 +100,10 @@ def test_mutations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     import test_loss
     import test_packing
 
-    from cipo_trainer import step
-
     with monkeypatch.context() as patch:  # the sign of the advantage
-        patch.setattr(step, "policy_loss", flipped)
+        patch.setattr(loss, "policy_loss", flipped)
         with pytest.raises(AssertionError):
             test_every_algorithm_solves_a_bandit(tmp_path / "flipped", "grpo")
-        patch.setattr(loss, "policy_loss", flipped)
         with pytest.raises(AssertionError):
             test_loss.test_clip_by_hand(1.1, 1.0, -1.1, True)
     with monkeypatch.context() as patch:  # the clip
@@ -258,15 +252,15 @@ def test_ctrl_c_saves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.Mo
     """Half-way through a step's sampling: what that step had is done again."""
     whole, broken = cipo_run(tmp_path, "whole", steps=7), cipo_run(tmp_path, "broken", steps=7)
     expected = weights(train(whole).checkpoints.path(7))
-    ask = correction.Asking.request
+    ask = correction.CorrectionPrompts.request
 
-    def interrupting(self: correction.Asking, *arguments: Any) -> Any:
+    def interrupting(self: correction.CorrectionPrompts, *arguments: Any) -> Any:
         if arguments[-1] == at:
             os.kill(os.getpid(), signal.SIGINT)
         return ask(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(correction.Asking, "request", interrupting)
+        patch.setattr(correction.CorrectionPrompts, "request", interrupting)
         with pytest.raises(KeyboardInterrupt):
             train(broken)
     steps = sorted((broken.output / "checkpoints").glob("step-*"))
@@ -520,18 +514,31 @@ def test_print_config_is_a_configuration(cipo: Commands, tmp_path: Path) -> None
     assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
 
 
-def test_the_module_is_the_command(tmp_path: Path) -> None:
+def test_the_module_trains_without_the_command_line(tmp_path: Path) -> None:
+    """``python -m cipo_trainer`` has the same flags, messages and exit codes, and needs no ``cipo_eval.cli``."""
     import subprocess
     import sys
 
-    make_bandit(tmp_path / "m")
-    found = subprocess.run(
-        [sys.executable, "-m", "cipo_trainer", "grpo", "--print-config"],
-        capture_output=True,
-        text=True,
-        check=True,
+    (tmp_path / "c.yaml").write_text(to_yaml(bandit(tmp_path, "sft", steps=2)))
+    code = (
+        "import runpy, sys, atexit\n"
+        "atexit.register(lambda: print('cipo_eval.cli' in sys.modules))\n"
+        "runpy.run_module('cipo_trainer', run_name='__main__', alter_sys=True)"
     )
-    assert json.loads(json.dumps(found.stdout)).startswith("# Checkpoint to start from")
+
+    def module(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+
+    done = module(str(tmp_path / "c.yaml"), "--json", "optimizer.batch=2")
+    assert done.returncode == 0, done.stderr
+    result, imported = done.stdout.splitlines()
+    assert json.loads(result)["steps"] == 2
+    assert imported == "False"
+    refused = module(str(tmp_path / "c.yaml"), "optimizer.batch=3")
+    assert refused.returncode == 2
+    assert "optimizer.batch: 2 there, 3 asked" in refused.stderr
 
 
 PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))
@@ -540,7 +547,7 @@ PRESETS = sorted(path.stem for path in config_dir().glob("*.yaml"))
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid(name: str) -> None:
     config = load(name)
-    assert name in ("demo", "chains") or config.algorithm in name or "_" in name
+    assert name in ("arithmetic", "chains", "demo") or config.algorithm in name or "_" in name
     if config.correction and config.correction.prompt_dir:
         assert config.correction.prompt_dir.is_dir()
 

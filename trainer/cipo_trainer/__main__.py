@@ -1,10 +1,76 @@
-"""``python -m cipo_trainer``: the same as ``cipo-eval train``."""
+"""``python -m cipo_trainer PRESET key=value …``: what ``cipo-eval train`` does, without its other commands."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import sys
+from collections.abc import Sequence
 
-from cipo_eval.cli import main
+from cipo_eval import interrupts
+from cipo_eval.errors import CipoError, UsageError
+from cipo_eval.settings import to_yaml
+from cipo_trainer.presets import presets
+from cipo_trainer.training import configured, lines, train
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains as the arguments say; returns the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    if options.config is None:
+        raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
+    config = configured(options.config, options.overrides, options.init_from)
+    if options.print_config:
+        print(to_yaml(config), end="")
+        return 0
+    quiet = options.quiet or options.json
+    say = (lambda _: None) if quiet else _say
+    outcome = train(config, lines(config, say), say, resume=options.resume)
+    if options.json:
+        print(json.dumps(outcome.plain()))
+    say(f"checkpoint: {outcome.checkpoint}   log: {config.output / 'log.jsonl'}")
+    for failure in outcome.failures:
+        _say(f"failed: {failure}")
+    return outcome.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cipo_trainer", description="Train a model: SFT, GRPO and its kin, CIPO."
+    )
+    parser.add_argument(
+        "config", nargs="?", help="configuration file, or the name of a preset (grpo, cipo, …)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="over it: model=CKPT rollout.samples=16"
+    )
+    parser.add_argument("--init-from", help="start from this checkpoint, or the last one of this training")
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on in an existing folder, or refuse it",
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument("--json", action="store_true", help="print what came out as one line of JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print failures only")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _exit() -> None:
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except CipoError as error:
+        _say(f"cipo_trainer: error: {error}")
+        sys.exit(error.exit_code)
+
 
 if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+    for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):  # what matters of their warnings is our error
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    interrupts.run(_exit)

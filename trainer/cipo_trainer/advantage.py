@@ -7,17 +7,29 @@ baselines were taken off.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 
+from cipo_eval.errors import UsageError
 from cipo_trainer.config import Advantage
+from cipo_trainer.joints import imported
 from cipo_trainer.reward import Rewards
+
+AdvantageFunction = Callable[[Rewards, str, str], Rewards]
+"""Of rewards, ``baseline`` and ``scale``; called once per step and stream. See ``advantages``."""
 
 EPS = 1e-6
 """Added to a standard deviation before it divides."""
 
 
 def advantages(rewards: Rewards, baseline: str, scale: str) -> Rewards:
-    """By group, one per sample; ``baseline`` and ``scale`` as in ``config.Advantage``."""
+    """Advantage of each sample of a stream: one array per group, shape (samples,), as the rewards have it.
+
+    ``baseline`` (mean, leave_one_out, none) is what is taken off a reward, ``scale`` (group_std, batch_std, none) what
+    the difference is divided by.
+    """
     centred = [_centred(group, baseline) for group in rewards]
     if scale == "none" or not centred:
         return centred
@@ -29,9 +41,25 @@ def advantages(rewards: Rewards, baseline: str, scale: str) -> Rewards:
     return [a / (spread + EPS) for a in centred]
 
 
-def of(rewards: Rewards, config: Advantage) -> Rewards:
-    """As a configuration says."""
-    return advantages(rewards, config.baseline, config.scale)
+def chosen(config: Advantage) -> AdvantageFunction:
+    """The function that a configuration asks for: ``advantages``, or the one that ``import`` names.
+
+    Raises ``UsageError`` where there is no such function, and the function of the user's own where what it gives does
+    not fit the rewards.
+    """
+    if config.import_ is None:
+        return advantages
+    name = config.import_
+    function = imported("advantage.import", name, advantages)
+
+    @wraps(function)
+    def checked(rewards: Rewards, baseline: str, scale: str) -> Rewards:
+        values = [np.asarray(group, dtype=np.float64) for group in function(rewards, baseline, scale)]
+        if [group.shape for group in values] != [group.shape for group in rewards]:
+            raise UsageError(f"advantage.import: {name} must give one value for each reward, by group")
+        return values
+
+    return checked
 
 
 def _centred(group: np.ndarray, baseline: str) -> np.ndarray:

@@ -58,7 +58,7 @@ class Data(Section):
     dir: Path | None = None
     """Folder of data for ``task``, as --data-dir of `cipo-eval run`."""
     limit: int | None = Field(default=None, ge=1)
-    """Only so many problems, the first ones."""
+    """Only the first so many problems, or rows, are used."""
     where: dict[str, str | int | list[str | int]] = {}
     """Only problems whose columns have these values (``level: [Level 3, Level 4]``)."""
     corrections: float = Field(default=0.0, ge=0, le=1)
@@ -66,12 +66,12 @@ class Data(Section):
 
 
 class Shape(Section):
-    """Of a model with random weights, a Llama with tied embeddings."""
+    """The shape of a model with random weights, a Llama with tied embeddings."""
 
     layers: int = Field(default=2, ge=1)
     hidden: int = Field(default=128, ge=8)
     inner: int = Field(default=256, ge=8)
-    """Of the feed-forward layers."""
+    """Width of the feed-forward layers."""
     heads: int = Field(default=4, ge=1)
 
     @model_validator(mode="after")
@@ -85,9 +85,9 @@ class Rollout(Section):
     """How attempts are drawn from the policy."""
 
     problems: int = Field(default=32, ge=1)
-    """Problems of one step (B)."""
+    """Problems of one step's base batch (B)."""
     samples: int = Field(default=8, ge=1)
-    """Attempts at each (G)."""
+    """Attempts at each problem (G)."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most new tokens of an attempt, and of a correction."""
     engine: Literal["hf", "vllm"] = "hf"
@@ -110,20 +110,20 @@ class Overlong(Section):
     buffer: int = Field(default=0, ge=0)
     """Tokens before the limit within which the penalty grows (DAPO's soft punishment); 0: off."""
     penalty: float = Field(default=1.0, ge=0)
-    """At the limit."""
+    """The penalty of an attempt that reaches the limit."""
 
 
 class Reward(Section):
     """What is added to a verdict's 0 or 1, and how verdicts are made."""
 
     format: float = 0.0
-    """Added where a final answer was found, right or wrong."""
+    """Added to the reward where a final answer was found, right or wrong."""
     truncated: float = 0.0
-    """Added where the token limit ended the attempt."""
+    """Added to the reward where the token limit ended the attempt."""
     overlong: Overlong = Overlong()
     """Penalty on attempts close to the limit."""
     workers: int | None = Field(default=None, ge=1)
-    """Verifier processes."""
+    """Processes that judge attempts; by default one a core, at most 16."""
     timeout: float = Field(default=10.0, gt=0)
     """Seconds after which a verdict is given up: reward 0."""
     allow_unsafe_code: bool = False
@@ -131,12 +131,14 @@ class Reward(Section):
 
 
 class Advantage(Section):
-    """From rewards to advantages."""
+    """How rewards become advantages."""
 
     baseline: Literal["mean", "leave_one_out", "none"] = "mean"
     """What is taken off a reward: its group's mean, the mean of the others, or nothing."""
     scale: Literal["group_std", "batch_std", "none"] = "group_std"
     """What it is divided by: the sample standard deviation (n - 1) of its group, of the stream, or nothing."""
+    import_: str | None = Field(default=None, alias="import")
+    """Advantages of your own, as package.module:function; it is told baseline and scale (docs/add-a-loss.md)."""
 
 
 class Loss(Section):
@@ -157,16 +159,26 @@ class Loss(Section):
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the reference, the model at the start."""
     kl: Literal["k1", "k2", "k3"] = "k3"
-    """Its estimator (Schulman)."""
+    """Estimator of that divergence (Schulman 2020)."""
     importance_cap: float | None = Field(default=None, gt=0)
     """Truncated importance weights of the training over the sampling probability, at most this; by default off."""
+    import_: str | None = Field(default=None, alias="import")
+    """A loss of your own, as package.module:function; it is told this section (docs/add-a-loss.md)."""
+    options: dict[str, Any] = {}
+    """import: whatever else your loss is to be told."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Loss:
+        if self.options and self.import_ is None:
+            raise ValueError("options are for a loss of your own (import)")
+        return self
 
 
 class Correction(Section):
     """CIPO's second stream: corrections of the step's own attempts."""
 
     enabled: bool = True
-    """False: no second stream."""
+    """False: no second stream, whatever else stands here."""
     fraction: float = Field(default=1.0, ge=0)
     """φ: anchors per problem of the step."""
     samples: int | None = Field(default=None, ge=1)
@@ -184,13 +196,13 @@ class Correction(Section):
     controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
     """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
     retention_target: float = Field(default=0.8, ge=0, le=1)
-    """τ."""
+    """Retention that the controller aims at (τ)."""
     relative_target: bool = False
     """τ is that share of the way from the first step's retention to 1."""
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Weight of the past in the retention that the controller sees; damped: at least 0.8."""
     rho_range: tuple[float, float] = (0.2, 0.8)
-    """Between which ρ stays."""
+    """Least and largest ρ."""
     risk: float = Field(default=1.0, ge=0)
     """λ_risk: what a right anchor that comes out wrong costs beside its reward."""
     risk_stage: Literal["reward", "advantage"] = "advantage"
@@ -221,14 +233,14 @@ class Optimizer(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: int = Field(default=0, ge=0)
-    """Steps over which the rate rises."""
+    """Steps over which the learning rate rises to its peak."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """What it does after that, down to 0 at the last step."""
+    """What the learning rate does after the warm-up; cosine and linear end at 0 at the last step."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     minibatches: int = Field(default=1, ge=1)
     """Updates per batch, each on its share of the sequences; 1: on-policy, the ratio is 1."""
     epochs: int = Field(default=1, ge=1)
-    """Passes over the batch."""
+    """Passes over the batch of a step."""
     batch: int = Field(default=32, ge=1)
     """sft: rows of one update."""
     micro_tokens: int = Field(default=16_384, ge=1)
@@ -253,31 +265,31 @@ class Lora(Section):
     alpha: int = Field(default=32, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
-    """Modules, as target_modules of peft."""
+    """Modules that get adapters, as target_modules of peft."""
 
 
 class Evaluation(Section):
-    """The harness during training."""
+    """Evaluation by the harness during training."""
 
     tasks: list[str] = []
     """Tasks of the harness that are held out; empty: no evaluation."""
     every: int = Field(default=50, ge=1)
-    """Steps between two; also at the start and the end."""
+    """Steps between two evaluations; there is one at the start and at the end too."""
     samples: int = Field(default=1, ge=1)
     limit: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
-    """By default rollout.max_tokens."""
+    """Most new tokens of an answer; by default rollout.max_tokens."""
     protocol: list[str] = ["direct"]
     """Protocols of the harness: ``self`` tells whether it corrects itself."""
     turn_format: Literal["inline", "chat"] = "inline"
-    """As in ``correction``."""
+    """How a protocol shows the earlier answer, as in ``correction``."""
     prompt_dir: Beside = None
-    """As in ``correction``."""
+    """Folder of own templates, as in ``correction``."""
 
 
 class Saving(Section):
-    """Checkpoints."""
+    """When checkpoints are written, and which stay."""
 
     every: int = Field(default=50, ge=1)
     """Steps between two checkpoints; also at the end, and after Ctrl-C."""
@@ -290,31 +302,31 @@ class Logging(Section):
 
     tensorboard: bool = False
     wandb: str | None = None
-    """Project of Weights & Biases."""
+    """Project of Weights & Biases that the run is logged to."""
     mlflow: str | None = None
-    """Experiment of MLflow."""
+    """Experiment of MLflow that the run is logged to."""
     samples: int = Field(default=1, ge=0)
     """Attempts of each stream that are written out per step, in samples.jsonl."""
 
 
 class Config(Section):
-    """The whole configuration."""
+    """The whole configuration of a training."""
 
     model: str = "new:arithmetic"
     """Checkpoint to start from, folder or hub id; ``new:FAMILY``: one with random weights for a family's words."""
     shape: Shape | None = None
-    """Of such a new one; by default the family's."""
+    """Shape of a new model; by default the family's."""
     revision: str | None = None
     trust_remote_code: bool = False
     output: Path = Path("runs/train")
     """Folder of checkpoints, logs and evaluations; a run that is there already goes on."""
     algorithm: Literal["sft", "rft", "grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "cipo"] = "grpo"
-    """Defaults of the sections below."""
+    """Named algorithm, which sets defaults of the sections advantage, loss, rollout and correction."""
     steps: int = Field(default=500, ge=0)
     seed: int = 0
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
-    """Of the CPU; a fixed number makes runs repeatable."""
+    """Threads of the CPU; a fixed number makes runs repeatable."""
     data: Data = Data(generator="arithmetic")
     rollout: Rollout = Rollout()
     reward: Reward = Reward()
@@ -337,6 +349,8 @@ class Config(Section):
             raise ValueError("sft has no rollouts: no correction, no loss.beta")
         if self.algorithm == "sft" and self.data.task:
             raise ValueError("sft needs rows with completions: data.path or data.generator")
+        if self.algorithm in ("sft", "rft") and self.advantage.import_:
+            raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
         if self.lora and self.rollout.engine == "vllm":
             raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
         return self
@@ -345,3 +359,7 @@ class Config(Section):
     def stream(self) -> Correction | None:
         """The correction stream, where there is one."""
         return self.correction if self.correction and self.correction.enabled else None
+
+    def plain(self) -> dict[str, Any]:
+        """All values as JSON has them, under the names that files use."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -17,6 +17,7 @@ from cipo_eval.records import Request, Turn, derive_seed
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
+from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.config import Correction
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group, Sample, sampling
@@ -25,35 +26,37 @@ from cipo_trainer.rollout import Group, Sample, sampling
 
 
 def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed: int) -> list[Sample]:
-    """⌊φ·B⌋ attempts to correct, ⌊ρ·n⌋ of them right ones (*re-implementation*).
+    """Attempts of the base stream to correct: ⌊φ·B⌋ in number, ⌊ρ·n⌋ of them right ones (*re-implementation*).
 
     Problems whose accuracy lies in the band come first, the others fill up; a shortage on one side is filled from the
     other. A problem gives ``per_problem`` anchors of a side before others get their turn (*ours*: where few problems
     lie in the band, they would give all). Depends on ``seed`` and the groups' order only.
     """
     rng = random.Random(seed)
-    wanted = int(config.fraction * len(groups))
+    total = int(config.fraction * len(groups))
     sides: dict[bool, list[tuple[tuple[int, bool, float], Sample]]] = {True: [], False: []}
     low, high = config.band
     for group in groups:
         usable = [s for s in group.samples if s.tokens and (config.truncated or not s.truncated)]
         outside = not low <= group.accuracy <= high
-        for side, found in sides.items():
-            own = [s for s in usable if s.correct is side]
-            rng.shuffle(own)
+        for side, candidates in sides.items():
+            attempts = [s for s in usable if s.correct is side]
+            rng.shuffle(attempts)
             chance = rng.random()
-            found += [((i // config.per_problem, outside, chance), s) for i, s in enumerate(own)]
-    ordered = {side: [s for _, s in sorted(found, key=lambda e: e[0])] for side, found in sides.items()}
+            candidates += [((i // config.per_problem, outside, chance), s) for i, s in enumerate(attempts)]
+    ordered = {
+        side: [s for _, s in sorted(candidates, key=lambda e: e[0])] for side, candidates in sides.items()
+    }
     right, wrong = ordered[True], ordered[False]
     if config.protocol != "self":  # it tells the model that the attempt was wrong
         right = []
-    count = min(int(rho * wanted), len(right))
-    count = min(len(right), max(count, wanted - len(wrong)))
-    return right[:count] + wrong[: wanted - count]
+    count = min(int(rho * total), len(right))
+    count = min(len(right), max(count, total - len(wrong)))
+    return right[:count] + wrong[: total - count]
 
 
-class Asking:
-    """Forms correction prompts, with the harness's own protocols and templates."""
+class CorrectionPrompts:
+    """Makes prompts that show an attempt and ask for a better one, with the harness's own protocols and templates."""
 
     def __init__(self, config: Correction) -> None:
         self._protocol = PROTOCOLS[config.protocol]
@@ -65,9 +68,11 @@ class Asking:
     def request(
         self, anchor: Sample, number: int, samples: int, max_tokens: int, *place: str | int
     ) -> Request:
-        """``number``: of the anchor within the step; ``place`` as in ``rollout.first_request``.
+        """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
-        Where the context is too short, the attempt loses its middle, never the prompt its end."""
+        ``number``: the anchor's within the step; ``place`` as in ``rollout.first_request``. Where the context is too
+        short, the attempt loses its middle, never the prompt its end.
+        """
         first = ({"role": "user", "content": anchor.problem.prompt},)
         history = (Turn(anchor.text, {"fixed": anchor.verdict}),)
         messages, carried = self._revising.messages(self._protocol, first, history)
@@ -90,13 +95,18 @@ class Asking:
 
 
 def correction_advantages(
-    groups: Sequence[Group], rewards: Rewards, config: Correction, baseline: str, scale: str
+    groups: Sequence[Group],
+    rewards: Rewards,
+    config: Correction,
+    baseline: str,
+    scale: str,
+    advantages: AdvantageFunction = advantage.advantages,
 ) -> Rewards:
-    """As the base stream's, with the risk penalty: a right anchor that comes out wrong costs ``risk`` more (*paper*;
-    the formula *re-implementation*).
+    """Advantages of corrections, one array per group: those of the base stream with the risk penalty.
 
-    At stage ``reward`` it is taken off the reward; with one anchor per group and z-scored advantages that changes
-    nothing ({1, 0} and {1, -risk} have the same z-scores, and a group that is all wrong has no variance). At stage
+    A right anchor that comes out wrong costs ``risk`` more (*paper*; the formula *re-implementation*). At stage
+    ``reward`` it is taken off the reward; with one anchor per group and z-scored advantages that changes nothing
+    ({1, 0} and {1, -risk} have the same z-scores, and a group that is all wrong has no variance). At stage
     ``advantage`` it is taken off the advantage (*ours*), where it always acts.
     """
     broken = [
@@ -105,22 +115,37 @@ def correction_advantages(
     ]
     if config.risk_stage == "reward":
         rewards = [r - b for r, b in zip(rewards, broken, strict=True)]
-        return advantage.advantages(rewards, baseline, config.scale or scale)
-    found = advantage.advantages(rewards, baseline, config.scale or scale)
-    return [a - b for a, b in zip(found, broken, strict=True)]
+        return advantages(rewards, baseline, config.scale or scale)
+    unshaped = advantages(rewards, baseline, config.scale or scale)
+    return [a - b for a, b in zip(unshaped, broken, strict=True)]
 
 
 def stream_weight(config: Correction, anchors: int, groups: int) -> float:
-    """λ. ``auto`` (*ours*): the share of the step's groups, because each stream is normalised by itself."""
+    """λ, the weight of the correction stream in the objective. ``auto`` (*ours*): its share of the step's groups,
+    because each stream is normalised by itself."""
     return anchors / max(1, anchors + groups) if config.weight == "auto" else float(config.weight)
 
 
 # --- ρ -------------------------------------------------------------------------------------------------------
 
 
+GAIN = 0.8
+"""How much ρ moves for a retention below its target; this and the next five are the re-implementation's or ours."""
+FALL_GAIN = 0.3
+"""How much it moves for a retention that fell since the last step."""
+BELOW_GAIN = 0.05
+"""How much it moves for each step in a row that was below the target …"""
+BELOW_MOST = 3
+"""… of which so many count."""
+DAMPED_SMOOTHING = 0.8
+"""damped (*ours*): least weight of the past in the retention."""
+DAMPED_STEP = 0.02
+"""damped (*ours*): most that ρ moves in a step, as a share of itself."""
+
+
 @dataclass(slots=True)
 class Controller:
-    """ρ, the share of right anchors, and what it remembers.
+    """Moves ρ, the share of right anchors, from step to step.
 
     ``adaptive`` (*paper*; the formula *re-implementation*): ρ ← clip(ρ·[1 + 0.8(τ-R) + 0.3·max(0, R_prev-R) +
     0.05·min(c, 3)], range); R: retention, the raw success of corrections of right anchors; c: consecutive steps with
@@ -130,30 +155,30 @@ class Controller:
 
     rho: float
     previous: float | None = None
-    """R of the last step that had one."""
+    """Retention R of the last step that had a right anchor, smoothed where a configuration says so."""
     below: int = 0
-    """c."""
+    """Steps in a row whose retention was below the target (c)."""
     first: float | None = None
-    """R of the first step that had one."""
+    """Retention of the first step that had a right anchor."""
     history: list[float] = field(default_factory=list)
-    """ρ by step."""
+    """ρ after each step."""
 
     def update(self, retention: float | None, config: Correction) -> float:
-        """ρ for the next step; ``retention`` None: there was no right anchor."""
+        """Takes in a step's retention, in [0, 1] (None: there was no right anchor), and returns ρ for the next step."""
         if retention is not None:
             self._move(retention, config)
         self.history.append(self.rho)
         return self.rho
 
     def target(self, config: Correction) -> float:
-        """τ."""
+        """The retention that ρ is moved towards (τ)."""
         if not config.relative_target or self.first is None:
             return config.retention_target
         return self.first + config.retention_target * (1 - self.first)
 
     def _move(self, retention: float, config: Correction) -> None:
         damped = config.controller == "damped"
-        past = max(config.smoothing, 0.8 if damped else 0.0)
+        past = max(config.smoothing, DAMPED_SMOOTHING if damped else 0.0)
         if self.first is None:
             self.first = retention
         if self.previous is not None:
@@ -164,9 +189,9 @@ class Controller:
         self.previous = retention
         if config.controller == "fixed":
             return
-        change = 0.8 * (target - retention) + 0.3 * fall + 0.05 * min(self.below, 3)
+        change = GAIN * (target - retention) + FALL_GAIN * fall + BELOW_GAIN * min(self.below, BELOW_MOST)
         if damped:
-            change = min(0.02, max(-0.02, change))
+            change = min(DAMPED_STEP, max(-DAMPED_STEP, change))
         low, high = config.rho_range
         self.rho = min(high, max(low, self.rho * (1 + change)))
 
@@ -178,7 +203,8 @@ class Controller:
 
 
 def diagnostics(base: Sequence[Group], groups: Sequence[Group]) -> dict[str, float | None]:
-    """Of the correction stream, all from verdicts. None: there was nothing to measure it on.
+    """Figures of the correction stream, all from verdicts, in [0, 1] but for the counts; None: there was nothing to
+    measure it on.
 
     ``resample`` is the control: how often the other attempts at the problems of failed anchors are right, i.e. what a
     fresh attempt would have given; ``lift`` is the correction rate above it.

@@ -20,15 +20,15 @@ _ADAPTERS = "lora_dropout"
 @contextmanager
 def training(model: Any) -> Iterator[None]:
     """Has the model in training mode, its dropouts at 0; afterwards in evaluation mode, its dropouts as they were."""
-    found = list(_dropouts(model))
-    for holder, name, _ in found:
+    rates = list(_dropouts(model))
+    for holder, name, _ in rates:
         setattr(holder, name, 0.0)
     model.train()
     try:
         yield
     finally:
         model.eval()
-        for holder, name, value in found:
+        for holder, name, value in rates:
             setattr(holder, name, value)
 
 

@@ -13,7 +13,7 @@ from cipo_eval.engines.core.fuse import Fused
 from cipo_eval.engines.core.models import head_logits
 
 
-def said(
+def token_logprobs(
     model: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each target and the entropy where it was drawn (nats, float32 or wider, shape (T,) each), for
@@ -21,8 +21,8 @@ def said(
     head = model.get_output_embeddings()
     capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if type(head) is torch.nn.Linear and head.bias is None and not capped:
-        found = _Said.apply(hidden, head.weight, targets, chunk)
-        return found[0], found[1]
+        logprobs, entropy = _TokenLogprobs.apply(hidden, head.weight, targets, chunk)
+        return logprobs, entropy
     pairs = zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
     parts = [_kept_apart(model, *pair) for pair in pairs]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
@@ -60,15 +60,15 @@ def _slope(
 ) -> torch.Tensor:
     """Gradient of Σ weight · log-probability by the logits: weight · (one-hot - softmax)."""
     scores = _wide(logits)
-    own = torch.arange(scores.shape[-1], device=scores.device) == targets[:, None]
-    found = (own.to(scores.dtype) - (scores - log_total[:, None]).exp()) * weight[:, None]
-    return found.to(logits.dtype)
+    one_hot = torch.arange(scores.shape[-1], device=scores.device) == targets[:, None]
+    slope = (one_hot.to(scores.dtype) - (scores - log_total[:, None]).exp()) * weight[:, None]
+    return slope.to(logits.dtype)
 
 
 _fused_reduce, _fused_slope = Fused(_reduce), Fused(_slope)
 
 
-class _Said(torch.autograd.Function):
+class _TokenLogprobs(torch.autograd.Function):
     """For an output layer that is one matrix, shape (vocab, width)."""
 
     @staticmethod
@@ -76,8 +76,10 @@ class _Said(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         parts = [
-            _fused_reduce(part @ weight.t(), own)
-            for part, own in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
+            _fused_reduce(part @ weight.t(), part_targets)
+            for part, part_targets in zip(
+                torch.split(hidden, chunk), torch.split(targets, chunk), strict=True
+            )
         ]
         one, total, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.save_for_backward(hidden, weight, targets, total)

@@ -16,7 +16,7 @@ from cipo_trainer.config import Config
 
 
 class Log:
-    """Raises ``MissingError`` for a logger that is not installed, and where the disk is full."""
+    """The logs of one run. Raises ``MissingError`` for a logger that is not installed, and where the disk is full."""
 
     def __init__(self, folder: Path, config: Config, step: int) -> None:
         """``step``: of the checkpoint that the run goes on from; what was logged after it happens again."""
@@ -35,7 +35,7 @@ class Log:
                 project=log.wandb,
                 name=folder.name,
                 dir=str(folder),
-                config=config.model_dump(mode="json"),
+                config=config.plain(),
                 resume="allow",
             )
             self._others.append(lambda at, values: run.log(values, step=at))
@@ -47,7 +47,7 @@ class Log:
             self._others.append(lambda at, values: mlflow.log_metrics(values, step=at))
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """``kind``: ``train`` or ``eval``. What is not finite is null."""
+        """Logs the figures of a step; ``kind``: ``train`` or ``eval``. A figure that is not finite is null."""
         plain = {name: _finite(value) for name, value in values.items()}
         self._append("log.jsonl", {"step": step, "kind": kind, **plain})
         numbers = {f"{kind}/{n}": float(v) for n, v in plain.items() if isinstance(v, int | float)}
@@ -55,6 +55,7 @@ class Log:
             other(step, numbers)
 
     def sample(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes out an attempt of a step, in ``samples.jsonl``."""
         self._append("samples.jsonl", {"step": step, **values})
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
@@ -63,9 +64,9 @@ class Log:
 
     def _rewind(self, path: Path, step: int) -> None:
         """Drops rows after a step, and a torn last line; before the first step everything is done again."""
-        kept = [row for row in read(path) if row["step"] <= step] if step else []
+        rows = [row for row in read(path) if row["step"] <= step] if step else []
         with Writing(self._folder):
-            write_json_lines(path, kept)
+            write_json_lines(path, rows)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -1,9 +1,20 @@
-"""The training loop: roll out → verify → choose anchors → correct → verify → advantages → one update → log, save.
+"""One training run, and CIPO's step (arXiv:2605.14539): base batch, corrections, update, measure.
 
-Read ``Trainer.step`` first: it is the algorithm. Everything random is made of (seed, step), so a run that was broken
-off anywhere goes on from its last checkpoint as if nothing had happened.
+Read ``Trainer.step`` first: it is the algorithm, and every line of it is a function of a module that reads alone:
+``rollout`` (attempts and verdicts), ``correction`` (anchors, prompts, risk, ρ), ``reward``, ``advantage``, ``step``
+(gradients of all streams, one update) with ``loss`` and ``packing``, ``measure``.
 
-Left out on purpose: several GPUs, a value model, replay of earlier steps' attempts.
+Left out on purpose, and what stands in its place:
+
+1. A value model and generalised advantages: an attempt is one action, compared with the others of its group.
+2. Asynchronous rollouts and replay of earlier steps' attempts: every step trains on what its own weights sampled.
+3. Several GPUs: one process, one device; larger batches go through it in micro-batches, which change nothing.
+4. A reward model and shaped rewards by default: the reward is the verdict of the harness's own verifier, 0 or 1.
+5. Trust regions beside the loss's clip: no adaptive KL coefficient, no early stop of an epoch.
+6. Deeper chains of corrections: a correction is not corrected again within its step.
+
+Everything random is made of (seed, step), so a run that was broken off anywhere goes on from its last checkpoint as if
+nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
 """
 
 from __future__ import annotations
@@ -11,27 +22,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts, unhurried
-from cipo_eval.records import derive_seed
+from cipo_eval.records import Request, derive_seed
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_trainer import advantage, correction, measure
-from cipo_trainer.config import Config
-from cipo_trainer.correction import Asking, Controller
+from cipo_trainer import advantage, correction, loss, measure, run_dir
+from cipo_trainer.config import Config, Correction
+from cipo_trainer.correction import Controller, CorrectionPrompts
 from cipo_trainer.evaluation import Evaluator
+from cipo_trainer.joints import described
 from cipo_trainer.logs import Log
-from cipo_trainer.packing import Item
+from cipo_trainer.packing import TrainSequence
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import Rewards, rewards
-from cipo_trainer.rollout import Group, first_request, roll_out
+from cipo_trainer.rollout import Group, Sample, first_request, roll_out
 from cipo_trainer.saving import Checkpoints
-from cipo_trainer.step import Learner, Stream
+from cipo_trainer.step import Learner, LossStream
 
 
 @dataclass(slots=True)
@@ -41,39 +53,82 @@ class State:
     step: int = 0
     """Steps done."""
     position: int = 0
-    """Problems, or rows, drawn."""
+    """Problems, or rows, drawn from the data so far."""
     controller: dict[str, Any] = field(default_factory=dict)
+    """The fields of ``correction.Controller``; empty without a correction stream."""
     best: dict[str, Any] = field(default_factory=dict)
-    """Step and value of the best evaluation."""
+    """Step, figure and value of the best evaluation; empty before the first."""
     skipped: int = 0
-    """Steps that changed nothing because something was not finite."""
+    """Updates that changed nothing because something was not finite."""
     failed: int = 0
     """Attempts for which the verifier gave no verdict."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The judged attempts of one stream of a step."""
+
+    name: str
+    """``base`` or ``correction``."""
+    groups: list[Group]
+    advantages: Rewards
+    """One array per group, one value per sample of it."""
+    weight: float = 1.0
+    """The stream's weight in the objective: 1 for the base stream, λ for corrections."""
+
+
 Watch = Callable[[int, Mapping[str, Any]], None]
-"""Told of each step that is done, and what was measured in it."""
+"""Called after each step and each evaluation with the number of steps done and what was measured."""
 
 
 class Trainer:
-    """One training run. Raises ``UsageError``/``MissingError`` for whatever can be known to be wrong beforehand."""
+    """One training run in its folder, which it holds from its construction until ``run`` or ``close`` ends.
 
-    def __init__(self, config: Config, watch: Watch = lambda *_: None) -> None:
+    A run that is in the folder already goes on from its last checkpoint: ``state.step`` steps are done. Also a context
+    manager. Raises ``UsageError`` or ``MissingError`` for whatever can be known to be wrong beforehand: another process
+    in the folder, a run of another configuration or on other data, a model, data or a package that is not there.
+    """
+
+    def __init__(self, config: Config, watch: Watch = lambda *_: None, *, resume: bool = True) -> None:
+        """``resume`` False: refuses a folder that holds a run."""
         self.config, self._watch = config, watch
         self.supervised = config.algorithm == "sft"
-        self.evaluator = Evaluator(config)
-        self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
-        self.policy = Policy(config)
-        self.learner = Learner(self.policy.model, config, self.policy.reference)
-        self.state = State()
-        self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep)
-        stream = config.stream
-        self.controller = Controller(rho=stream.rho) if stream else None
-        self._asking = Asking(stream) if stream else None
-        self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
+        self._advantages = advantage.chosen(config.advantage)
+        functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
+            "advantage": (config.advantage.import_, self._advantages),
+            "loss": (config.loss.import_, loss.chosen(config.loss)),
+        }
+        with ExitStack() as resources:
+            folder = resources.enter_context(run_dir.held(config, resume=resume))
+            self.evaluator = Evaluator(config)
+            self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
+            self.policy = Policy(config)
+            resources.callback(self.policy.close)
+            self.learner = Learner(self.policy.model, config, self.policy.reference)
+            self.state = State()
+            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep)
+            corrections = config.stream
+            self.controller = Controller(rho=corrections.rho) if corrections else None
+            self._prompts = CorrectionPrompts(corrections) if corrections else None
+            self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
+            resources.callback(self.pool.close)
+            self._resume()
+            named = {key: described(name, made) for key, (name, made) in functions.items() if name}
+            folder.bind(self.problems.identity, named)
+            self._resources = resources.pop_all()
 
-    def resume(self) -> int:
-        """Goes on from the last checkpoint, if there is one; the step it is of."""
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends worker processes and the engine, and lets go of the folder."""
+        self._resources.close()
+
+    def _resume(self) -> None:
+        """Goes on from the last checkpoint, if there is one."""
         self.checkpoints.clean()
         if steps := self.checkpoints.steps():
             state, tensors = self.checkpoints.load(steps[-1])
@@ -82,31 +137,30 @@ class Trainer:
             self.learner.masters.load(tensors)
             if self.controller:
                 self.controller = Controller(**self.state.controller)
-        return self.state.step
 
     def run(self, interrupts: Interrupts) -> None:
-        """All steps that are missing. Ctrl-C saves a checkpoint of the last whole step and is raised again."""
+        """Does all steps that are missing, then closes. Ctrl-C saves a checkpoint of the last whole step and is raised
+        again."""
         config = self.config
-        log = Log(config.output, config, self.state.step)
         try:
+            log = Log(config.output, config, self.state.step)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:
                 with interrupts.allowed():  # Ctrl-C that came while an update was made
                     pass
                 self._one(log, interrupts)
+            self._save_once()
         except KeyboardInterrupt:
-            if self.state.step and self.state.step not in self.checkpoints.steps():
+            if self.state.step:
                 with unhurried():
-                    self.save()
+                    self._save_once()
             raise
         finally:
-            self.pool.close()
-            self.policy.close()
-        if self.state.step not in self.checkpoints.steps():
-            self.save()
+            self.close()
 
     def _one(self, log: Log, interrupts: Interrupts) -> None:
+        """One step, with what comes after it: log, evaluation, checkpoint."""
         started = time.perf_counter()
         measured = self.step(self.state.step, log, interrupts)
         measured["seconds"] = time.perf_counter() - started
@@ -125,127 +179,141 @@ class Trainer:
     # --- the algorithm ---------------------------------------------------------------------------------------
 
     def step(self, number: int, log: Log | None, interrupts: Interrupts) -> dict[str, Any]:
-        """One step with this number, from 0; what was measured."""
+        """One step with this number, from 0. Returns what was measured in it, by the names of docs/training.md."""
         torch.manual_seed(derive_seed(self.config.seed, "step", number))
         if self.supervised:
             return self._supervised(number)
-        config, stream = self.config, self.config.stream
-        most = config.rollout.max_tokens
         self.policy.wake()
         started = time.perf_counter()
-        base, waited, drawn, spent = self._base(number, interrupts)
-        given = rewards(base, config.reward, most)
-        gains = advantage.of(given, config.advantage)
-        measured: dict[str, Any] = measure.stream("base", base, given)
-        measured |= {"drawn": float(drawn), "seconds_verify": waited}
-        measured["dropped_tokens"] = spent - measured.get("base_tokens", 0.0)
-        streams, rolled = [self._stream("base", base, gains)], {"base": base}
-        if stream and self._asking and self.controller:
-            anchors = correction.select_anchors(
-                base, stream, self.controller.rho, derive_seed(config.seed, number, "anchors")
-            )
-            place = (config.seed, "train", number)
-            count = stream.samples or config.rollout.samples
-            asked = [self._asking.request(a, n, count, most, *place) for n, a in enumerate(anchors)]
-            again, waited = self._roll_out(asked, anchors, interrupts)
-            rewarded = rewards(again, config.reward, most)
-            baseline, scale = config.advantage.baseline, config.advantage.scale
-            gained = correction.correction_advantages(again, rewarded, stream, baseline, scale)
-            weight = correction.stream_weight(stream, len(anchors), len(base))
-            streams.append(self._stream("correction", again, gained, weight))
-            rolled["correction"] = again
-            found = correction.diagnostics(base, again)
-            measured |= {**measure.stream("correction", again, rewarded), **found}
-            measured |= {
-                "rho": self.controller.rho,
-                "lambda": weight,
-                "target": self.controller.target(stream),
-            }
-            measured["seconds_verify"] += waited
-            self.controller.update(found["retention"], stream)
+        base, measured = self._base_batch(number, interrupts)
+        batches = [base]
+        if self.config.stream:
+            corrections, seen = self._corrections(base, self.config.stream, number, interrupts)
+            batches.append(corrections)
+            measured |= {**seen, "seconds_verify": measured["seconds_verify"] + seen["seconds_verify"]}
         measured["seconds_rollout"] = time.perf_counter() - started
         self.policy.sleep()
         if log:
-            measure.write_samples(log, number + 1, rolled, config.log.samples)
-        measured |= self._learn(streams, number)
+            groups = {batch.name: batch.groups for batch in batches}
+            measure.write_samples(log, number + 1, groups, self.config.log.samples)
+        measured |= self._update([self._loss_stream(batch) for batch in batches], number)
         self.state.failed += int(measured["base_failed"] + measured.get("correction_failed", 0))
         return measured
 
-    def _base(self, number: int, interrupts: Interrupts) -> tuple[list[Group], float, int, float]:
-        """Groups of the base stream, seconds that verdicts were waited for, problems drawn, and tokens generated.
+    def _base_batch(self, number: int, interrupts: Interrupts) -> tuple[Batch, dict[str, Any]]:
+        """B problems with G attempts each, and what was measured of them.
 
         With dynamic sampling (DAPO, arXiv:2503.14476) groups without variance make room for others', as long as
         ``rollout.dynamic`` allows; what is missing then is filled up with them.
         """
-        asked = self.config.rollout
-        kept: list[Group] = []
-        spare: list[Group] = []
-        waited, drawn, spent = 0.0, 0, 0.0
-        for turn in range(1 + asked.dynamic):
-            found = self.problems.take(self.state.position + drawn, asked.problems)
-            place = (self.config.seed, "train", number, turn)
-            requests = [first_request(p, asked.samples, asked.max_tokens, *place) for p in found]
-            groups, seconds = self._roll_out(requests, None, interrupts)
-            drawn, waited = drawn + len(found), waited + seconds
-            spent += sum(len(sample.tokens) for group in groups for sample in group.samples)
-            for group in groups:
-                (spare if asked.dynamic and group.decided else kept).append(group)
-            if len(kept) >= asked.problems:
+        config, options = self.config, self.config.rollout
+        groups: list[Group] = []
+        decided: list[Group] = []
+        waited, drawn, generated = 0.0, 0, 0.0
+        for extra in range(1 + options.dynamic):
+            drawn_now = self.problems.take(self.state.position + drawn, options.problems)
+            place = (config.seed, "train", number, extra)
+            requests = [first_request(p, options.samples, options.max_tokens, *place) for p in drawn_now]
+            rolled, seconds = self._roll_out(requests, None, interrupts)
+            drawn, waited = drawn + len(drawn_now), waited + seconds
+            generated += sum(len(sample.tokens) for group in rolled for sample in group.samples)
+            for group in rolled:
+                (decided if options.dynamic and group.decided else groups).append(group)
+            if len(groups) >= options.problems:
                 break
-        return [*kept, *spare][: asked.problems], waited, drawn, spent
+        groups = [*groups, *decided][: options.problems]
+        rewarded = rewards(groups, config.reward, options.max_tokens)
+        advantages = self._advantages(rewarded, config.advantage.baseline, config.advantage.scale)
+        measured: dict[str, Any] = measure.stream("base", groups, rewarded)
+        measured |= {"drawn": float(drawn), "seconds_verify": waited}
+        measured["dropped_tokens"] = generated - measured.get("base_tokens", 0.0)
+        return Batch(name="base", groups=groups, advantages=advantages), measured
+
+    def _corrections(
+        self, base: Batch, options: Correction, number: int, interrupts: Interrupts
+    ) -> tuple[Batch, dict[str, Any]]:
+        """Corrections of some of the step's own attempts (the anchors), and what was measured of them; moves ρ."""
+        config = self.config
+        assert self.controller is not None
+        assert self._prompts is not None
+        rho, longest = self.controller.rho, config.rollout.max_tokens
+        seed = derive_seed(config.seed, number, "anchors")
+        anchors = correction.select_anchors(base.groups, options, rho, seed)
+        place = (config.seed, "train", number)
+        samples = options.samples or config.rollout.samples
+        requests = [self._prompts.request(a, n, samples, longest, *place) for n, a in enumerate(anchors)]
+        groups, waited = self._roll_out(requests, anchors, interrupts)
+        rewarded = rewards(groups, config.reward, longest)
+        baseline, scale = config.advantage.baseline, config.advantage.scale
+        advantages = correction.correction_advantages(
+            groups, rewarded, options, baseline, scale, self._advantages
+        )
+        weight = correction.stream_weight(options, len(anchors), len(base.groups))
+        measured: dict[str, Any] = measure.stream("correction", groups, rewarded)
+        measured |= correction.diagnostics(base.groups, groups)
+        measured |= {"rho": rho, "lambda": weight, "target": self.controller.target(options)}
+        measured["seconds_verify"] = waited
+        self.controller.update(measured["retention"], options)
+        return Batch(name="correction", groups=groups, advantages=advantages, weight=weight), measured
+
+    def _supervised(self, number: int) -> dict[str, Any]:
+        count = self.config.optimizer.batch
+        sequences = encoded(self.policy.tokenizer, self.problems.take(self.state.position, count))
+        return {
+            "drawn": float(count),
+            **self._update([LossStream(name="rows", sequences=sequences)], number),
+        }
+
+    def _update(self, streams: list[LossStream], number: int) -> dict[str, Any]:
+        """One update of the weights on all streams together, and what was measured of it."""
+        lr = self.config.optimizer.lr * rate(number, self.config)
+        measured: dict[str, Any] = self.learner.update(streams, step=number, lr=lr)
+        self.policy.changed()
+        self.state.skipped += int(measured["skipped"])
+        return {**measured, "lr": lr, "skipped_total": float(self.state.skipped)}
+
+    # --- its parts -------------------------------------------------------------------------------------------
 
     def _roll_out(
-        self, requests: list[Any], anchors: list[Any] | None, interrupts: Interrupts
+        self, requests: list[Request], anchors: list[Sample] | None, interrupts: Interrupts
     ) -> tuple[list[Group], float]:
         engine, verifier = self.policy.engine, self.problems.verifier
         return roll_out(engine, self.pool, verifier, requests, anchors, interrupts=interrupts)
 
-    def _stream(self, name: str, groups: list[Group], gains: Rewards, scale: float = 1.0) -> Stream:
+    def _loss_stream(self, batch: Batch) -> LossStream:
+        """The sequences that a batch trains on; for ``rft`` its right attempts alone."""
         pairs = [
             (sample, float(gain))
-            for group, of_group in zip(groups, gains, strict=True)
+            for group, of_group in zip(batch.groups, batch.advantages, strict=True)
             for sample, gain in zip(group.samples, of_group, strict=True)
             if sample.tokens
         ]
         if self.config.algorithm == "rft":
             pairs = [(sample, 1.0) for sample, _ in pairs if sample.correct]
-        items = [
-            Item(prompt=s.prompt, tokens=s.tokens, advantage=gain, sampled=s.logprobs) for s, gain in pairs
+        sequences = [
+            TrainSequence(prompt=s.prompt, tokens=s.tokens, advantage=gain, sampled=s.logprobs)
+            for s, gain in pairs
         ]
-        return Stream(name=name, items=items, scale=scale)
-
-    def _supervised(self, number: int) -> dict[str, Any]:
-        count = self.config.optimizer.batch
-        items = encoded(self.policy.tokenizer, self.problems.take(self.state.position, count))
-        return {"drawn": float(count), **self._learn([Stream(name="rows", items=items)], number)}
-
-    def _learn(self, streams: list[Stream], number: int) -> dict[str, Any]:
-        lr = self.config.optimizer.lr * rate(number, self.config)
-        found: dict[str, Any] = self.learner.update(streams, step=number, lr=lr)
-        self.policy.changed()
-        self.state.skipped += int(found["skipped"])
-        return {**found, "lr": lr, "skipped_total": float(self.state.skipped)}
-
-    # --- around it -------------------------------------------------------------------------------------------
+        return LossStream(name=batch.name, sequences=sequences, weight=batch.weight)
 
     def _evaluate(self, log: Log, interrupts: Interrupts) -> bool:
-        """Whether it is the best so far."""
+        """Scores the held-out tasks; whether the first figure is the best so far."""
         if not self.evaluator:
             return False
         self.policy.wake()
         step = self.state.step
         folder = self.config.output / "eval" / f"step-{step:06d}"
-        found = self.evaluator.run(self.policy.engine, self.pool, folder, step, interrupts)
-        log.write(step, "eval", found)
-        self._watch(step, found)
-        name = next(iter(found), None)
-        if not name or (self.state.best and found[name] <= self.state.best["value"]):
+        figures = self.evaluator.run(self.policy.engine, self.pool, folder, step, interrupts)
+        log.write(step, "eval", figures)
+        self._watch(step, figures)
+        name = next(iter(figures), None)
+        if not name or (self.state.best and figures[name] <= self.state.best["value"]):
             return False
-        self.state.best = {"step": step, "figure": name, "value": found[name]}
+        self.state.best = {"step": step, "figure": name, "value": figures[name]}
         return True
 
     def save(self) -> None:
-        """A checkpoint of the steps that are done."""
+        """Writes a checkpoint of the steps that are done."""
         if self.controller:
             self.state.controller = self.controller.state()
         state = {name: getattr(self.state, name) for name in State.__slots__}
@@ -254,9 +322,13 @@ class Trainer:
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 
+    def _save_once(self) -> None:
+        if self.state.step not in self.checkpoints.steps():
+            self.save()
+
 
 def rate(step: int, config: Config) -> float:
-    """Share of the peak learning rate at a step, from 0."""
+    """Share of the peak learning rate at a step, counted from 0."""
     options = config.optimizer
     if step < options.warmup:
         return (step + 1) / options.warmup
@@ -264,28 +336,3 @@ def rate(step: int, config: Config) -> float:
     if options.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
     return 1 - done if options.schedule == "linear" else 1.0
-
-
-def check_same(config: Config, known: Mapping[str, Any]) -> None:
-    """Raises ``UsageError`` where a run cannot go on with another configuration."""
-    now, free = (
-        config.model_dump(mode="json"),
-        {"steps", "output", "log", "checkpoint", "eval", "threads", "device"},
-    )
-    parts = {"reward": {"workers", "timeout"}, "rollout": {"batch_tokens"}, "data": {"dir"}}
-    parts["optimizer"] = {"micro_tokens", "chunk", "checkpointing", "stream_norms"}
-    changed = []
-    for name, value in now.items():
-        before = known.get(name)
-        if name in free or value == before:
-            continue
-        if isinstance(value, dict) and isinstance(before, dict):
-            changed += [
-                f"{name}.{k}" for k in value if value[k] != before.get(k) and k not in parts.get(name, ())
-            ]
-        else:
-            changed.append(name)
-    if changed:
-        raise UsageError(
-            f"{config.output} holds a run with another {', '.join(changed)}: choose another output=, or the same values"
-        )

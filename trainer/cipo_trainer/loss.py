@@ -8,10 +8,58 @@ sum over any micro-batches, in any order, is the same loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import wraps
+from typing import Protocol
 
 import torch
 
+from cipo_eval.errors import UsageError
 from cipo_trainer.config import Loss
+from cipo_trainer.joints import imported
+
+Counts = dict[str, torch.Tensor]
+"""Scalars by name, summed over tokens."""
+
+
+class LossFunction(Protocol):
+    """What computes the loss of each token; see ``policy_loss``."""
+
+    def __call__(
+        self,
+        logp: torch.Tensor,
+        advantages: torch.Tensor,
+        segments: torch.Tensor,
+        config: Loss,
+        /,
+        *,
+        old: torch.Tensor | None,
+        reference: torch.Tensor | None,
+        sampled: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, Counts]: ...
+
+
+def chosen(config: Loss) -> LossFunction:
+    """The function that a configuration asks for: ``policy_loss``, or the one that ``import`` names.
+
+    Raises ``UsageError`` where there is no such function, and the function of the user's own where what it gives is
+    not a loss for each token.
+    """
+    if config.import_ is None:
+        return policy_loss
+    name = config.import_
+    function = imported("loss.import", name, policy_loss)
+
+    @wraps(function)
+    def checked(logp: torch.Tensor, *where: object, **others: object) -> tuple[torch.Tensor, Counts]:
+        loss, counts = function(logp, *where, **others)
+        if loss.shape != logp.shape:
+            raise UsageError(
+                f"loss.import: {name} must give a loss for each token, shape {tuple(logp.shape)}, "
+                f"and gives {tuple(loss.shape)}"
+            )
+        return loss, counts
+
+    return checked
 
 
 def policy_loss(
@@ -23,12 +71,14 @@ def policy_loss(
     old: torch.Tensor | None = None,
     reference: torch.Tensor | None = None,
     sampled: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss of each token, and counts of what was clipped (summed over tokens).
+) -> tuple[torch.Tensor, Counts]:
+    """Loss of each token, shape (T,), and counts of what was clipped (summed over tokens).
 
-    ``logp``: the policy's log-probabilities, with gradient. ``advantages``: of the token's sequence. ``old``: of the
-    policy that the ratio is taken to; None: this one, the ratio is 1. ``reference``: of the reference model, needed
-    with ``beta``. ``sampled``: of the engine that sampled, needed with ``importance_cap``.
+    All log-probabilities are of the tokens that were sampled, in nats, shape (T,). ``logp``: the policy's, with
+    gradient. ``advantages``: of the token's sequence, shape (T,). ``segments``: which sequence the token belongs to,
+    from 0, shape (T,). ``old``: those of the policy that the ratio is taken to; None: this one, the ratio is 1.
+    ``reference``: those of the reference model, there where ``beta`` is not 0. ``sampled``: those of the engine that
+    sampled, None for rows that were not sampled.
 
     clip (PPO, arXiv:1707.06347, eq. 7): -min(s·A, clip(s, 1 - low, 1 + high)·A). cispo (arXiv:2506.13585, eq. 4-5):
     -sg(clip(s))·A·log π. reinforce: -A·log π. With ``ratio: sequence`` (GSPO, arXiv:2507.18071, eq. 7) s is the

@@ -25,7 +25,7 @@ class Masters:
         if self._apart:
             for shown, master in zip(self._shown, self.parameters, strict=True):
                 master.grad = torch.zeros_like(master)
-                shown.register_post_accumulate_grad_hook(_Into(master))
+                shown.register_post_accumulate_grad_hook(_AddToMaster(master))
         matrices = [p for p in self.parameters if p.ndim >= 2]
         rest = [p for p in self.parameters if p.ndim < 2]
         groups = [
@@ -38,9 +38,11 @@ class Masters:
 
     @property
     def gradients(self) -> list[torch.Tensor]:
+        """Gradients of the parameters that have one, float32."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
     def clear(self) -> None:
+        """Forgets all gradients."""
         if self._apart:
             torch._foreach_zero_(self.gradients)
         else:
@@ -57,19 +59,20 @@ class Masters:
 
     @torch.no_grad()
     def show(self) -> None:
-        """The masters' values into the model."""
+        """Copies the masters' values into the model, in its own type."""
         if self._apart:
             torch._foreach_copy_(self._shown, self.parameters)
 
     def state(self) -> dict[str, Any]:
         """Tensors of the optimizer, and the masters where they are not the model's own weights."""
-        found: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
         if self._apart:
-            found["masters"] = [p.cpu() for p in self.parameters]
-        return found
+            tensors["masters"] = [p.cpu() for p in self.parameters]
+        return tensors
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
+        """Takes in what ``state`` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self._apart:
             for mine, saved in zip(self.parameters, state["masters"], strict=True):
@@ -77,7 +80,7 @@ class Masters:
             self.show()
 
 
-class _Into:
+class _AddToMaster:
     """Adds a parameter's gradient to its master's, as soon as it is complete."""
 
     def __init__(self, master: torch.Tensor) -> None:
@@ -91,8 +94,8 @@ class _Into:
 
 
 def norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Euclidean norm of all of them together."""
+    """Euclidean norm of all gradients together, a scalar on their device."""
     if not gradients:
         return torch.zeros(())
-    found: torch.Tensor = torch.nn.utils.get_total_norm(gradients)
-    return found
+    total: torch.Tensor = torch.nn.utils.get_total_norm(gradients)
+    return total

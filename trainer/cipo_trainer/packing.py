@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cipo_trainer.head import said
+from cipo_trainer.head import token_logprobs
 
 VARLEN = "cipo_varlen"
 WORTH = 1024
@@ -25,15 +25,15 @@ WORTH = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """What is trained on: a completion after its prompt."""
+class TrainSequence:
+    """What is trained on: a completion after its prompt, as token ids."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
-    """At least one."""
+    """Of the completion, its end included; at least one."""
     advantage: float
     sampled: Sequence[float] | None = None
-    """Log-probabilities when it was sampled."""
+    """Log-probability of each of the tokens when it was sampled, in nats; None for rows that were not."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.tokens)
@@ -44,13 +44,13 @@ class Micro:
     """Sequences that go through the model together. T: their completion tokens, one sequence after another."""
 
     items: tuple[int, ...]
-    """Positions of the sequences."""
+    """Positions of the sequences in the list that the batch was made of."""
     ids: torch.Tensor
-    """Shape (rows, width)."""
+    """Token ids, shape (rows, width)."""
     where: torch.Tensor
     """Shape (T,): flat positions in ``ids`` whose output predicts the token."""
     targets: torch.Tensor
-    """Shape (T,): the tokens."""
+    """The completion tokens themselves, shape (T,)."""
     segments: torch.Tensor
     """Shape (T,): to which of ``items`` each belongs, from 0."""
     bounds: torch.Tensor | None
@@ -60,8 +60,11 @@ class Micro:
     """packed: shape (1, width), within each sequence."""
 
 
-def plan(items: Sequence[Item], most: int, *, packed: bool) -> list[list[int]]:
-    """Which sequences go together, the longest first: at most ``most`` tokens, padding included, or one sequence."""
+def plan(items: Sequence[TrainSequence], most: int, *, packed: bool) -> list[list[int]]:
+    """Which sequences go through the model together, as lists of positions, the longest sequence first.
+
+    At most ``most`` tokens at a time, padding included, or one sequence.
+    """
     order = sorted(range(len(items)), key=lambda i: (-len(items[i]), i))
     bins: list[list[int]] = []
     room = width = 0
@@ -80,7 +83,9 @@ def plan(items: Sequence[Item], most: int, *, packed: bool) -> list[list[int]]:
     return bins
 
 
-def micro(items: Sequence[Item], chosen: Sequence[int], device: torch.device, *, packed: bool) -> Micro:
+def micro(
+    items: Sequence[TrainSequence], chosen: Sequence[int], device: torch.device, *, packed: bool
+) -> Micro:
     """The chosen sequences as tensors."""
     rows = [[*items[i].prompt, *items[i].tokens] for i in chosen]
     lengths = [len(row) for row in rows]
@@ -124,7 +129,7 @@ def logprobs(model: Any, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.
         use_cache=False,
         **({} if batch.bounds is None else _packed_arguments(batch)),
     ).last_hidden_state
-    return said(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
+    return token_logprobs(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
 
 
 def _decoder(model: Any) -> Any:
@@ -192,7 +197,7 @@ def varlen_attention(
         elif repeats > 1:
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
         window = (-1 if sliding_window is None else sliding_window - 1, 0)
-        found: Any = varlen_attn(
+        attended: Any = varlen_attn(
             q,
             k,
             v,
@@ -204,7 +209,7 @@ def varlen_attention(
             window_size=window,
             **more,
         )
-        return found[None], None
+        return attended[None], None
     parts = []
     for start, end in pairwise(cu_seq_lens_q.tolist()):
         q, k, v = (part[:, :, start:end] for part in (query, key, value))

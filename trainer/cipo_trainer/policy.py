@@ -31,7 +31,10 @@ MOMENTS = 8
 
 
 class Policy:
-    """Raises ``UsageError``/``MissingError`` for a model that is not there or does not load."""
+    """The model that is trained, with its tokenizer, its engine and, where the loss has a KL term, its reference.
+
+    Raises ``UsageError``/``MissingError`` for a model that is not there or does not load.
+    """
 
     def __init__(self, config: Config) -> None:
         from transformers.utils import logging
@@ -79,13 +82,13 @@ class Policy:
     def engine(self) -> Any:
         """What generates, with the weights as they are; made when it is first needed."""
         if self._engine is None:
-            asked = self.config.rollout
-            if asked.engine == "vllm":
+            options = self.config.rollout
+            if options.engine == "vllm":
                 from cipo_eval.engines.vllm import VLLMEngine
 
-                arguments = dict(asked.engine_args)
-                if asked.max_model_len:
-                    arguments["max_model_len"] = asked.max_model_len
+                arguments = dict(options.engine_args)
+                if options.max_model_len:
+                    arguments["max_model_len"] = options.max_model_len
                 if self._sleeps:
                     arguments["enable_sleep_mode"] = True
                 self._engine = VLLMEngine(self.checkpoint.model, logprobs=True, arguments=arguments)
@@ -94,8 +97,8 @@ class Policy:
                 self._engine = HFEngine(
                     self.checkpoint.model,
                     loaded=self._base,
-                    batch_tokens=asked.batch_tokens,
-                    max_model_len=asked.max_model_len,
+                    batch_tokens=options.batch_tokens,
+                    max_model_len=options.max_model_len,
                     reserve=MOMENTS * sum(p.numel() for p in self.model.parameters() if p.requires_grad),
                 )
         return self._engine
@@ -105,14 +108,14 @@ class Policy:
         return self.config.rollout.sleep and self.device.type == "cuda"
 
     def wake(self) -> None:
-        """Before generating."""
+        """Makes the engine ready to generate with the weights as they are."""
         if self._asleep:
             self._engine.wake()
             self._engine.update_weights(self.model.state_dict())
             self._asleep = False
 
     def sleep(self) -> None:
-        """After generating: memory is for training now."""
+        """Has the engine give back its memory: it is for training now."""
         if self.config.rollout.engine == "vllm" and self._sleeps:
             self._engine.sleep()
             self._asleep = True
@@ -120,13 +123,13 @@ class Policy:
             self._engine.release()
 
     def changed(self) -> None:
-        """The weights have new values."""
+        """Tells the engine that the weights have new values."""
         if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
             self._engine.update_weights(self.model.state_dict())
 
     @contextmanager
     def saved(self) -> Iterator[tuple[Any, Any]]:
-        """Model and tokenizer as they are written: with the generation defaults that the checkpoint came with."""
+        """The model and tokenizer as they are written: with the generation defaults that the checkpoint came with."""
         ours = self._base.generation_config
         self._base.generation_config = self._generation
         try:
@@ -135,7 +138,7 @@ class Policy:
             self._base.generation_config = ours
 
     def load(self, folder: Path) -> None:
-        """The weights of a checkpoint of this run."""
+        """Loads the weights of a checkpoint of this run. Raises ``UsageError`` for those of another model."""
         from safetensors.torch import load_file
 
         state: dict[str, torch.Tensor] = {}
@@ -144,9 +147,9 @@ class Policy:
         if self.config.lora:
             from peft import set_peft_model_state_dict
 
-            found: Any = set_peft_model_state_dict(self.model, state)
-            missing = [name for name in found.missing_keys if "lora_" in name]
-            check_adapter_names(self.model, str(folder), missing=missing, unexpected=found.unexpected_keys)
+            loaded: Any = set_peft_model_state_dict(self.model, state)
+            missing = [name for name in loaded.missing_keys if "lora_" in name]
+            check_adapter_names(self.model, str(folder), missing=missing, unexpected=loaded.unexpected_keys)
         else:
             missing, unexpected = self.model.load_state_dict(state, strict=False)
             tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
@@ -155,6 +158,7 @@ class Policy:
             self.model.tie_weights()
 
     def close(self) -> None:
+        """Ends the engine."""
         if self._engine is not None:
             self._engine.close()
 
@@ -163,17 +167,17 @@ class Policy:
             from peft import LoraConfig, get_peft_model
         except ImportError as error:
             raise MissingError("lora: peft is not here: pip install 'cipo-eval[lora]'") from error
-        asked = self.config.lora
-        assert asked is not None
+        options = self.config.lora
+        assert options is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return get_peft_model(
                 base,
                 LoraConfig(
-                    r=asked.rank,
-                    lora_alpha=asked.alpha,
-                    lora_dropout=asked.dropout,
-                    target_modules=asked.targets,
+                    r=options.rank,
+                    lora_alpha=options.alpha,
+                    lora_dropout=options.dropout,
+                    target_modules=options.targets,
                     task_type="CAUSAL_LM",
                 ),
             )

@@ -49,7 +49,7 @@ def _find(source: str | Path) -> Path:
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise UsageError(f"there is no configuration {path}")
-    known = presets()
-    if str(source) not in known:
-        raise UsageError(f"no preset is named {source}: {nearest(str(source), known)}")
-    return known[str(source)]
+    shipped = presets()
+    if str(source) not in shipped:
+        raise UsageError(f"no preset is named {source}: {nearest(str(source), shipped)}")
+    return shipped[str(source)]

@@ -20,7 +20,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
-from cipo_trainer.packing import Item
+from cipo_trainer.packing import TrainSequence
 from cipo_trainer.worlds.family import Pair
 from cipo_trainer.worlds.registry import family
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Draws(Generic[T]):
-    """Endless: a list in a new order every epoch, or what a generator makes for a position."""
+    """An endless stream: a list in a new order every epoch, or what a generator makes for a position."""
 
     def __init__(
         self, items: Sequence[T] | Callable[[int], T], seed: int, identity: str, verifier: str = ""
@@ -57,7 +57,10 @@ class Draws(Generic[T]):
 
 
 def problems(config: Config) -> Draws[Problem]:
-    """Raises ``UsageError``/``MissingError`` for data that is not there, damaged, or without a wanted problem."""
+    """What reinforcement learning draws its problems from.
+
+    Raises ``UsageError``/``MissingError`` for data that is not there, damaged, or without a wanted problem.
+    """
     data = config.data
     if data.generator:
         made = family(data.generator, data.dial)
@@ -65,9 +68,9 @@ def problems(config: Config) -> Draws[Problem]:
             lambda at: made.problem_at(at, seed=config.seed), config.seed, made.fingerprint(), made.verifier
         )
     if data.task:
-        found = load_problems(_definition(data.task), data_dir=data.dir)
-        chosen = [p for p in found.problems if _wanted(data, p.metadata)]
-        identity, verifier = found.fingerprint, found.spec.verifier
+        loaded = load_problems(_definition(data.task), data_dir=data.dir)
+        chosen = [p for p in loaded.problems if _wanted(data, p.metadata)]
+        identity, verifier = loaded.fingerprint, loaded.spec.verifier
     else:
         assert data.path is not None
         rows = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)]
@@ -81,7 +84,7 @@ def problems(config: Config) -> Draws[Problem]:
 
 
 def rows(config: Config) -> Draws[Pair]:
-    """What supervised training learns. Raises as ``problems`` does."""
+    """What supervised training draws its pairs of prompt and completion from. Raises as ``problems`` does."""
     data = config.data
     if data.generator:
         made, share = family(data.generator, data.dial), data.corrections
@@ -91,18 +94,18 @@ def rows(config: Config) -> Draws[Pair]:
             f"{made.fingerprint()} {share}",
         )
     assert data.path is not None
-    wanted = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)][: data.limit]
-    if not wanted:
+    chosen = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)][: data.limit]
+    if not chosen:
         raise UsageError("data: no row is left of it (data.where)")
-    spec_rows, _, _ = _from_rows(data, wanted, golds=False)
+    spec_rows, _, _ = _from_rows(data, chosen, golds=False)
     pairs = [
         (problem.prompt, _column(row, data.completion, f"row {i + 1}"))
-        for i, (problem, row) in enumerate(zip(spec_rows, wanted, strict=True))
+        for i, (problem, row) in enumerate(zip(spec_rows, chosen, strict=True))
     ]
     return Draws(pairs, config.seed, fingerprint(pairs))
 
 
-def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[Item]:
+def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[TrainSequence]:
     """Rows of supervised training as they are trained: the prompt's tokens are those that a generation from it begins
     with, and the end token is learned. Raises ``UsageError`` for a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
@@ -111,14 +114,16 @@ def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[Item]:
         *(render(tokenizer, [{"role": "user", "content": p}]) for p, _ in pairs), strict=True
     )
     before = tokenizer(list(prompts), add_special_tokens=special[0])["input_ids"]
-    after = tokenizer([said for _, said in pairs], add_special_tokens=False)["input_ids"]
+    after = tokenizer([completion for _, completion in pairs], add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    return [Item(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)]
+    return [
+        TrainSequence(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)
+    ]
 
 
 def _definition(name: str) -> str | Path:
-    own = config_dir() / "data" / f"{name}.yaml"
-    return own if own.is_file() else name
+    shipped = config_dir() / "data" / f"{name}.yaml"
+    return shipped if shipped.is_file() else name
 
 
 def _from_rows(data: Data, rows: Sequence[Row], *, golds: bool = True) -> tuple[list[Problem], str, str]:
@@ -128,8 +133,8 @@ def _from_rows(data: Data, rows: Sequence[Row], *, golds: bool = True) -> tuple[
     if not golds:
         columns, rows = replace(columns, gold=("gold",)), [{**row, "gold": "none"} for row in rows]
     spec = replace(spec, columns=columns, template=data.prompt, own=replace(spec.own, keep=columns.names()))
-    found = build(spec, rows, Source(kind="file"), {"path": str(data.path)})
-    return list(found.problems), found.fingerprint, spec.verifier
+    loaded = build(spec, rows, Source(kind="file"), {"path": str(data.path)})
+    return list(loaded.problems), loaded.fingerprint, spec.verifier
 
 
 def _column(row: Mapping[str, Any], names: Iterable[str], where: str) -> str:
@@ -142,6 +147,6 @@ def _column(row: Mapping[str, Any], names: Iterable[str], where: str) -> str:
 
 def _wanted(data: Data, values: Mapping[str, Any]) -> bool:
     return all(
-        str(values.get(column)) in ([str(v) for v in wanted] if isinstance(wanted, list) else [str(wanted)])
-        for column, wanted in data.where.items()
+        str(values.get(column)) in ([str(v) for v in value] if isinstance(value, list) else [str(value)])
+        for column, value in data.where.items()
     )

@@ -16,18 +16,18 @@ Rewards = list[NDArray[np.float64]]
 
 
 def rewards(groups: list[Group], config: Reward, max_tokens: int) -> Rewards:
-    """Of all samples of these groups."""
+    """Rewards of all samples: one array per group, shape (samples,)."""
     return [np.array([reward(s, config, max_tokens) for s in g.samples], dtype=np.float64) for g in groups]
 
 
 def reward(sample: Sample, config: Reward, max_tokens: int) -> float:
-    """1 or 0, and the shaping that a configuration asks for."""
-    found = float(sample.correct)
+    """1 for a right attempt, else 0, with the shaping that a configuration asks for."""
+    value = float(sample.correct)
     if config.format and sample.verdict.extracted is not None:
-        found += config.format
+        value += config.format
     if config.truncated and sample.finish_reason == "length":
-        found += config.truncated
-    return found - overlong(len(sample.tokens), config, max_tokens)
+        value += config.truncated
+    return value - overlong(len(sample.tokens), config, max_tokens)
 
 
 def overlong(length: int, config: Reward, max_tokens: int) -> float:

@@ -38,12 +38,12 @@ class Sample:
 
     problem: Problem
     number: int
-    """Within its group."""
+    """Number of the sample within its group, from 0."""
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
-    """As sampled, the end token included."""
+    """Token ids as they were sampled, the end token included."""
     logprobs: tuple[float, ...]
-    """Of the tokens, as the engine saw them when it sampled."""
+    """Log-probability of each token in nats, as the engine saw it when it sampled."""
     text: str
     finish_reason: FinishReason | None
     verdict: Verdict
@@ -54,11 +54,12 @@ class Sample:
 
     @property
     def truncated(self) -> bool:
+        """Whether anything but the model's own end ended it."""
         return self.finish_reason != "stop"
 
     @property
     def failed(self) -> bool:
-        """The verifier gave no verdict; it counts as wrong."""
+        """Whether the verifier gave no verdict; such a sample counts as wrong."""
         return self.verdict.state in FAILED
 
 
@@ -68,25 +69,29 @@ class Group:
 
     samples: tuple[Sample, ...]
     anchor: Sample | None = None
-    """What they correct."""
+    """The attempt that they correct; None in the base stream."""
 
     @property
     def accuracy(self) -> float:
+        """Share of right samples, in [0, 1]."""
         return sum(s.correct for s in self.samples) / len(self.samples)
 
     @property
     def decided(self) -> bool:
-        """All are right or all are wrong: their advantages are 0."""
+        """Whether all are right or all are wrong, so that their advantages are 0."""
         return self.accuracy in (0.0, 1.0)
 
 
 def sampling(max_tokens: int) -> Sampling:
-    """From the model's own distribution."""
+    """Sampling parameters for the model's own distribution: temperature 1, no filter."""
     return Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=max_tokens)
 
 
 def first_request(problem: Problem, samples: int, max_tokens: int, *place: str | int) -> Request:
-    """Attempts at a problem; ``place``: seed and step, of which, with the problem, the samples' seeds are made."""
+    """The request for attempts at a problem of at most ``max_tokens`` tokens each.
+
+    ``place``: seed and step, of which, with the problem, the samples' seeds are made.
+    """
     return Request(
         problem=problem,
         messages=({"role": "user", "content": problem.prompt},),
@@ -105,7 +110,8 @@ def roll_out(
     *,
     interrupts: Interrupts,
 ) -> tuple[list[Group], float]:
-    """A group for each request, in their order, and the seconds that verdicts were waited for after the last sample.
+    """Generates and judges. Returns a group for each request, in their order, and the seconds that verdicts were waited
+    for after the last sample.
 
     ``engine``: ``hf`` or ``vllm`` with log-probabilities. A verdict that fails costs its own sample's reward only.
     """
@@ -114,16 +120,16 @@ def roll_out(
     completions = iter(engine.generate(requests))
     while True:
         with interrupts.allowed():
-            found = next(completions, None)
-        if found is None:
+            arrived = next(completions, None)
+        if arrived is None:
             break
-        request, number, completion = found
+        request, number, completion = arrived
         if isinstance(completion, Failure):  # a step without it would train on another mixture
             raise MissingError(
                 f"the engine cannot roll out: {completion.why}; the same command goes on from the last checkpoint"
             )
-        said = completion.text, completion.finish_reason
-        judged = pool.submit(verifier, request.problem, *said, (Mode.FIXED,))
+        answer = completion.text, completion.finish_reason
+        judged = pool.submit(verifier, request.problem, *answer, (Mode.FIXED,))
         futures[places[id(request)], number] = completion, judged
     generated = time.perf_counter()
     groups = []

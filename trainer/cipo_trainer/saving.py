@@ -28,17 +28,20 @@ class Checkpoints:
         self.folder, self._keep = folder, keep
 
     def steps(self) -> list[int]:
-        """Those that are there, in order."""
+        """Steps of the checkpoints that are there, ascending."""
         names = [p.name for p in self.folder.glob("step-*") if (p / STATE / "state.json").is_file()]
         return sorted(int(name.removeprefix("step-")) for name in names)
 
     def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint, whether it is there or not."""
         return self.folder / f"step-{step:06d}"
 
     def save(
         self, step: int, model: Any, tokenizer: Any, state: Mapping[str, Any], tensors: Any, best: int | None
     ) -> Path:
-        """Raises ``MissingError`` where the disk is full; what was there stays then."""
+        """Writes a checkpoint, and removes those that are not kept. ``tensors`` go beside the ``state``, which is JSON;
+        ``best``: the step of a checkpoint that stays. Raises ``MissingError`` where the disk is full; what was there
+        stays then."""
         final = self.path(step)
         with Writing(self.folder):
             self.clean()
@@ -52,7 +55,7 @@ class Checkpoints:
         return final
 
     def load(self, step: int) -> tuple[dict[str, Any], Any]:
-        """State and tensors. Raises ``UsageError`` for a damaged checkpoint."""
+        """State and tensors of a step's checkpoint. Raises ``UsageError`` for a damaged checkpoint."""
         place = self.path(step) / STATE
         try:
             state = json.loads((place / "state.json").read_text(encoding="utf-8"))
@@ -75,6 +78,6 @@ class Checkpoints:
 
 def newest(place: str) -> str:
     """The checkpoint that ``place`` stands for: of a training run's folder its last one."""
-    found = Checkpoints(Path(place) / "checkpoints", 1)
-    steps = found.steps() if Path(place).is_dir() else []
-    return str(found.path(steps[-1])) if steps else place
+    checkpoints = Checkpoints(Path(place) / "checkpoints", 1)
+    steps = checkpoints.steps() if Path(place).is_dir() else []
+    return str(checkpoints.path(steps[-1])) if steps else place

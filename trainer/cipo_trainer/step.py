@@ -2,7 +2,8 @@
 
 The joint objective J = J(base) + λ·J(corrections) needs no second pass: λ and each stream's own normaliser are in its
 tokens' weights. Sequences whose advantage is 0 give no gradient; where there is no KL term either, they do not go
-through the model, but count in the normalisers. A step whose loss or gradient is not finite changes nothing.
+through the model, but count in the normalisers (a loss of the user's own sees them all). A step whose loss or gradient
+is not finite changes nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +18,37 @@ from typing import Any
 import torch
 
 from cipo_eval.records import derive_seed
+from cipo_trainer import loss
 from cipo_trainer.config import Config
 from cipo_trainer.dropout import training
-from cipo_trainer.loss import policy_loss, weights
+from cipo_trainer.loss import weights
 from cipo_trainer.masters import Masters, norm
-from cipo_trainer.packing import Item, Packed, can_pack, logprobs, micro, plan
+from cipo_trainer.packing import Packed, TrainSequence, can_pack, logprobs, micro, plan
+
+NORM_EPS = 1e-6
+"""Added to the gradient's norm before the clip divides by it."""
+COUNTS = ("kl", "clip_low", "clip_high")
+"""What the built-in loss counts."""
+OWN = "loss_"
+"""How the names begin, in a log, of what a loss of the user's own counts beside."""
+MEANS = {
+    "gap": "mismatch",
+    "divergence": "mismatch_kl",
+    "logp": "logp",
+    "entropy": "entropy",
+    **{name: name for name in COUNTS},
+}
+"""Sums over tokens, and the names of their means in a log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
-    """Sequences with a normaliser of their own."""
+class LossStream:
+    """Sequences of an update that are normalised by their own number of tokens, or of sequences."""
 
     name: str
-    items: Sequence[Item]
-    scale: float = 1.0
-    """λ; 0: they have no part in the update."""
+    sequences: Sequence[TrainSequence]
+    weight: float = 1.0
+    """Weight of the stream in the objective (λ of the corrections); 0: it has no part in the update."""
 
 
 @dataclass(slots=True)
@@ -39,10 +56,13 @@ class Totals:
     """Sums over the tokens of an update, on the device: nothing waits for it before the end."""
 
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    most: torch.Tensor | None = None
+    """Scalars by name."""
+    largest_gap: torch.Tensor | None = None
+    """Largest absolute difference between the trainer's and the engine's log-probability of a token, in nats."""
     tokens: int = 0
+    """Completion tokens that were trained on."""
     work: float = 0.0
-    """Operations of forward and backward passes, without any that are repeated."""
+    """Floating-point operations of forward and backward passes, without any that are repeated."""
     passed: int = 0
     """Tokens that went through the model, prompts included."""
 
@@ -52,10 +72,14 @@ class Totals:
 
 
 class Learner:
-    """Owns the model's gradients. ``reference``: a frozen model, or None where the policy's own adapters can be off."""
+    """Owns the model's gradients. ``reference``: a frozen model, or None where the policy's own adapters can be off.
+
+    Raises ``UsageError`` for a loss of the user's own that is not there.
+    """
 
     def __init__(self, model: Any, config: Config, reference: Any = None) -> None:
         self.model, self.config, self.reference = model, config, reference
+        self._loss = loss.chosen(config.loss)
         self.device = next(model.parameters()).device
         self.masters = Masters(model, config.optimizer)
         dtype = next(model.parameters()).dtype
@@ -67,103 +91,107 @@ class Learner:
         self._body = everything - self._head * (1 if tied else 2)
         self._wide = text.num_hidden_layers * text.hidden_size
 
-    def update(self, streams: Sequence[Stream], *, step: int, lr: float) -> dict[str, float]:
-        """Trains on the streams; what was measured on the way. ``step`` chooses the mini-batches."""
+    def update(self, streams: Sequence[LossStream], *, step: int, lr: float) -> dict[str, float]:
+        """Trains on the streams and returns what was measured on the way (names: docs/training.md).
+
+        ``step`` chooses the mini-batches, ``lr`` is the learning rate of all updates.
+        """
         started = time.perf_counter()
         options = self.config.optimizer
-        streams = [s for s in streams if s.items and s.scale]
-        totals, found = Totals(), {"updates": 0.0, "skipped": 0.0}
+        streams = [s for s in streams if s.sequences and s.weight]
+        totals, measured = Totals(), {"updates": 0.0, "skipped": 0.0}
         several = options.minibatches * options.epochs > 1
-        old = {s.name: self._old(s.items, totals) if several else None for s in streams}
+        old = {s.name: self._old(s.sequences, totals) if several else None for s in streams}
         with training(self.model):
             for epoch in range(options.epochs):
                 for part in range(options.minibatches):
-                    chosen = {s.name: self._share(s, step, epoch, part) for s in streams}
-                    before = totals.tokens
-                    norms = self._gradients(streams, chosen, old, totals)
-                    total = norm(self.masters.gradients)
-                    found |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
-                    found["grad_norm"] = float(total)
-                    loss = totals.sums.get("loss")
-                    if totals.tokens == before:
+                    positions = {s.name: self._share(s, step, epoch, part) for s in streams}
+                    tokens_before = totals.tokens
+                    norms = self._gradients(streams, positions, old, totals)
+                    measured |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
+                    measured["grad_norm"] = float(norm(self.masters.gradients))
+                    if totals.tokens == tokens_before:
                         pass  # no sequence has an advantage: not even the optimizer's momentum moves
-                    elif (
-                        math.isfinite(found["grad_norm"]) and loss is not None and bool(torch.isfinite(loss))
-                    ):
-                        self.masters.step(lr, min(1.0, options.max_grad_norm / (found["grad_norm"] + 1e-6)))
-                        found["updates"] += 1
+                    elif math.isfinite(measured["grad_norm"]) and bool(torch.isfinite(totals.sums["loss"])):
+                        clip = min(1.0, options.max_grad_norm / (measured["grad_norm"] + NORM_EPS))
+                        self.masters.step(lr, clip)
+                        measured["updates"] += 1
                     else:
-                        found["skipped"] += 1
+                        measured["skipped"] += 1
                         totals.sums.pop("loss", None)
                     self.masters.clear()
-        return {**found, **self._measured(totals, time.perf_counter() - started)}
+        return {**measured, **self._measured(totals, time.perf_counter() - started)}
 
-    def _share(self, stream: Stream, step: int, epoch: int, part: int) -> list[int]:
+    def _share(self, stream: LossStream, step: int, epoch: int, part: int) -> list[int]:
         """Positions of the sequences in a mini-batch: all, or every n-th of an order that depends on the seed."""
         count = self.config.optimizer.minibatches
         if count == 1:
-            return list(range(len(stream.items)))
+            return list(range(len(stream.sequences)))
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, step, epoch, stream.name))
-        return sorted(torch.randperm(len(stream.items), generator=generator).tolist()[part::count])
+        return sorted(torch.randperm(len(stream.sequences), generator=generator).tolist()[part::count])
 
     def _gradients(
         self,
-        streams: Sequence[Stream],
-        chosen: dict[str, list[int]],
+        streams: Sequence[LossStream],
+        positions: dict[str, list[int]],
         old: dict[str, list[torch.Tensor] | None],
         totals: Totals,
     ) -> dict[str, torch.Tensor]:
-        """Adds up gradients; the norm of each stream's own."""
+        """Adds up the gradients of the streams' sequences at these positions; the norm of each stream's own."""
         norms: dict[str, torch.Tensor] = {}
         for number, stream in enumerate(streams):
             before: list[torch.Tensor] = []
             apart = self.config.optimizer.stream_norms and len(streams) > 1
             if apart and number:
                 before = [g.clone() for g in self.masters.gradients]
-            items = [stream.items[i] for i in chosen[stream.name]]
-            lengths = [len(item.tokens) for item in items]
-            share = weights(lengths, self.config.loss, self.config.rollout.max_tokens, stream.scale)
-            known = old[stream.name]
-            past = None if known is None else [known[i] for i in chosen[stream.name]]
-            self._accumulate(items, share, past, totals)
+            sequences = [stream.sequences[i] for i in positions[stream.name]]
+            lengths = [len(sequence.tokens) for sequence in sequences]
+            shares = weights(lengths, self.config.loss, self.config.rollout.max_tokens, stream.weight)
+            of_stream = old[stream.name]
+            of_sequences = None if of_stream is None else [of_stream[i] for i in positions[stream.name]]
+            self._accumulate(sequences, shares, of_sequences, totals)
             if apart:
                 now = self.masters.gradients
-                own = now if not before else [a - b for a, b in zip(now, before, strict=True)]
-                norms[stream.name] = norm(own)
+                added = now if not before else [a - b for a, b in zip(now, before, strict=True)]
+                norms[stream.name] = norm(added)
         return norms
 
     def _accumulate(
         self,
-        items: Sequence[Item],
-        share: Sequence[float],
+        sequences: Sequence[TrainSequence],
+        shares: Sequence[float],
         old: Sequence[torch.Tensor] | None,
         totals: Totals,
     ) -> None:
+        """Adds the gradients of sequences, each of whose tokens weighs its share, one micro-batch after the other."""
         loss_options, options = self.config.loss, self.config.optimizer
-        kept = [i for i, item in enumerate(items) if item.advantage or loss_options.beta]
-        chosen = [items[i] for i in kept]
+        all_matter = bool(loss_options.beta or loss_options.import_)
+        positions = [i for i, sequence in enumerate(sequences) if sequence.advantage or all_matter]
+        chosen = [sequences[i] for i in positions]
         for places in plan(chosen, options.micro_tokens, packed=self.packed):
             batch = micro(chosen, places, self.device, packed=self.packed)
-            own = [chosen[i] for i in places]
+            together = [chosen[i] for i in places]
             sampled = None
-            if own[0].sampled is not None:
-                sampled = torch.tensor([x for item in own for x in item.sampled or ()], device=self.device)
+            if together[0].sampled is not None:
+                logprobs_then = [x for sequence in together for x in sequence.sampled or ()]
+                sampled = torch.tensor(logprobs_then, device=self.device)
             reference = self._reference(batch) if loss_options.beta else None
             with Packed(self.model, active=self.packed):
                 logp, entropy = logprobs(self.model, batch, options.chunk)
-                before = None if old is None else torch.cat([old[kept[i]] for i in places])
-                loss, counts = policy_loss(
+                before = None if old is None else torch.cat([old[positions[i]] for i in places])
+                token_losses, counts = self._loss(
                     logp,
-                    self._spread([item.advantage for item in own], batch.segments, logp),
+                    self._spread([sequence.advantage for sequence in together], batch.segments, logp),
                     batch.segments,
                     loss_options,
                     old=before,
                     reference=reference,
                     sampled=sampled,
                 )
-                total = (loss * self._spread([share[kept[i]] for i in places], batch.segments, logp)).sum()
+                token_weights = self._spread([shares[positions[i]] for i in places], batch.segments, logp)
+                total = (token_losses * token_weights).sum()
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._count(totals, own, total, entropy, counts, logp.detach(), sampled)
+            self._count(totals, together, total, entropy, counts, logp.detach(), sampled)
 
     def _spread(self, values: Sequence[float], segments: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device)[segments]
@@ -171,43 +199,45 @@ class Learner:
     def _count(
         self,
         totals: Totals,
-        own: Sequence[Item],
-        loss: torch.Tensor,
+        sequences: Sequence[TrainSequence],
+        total: torch.Tensor,
         entropy: torch.Tensor,
         counts: dict[str, torch.Tensor],
         logp: torch.Tensor,
         sampled: torch.Tensor | None,
     ) -> None:
-        totals.add(loss=loss.detach(), entropy=entropy.sum(), logp=logp.sum(), **counts)
+        totals.add(loss=total.detach(), entropy=entropy.sum(), logp=logp.sum())
+        totals.add(**{n if n in COUNTS else f"{OWN}{n}": count.detach() for n, count in counts.items()})
         if sampled is not None:
             gap = logp - sampled
             totals.add(gap=gap.abs().sum(), divergence=(gap.exp() - 1 - gap).sum())
-            most = gap.abs().amax()
-            totals.most = most if totals.most is None else torch.maximum(totals.most, most)
+            largest = gap.abs().amax()
+            totals.largest_gap = (
+                largest if totals.largest_gap is None else torch.maximum(totals.largest_gap, largest)
+            )
         totals.tokens += len(logp)
-        passed = sum(map(len, own))
+        passed = sum(map(len, sequences))
         totals.passed += passed
         backward = 2 if self.config.lora else 3  # weights that are frozen have no gradient
-        squares = sum(len(item) ** 2 for item in own)
+        squares = sum(len(sequence) ** 2 for sequence in sequences)
         totals.work += (
             2 * backward * (self._body * passed + self._head * len(logp)) + 6 * self._wide * squares
         )
 
     @torch.no_grad()
-    def _old(self, items: Sequence[Item], totals: Totals) -> list[torch.Tensor]:
-        """Log-probabilities before the first of several updates, by sequence."""
-        found: list[torch.Tensor] = [torch.empty(0)] * len(items)
+    def _old(self, sequences: Sequence[TrainSequence], totals: Totals) -> list[torch.Tensor]:
+        """Log-probabilities before the first of several updates: of each sequence, shape (its tokens,)."""
+        before: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
         options = self.config.optimizer
-        for places in plan(items, options.micro_tokens, packed=self.packed):
-            batch = micro(items, places, self.device, packed=self.packed)
+        for places in plan(sequences, options.micro_tokens, packed=self.packed):
+            batch = micro(sequences, places, self.device, packed=self.packed)
             with Packed(self.model, active=self.packed):
-                said, _ = logprobs(self.model, batch, options.chunk)
-            for place, part in zip(
-                places, torch.split(said, [len(items[i].tokens) for i in places]), strict=True
-            ):
-                found[place] = part
-            totals.passed += sum(len(items[i]) for i in places)
-        return found
+                logp, _ = logprobs(self.model, batch, options.chunk)
+            lengths = [len(sequences[i].tokens) for i in places]
+            for place, part in zip(places, torch.split(logp, lengths), strict=True):
+                before[place] = part
+            totals.passed += sum(len(sequences[i]) for i in places)
+        return before
 
     @torch.no_grad()
     def _reference(self, batch: Any) -> torch.Tensor:
@@ -223,28 +253,21 @@ class Learner:
             yield self.model
 
     def _measured(self, totals: Totals, seconds: float) -> dict[str, float]:
-        found = {
+        """Figures of an update; means are over the tokens that were trained on."""
+        measured = {
             "trained_tokens": float(totals.tokens),
             "passed_tokens": float(totals.passed),
             "work": totals.work,
+            "seconds_train": seconds,
         }
-        found["seconds_train"] = seconds
         if not totals.tokens:
-            return found
-        names = {
-            "gap": "mismatch",
-            "divergence": "mismatch_kl",
-            "logp": "logp",
-            "entropy": "entropy",
-            "kl": "kl",
-        }
+            return measured
         sums = {name: float(value) for name, value in totals.sums.items()}
-        found |= {names[name]: sums[name] / totals.tokens for name in names if name in sums}
-        found |= {name: sums[name] / totals.tokens for name in ("clip_low", "clip_high")}
+        measured |= {shown: sums[name] / totals.tokens for name, shown in MEANS.items() if name in sums}
+        measured |= {name: total / totals.tokens for name, total in sums.items() if name.startswith(OWN)}
         if "loss" in sums:
-            found["loss"] = sums["loss"] / max(
-                1, self.config.optimizer.epochs * self.config.optimizer.minibatches
-            )
-        if totals.most is not None:
-            found["mismatch_max"] = float(totals.most)
-        return found
+            updates = self.config.optimizer.epochs * self.config.optimizer.minibatches
+            measured["loss"] = sums["loss"] / max(1, updates)
+        if totals.largest_gap is not None:
+            measured["mismatch_max"] = float(totals.largest_gap)
+        return measured

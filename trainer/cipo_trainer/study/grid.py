@@ -139,7 +139,7 @@ class Job:
 
     @property
     def identity(self) -> str:
-        """Another one means that results are of another question."""
+        """A fingerprint of what is asked: with another one, results are of another question."""
         return fingerprint([self.arguments, self.config])
 
 
@@ -153,10 +153,10 @@ def study_file(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    known = shipped_studies()
-    if source not in known:
-        raise UsageError(f"there is no study {source}: name a YAML file, or {nearest(source, known)}")
-    return known[source]
+    shipped = shipped_studies()
+    if source not in shipped:
+        raise UsageError(f"there is no study {source}: name a YAML file, or {nearest(source, shipped)}")
+    return shipped[source]
 
 
 def shipped_studies() -> dict[str, Path]:
@@ -176,7 +176,7 @@ def read_study_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 def to_yaml(config: StudyConfig) -> str:
-    """What a study's folder remembers."""
+    """A study's configuration as its folder keeps it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -196,23 +196,23 @@ def jobs(config: StudyConfig) -> list[Job]:
 
 
 def arm_folder(config: StudyConfig, family_name: str, seed: int, arm: str) -> str:
-    """Of an arm of a seed, within the study: ``train``, and an evaluation for each temperature."""
-    own = slug(arm) if config.arms[arm] is not None else WARM
-    return f"{slug(family_name)}/seed-{seed}/{own}"
+    """The folder of an arm of a seed within the study: it holds ``train``, and an evaluation for each temperature."""
+    folder = slug(arm) if config.arms[arm] is not None else WARM
+    return f"{slug(family_name)}/seed-{seed}/{folder}"
 
 
 def run_folder(temperature: float) -> str:
-    """Of an evaluation, within its arm's."""
+    """The folder of an evaluation within that of its arm."""
     return f"run-t{temperature:g}"
 
 
 def task_file(family_name: str) -> str:
-    """Of a family's task, within the study."""
+    """The definition of a family's task, within the study."""
     return f"tasks/{slug(family_name)}/cipo_{slug(family_name)}.yaml"
 
 
 def write_tasks(config: StudyConfig, folder: Path) -> None:
-    """The task of every family's dial."""
+    """Writes the task of every family's dial into a study's folder."""
     for name, use in config.families.items():
         made = family(use.family or name, use.dial)
         made.write_task((folder / task_file(name)).parent, name=slug(name), limit=use.items)
@@ -263,7 +263,7 @@ def _training(
     if "eval" in values:  # on the way: of the family's own held-out problems
         values = merged(values, {"eval": {"tasks": [f"{STUDY}/{task_file(name)}"]}})
     try:
-        known = build(values)
+        training = build(values)
     except UsageError as error:
         raise UsageError(f"{place}: {error}") from error
     kind = "train" if start else "warm"
@@ -276,8 +276,8 @@ def _training(
         needs=(start.name,) if start else (),
         config=values,
         expected=getattr(config.expected, kind),
-        units=max(1, known.steps),
-        work=_work(known),
+        units=max(1, training.steps),
+        work=_work(training),
     )
 
 
@@ -285,28 +285,31 @@ def _work(config: Config) -> float:
     """Sequences of a training."""
     if config.algorithm == "sft":
         return config.steps * config.optimizer.batch
-    stream, asked = config.stream, config.rollout
-    return config.steps * asked.problems * asked.samples * (1 + (stream.fraction if stream else 0))
+    stream, rollout = config.stream, config.rollout
+    return config.steps * rollout.problems * rollout.samples * (1 + (stream.fraction if stream else 0))
 
 
 def _evaluation(config: StudyConfig, name: str, seed: int, place: str, temperature: float, of: Job) -> Job:
-    asked, use = config.evaluate, config.families[name]
-    samples = asked.samples if temperature else 1
+    scoring, use = config.evaluate, config.families[name]
+    samples = scoring.samples if temperature else 1
     everything = family(use.family or name, use.dial).items
     made = min(use.items or everything, everything)
-    wanted = asked.limit if temperature == asked.temperatures[0] else asked.others or asked.limit
-    count = min(wanted or made, made)
-    protocols = use.protocols or asked.protocols
+    limit = scoring.limit if temperature == scoring.temperatures[0] else scoring.others or scoring.limit
+    count = min(limit or made, made)
+    protocols = use.protocols or scoring.protocols
     arguments = [
         "run", "--model", f"{STUDY}/{of.name}/checkpoints/step-{of.units:06d}",
         "--tasks", f"{STUDY}/{task_file(name)}", "--output", f"{STUDY}/{place}",
         "--samples", str(samples), "--temperature", f"{temperature:g}", "--top-p", "1",
-        "--max-tokens", str(asked.max_tokens), "--protocol", ",".join(protocols),
-        "--turn-format", asked.turn_format, "--seed", str(seed), "--limit", str(count), "--quiet",
+        "--max-tokens", str(scoring.max_tokens), "--protocol", ",".join(protocols),
+        "--turn-format", scoring.turn_format, "--seed", str(seed), "--limit", str(count), "--quiet",
     ]  # fmt: skip
-    if asked.prompt_dir:
-        shipped = not asked.prompt_dir.is_dir() and (config_dir() / asked.prompt_dir).is_dir()
-        arguments += ["--prompt-dir", f"{CONFIGS}/{asked.prompt_dir}" if shipped else str(asked.prompt_dir)]
+    if scoring.prompt_dir:
+        shipped = not scoring.prompt_dir.is_dir() and (config_dir() / scoring.prompt_dir).is_dir()
+        arguments += [
+            "--prompt-dir",
+            f"{CONFIGS}/{scoring.prompt_dir}" if shipped else str(scoring.prompt_dir),
+        ]
     turns = 1 + 0.8 * sum(protocol != "direct" for protocol in protocols)
     return Job(
         name=place,
@@ -316,6 +319,6 @@ def _evaluation(config: StudyConfig, name: str, seed: int, place: str, temperatu
         expected=config.expected.evaluate
         * samples
         * count
-        / (asked.samples * min(asked.limit or made, made)),
+        / (scoring.samples * min(scoring.limit or made, made)),
         units=int(count * samples * turns),
     )

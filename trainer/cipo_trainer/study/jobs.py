@@ -20,11 +20,13 @@ from typing import Any
 
 import yaml
 
-from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
-from cipo_eval.files import Writing, append_json_line
-from cipo_eval.interrupts import Interrupts
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest
+from cipo_eval.files import Writing, append_json_line, write_text
+from cipo_eval.interrupts import Interrupts, unhurried
+from cipo_eval.settings import read_yaml
+from cipo_eval.storage.facts import differences
 from cipo_trainer.config import config_dir
-from cipo_trainer.study.grid import CONFIGS, STUDY, Job
+from cipo_trainer.study.grid import CONFIGS, STUDY, Job, StudyConfig, jobs, to_yaml, write_tasks
 
 POLL = 0.5
 """Seconds between two looks at the jobs that run."""
@@ -44,21 +46,22 @@ class Running:
 
 
 class Ledger:
-    """What became of jobs, by name."""
+    """``jobs.jsonl`` of a study: what became of its jobs, a line per try."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _LEDGER
 
     def rows(self) -> list[dict[str, Any]]:
-        """A line that is torn or no row is left out: its job runs again, which is free where it was done."""
-        found = []
+        """All tries, in order. A line that is torn or no row is left out: its job runs again, which is free where it
+        was done."""
+        tries = []
         for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []:
             try:
                 row = json.loads(line)
-                found.append({**row, "job": str(row["job"]), "code": int(row["code"])})
+                tries.append({**row, "job": str(row["job"]), "code": int(row["code"])})
             except (ValueError, KeyError, TypeError):
                 continue
-        return found
+        return tries
 
     def done(self, jobs: Iterable[Job]) -> dict[str, int]:
         """Jobs that came to their end, with their exit codes. Raises ``UsageError`` where one of them was asked
@@ -67,30 +70,44 @@ class Ledger:
         for job in jobs:
             if job.name in last and last[job.name].get("identity") != job.identity:
                 raise UsageError(
-                    f"{self._path.parent} holds {job.name} of another configuration: choose another --output, or "
-                    f"remove that folder and its lines in {_LEDGER}"
+                    f"{self._path.parent} holds {job.name} of another configuration{self._changes(job)}: choose "
+                    f"another --output, or remove that folder and its lines in {_LEDGER}"
                 )
         return {name: int(row["code"]) for name, row in last.items()}
 
+    def _changes(self, job: Job) -> str:
+        """What a training there was asked otherwise, in brackets, as far as its configuration file tells."""
+        try:
+            there = read_yaml(configuration(self._path.parent, job))
+        except UsageError:
+            return ""
+        asked = filled(job.config, self._path.parent)
+        changes = differences(there, asked, complete=True)
+        return f" ({'; '.join(changes)})" if changes else ""
+
     def add(self, job: Job, code: int, seconds: float) -> None:
+        """Adds a line for a try that ended with this exit code."""
         row = {"job": job.name, "code": code, "seconds": round(seconds, 1), "identity": job.identity}
         with Writing(self._path.parent):
             append_json_line(self._path, row)
 
 
-Watch = Callable[[Sequence[Running], float, float], None]
-"""Told now and then: jobs under way, share that is done, seconds that are left."""
+LINE_SECONDS = 10.0
+"""Seconds between two lines of progress."""
+Watch = Callable[[Sequence[str], float, float], None]
+"""Called now and then with the jobs under way (in words), the share of the study that is done, in [0, 1], and the
+seconds that are left."""
 TRUST = 20.0
 """Expected seconds after which what was measured counts for as much as what was expected."""
 
 
 class Runner:
-    """Raises ``UsageError`` for a folder that holds another study."""
+    """Carries out the jobs of a study, ``workers`` at a time. Raises ``UsageError`` for a folder that holds another."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], workers: int, devices: Sequence[str] = ()) -> None:
         """``devices``: of the workers, as CUDA_VISIBLE_DEVICES has them."""
-        self._folder, self._jobs, self._devices = folder, jobs, devices
-        self._workers = workers
+        self._folder, self.jobs, self._devices = folder, jobs, devices
+        self.workers = workers
         self._ledger = Ledger(folder)
         self._spent = self._gained = 0.0
         self.done = self._ledger.done(jobs)
@@ -99,18 +116,34 @@ class Runner:
         """Those of this call that did not."""
 
     @property
+    def left(self) -> list[Job]:
+        """Jobs that are not done."""
+        return [job for job in self.jobs if job.name not in self.done]
+
+    @property
     def flawed(self) -> dict[str, int]:
-        """Jobs that failed, or came to their end with failures that their logs name; by exit code."""
-        own = {job.name for job in self._jobs}
-        return self.failed | {n: code for n, code in self.done.items() if code != EXIT_OK and n in own}
+        """Exit codes of the jobs that failed, or came to their end with failures that their logs name; by job."""
+        names = {job.name for job in self.jobs}
+        return self.failed | {n: code for n, code in self.done.items() if code != EXIT_OK and n in names}
+
+    def flaws(self) -> list[str]:
+        """A line for each of these jobs, with its log and the last thing that it said."""
+        told = []
+        for name, code in self.flawed.items():
+            log = self.log(name)
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+            what = "failed" if name in self.failed else "finished with failures"
+            told.append(f"{what}: {name} (exit code {code}, {log}): {lines[-1] if lines else ''}")
+        return told
 
     def log(self, name: str) -> Path:
-        """Of a job, what it said."""
+        """The file with all that a job has said."""
         return self._folder / "logs" / f"{name.replace('/', '.')}.log"
 
     def run(self, interrupts: Interrupts, watch: Watch) -> None:
-        """All jobs that are missing. Ctrl-C reaches them, they keep what they have, and it is raised again."""
-        waiting = [job for job in self._jobs if job.name not in self.done]
+        """Carries out all jobs that are missing. Ctrl-C reaches them, they keep what they have, and it is raised
+        again."""
+        waiting = self.left
         running: list[Running] = []
         try:
             while waiting or running:
@@ -124,16 +157,18 @@ class Runner:
                 for one in [r for r in running if r.process.poll() is not None]:
                     running.remove(one)
                     self._end(one)
-                watch(running, *self._progress(running, waiting))
+                under_way = [describe(one.job, self.share(one.job)) for one in running]
+                watch(under_way, *self._progress(running, waiting))
         finally:
             for one in running:
                 one.process.send_signal(signal.SIGINT)
-            for one in running:
-                one.process.wait()
-                self._end(one)
+            with unhurried():  # each of them writes a checkpoint
+                for one in running:
+                    one.process.wait()
+                    self._end(one)
 
     def _ready(self, waiting: Sequence[Job], running: Sequence[Running]) -> list[Job]:
-        free = self._workers - len(running)
+        free = self.workers - len(running)
         return [job for job in waiting if all(need in self.done for need in job.needs)][:free]
 
     def _start(self, job: Job, taken: set[int]) -> Running:
@@ -142,14 +177,14 @@ class Runner:
             place.parent.mkdir(parents=True, exist_ok=True)
             log.parent.mkdir(exist_ok=True)
             if job.config:
-                text = yaml.safe_dump(_filled(job.config, self._folder), sort_keys=False, allow_unicode=True)
-                place.with_name(f"{place.name}.yaml").write_text(text, encoding="utf-8")
+                text = yaml.safe_dump(filled(job.config, self._folder), sort_keys=False, allow_unicode=True)
+                write_text(configuration(self._folder, job), text)
             file = log.open("ab")
-        slot = next(i for i in range(self._workers) if i not in taken)
+        slot = next(i for i in range(self.workers) if i not in taken)
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
-        command = [sys.executable, "-m", "cipo_eval", *_filled(job.arguments, self._folder)]
+        command = [sys.executable, "-m", "cipo_eval", *filled(job.arguments, self._folder)]
         with file:
             process = subprocess.Popen(
                 command,
@@ -183,15 +218,15 @@ class Runner:
             gained += r.job.expected * shares[r.job.name]
         pace = (spent + TRUST) / (gained + TRUST)
         ends = {r.job.name: r.job.expected * (1 - shares[r.job.name]) * pace for r in running}
-        free = sorted([*ends.values(), *[0.0] * (self._workers - len(running))])
+        free = sorted([*ends.values(), *[0.0] * (self.workers - len(running))])
         for job in waiting:
             if any(need not in self.done and need not in ends for need in job.needs):
                 continue  # it needs one that failed
             start = max([free.pop(0), *(ends.get(need, 0.0) for need in job.needs)])
             ends[job.name] = start + job.expected * pace
             free = sorted([*free, ends[job.name]])
-        everything = sum(job.expected for job in self._jobs)
-        done = sum(job.expected * shares.get(job.name, job.name in self.done) for job in self._jobs)
+        everything = sum(job.expected for job in self.jobs)
+        done = sum(job.expected * shares.get(job.name, job.name in self.done) for job in self.jobs)
         return done / max(everything, 1e-9), max(ends.values(), default=0.0)
 
     def share(self, job: Job) -> float:
@@ -205,19 +240,99 @@ class Runner:
 
 
 def describe(job: Job, share: float) -> str:
-    """For a progress line."""
+    """A job in words for a progress line, with the share of it that is done."""
     *place, _ = job.name.split("/")
     what = {"warm": "warm start", "train": "train", "evaluate": "score"}[job.kind]
     return f"{what} {' '.join(place)} {share:.0%}"
 
 
-def _filled(value: Any, folder: Path) -> Any:
-    """With the folders that are meant."""
+# --- a whole study -------------------------------------------------------------------------------------------
+
+
+def prepared(
+    config: StudyConfig, folder: Path, *, workers: int | None = None, only: Sequence[str] | None = None
+) -> Runner:
+    """What carries out a study in a folder, which gets the study's configuration and the tasks of its families.
+
+    ``workers``: jobs at a time; by default one for each GPU, else for each core. ``only``: names of jobs. Raises
+    ``UsageError`` for jobs that there are not, or that need others first, and for a folder that holds another study.
+    """
+    chosen = _named(jobs(config), only)
+    devices = _devices()
+    folder = folder.resolve()
+    with Writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tasks(config, folder)
+        write_text(folder / "study.yaml", to_yaml(config))
+    runner = Runner(folder, chosen, workers or len(devices) or _cores(), devices)
+    names = {job.name for job in chosen}
+    before = {need for job in chosen for need in job.needs} - set(runner.done) - names
+    if only and before:
+        raise UsageError(f"--job: {', '.join(sorted(before))} must come before")
+    return runner
+
+
+def lines(say: Callable[[str], None]) -> Watch:
+    """Says a line now and then, for a log."""
+    last = time.monotonic() - LINE_SECONDS
+
+    def line(under_way: Sequence[str], share: float, left: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if under_way and now - last >= LINE_SECONDS:
+            last = now
+            say(f"  {share:4.0%}, {clock(left)} left: {', '.join(under_way)}")
+
+    return line
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours, minutes and seconds."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def _named(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+    by_name = {job.name: job for job in every}
+    for name in only or ():
+        if name not in by_name:
+            raise UsageError(
+                f"--job {name}: there is no such job; {nearest(name, by_name)} (--list shows them)"
+            )
+    return [by_name[name] for name in only] if only else list(every)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices() -> list[str]:
+    """GPUs that may be seen, by the names that CUDA_VISIBLE_DEVICES has."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+# --- its folders ---------------------------------------------------------------------------------------------
+
+
+def configuration(folder: Path, job: Job) -> Path:
+    """The configuration file of a training, beside its folder in the study."""
+    place = folder / job.name
+    return place.with_name(f"{place.name}.yaml")
+
+
+def filled(value: Any, folder: Path) -> Any:
+    """A command or a configuration with the folders that its placeholders stand for."""
     if isinstance(value, str):
         return value.replace(STUDY, str(folder)).replace(CONFIGS, str(config_dir()))
     if isinstance(value, dict):
-        return {name: _filled(item, folder) for name, item in value.items()}
-    return [_filled(item, folder) for item in value] if isinstance(value, list | tuple) else value
+        return {name: filled(item, folder) for name, item in value.items()}
+    return [filled(item, folder) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _lines(path: Path) -> int:

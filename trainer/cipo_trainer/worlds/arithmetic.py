@@ -187,10 +187,10 @@ def pair_at(position: int, *, seed: int, corrections: float = 0.0) -> Pair:
 def _draw_at(what: str, position: int, seed: int) -> tuple[str, int, Iterator[str]]:
     rng = random.Random(derive_seed("arithmetic", what, seed, position))
     (kind,) = rng.choices(KINDS, [kind.weight for kind in KINDS])
-    found = _draw(kind, rng)
-    while found[0] in evaluation_prompts():
-        found = _draw(kind, rng)
-    return found
+    pair = _draw(kind, rng)
+    while pair[0] in evaluation_prompts():
+        pair = _draw(kind, rng)
+    return pair
 
 
 def _slipped(steps: list[str], answer: int, rng: random.Random) -> str:

@@ -74,13 +74,13 @@ class Countdown(Family):
         numbers' order."""
         for _ in range(DRAWS):
             numbers = [rng.randint(1, self.largest) for _ in range(3)]
-            found = _random(numbers, rng)
-            value = value_of(found)
+            expression = _random(numbers, rng)
+            value = value_of(expression)
             if value is None or value.denominator != 1 or not 0 < value < 1000:
                 continue
             side = " ".join(map(str, [*sorted(numbers), value]))
             if self.is_held_out(side) == held_out:
-                return f"{' '.join(map(str, numbers))} -> {value} =", found
+                return f"{' '.join(map(str, numbers))} -> {value} =", expression
         raise RuntimeError("no problem of the wanted side was drawn")
 
     def _attempt(self, text: str, right: str, rng: random.Random) -> str:
@@ -89,9 +89,9 @@ class Countdown(Family):
     def _wrong(self, text: str, rng: random.Random) -> str:
         numbers, target = _asked(text)
         for _ in range(DRAWS):
-            found = _random(numbers, rng)
-            if value_of(found) != target:
-                return found
+            expression = _random(numbers, rng)
+            if value_of(expression) != target:
+                return expression
         raise RuntimeError("every expression is right")
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -37,7 +37,7 @@ class Derivations(Family):
     """What the verifier must know beside the gold."""
 
     steps: int = Field(default=10, ge=1, le=64)
-    """Operations of a problem."""
+    """Number of operations of a problem."""
     hard: float = Field(default=0.1, ge=0, le=1)
     """Share of entries that are hard."""
     low: float = Field(default=0.0, ge=0, le=1)
@@ -76,7 +76,7 @@ class Derivations(Family):
 
     @abstractmethod
     def apply(self, operation: str, state: str) -> str:
-        """The right word."""
+        """The right word of a step: what an operation makes of a state."""
 
     @abstractmethod
     def state(self, word: str) -> str:
@@ -88,15 +88,15 @@ class Derivations(Family):
 
     @abstractmethod
     def text(self, words: Sequence[str]) -> str:
-        """A completion."""
+        """The completion that writes these words out."""
 
     @abstractmethod
     def is_right(self, task: Task, words: Sequence[str]) -> bool:
-        """What the verifier would say."""
+        """Whether the verifier would judge an attempt of these words right."""
 
     @abstractmethod
     def gold(self, task: Task) -> str:
-        """What its verifier judges by."""
+        """The gold answer that the verifier judges by."""
 
     # --- the teacher -----------------------------------------------------------------------------------------
 
@@ -111,18 +111,18 @@ class Derivations(Family):
         return self._entries[key]
 
     def step(self, operation: str, state: str, rng: random.Random, seen: str | None = None) -> str:
-        """What it writes; never ``seen``."""
+        """The word that the teacher writes for a step; never ``seen``."""
         q, wrong = self.entry(operation, state)
         for _ in range(DRAWS):
             if rng.random() < q:
-                found = self.apply(operation, state)
+                word = self.apply(operation, state)
             elif rng.random() < self.systematic:
-                found = wrong
+                word = wrong
             else:
-                found = rng.choice(self.words())
-            if found != seen:
-                return found
-        return rng.choice([word for word in self.words() if word != seen])
+                word = rng.choice(self.words())
+            if word != seen:
+                return word
+        return rng.choice([other for other in self.words() if other != seen])
 
     def attempt(self, task: Task, rng: random.Random, before: Sequence[str] = ()) -> list[str]:
         """Its words, after those that stand already; an error is carried on."""
@@ -133,7 +133,7 @@ class Derivations(Family):
         return words
 
     def solve(self, task: Task) -> list[str]:
-        """The right words."""
+        """The right words of all steps."""
         start, operations = task
         words: list[str] = []
         for operation in operations:
@@ -155,9 +155,9 @@ class Derivations(Family):
             return list(words)
         if self.redraw == "attempt":
             for _ in range(DRAWS):
-                found = self.attempt(task, rng)
-                if self.is_right(task, found):
-                    return found
+                attempt = self.attempt(task, rng)
+                if self.is_right(task, attempt):
+                    return attempt
             return self.solve(task)
         if rng.random() >= self.location:
             at = rng.randrange(self.steps)
@@ -200,9 +200,9 @@ class Derivations(Family):
     def pair_at(self, position: int, *, seed: int, corrections: float = 0.0) -> Pair:
         rng = draws(self.name, "pair", seed, position)
         task = self.draw(rng, held_out=False)
-        asked = self.prompt(task)
+        prompt = self.prompt(task)
         if rng.random() >= corrections:
-            return asked, self.text(self.attempt(task, rng))
+            return prompt, self.text(self.attempt(task, rng))
         words = self.solve(task)
         if rng.random() >= self.right:
             for _ in range(DRAWS):
@@ -212,7 +212,7 @@ class Derivations(Family):
         instruction = AGAIN
         if self.told and rng.random() < self.told and not self.is_right(task, words):
             instruction = self.telling(task, words, rng)
-        shown = f"{asked}\n{tagged('attempt', self.text(words))}\n{instruction}"
+        shown = f"{prompt}\n{tagged('attempt', self.text(words))}\n{instruction}"
         return shown, self.text(self.corrected(task, words, rng))
 
     def telling(self, task: Task, words: Sequence[str], rng: random.Random) -> str:  # noqa: ARG002  for other families
@@ -223,10 +223,10 @@ class Derivations(Family):
         seen: set[str] = set()
         for position in range(2 * self.items):
             task = self.draw(draws(self.name, "evaluation", position), held_out=True)
-            asked = self.prompt(task)
-            if asked in seen:
+            prompt = self.prompt(task)
+            if prompt in seen:
                 continue
-            seen.add(asked)
+            seen.add(prompt)
             yield {**self.item(f"{self.name[:-1]}-{len(seen):04d}", task), "hard": self._hard(task)}
             if len(seen) == self.items:
                 return

@@ -29,6 +29,7 @@ Pair = tuple[str, str]
 """A prompt, and the completion that is to be learned."""
 
 EVALUATION_ITEMS = 1000
+"""Problems of a family's task, unless the family says otherwise."""
 HELD_OUT = 10
 """One problem in so many is held out."""
 DRAWS = 1000
@@ -41,15 +42,15 @@ class Family(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: ClassVar[str]
-    """Of the family, and of its task."""
+    """The family's name, which is its task's too."""
     summary: ClassVar[str]
-    """Of its task, in a line."""
+    """A line that says what its task is."""
     verifier: ClassVar[str] = "math"
     """The harness's verifier that judges attempts."""
     items: ClassVar[int] = EVALUATION_ITEMS
-    """How many evaluate it."""
+    """Problems of its task."""
     shape: ClassVar[Shape] = Shape()
-    """Of a new model, unless a configuration has another."""
+    """Shape of a new model, unless a configuration has another."""
 
     @abstractmethod
     def problem_at(self, position: int, *, seed: int) -> Problem:
@@ -63,7 +64,7 @@ class Family(BaseModel):
 
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerFast:
-        """A token for each of its words or characters."""
+        """A tokenizer with a token for each of the family's words or characters."""
 
     def build_model(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, shape: Shape | None = None
@@ -80,7 +81,7 @@ class Family(BaseModel):
         """What its task's definition has beside what all have; ``cipo`` is its section of the metadata."""
 
     def fingerprint(self) -> str:
-        """Of the dial, for the identity of a training's data."""
+        """What identifies the dial, as part of a training's data."""
         return " ".join([self.name, *(f"{k}={v}" for k, v in self.model_dump(exclude_defaults=True).items())])
 
     def is_held_out(self, text: str) -> bool:
@@ -93,8 +94,8 @@ class Family(BaseModel):
         """
         name = name or self.name
         folder.mkdir(parents=True, exist_ok=True)
-        own = self.definition()
-        cipo = own.pop("cipo")
+        specific = self.definition()
+        cipo = specific.pop("cipo")
         head = {
             "name": name,
             "description": self.summary,
@@ -106,7 +107,7 @@ class Family(BaseModel):
             "verifier": self.verifier,
             "sources": [{"kind": "embedded", "path": f"{name}.jsonl"}],
         }
-        top = {"task": f"cipo_{name}", "doc_to_text": "{{question}}", **own}
+        top = {"task": f"cipo_{name}", "doc_to_text": "{{question}}", **specific}
         definition = {**top, "metadata": {"version": 1.0, "cipo": {**head, **cipo}}}
         self.write_items(folder / f"{name}.jsonl", limit=limit)
         path = folder / f"cipo_{name}.yaml"
@@ -131,5 +132,5 @@ def vocabulary(special: Mapping[str, str], *groups: Sequence[str]) -> dict[str, 
 
 
 def draws(*place: str | int) -> random.Random:
-    """Random numbers of a place."""
+    """A generator of random numbers for one place; the same for the same place."""
     return random.Random(derive_seed(*place))

@@ -26,29 +26,30 @@ FAMILIES: Mapping[str, type[Family]] = {
     family.name: family for family in (Arithmetic, Chains, Countdown, Programs)
 }
 NEW = "new:"
+"""How ``model`` begins in a configuration where a new one is made for a family's words."""
 
 
 def family(name: str, dial: Mapping[str, Any] | None = None) -> Family:
-    """Raises ``UsageError`` for a name or a dial that there is none of."""
+    """The family of this name with this dial. Raises ``UsageError`` for a name or a dial that there is none of."""
     if name not in FAMILIES:
         raise UsageError(f"there is no family {name}: {nearest(name, FAMILIES)}")
     try:
         return FAMILIES[name].model_validate(dict(dial or {}))
     except ValidationError as error:
-        found = error.errors()[0]
-        key = ".".join(map(str, found["loc"]))
-        if found["type"] == "extra_forbidden":
-            known = list(FAMILIES[name].model_fields)
-            raise UsageError(f"data.dial: {name} has no {key}; {nearest(key, known)}") from error
-        raise UsageError(f"data.dial: {key}: {found['msg']}") from error
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            fields = list(FAMILIES[name].model_fields)
+            raise UsageError(f"data.dial: {name} has no {key}; {nearest(key, fields)}") from error
+        raise UsageError(f"data.dial: {key}: {first['msg']}") from error
 
 
 def new_model(config: Config) -> Family:
     """The family for whose words ``model: new:NAME`` is made; with the dial of the data where that is the same one."""
     name = config.model.removeprefix(NEW)
     if name not in FAMILIES:
-        known = ", ".join(f"{NEW}{known}" for known in FAMILIES)
-        raise UsageError(f"model: there is no {config.model}; known: {known}")
+        models = ", ".join(f"{NEW}{family_name}" for family_name in FAMILIES)
+        raise UsageError(f"model: there is no {config.model}; known: {models}")
     return family(name, config.data.dial if config.data.generator == name else None)
 
 
@@ -57,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cipo_trainer.worlds.registry", description=main.__doc__)
     parser.add_argument("family", choices=list(FAMILIES))
     parser.add_argument("path", type=Path)
-    asked = parser.parse_args()
-    family(asked.family).write_items(asked.path)
+    arguments = parser.parse_args()
+    family(arguments.family).write_items(arguments.path)
 
 
 if __name__ == "__main__":
