@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Commands
+from fault_points import fault_points
 from forks import Runs
 from made import bandit, make_bandit, write_rows
 from safetensors.torch import load_file
@@ -192,7 +193,7 @@ def cipo_run(folder: Path, output: str, **more: Any) -> Config:
         rollout={"problems": 4, "samples": 4, "max_tokens": 3},
         correction={**SHORT, "samples": 4},
         optimizer={"lr": 0.01, "minibatches": 2},
-        checkpoint={"every": 3, "keep": 2},
+        checkpoint=more.pop("checkpoint", {"every": 3, "keep": 2}),
         log={"samples": 1},
         **more,
     )
@@ -215,6 +216,23 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_training_goes_on_from_every_fault_point(tmp_path: Path) -> None:
+    """While starting, between steps, and while a checkpoint is written or an old one removed."""
+    shape: dict[str, Any] = {"steps": 3, "checkpoint": {"every": 1, "keep": 1}}
+    reference = cipo_run(tmp_path, "reference", **shape)
+    with fault_points(reference.output, tmp_path / "states") as states:
+        train(reference)
+    expected = weights(reference.output / "checkpoints" / "step-000003")
+    assert len(states) >= 3 * 8
+    for state in states:
+        again = cipo_run(tmp_path, str(state), **shape)
+        train(again)
+        assert same(weights(state / "checkpoints" / "step-000003"), expected), state
+        assert rows(again) == rows(reference), state
+        assert (state / "samples.jsonl").read_text() == (reference.output / "samples.jsonl").read_text()
+
+
+@pytest.mark.exhaustive
 def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path) -> None:
     """While starting, sampling, judging, training, and while a checkpoint is written."""
     reference = cipo_run(tmp_path, "reference")
