@@ -152,6 +152,7 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
     assert done.json["baseline"] is None
 
 
+@pytest.mark.slow
 def test_a_report_that_was_interrupted_is_written_again(cipo: Commands, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "tables").mkdir(parents=True)

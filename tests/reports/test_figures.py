@@ -158,6 +158,7 @@ def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], 
     return Study(arms=tuple(arms), baseline=arms[0].name, mode=study.mode, **made)
 
 
+@pytest.mark.slow
 def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     names = {
         "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
@@ -206,6 +207,7 @@ def test_an_installed_font_is_taken_for_what_the_usual_one_lacks() -> None:
         FigureCanvasAgg(figure).draw()
 
 
+@pytest.mark.slow
 def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) -> None:
     names = [f"arm {i}" for i in range(9)]
     arms = [Arm(name=name, runs=single.arms[0].runs) for name in names]
@@ -276,6 +278,7 @@ def test_an_axis_of_shares_has_three_marks_and_ends_at_the_whole() -> None:
             assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
 
 
+@pytest.mark.slow
 def test_files_are_the_same_for_the_same_figure(study: Study, tmp_path: Path) -> None:
     ((name, _, figure),) = drawn(pass_curves, study)
     first = [path.read_bytes() for path in save(figure, tmp_path, name)]
