@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -47,3 +47,9 @@ def part(one_in: int) -> pytest.MarkDecorator:
             pytest.param(Part(1), id="all", marks=pytest.mark.exhaustive),
         ],
     )
+
+
+def mostly_slow(names: Iterable[str], one_in: int) -> list[Any]:
+    """Parameters of which the fast tier has one in ``one_in``."""
+    quick = Part(one_in)
+    return [pytest.param(name, marks=() if quick.holds(name) else pytest.mark.slow) for name in names]

@@ -11,7 +11,10 @@ import yaml
 from commands import Commands
 from made_runs import make_run
 
+from cipo_reports import synthetic
 from cipo_reports.synthetic import make_study
+
+SMALL = {"seeds": 2, "problems": 12, "samples": 4}
 
 
 def test_without_runs_it_says_what_it_needs(cipo: Commands) -> None:
@@ -31,7 +34,13 @@ def test_it_writes_over_its_own_report_and_nothing_else(cipo: Commands, tmp_path
 
 
 @pytest.mark.slow
-def test_the_gallery_shows_everything(cipo: Commands, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_the_gallery_shows_everything(
+    cipo: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Of the study that it makes up, or of a smaller one of the same kind."""
+    if not whole:
+        monkeypatch.setattr(synthetic, "make_study", lambda folder, **_: make_study(folder, **SMALL))
     found = cipo("report", "--gallery", "-o", tmp_path / "out", "--json", "--published", "--model-card").json
     assert found["baseline"] == "warm start"
     out = tmp_path / "out"
