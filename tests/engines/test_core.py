@@ -245,6 +245,7 @@ def test_longer_samples_get_longer_slots(model: Any) -> None:
     assert core.width == 3  # 1000 tokens, a quarter for prompts, 256 in a slot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Core, Plain])
 def test_out_of_memory_halves_the_slots_and_loses_nothing(
     model: Any, kind: Any, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {line.get_label(): line.get_data() for line in axes.get_lines()}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_readable(study: Study) -> None:
     found = drawn(figures, study)
     names = [name for name, _, _ in found]
