@@ -78,6 +78,7 @@ def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Pat
         assert repr(one.tests) == repr(other.tests), "nor is -0.0 taken for 0.0"
 
 
+@pytest.mark.slow
 def test_no_input_is_lost_or_repeated(real_data: Path) -> None:
     """By value and type; 1570 base and 122683 plus inputs of the release, 272 of them repeat an earlier one."""
     total = 0

@@ -114,6 +114,7 @@ def test_flows_add_up(study: Study) -> None:
             assert first == pytest.approx(100 * rows["value"].astype(float).mean(), abs=0.51)
 
 
+@pytest.mark.slow
 def test_differences_and_budget_and_training(study: Study) -> None:
     ((_, _, figure),) = drawn(forest, study)
     points = {
@@ -178,6 +179,7 @@ def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     assert short("x" * 30) == "x" * 23 + "…"
 
 
+@pytest.mark.slow
 def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study) -> None:
     name = "\U0001f9ff\u2d5f\U00013000 warm"
     assert lacking(name)
@@ -251,6 +253,7 @@ def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: 
         assert spans == {(row.low, row.high) for row in rows.itertuples()}
 
 
+@pytest.mark.slow
 def test_a_few_points_are_no_cloud_and_one_arm_has_a_line_for_each_task(single: Study) -> None:
     one = changed(single, single.arms[:1], lambda f: f[f["arm"] == single.arms[0].name])
     found = {name: figure for name, _, figure in drawn(figures, one)}

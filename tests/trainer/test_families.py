@@ -97,6 +97,7 @@ def test_no_stream_meets_a_held_out_problem(made: Derivations) -> None:
     assert share == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_countdowns_sides_do_not_depend_on_the_order_of_numbers() -> None:
     made = Countdown(largest=9)
     held = {
