@@ -98,6 +98,7 @@ def test_attacks_succeed_without_layers() -> None:
     assert len(unharmed) <= len(names) // 10, unharmed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("off", "names"),
     [
