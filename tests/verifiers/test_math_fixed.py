@@ -95,11 +95,12 @@ def check_reviewed(data: Path, names: list[str], part: Part = Part(1)) -> None: 
                 assert verdict == reason.startswith("right"), (name, item.index)
 
 
-def test_disagreements_of_short_runs_were_read(real_data: Path) -> None:
+@pytest.mark.slow
+@part(3)
+def test_disagreements_of_short_runs_were_read(real_data: Path, part: Part) -> None:
     assert set(output_files(real_data)) == set(REVIEWED)
-    check_reviewed(
-        real_data, [name for name in REVIEWED if not name.endswith(("minerva_math", "olympiadbench"))]
-    )
+    short = [name for name in REVIEWED if not name.endswith(("minerva_math", "olympiadbench"))]
+    check_reviewed(real_data, short, part)
 
 
 @pytest.mark.slow

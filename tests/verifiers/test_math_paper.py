@@ -29,7 +29,7 @@ def check_published(data: Path, name: str, part: Part = Part(1)) -> None:  # noq
     items = part.of(scored_outputs(data, name), lambda item: item.index)
     verdicts = judge_all(items, Mode.PAPER)
     agreement = sum(verdict == item.score for verdict, item in zip(verdicts, items, strict=True)) / len(items)
-    assert agreement >= (0.99 if part.whole else 0.97)
+    assert agreement >= 0.99 - (0 if part.whole else 1 / len(items))  # of few items one may differ
     if not part.whole:
         return
     manifest = json.loads((data / "MANIFEST.json").read_text(encoding="utf-8"))
@@ -38,11 +38,13 @@ def check_published(data: Path, name: str, part: Part = Part(1)) -> None:  # noq
     assert accuracy == pytest.approx(entry["published_metrics"]["acc"], abs=0.5)
 
 
-def test_published_scores_of_the_short_runs(real_data: Path) -> None:
+@pytest.mark.slow
+@part(3)
+def test_published_scores_of_the_short_runs(real_data: Path, part: Part) -> None:
     names = [name for name in output_files(real_data) if name.endswith(QUICK)]
     assert len(names) >= 7
     for name in names:
-        check_published(real_data, name)
+        check_published(real_data, name, part)
 
 
 @pytest.mark.slow
