@@ -195,6 +195,7 @@ def test_how_it_is_shown(cipo: Commands, task: Path, said: Path, tmp_path: Path)
     assert "F1" in table
 
 
+@pytest.mark.slow
 def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(said.read_text().replace("I cannot say.", "[[correct]]"))
