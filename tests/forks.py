@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 FORKER = """
-import json, os, sys
+import json, os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
 import jinja2, yaml, cipo_eval.run.runner, cipo_eval.cli, cipo_eval.engines.replay
 if len(sys.argv) > 1:
     import torch, cipo_trainer.loop

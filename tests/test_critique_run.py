@@ -195,6 +195,7 @@ def test_how_it_is_shown(cipo: Commands, task: Path, said: Path, tmp_path: Path)
     assert "F1" in table
 
 
+@pytest.mark.slow
 def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(said.read_text().replace("I cannot say.", "[[correct]]"))
@@ -217,6 +218,7 @@ def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path
     assert list(main["sums judgement accuracy (value)"]) == pytest.approx([3 / 8, 4 / 8])
 
 
+@pytest.mark.slow
 def test_what_a_prompt_has_no_room_for_is_recorded(
     cipo: Commands, task: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -610,6 +610,7 @@ def test_rows_that_a_reader_cannot_take_are_named(tmp_path: Path, monkeypatch: p
         tasks.load_problems(path, offline=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["humaneval", "mbpp", "mbpp_classic", "debugbench"])
 def test_the_hub_s_layouts_of_the_code_tasks(hub: Hub, tmp_path: Path, real_data: Path, name: str) -> None:
     """The definitions as they are, against a hub that has the release's files in the layout of the real one."""

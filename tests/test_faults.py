@@ -1,5 +1,8 @@
 """The fault matrix of docs/run.md: signal or death × place × moment. No fault is a verdict, loses or doubles one.
 
+Every commit meets every signal, every place and every moment, but not every combination of them: those are for
+``-m exhaustive``.
+
 Each cell meets the command where it says that it is: about to load its problems, judging (a verifier that says
 where it is and waits to be let go), or about to make its results.
 """
@@ -11,13 +14,19 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forks import Runs
 
 MOMENTS = ("loading", "judging", "results")
+PLACES = ("process", "group")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+POOL_PLACES = ("worker", "fork server", "both")
+POOL_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGSTOP)
 SOON = 5.0
 """Seconds that a command has after a signal."""
 ANSWERS = 12
@@ -126,10 +135,24 @@ def bench(tmp_path: Path, warm: tuple[Runs, Path]) -> Bench:
     return Bench(tmp_path, *warm)
 
 
+def cells(*axes: Sequence[Any], always: Callable[..., bool] = lambda *_: False) -> list[Any]:
+    """The cells of a matrix. Every commit has those of which ``always`` says so, and those whose positions add up to a
+    multiple of three: every value of every axis is among them."""
+    found = []
+    for positions in product(*(range(len(axis)) for axis in axes)):
+        values = [axis[at] for axis, at in zip(axes, positions, strict=True)]
+        marks = () if sum(positions) % 3 == 0 or always(*values) else (pytest.mark.exhaustive,)
+        found.append(pytest.param(*values, marks=marks, id="-".join(map(str, values))))
+    return found
+
+
+def usual(number: signal.Signals, place: str, moment: str) -> bool:
+    """Ctrl-C and kill -9 while answers are judged: what happens most."""
+    return number in (signal.SIGINT, signal.SIGKILL) and (place, moment) == ("process", "judging")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("place", ["process", "group"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(("number", "place", "moment"), cells(SIGNALS, PLACES, MOMENTS, always=usual))
 def test_signals(bench: Bench, number: signal.Signals, place: str, moment: str) -> None:
     child = bench.start_until(moment)
     started = time.monotonic()
@@ -153,8 +176,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["worker", "fork server", "both"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("number", "place"), cells(POOL_SIGNALS, POOL_PLACES))
 def test_processes_of_the_pool(bench: Bench, number: signal.Signals, place: str) -> None:
     """The run goes on and ends well by itself. A server that is stopped and not needed may stay so."""
     child = bench.start_until("judging")

@@ -1,5 +1,7 @@
-"""kill -9 at fifty random moments of a run with several turns, then the same command again: no attempt is lost, none
-doubled, and the results are the same.
+"""A run that is killed at any moment, then the same command again: no attempt is lost, none doubled, and the results
+are the same.
+
+``fault_points`` has every moment; the exhaustive tier also kills at fifty random ones.
 """
 
 from __future__ import annotations
@@ -12,35 +14,42 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import results, turns
+from commands import Commands, results, turns
+from fault_points import fault_points
 from forks import Runs
 
 KILLS = 50
 
 
+def command(checkpoint: Path, *more: str) -> list[str]:
+    """Several turns of two protocols."""
+    arguments = ["run", "--model", str(checkpoint), "--tasks", "arithmetic", "--protocol", "self,oracle"]
+    arguments += ["--max-tokens", "12", "--batch-tokens", "120", "--verifier-workers", "1", "--quiet"]
+    return [*arguments, *more, "-o"]
+
+
 @pytest.mark.slow
+def test_a_run_goes_on_from_every_fault_point(tiny_checkpoint: Path, tmp_path: Path, cipo: Commands) -> None:
+    small = command(tiny_checkpoint, "--limit", "2", "--samples", "1", "--turns", "2")
+    reference = tmp_path / "reference"
+    with fault_points(reference, tmp_path / "states") as states:
+        assert cipo(*small, reference).code == 0
+    expected, figures = turns(reference, "arithmetic"), results(reference)
+    assert len(expected) == 6
+    assert len(states) >= 2 * len(expected) + 4
+    for state in states:
+        found = cipo(*small, state)
+        assert found.code == 0, (state, found.err)
+        assert turns(state, "arithmetic") == expected, state
+        assert results(state) == figures, state
+
+
+@pytest.mark.exhaustive
 def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_path: Path) -> None:
     runs = Runs(tmp_path, tiny_checkpoint)
-    command = [
-        "run",
-        "--model",
-        str(tiny_checkpoint),
-        "--tasks",
-        "arithmetic",
-        "--limit",
-        "8",
-        "--samples",
-        "2",
-        "--protocol",
-        "self,oracle",
-        "--turns",
-        "3",
-        "--max-tokens",
-        "12",
-    ]
-    command += ["--batch-tokens", "120", "--verifier-workers", "1", "--quiet", "-o"]
+    large = command(tiny_checkpoint, "--limit", "8", "--samples", "2", "--turns", "3")
     started = time.monotonic()
-    runs.start([*command, str(tmp_path / "reference")])
+    runs.start([*large, str(tmp_path / "reference")])
     first = tmp_path / "reference" / "attempts" / "arithmetic.jsonl"
     while not first.exists():
         assert time.monotonic() - started < 120, (tmp_path / "log.txt").read_text()
@@ -55,7 +64,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
     pace = 1.0  # of this machine now against the reference run: follows what the kills meet
     while kills < KILLS or finished == 0:
         run = tmp_path / f"run-{finished}"
-        child = runs.start([*command, str(run)])
+        child = runs.start([*large, str(run)])
         if kills < KILLS:  # before the first attempt, between attempts, while results are written
             time.sleep(pace * chance.uniform(0.8 * beginning, beginning + 0.6 * work))
             with contextlib.suppress(ProcessLookupError):

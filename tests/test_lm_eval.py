@@ -77,9 +77,21 @@ def test_greedy_outputs_and_verdicts_are_the_same(cipo: Commands, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "name"), [("amc23", "amc23"), ("minerva", "minerva_math"), ("math500", "math500")]
+    ("task", "name", "mode"),
+    [
+        ("amc23", "amc23", "paper"),
+        ("minerva", "minerva_math", "fixed"),
+        *(
+            pytest.param(*chosen, marks=pytest.mark.exhaustive)
+            for chosen in (
+                ("amc23", "amc23", "fixed"),
+                ("minerva", "minerva_math", "paper"),
+                ("math500", "math500", "fixed"),
+                ("math500", "math500", "paper"),
+            )
+        ),
+    ],
 )
-@pytest.mark.parametrize("mode", ["fixed", "paper"])
 def test_real_outputs_get_the_same_verdicts(
     cipo: Commands, real_data: Path, tmp_path: Path, task: str, name: str, mode: str
 ) -> None:
@@ -159,7 +171,7 @@ def test_programs_run_only_where_the_user_says_so(real_data: Path) -> None:
         evaluate(Recorded({}), "humaneval", limit=1, metadata={"data_dir": str(real_data)})
 
 
-@pytest.mark.parametrize("task", [*MATH, *CODE])
+@pytest.mark.parametrize("task", [*MATH, *(pytest.param(name, marks=pytest.mark.slow) for name in CODE)])
 def test_prompts_are_the_same(real_data: Path, task: str) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}
     samples = evaluate(

@@ -141,6 +141,7 @@ def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpo
             assert row["prompt_hash"] == fingerprint(render(tokenizer, messages)[0])
 
 
+@pytest.mark.slow
 def test_protocols_one_after_another_equal_all_at_once(
     cipo: Commands,
     whole: Path,

@@ -215,7 +215,7 @@ def close(value: float | None, *, none: Any = None) -> Any:
     return none if value is None else pytest.approx(value, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_all_readers_have_the_figures_of_what_was_asked_last(
     cipo: Commands, sums: ProblemSet, pool: VerifierPool, tmp_path: Path, seed: int
 ) -> None:

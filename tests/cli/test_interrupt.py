@@ -31,7 +31,14 @@ def wait_for_attempts(path: Path, number: int, process: subprocess.Popen[str]) -
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive),  # as in the matrix of test_faults
+        pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_interrupted_run_keeps_what_it_has(
     tiny_checkpoint: Path, tmp_path: Path, sign: signal.Signals
 ) -> None:

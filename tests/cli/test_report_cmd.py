@@ -11,7 +11,10 @@ import yaml
 from commands import Commands
 from made_runs import make_run
 
+from cipo_reports import synthetic
 from cipo_reports.synthetic import make_study
+
+SMALL = {"seeds": 2, "problems": 12, "samples": 4}
 
 
 def test_without_runs_it_says_what_it_needs(cipo: Commands) -> None:
@@ -31,10 +34,25 @@ def test_it_writes_over_its_own_report_and_nothing_else(cipo: Commands, tmp_path
 
 
 @pytest.mark.slow
-def test_the_gallery_shows_everything(cipo: Commands, tmp_path: Path) -> None:
-    found = cipo("report", "--gallery", "-o", tmp_path / "out", "--json", "--published", "--model-card").json
-    assert found["baseline"] == "warm start"
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_the_gallery_shows_everything(
+    cipo: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Of the study that it makes up, or of a smaller one of the same kind; in a folder in which a report was
+    interrupted: it is written again."""
+    if not whole:
+        monkeypatch.setattr(synthetic, "make_study", lambda folder, **_: make_study(folder, **SMALL))
     out = tmp_path / "out"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "main.tex").write_text("half a ta")
+    stale = out / "tables" / "category-gone.tex"
+    stale.write_text("of an earlier report")
+    (out / "results.csv").write_text("")
+    found = cipo("report", "--gallery", "-o", out, "--json", "--published", "--model-card").json
+    assert found["baseline"] == "warm start"
+    assert (out / "report.html").exists()
+    assert (out / "tables" / "main.tex").read_text().endswith("\\end{table*}\n")
+    assert not stale.exists()
     for name in found["tables"]:
         for suffix in ("tex", "md", "csv", "html"):
             assert (out / "tables" / f"{name}.{suffix}").stat().st_size > 50
@@ -150,17 +168,3 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
     assert done.code == 0, done.err
     assert "category-humaneval-part" in done.json["tables"]
     assert done.json["baseline"] is None
-
-
-def test_a_report_that_was_interrupted_is_written_again(cipo: Commands, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    (out / "tables").mkdir(parents=True)
-    (out / "tables" / "main.tex").write_text("half a ta")
-    stale = out / "tables" / "category-gone.tex"
-    stale.write_text("of an earlier report")
-    (out / "results.csv").write_text("")
-    made = make_study(tmp_path / "runs", seeds=1, problems=6, samples=2)
-    assert cipo("report", *(paths[0] for paths in made.values()), "-o", out, "--quiet").code == 0
-    assert (out / "report.html").exists()
-    assert (out / "tables" / "main.tex").read_text().endswith("\\end{table*}\n")
-    assert not stale.exists()

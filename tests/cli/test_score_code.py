@@ -36,6 +36,7 @@ def lcb(cipo: Commands, data: Path, folder: Path, *flags: str) -> Any:
     return cipo("score", path, "--task", "livecodebench", "--data-dir", data, "--json", *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "count"),
     [
@@ -57,6 +58,7 @@ def test_the_window_of_livecodebench(
     assert "1052 with public tests only" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -80,6 +82,7 @@ def test_the_window_needs_a_task_with_dates(cipo: Commands, tmp_path: Path) -> N
     assert "dates" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_window_may_grow_and_shrink_and_rescore_keeps_it(
     cipo: Commands, real_data: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_a_window_may_grow_and_shrink_and_rescore_keeps_it(
     assert after == small
 
 
+@pytest.mark.slow
 def test_parts_and_weak_verdicts_reach_the_results(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     problems = tasks.load_problems("humaneval", data_dir=real_data).problems
     rows = [{"task_id": p.id, "completion": "x" * (p.index % 8)} for p in problems]

@@ -97,6 +97,7 @@ def test_ctrl_c_and_going_on_change_nothing(cipo: Commands, tiny: Path, tmp_path
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_is_named_with_its_log(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
     """Its folder holds something else: the command says so, names the log and ends with 1, without a report."""
     folder = tmp_path / "study"

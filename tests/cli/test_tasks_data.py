@@ -54,6 +54,7 @@ def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[st
     assert entries["humaneval"]["companions"] == {"plus": "mirror"}
 
 
+@pytest.mark.slow
 def test_check_of_the_real_data(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All that is there is as it should be; CriticBench's data is not."""
     assert call("data", "check", "all", "--data-dir", str(real_data), "--json") == 3

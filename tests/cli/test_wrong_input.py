@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from commands import Commands, Outcome
 from made_runs import make_run
+from parts import mostly_slow
 
 DEEP = "[" * 100_000
 RIGHTS = {"0": ["wr", "rr"], "1": ["ww", "rr"]}
@@ -98,7 +99,7 @@ def readers(run: Path, checkpoint: Path) -> dict[str, tuple[str | Path, ...]]:
     }
 
 
-@pytest.mark.parametrize("what", DAMAGED_RUN_JSON)
+@pytest.mark.parametrize("what", mostly_slow(DAMAGED_RUN_JSON, 4))
 def test_a_damaged_run_json(cipo: Commands, made: Path, tiny_checkpoint: Path, what: str) -> None:
     DAMAGED_RUN_JSON[what](made)
     for name, command in readers(made, tiny_checkpoint).items():
@@ -107,7 +108,7 @@ def test_a_damaged_run_json(cipo: Commands, made: Path, tiny_checkpoint: Path, w
         assert refused(cipo(*command)), name
 
 
-@pytest.mark.parametrize("what", DAMAGED_ATTEMPTS)
+@pytest.mark.parametrize("what", mostly_slow(DAMAGED_ATTEMPTS, 3))
 def test_damaged_attempts(cipo: Commands, made: Path, tiny_checkpoint: Path, what: str) -> None:
     DAMAGED_ATTEMPTS[what](made / "attempts" / "arithmetic.jsonl")
     for command in readers(made, tiny_checkpoint).values():
@@ -129,7 +130,7 @@ def test_something_that_is_no_run(cipo: Commands, tiny_checkpoint: Path, tmp_pat
 
 CONFIGS: dict[str, bytes] = {
     "not text": b"\xff\xfe\x00model: x",
-    "nested deeply": DEEP[:5000].encode(),
+    "nested deeply": DEEP[:2000].encode(),
     "a list": b"- tasks\n",
     "half": b"tasks: [arithmetic\n",
     "a word": b"arithmetic\n",
@@ -149,7 +150,7 @@ CONFIGS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("what", CONFIGS)
+@pytest.mark.parametrize("what", mostly_slow(CONFIGS, 3))
 def test_a_wrong_config(cipo: Commands, made: Path, tmp_path: Path, what: str) -> None:
     """Of ``run``, ``score``, ``rescore``, ``train`` and ``study``."""
     file = tmp_path / "config.yaml"

@@ -251,6 +251,7 @@ def test_longer_samples_get_longer_slots(model: Any) -> None:
     assert core.width == 3  # 1000 tokens, a quarter for prompts, 256 in a slot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Core, Plain])
 def test_out_of_memory_halves_the_slots_and_loses_nothing(
     model: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
@@ -345,7 +346,7 @@ def test_streams_are_those_of_their_seeds() -> None:
         replace(SAMPLED, temperature=1.5, top_p=0.7, top_k=40, min_p=0.02),
     ],
 )
-@pytest.mark.parametrize("vocab", [5, 300, 1000])
+@pytest.mark.parametrize("vocab", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (300, 1000))])
 def test_draws_follow_the_distribution(sampling: Sampling, vocab: int) -> None:
     """χ² of 20,000 draws against the exact probabilities; nothing that is filtered out is drawn."""
     count = 20_000

@@ -57,6 +57,7 @@ def test_small_batches_give_what_one_large_batch_gives(checkpoint: Path, engine:
     assert {key: c.token_ids for key, c in whole.items()} == {key: c.token_ids for key, c in parts.items()}
 
 
+@pytest.mark.slow
 def test_out_of_memory_with_one_sample_is_an_error(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -326,8 +326,15 @@ def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("fault", [status(503, {"Retry-After": "100"}), lambda _: time.sleep(30)])
+@pytest.mark.parametrize(
+    ("fault", "number"),
+    [
+        (status(503, {"Retry-After": "100"}), signal.SIGINT),
+        (lambda _: time.sleep(30), signal.SIGTERM),
+        pytest.param(status(503, {"Retry-After": "100"}), signal.SIGTERM, marks=pytest.mark.exhaustive),
+        pytest.param(lambda _: time.sleep(30), signal.SIGINT, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_signal_ends_a_run_that_waits_for_its_server(
     cipo: Commands, tmp_path: Path, fault: Any, number: signal.Signals
 ) -> None:

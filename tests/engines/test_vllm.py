@@ -182,6 +182,7 @@ def test_new_weights_in_place(engine: VLLMEngine, hf: HFEngine) -> None:
         engine.update_weights({"nowhere": old["lm_head.weight"]})
 
 
+@pytest.mark.exhaustive  # another start of the engine
 def test_an_adapter_and_a_shorter_context(checkpoint: Path, tmp_path: Path) -> None:
     adapter = str(make_adapter(checkpoint, tmp_path / "adapter"))
     theirs = VLLMEngine(adapter, arguments={**SMALL, "max_model_len": 128})

@@ -216,6 +216,7 @@ def test_the_hubs_columns_give_the_same_item() -> None:
     assert debugbench.read(one, {}) == debugbench.read(other, {})
 
 
+@pytest.mark.slow
 def test_items(real_data: Path) -> None:
     found = tasks.load_problems("debugbench", data_dir=real_data)
     coverage = found.source["coverage"]
@@ -236,6 +237,7 @@ def test_items(real_data: Path) -> None:
     json.dumps([dict(p.options) for p in found.problems])
 
 
+@pytest.mark.slow
 def test_without_leetcodedataset_the_statements_examples_remain(real_data: Path, tmp_path: Path) -> None:
     mirror = tmp_path / "debugbench"
     mirror.mkdir()

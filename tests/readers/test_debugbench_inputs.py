@@ -287,6 +287,7 @@ def test_test_sets_without_confirmations_keep_their_names() -> None:
 # --- real data ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_most_problems_have_many_tests(real_data: Path) -> None:
     found = tasks.load_problems("debugbench", data_dir=real_data)
     assert found.known

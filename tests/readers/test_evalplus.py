@@ -55,6 +55,7 @@ def test_test_programs_are_read_and_not_run() -> None:
         evalplus.prepare({**row, "test_list": ["assert area(1, 2) == 1"], "test": hostile})
 
 
+@pytest.mark.slow
 def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data: Path) -> None:
     own = rows(real_data / "humaneval/HumanEval.jsonl.gz")
     release = rows(real_data / "humaneval/HumanEvalPlus-v0.1.10.jsonl.gz")
@@ -66,6 +67,7 @@ def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data
         assert one == other, name
 
 
+@pytest.mark.slow
 def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Path) -> None:
     release = rows(real_data / "mbpp/MbppPlus-v0.2.0.jsonl.gz")
     programs = rows(real_data / "mbpp/MbppPlus-v0.2.0-OriginFmt.jsonl.gz")
@@ -76,6 +78,7 @@ def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Pat
         assert repr(one.tests) == repr(other.tests), "nor is -0.0 taken for 0.0"
 
 
+@pytest.mark.slow
 def test_no_input_is_lost_or_repeated(real_data: Path) -> None:
     """By value and type; 1570 base and 122683 plus inputs of the release, 272 of them repeat an earlier one."""
     total = 0
@@ -103,6 +106,7 @@ def everything(real_data: Path, name: str) -> Any:
     return found.problems, [testsets.load(problem.gold) for problem in found.problems]
 
 
+@pytest.mark.slow
 def test_humaneval_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "humaneval")
     assert all([group.name for group in tests.groups] == ["base", "plus"] for tests in sets)
@@ -141,6 +145,7 @@ def test_humaneval_without_plus_runs_its_own_tests(tmp_path: Path, monkeypatch: 
         assert "parts" not in problem.options
 
 
+@pytest.mark.slow
 def test_mbpp_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "mbpp")
     assert [sum(len(tests.groups[i].tests) for tests in sets) for i in (0, 1)] == [1173, 39461]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +15,15 @@ from cipo_reports.synthetic import make_study
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def made(once: Callable[..., Path]) -> dict[str, list[Path]]:
     """Run directories and trainings by arm: three arms, two seeds, three tasks."""
-    return make_study(tmp_path_factory.mktemp("study"), seeds=2, problems=24, samples=4)
+
+    def make(folder: Path) -> None:
+        arms = make_study(folder, seeds=2, problems=24, samples=4)
+        (folder / "arms.json").write_text(json.dumps(arms, default=str))
+
+    arms: dict[str, Any] = json.loads((once("study", make) / "arms.json").read_text())
+    return {name: [Path(path) for path in paths] for name, paths in arms.items()}
 
 
 def groups(made: dict[str, list[Path]]) -> list[str]:

@@ -39,6 +39,7 @@ def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {line.get_label(): line.get_data() for line in axes.get_lines()}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_readable(study: Study) -> None:
     found = drawn(figures, study)
     names = [name for name, _, _ in found]
@@ -113,6 +114,7 @@ def test_flows_add_up(study: Study) -> None:
             assert first == pytest.approx(100 * rows["value"].astype(float).mean(), abs=0.51)
 
 
+@pytest.mark.slow
 def test_differences_and_budget_and_training(study: Study) -> None:
     ((_, _, figure),) = drawn(forest, study)
     points = {
@@ -158,6 +160,7 @@ def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], 
     return Study(arms=tuple(arms), baseline=arms[0].name, mode=study.mode, **made)
 
 
+@pytest.mark.slow
 def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     names = {
         "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
@@ -176,6 +179,7 @@ def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     assert short("x" * 30) == "x" * 23 + "…"
 
 
+@pytest.mark.slow
 def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study) -> None:
     name = "\U0001f9ff\u2d5f\U00013000 warm"
     assert lacking(name)
@@ -206,6 +210,7 @@ def test_an_installed_font_is_taken_for_what_the_usual_one_lacks() -> None:
         FigureCanvasAgg(figure).draw()
 
 
+@pytest.mark.slow
 def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) -> None:
     names = [f"arm {i}" for i in range(9)]
     arms = [Arm(name=name, runs=single.arms[0].runs) for name in names]
@@ -248,6 +253,7 @@ def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: 
         assert spans == {(row.low, row.high) for row in rows.itertuples()}
 
 
+@pytest.mark.slow
 def test_a_few_points_are_no_cloud_and_one_arm_has_a_line_for_each_task(single: Study) -> None:
     one = changed(single, single.arms[:1], lambda f: f[f["arm"] == single.arms[0].name])
     found = {name: figure for name, _, figure in drawn(figures, one)}
@@ -276,6 +282,7 @@ def test_an_axis_of_shares_has_three_marks_and_ends_at_the_whole() -> None:
             assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
 
 
+@pytest.mark.slow
 def test_files_are_the_same_for_the_same_figure(study: Study, tmp_path: Path) -> None:
     ((name, _, figure),) = drawn(pass_curves, study)
     first = [path.read_bytes() for path in save(figure, tmp_path, name)]

@@ -17,17 +17,24 @@ from sandbox.drivers import Ahead, Driver, Unavailable, interpreter
 TIERS = ("1", "2")
 USERS = ("root", "user")
 PLACES = [(user, tier) for user in USERS for tier in TIERS]
+QUICK = 3
 
 
 def everywhere() -> list[Any]:
     """Each attack in one place, which its name decides, and those on verdicts and with a control in all four; the
-    other combinations are for ``-m exhaustive``."""
+    other combinations are for ``-m exhaustive``. The fast tier has one attack in ``QUICK``, in its one place. Those in
+    one place share a process that attacks."""
     found = []
     for name, one in ALL.items():
-        chosen = PLACES[zlib.crc32(name.encode()) % len(PLACES)]
+        number, place = divmod(zlib.crc32(name.encode()), len(PLACES))
+        chosen = PLACES[place]
         for user, tier in PLACES:
-            often = one.group == "verdict" or one.control or (user, tier) == chosen
-            marks = () if often else (pytest.mark.exhaustive,)
+            here = (user, tier) == chosen
+            marks: list[Any] = [pytest.mark.xdist_group(f"attacks-{user}-{tier}")]
+            if not (here or one.group == "verdict" or one.control):
+                marks.append(pytest.mark.exhaustive)
+            if not (here and number % QUICK == 0):
+                marks.append(pytest.mark.slow)
             found.append(pytest.param(user, tier, name, marks=marks, id=f"{user}-{tier}-{name}"))
     return found
 
@@ -91,6 +98,7 @@ def test_attacks_succeed_without_layers() -> None:
     assert len(unharmed) <= len(names) // 10, unharmed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("off", "names"),
     [

@@ -10,7 +10,7 @@ from cipo_eval.records import Grade
 
 
 class Hanging(FaultyVerifier):
-    fault = "hang"
+    fault = "hang in C"
 
     def grade(self, gold: str, answer: str, *rest: Any) -> Grade:
         return super().grade(gold, self.fault if answer == "7" else answer, *rest)

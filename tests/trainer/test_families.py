@@ -97,6 +97,7 @@ def test_no_stream_meets_a_held_out_problem(made: Derivations) -> None:
     assert share == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_countdowns_sides_do_not_depend_on_the_order_of_numbers() -> None:
     made = Countdown(largest=9)
     held = {
@@ -162,6 +163,7 @@ def test_a_correction_keeps_what_is_right_and_changes_the_first_wrong_step(teach
     assert better > 1.5 * worse > 0  # correcting beats trying again: what the warm start is to learn
 
 
+@pytest.mark.slow
 def test_an_error_that_is_looked_for_in_the_wrong_place_stays() -> None:
     """Fewer corrections are right where fewer errors are found; with a verifier alone all are."""
     rates = []

@@ -228,6 +228,7 @@ def test_the_dial_decides_the_task(tiny: StudyConfig, tmp_path: Path) -> None:
     assert [len(f.problems) for f in found] == [12, 12]
 
 
+@pytest.mark.slow
 def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     """kill -9 of a study: its jobs keep what they have and end, so the next call finds nobody in their folders."""
     (tmp_path / "tiny.yaml").write_text(TINY)

@@ -59,6 +59,7 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
         encoded(tokenizer, PAIRS)
 
 
+@pytest.mark.slow
 def test_it_learns_to_answer_and_to_stop() -> None:
     pairs = [("1+2=", "\\boxed{3}"), ("4+3=", "\\boxed{7}"), ("9-8=", "\\boxed{1}")]
     model = arithmetic.build_model(TOKENIZER, 0)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Commands
+from fault_points import fault_points
 from forks import Runs
 from made import bandit, make_bandit, write_rows
 from safetensors.torch import load_file
@@ -62,7 +63,13 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 # --- learning ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+QUICK = {"cipo", "sft"}
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in sorted(ALGORITHMS)],
+)
 def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None:
     """Two questions, each with one right token of fourteen."""
     more: dict[str, Any] = {"correction": SHORT} if algorithm == "cipo" else {}
@@ -77,6 +84,7 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
         assert log[-1]["base_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_lora_solves_it_too_and_its_adapter_is_scored(tmp_path: Path, cipo: Commands) -> None:
     make_bandit(tmp_path / "model", spread=0.5)  # its output layer is frozen: it must be able to say anything
     config = bandit(tmp_path, "dr_grpo", lora={"rank": 8}, optimizer={"lr": 0.05}, steps=80)
@@ -95,6 +103,7 @@ def flipped(logp: torch.Tensor, advantages: torch.Tensor, *rest: Any, **more: An
 ORIGINAL = loss.policy_loss
 
 
+@pytest.mark.slow
 def test_mutations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be the worst mistakes make the tests that are meant for them fail."""
     import test_loss
@@ -186,12 +195,13 @@ def cipo_run(folder: Path, output: str, **more: Any) -> Config:
         rollout={"problems": 4, "samples": 4, "max_tokens": 3},
         correction={**SHORT, "samples": 4},
         optimizer={"lr": 0.01, "minibatches": 2},
-        checkpoint={"every": 3, "keep": 2},
+        checkpoint=more.pop("checkpoint", {"every": 3, "keep": 2}),
         log={"samples": 1},
         **more,
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
     """Five steps, then another process's seven: weights, log, ρ and optimizer as after twelve, bit for bit."""
     whole, parts = cipo_run(tmp_path, "whole"), cipo_run(tmp_path, "parts", steps=5)
@@ -209,6 +219,23 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_training_goes_on_from_every_fault_point(tmp_path: Path) -> None:
+    """While starting, between steps, and while a checkpoint is written or an old one removed."""
+    shape: dict[str, Any] = {"steps": 3, "checkpoint": {"every": 1, "keep": 1}}
+    reference = cipo_run(tmp_path, "reference", **shape)
+    with fault_points(reference.output, tmp_path / "states") as states:
+        train(reference)
+    expected = weights(reference.output / "checkpoints" / "step-000003")
+    assert len(states) >= 3 * 8
+    for state in states:
+        again = cipo_run(tmp_path, str(state), **shape)
+        train(again)
+        assert same(weights(state / "checkpoints" / "step-000003"), expected), state
+        assert rows(again) == rows(reference), state
+        assert (state / "samples.jsonl").read_text() == (reference.output / "samples.jsonl").read_text()
+
+
+@pytest.mark.exhaustive
 def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path) -> None:
     """While starting, sampling, judging, training, and while a checkpoint is written."""
     reference = cipo_run(tmp_path, "reference")
@@ -295,6 +322,7 @@ def test_ctrl_c_ends_supervised_training_too(tmp_path: Path, monkeypatch: pytest
     assert rows(broken) == rows(whole)
 
 
+@pytest.mark.slow
 def test_adapters_go_on_too(tmp_path: Path) -> None:
     whole, parts = (
         bandit(tmp_path, "grpo", steps=n, output=str(tmp_path / name), lora={"rank": 4, "dropout": 0.1})
@@ -316,6 +344,7 @@ def test_an_evaluation_before_the_first_step_is_logged_once(tmp_path: Path) -> N
     assert [row["step"] for row in read(config.output / "log.jsonl") if row["kind"] == "eval"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the second checkpoint is written: the first stays, no half one appears, and the run goes on later."""
     from cipo_eval.errors import MissingError
@@ -390,6 +419,7 @@ def test_a_verifier_that_fails_costs_its_own_reward_only(
 # --- the command line ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_commands_that_differ_in_a_word(cipo: Commands, tmp_path: Path, real_data: Path) -> None:
     """GRPO and CIPO from one checkpoint on real training problems of MATH: run, log, evaluate, go on, are scored."""
     model = make_checkpoint(tmp_path / "model", context=1024)
@@ -420,6 +450,7 @@ def test_two_commands_that_differ_in_a_word(cipo: Commands, tmp_path: Path, real
         assert cipo("train", preset, *over, "steps=4", "--no-resume").code == 2
 
 
+@pytest.mark.slow
 def test_code_is_rewarded_by_the_sandbox(cipo: Commands, tmp_path: Path, real_data: Path) -> None:
     model = make_checkpoint(tmp_path / "model", context=2048)
     outcome = cipo(

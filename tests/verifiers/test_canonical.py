@@ -210,7 +210,7 @@ def test_random_strings() -> None:
     run_random(3000, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_random_strings() -> None:
     run_random(100_000, seed=2)
 

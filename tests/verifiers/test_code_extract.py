@@ -432,7 +432,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("unit", HOSTILE)
-@pytest.mark.parametrize("entry_point", [None, "f"])
+@pytest.mark.parametrize("entry_point", [pytest.param(None, marks=pytest.mark.slow), "f"])
 def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> None:
     text = unit * (100_000 // len(unit))
     started = time.process_time()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parts import Part, part
 
 from cipo_eval.records import Mode
 from cipo_eval.verifiers.math.guard import too_heavy
@@ -82,9 +83,9 @@ REVIEWED: dict[str, dict[int, str]] = {
 }  # fmt: skip
 
 
-def check_reviewed(data: Path, names: list[str]) -> None:
+def check_reviewed(data: Path, names: list[str], part: Part = Part(1)) -> None:  # noqa: B008
     for name in names:
-        items = scored_outputs(data, name)
+        items = part.of(scored_outputs(data, name), lambda item: item.index, always=REVIEWED[name])
         verdicts = judge_all(items, Mode.FIXED)
         found = {item.index for item, verdict in zip(items, verdicts, strict=True) if verdict != item.score}
         assert found == set(REVIEWED[name]), name
@@ -94,17 +95,19 @@ def check_reviewed(data: Path, names: list[str]) -> None:
                 assert verdict == reason.startswith("right"), (name, item.index)
 
 
-def test_disagreements_of_short_runs_were_read(real_data: Path) -> None:
+@pytest.mark.slow
+@part(3)
+def test_disagreements_of_short_runs_were_read(real_data: Path, part: Part) -> None:
     assert set(output_files(real_data)) == set(REVIEWED)
-    check_reviewed(
-        real_data, [name for name in REVIEWED if not name.endswith(("minerva_math", "olympiadbench"))]
-    )
+    short = [name for name in REVIEWED if not name.endswith(("minerva_math", "olympiadbench"))]
+    check_reviewed(real_data, short, part)
 
 
 @pytest.mark.slow
+@part(6)
 @pytest.mark.parametrize("benchmark", ["minerva_math", "olympiadbench"])
-def test_disagreements_of_long_runs_were_read(real_data: Path, benchmark: str) -> None:
-    check_reviewed(real_data, [name for name in REVIEWED if name.endswith(benchmark)])
+def test_disagreements_of_long_runs_were_read(real_data: Path, benchmark: str, part: Part) -> None:
+    check_reviewed(real_data, [name for name in REVIEWED if name.endswith(benchmark)], part)
 
 
 # --- labelled pairs -------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ def test_no_verdict_is_wrong_on_golds_of_ours() -> None:
     check(suite.sample(list(own_cases()), 7, pairs=250))
 
 
+@pytest.mark.slow
 def test_no_verdict_is_wrong_on_golds_of_the_benchmarks(real_data: Path) -> None:
     chosen = suite.varied(golds.all_golds(real_data), 130)
     check(suite.sample(suite.suite(chosen), 6, pairs=250))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from parts import Part, part
 
 from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math import paper
@@ -24,31 +25,36 @@ from verifiers.math_data import (
 QUICK = ("aime24", "amc23", "math500")
 
 
-def check_published(data: Path, name: str) -> None:
-    items = scored_outputs(data, name)
+def check_published(data: Path, name: str, part: Part = Part(1)) -> None:  # noqa: B008
+    items = part.of(scored_outputs(data, name), lambda item: item.index)
     verdicts = judge_all(items, Mode.PAPER)
+    agreement = sum(verdict == item.score for verdict, item in zip(verdicts, items, strict=True)) / len(items)
+    assert agreement >= 0.99 - (0 if part.whole else 1 / len(items))  # of few items one may differ
+    if not part.whole:
+        return
     manifest = json.loads((data / "MANIFEST.json").read_text(encoding="utf-8"))
     entry = manifest[f"model_outputs/math/{name}.jsonl.gz"]
     accuracy = 100 * sum(verdicts) / len(items)
     assert accuracy == pytest.approx(entry["published_metrics"]["acc"], abs=0.5)
-    agreement = sum(verdict == item.score for verdict, item in zip(verdicts, items, strict=True)) / len(items)
-    assert agreement >= 0.99
-
-
-def test_published_scores_of_the_short_runs(real_data: Path) -> None:
-    names = [name for name in output_files(real_data) if name.endswith(QUICK)]
-    assert len(names) >= 7
-    for name in names:
-        check_published(real_data, name)
 
 
 @pytest.mark.slow
+@part(3)
+def test_published_scores_of_the_short_runs(real_data: Path, part: Part) -> None:
+    names = [name for name in output_files(real_data) if name.endswith(QUICK)]
+    assert len(names) >= 7
+    for name in names:
+        check_published(real_data, name, part)
+
+
+@pytest.mark.slow
+@part(6)
 @pytest.mark.parametrize("benchmark", ["minerva_math", "olympiadbench"])
-def test_published_scores_of_the_long_runs(real_data: Path, benchmark: str) -> None:
+def test_published_scores_of_the_long_runs(real_data: Path, benchmark: str, part: Part) -> None:
     names = [name for name in output_files(real_data) if name.endswith(benchmark)]
     assert len(names) >= 2
     for name in names:
-        check_published(real_data, name)
+        check_published(real_data, name, part)
 
 
 def test_golds_are_normalised_as_published(real_data: Path) -> None:

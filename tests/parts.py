@@ -1,0 +1,55 @@
+"""Sweeps over real data: every commit tries a part of the items, the exhaustive tier all of them.
+
+An item is in the part if the hash of its name says so, so that the same ones are tried everywhere, or if a test names
+it because it is known to be hard.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One item in ``one_in``."""
+
+    one_in: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether all items are tried, so that counts and totals can be checked."""
+        return self.one_in == 1
+
+    def holds(self, name: str) -> bool:
+        """Whether an item of this name is tried."""
+        return zlib.crc32(name.encode()) % self.one_in == 0
+
+    def of(
+        self, items: Iterable[Item], name: Callable[[Item], object], always: Collection[object] = ()
+    ) -> list[Item]:
+        """The items to try, in their order; those whose name is in ``always`` are among them."""
+        return [item for item in items if name(item) in always or self.holds(str(name(item)))]
+
+
+def part(one_in: int) -> pytest.MarkDecorator:
+    """Runs a test, which takes a ``part``, on one item in ``one_in``, and with ``-m exhaustive`` on all."""
+    return pytest.mark.parametrize(
+        "part",
+        [
+            pytest.param(Part(one_in), id=f"1 in {one_in}"),
+            pytest.param(Part(1), id="all", marks=pytest.mark.exhaustive),
+        ],
+    )
+
+
+def mostly_slow(names: Iterable[str], one_in: int) -> list[Any]:
+    """Parameters of which the fast tier has one in ``one_in``."""
+    quick = Part(one_in)
+    return [pytest.param(name, marks=() if quick.holds(name) else pytest.mark.slow) for name in names]
