@@ -47,8 +47,8 @@ def compare(
         return
     from rich.console import Console
 
-    from cipo_reports.comparison import render
+    from cipo_reports.terminal_comparison import render
 
     console = Console()
     for comparison in found:
-        render(comparison.to_json(), console, problems=problems)
+        render(comparison, console, problems=problems)

@@ -84,7 +84,7 @@ def carry_out(
         from rich.console import Console
 
         from cipo_reports.terminal import render
-        from cipo_reports.turns import render_turns
+        from cipo_reports.terminal_turns import render_turns
 
         console = Console()
         render(results, console, breakdown=show.breakdown)

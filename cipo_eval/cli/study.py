@@ -123,9 +123,9 @@ def carry_out(
 
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> Path:
     """Writes a report for each temperature, shows the first one's headline, and returns its page."""
+    from cipo_reports.correction_tables import headline
     from cipo_reports.report import write_report
     from cipo_reports.study import read_study
-    from cipo_reports.tables import headline
 
     pages: list[Path] = []
     shown = None
