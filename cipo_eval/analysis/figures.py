@@ -10,8 +10,7 @@ A new figure is one entry here and one test; a figure of a user's own is a ``Fig
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.metrics.majority import majority_at_k
 from cipo_eval.metrics.passk import pass_at_k
 from cipo_eval.metrics.ratios import divided
+from cipo_eval.settings import named_object
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
 CODE_2024 = "arXiv:2412.19513"
@@ -429,34 +429,26 @@ def compared(protocol: Protocol, turns: int, more: Iterable[Figure] = ()) -> lis
     return [figure for figure in chosen if figure.compared and figure.applies(protocol)]
 
 
-def load(names: Sequence[str]) -> tuple[Figure, ...]:
-    """A user's own figures, each named ``package.module:object``; an object may be a figure or several.
+def load(names: Iterable[str]) -> tuple[Figure, ...]:
+    """A user's own figures, each named ``module:object``; an object may be a figure or several.
 
-    Raises ``UsageError`` where there is no such object, it is no figure, or its name or key is taken.
+    Raises ``UsageError`` where there is no such object, it is no figure, or another figure has its name.
     """
-    figures: list[Figure] = []
-    for name in names:
-        module, _, attribute = name.partition(":")
-        if not module or not attribute:
-            raise UsageError(f"--figures {name}: it is package.module:object")
-        try:
-            value = getattr(importlib.import_module(module), attribute)
-        except ImportError as error:
-            raise UsageError(f"--figures {name}: {module} cannot be imported ({error})") from error
-        except AttributeError as error:
-            raise UsageError(f"--figures {name}: {module} has no {attribute}") from error
-        several = list(value) if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(figure, Figure) for figure in several):
-            raise UsageError(
-                f"--figures {name}: it is no cipo_eval.analysis.figures.Figure, nor a list of such"
-            )
-        figures += several
+    loaded: list[Figure] = []
     taken = {entry.name for entries in TABLE.values() for entry in entries}
-    for figure in figures:
-        if figure.name in taken:
-            raise UsageError(f"--figures: another figure is named {figure.name}")
-        taken.add(figure.name)
-    return tuple(figures)
+    for name in names:
+        named = named_object(name, "--figures")
+        several = list(named) if isinstance(named, list | tuple) else [named]
+        for figure in several:
+            if not isinstance(figure, Figure):
+                raise UsageError(
+                    f"--figures {name} is not a Figure, nor a list of such (docs/add-a-figure.md)"
+                )
+            if figure.name in taken:
+                raise UsageError(f"--figures {name}: another figure is named {figure.name}")
+            taken.add(figure.name)
+            loaded.append(figure)
+    return tuple(loaded)
 
 
 def is_later_step(measure: Measure) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cipo_eval.analysis.figure import Figure, Measure
 from cipo_eval.analysis.figures import with_seeds
-from cipo_eval.analysis.revisions import sequential
+from cipo_eval.analysis.revisions import entries, sequential
 from cipo_eval.analysis.rows import Row, rows_of
+from cipo_eval.analysis.selection import Selected
 from cipo_eval.analysis.sums import Sums, aligned, chains_of_run, sums_of
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.seeds import spread
-from cipo_eval.records import Mode
+from cipo_eval.records import Mode, derive_seed
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.arms import Arm
 from cipo_reports.frames import structure
@@ -32,7 +33,10 @@ def arm_rows(
     """The rows of an arm at a task, means of its runs where it has several, and what there is to say about them."""
     runs = arm.having(task)
     notes: list[str] = []
-    of_runs = [list(rows_of(run.results["tasks"][task], mode, figures)) for run in runs]
+    of_runs = [
+        [*rows_of(run.results["tasks"][task], mode), *own_rows(run.selected(task), mode, figures)]
+        for run in runs
+    ]
     common = {"arm": arm.name, "task": task, "seeds": len(runs)}
     if len(runs) == 1:
         return [{**cells(row), **common, "std": None} for row in of_runs[0]], notes
@@ -63,6 +67,27 @@ def arm_rows(
             }
         )
     return rows, notes
+
+
+def own_rows(selected: Selected, mode: Mode, figures: Sequence[Figure]) -> Iterator[Row]:
+    """A user's own figures of a run at a task, from its attempts: also where it was made without them."""
+    for name in (DIRECT, *selected.protocols) if figures else ():
+        protocol = PROTOCOLS[name]
+        own = [figure for figure in figures if figure.applies(protocol)]
+        turns = 1 if name == DIRECT else selected.turns(name)
+        chains = chains_of_run(selected, protocol, mode, turns)
+        if not own or not len(chains):
+            continue
+        seed = derive_seed("bootstrap", 0, selected.selection.task, name)
+        values = entries(own, chains, seed=seed)
+        for figure in own:
+            yield Row(
+                protocol=name,
+                measure=figure,
+                entry=values[figure.key],
+                problems=len(chains.counts),
+                attempts=len(chains),
+            )
 
 
 def cells(row: Row) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.analysis.rows import logged
 from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
@@ -37,7 +38,6 @@ class Evaluator:
     ) -> dict[str, Any]:
         """A run directory at ``folder``, and its key figures: ``task/figure``, the first task's accuracy first."""
         config = self._config
-        asked = config.eval
         plans = [self._plan(problems) for problems in self._problems]
         with RunStore(folder) as store:
             run = Run(
@@ -52,21 +52,10 @@ class Evaluator:
             run.execute(engine, pool, Progress(), interrupts)
             results = run.results()
             store.write_results(results)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for plan in plans:
-            block = results["tasks"][plan.name]
-            if direct := block.get("fixed"):
-                found |= {
-                    f"{plan.name}/{name}": figure["value"] for name, figure in direct["metrics"].items()
-                }
-            for protocol in asked.protocol:
-                steps = block["protocols"][protocol]["fixed"].get("steps") if protocol != DIRECT else None
-                if steps:
-                    figures = steps[0]["metrics"]
-                    found |= {
-                        f"{plan.name}/{protocol}/{name}": figure["value"] for name, figure in figures.items()
-                    }
-        return found
+            values |= logged(plan.name, results["tasks"][plan.name], Mode.FIXED)
+        return values
 
     def _plan(self, problems: ProblemSet) -> TaskPlan:
         config, asked = self._config, self._config.eval
