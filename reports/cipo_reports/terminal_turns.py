@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cipo_reports.rows import withheld
+from cipo_eval.analysis.rows import withheld
 from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 
 NAME = 24
