@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cipo_eval.metrics.compare import SETS, _contributions, _inverted
+from cipo_eval.metrics.differences import SETS, _contributions, _inverted
 
 FloatArray = NDArray[np.float64]
 SHARES, ATTEMPTS, FIGURES = (0.05, 0.2, 0.5, 0.8, 0.95), (1, 4, 16), ("pass@1", "correction rate")

@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from cipo_eval.analysis.chains import revisions
+from cipo_eval.analysis.revisions import revisions
 from cipo_eval.analysis.summary import summarise
-from cipo_eval.metrics.compare import compare_means, compare_ratios
+from cipo_eval.metrics.differences import compare_means, compare_ratios
 from cipo_eval.records import Attempt, Mode, State, Verdict
 from cipo_eval.turns.protocols import PROTOCOLS
 

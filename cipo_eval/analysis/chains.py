@@ -1,38 +1,42 @@
-"""From stored attempts to chains of turns: what the figures of self-correction are made of."""
+"""Chains of turns, and as arrays: what every figure of attempts and their revisions is made of.
+
+``chains_of`` puts stored attempts together, ``Chains.of`` makes arrays of those that are complete.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cipo_eval.analysis.summary import label
-from cipo_eval.metrics.correction import (
-    BoolArray,
-    Fresh,
-    Trajectories,
-    critique_figures,
-    pool_pass_at_k,
-    summarise_turns,
-)
-from cipo_eval.metrics.passk import default_ks
-from cipo_eval.records import Attempt, AttemptKey, Mode, State, derive_seed
-from cipo_eval.turns.protocols import DIRECT, Protocol
+from cipo_eval.metrics.majority import Votes
+from cipo_eval.records import Attempt, AttemptKey, Mode, Verdict
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_eval.verifiers.critique import RIGHT, WRONG, counts_as_right
 
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 Chain = tuple[Attempt, ...]
-"""An attempt and its revisions, turn by turn."""
+"""An attempt and its revisions, turn by turn, with the judgements between them where a protocol has such."""
 
 
-def chains(attempts: Iterable[Attempt], protocol: Protocol) -> list[Chain]:
+def label(verdict: Verdict) -> str | None:
+    """What an attempt votes for: its answer in normal form, else as it was written; None abstains."""
+    return verdict.canonical if verdict.canonical is not None else verdict.extracted
+
+
+def chains_of(attempts: Iterable[Attempt], protocol: Protocol) -> list[Chain]:
     """All chains of a protocol that have their first turn, ordered by problem and sample.
 
     A chain ends where the next turn is not there; a turn without its predecessor is left out.
     """
     by_key = {attempt.key: attempt for attempt in attempts}
     start = DIRECT if protocol.own else protocol.name
-    found = []
+    chains = []
     for key, first in sorted(by_key.items()):
         if key.turn != 1 or key.protocol != start:
             continue
@@ -41,8 +45,8 @@ def chains(attempts: Iterable[Attempt], protocol: Protocol) -> list[Chain]:
             AttemptKey(key.task, key.problem, protocol.name, key.sample, len(chain) + 1)
         ):
             chain.append(following)
-        found.append(tuple(chain))
-    return found
+        chains.append(tuple(chain))
+    return chains
 
 
 def attempts_of(chain: Chain, protocol: Protocol) -> Chain:
@@ -50,197 +54,273 @@ def attempts_of(chain: Chain, protocol: Protocol) -> Chain:
     return chain[::2] if protocol.judges else chain
 
 
-def trajectories(
-    found: Sequence[Chain], protocol: Protocol, mode: Mode, turns: int
-) -> tuple[Trajectories, list[Chain]]:
-    """Chains of attempts as arrays, and the chains themselves: those of which no turn that should be there is missing.
+def complete_chains(chains: Sequence[Chain], protocol: Protocol, mode: Mode, turns: int) -> list[Chain]:
+    """The chains of which no turn that should be there is missing, each as far as it counts.
 
-    A judgement counts with the tokens of the attempt that follows. Where only wrong attempts are revised, what follows
-    a right one (a verdict may have changed) does not count.
+    Where only wrong attempts are revised, what follows a right one (a verdict may have changed) does not count.
     """
-    rows: list[Chain] = []
-    for chain in found:
-        kept = list(chain[: protocol.last_turn(turns)])
+    complete: list[Chain] = []
+    for chain in chains:
+        counted = list(chain[: protocol.last_turn(turns)])
+        whole = len(counted) == protocol.last_turn(turns)
         if protocol.only_wrong:
-            end = next((i for i, a in enumerate(kept) if a.verdicts[mode.value].correct), None)
-            kept = kept if end is None else kept[: end + 1]
-            complete = end is not None or len(kept) == turns
-        else:
-            complete = len(kept) == protocol.last_turn(turns)
-        if complete:
-            rows.append(tuple(kept))
-    names = {problem: i for i, problem in enumerate(sorted({chain[0].problem for chain in rows}))}
-    right, asked = np.zeros((len(rows), turns), bool), np.zeros((len(rows), turns), bool)
-    same, tokens = np.zeros((len(rows), turns - 1), bool), np.zeros((len(rows), turns), np.int64)
-    for i, chain in enumerate(rows):
-        attempts = attempts_of(chain, protocol)
-        verdicts = [attempt.verdicts[mode.value] for attempt in attempts]
-        for t, verdict in enumerate(verdicts):
-            right[i, t], asked[i, t] = verdict.correct, True
-            if t:
-                answer = label(verdict)
-                same[i, t - 1] = answer is not None and answer == label(verdicts[t - 1])
-        for number, turn in enumerate(chain):
-            at = (number + 1) // 2 if protocol.judges else number
-            tokens[i, at] += turn.completion_tokens or 0
-    return (
-        Trajectories(
-            problem=np.array([names[chain[0].problem] for chain in rows], dtype=np.int64),
+            end = next((i for i, a in enumerate(counted) if a.verdicts[mode.value].correct), None)
+            counted = counted if end is None else counted[: end + 1]
+            whole = end is not None or len(counted) == turns
+        if whole:
+            complete.append(tuple(counted))
+    return complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """First attempts of the model itself, by problem: what revising is compared with."""
+
+    attempts: IntArray
+    """How many there are at each problem, shape (problems,)."""
+    right: IntArray
+    """How many of them are right, shape (problems,)."""
+    among: bool = True
+    """The chains begin with them; otherwise with somebody else's."""
+    votes: Sequence[Votes] | None = None
+    """Answers of the same attempts (``metrics.majority``), one entry a problem; None: there is no vote."""
+    tokens: float = 0.0
+    """Mean tokens of one; 0: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgements:
+    """The first judgement of each chain, shape (chains,) each."""
+
+    wrong: BoolArray
+    """Whether the attempt that is judged is wrong."""
+    says_wrong: BoolArray
+    """Whether the judgement says so."""
+    says_right: BoolArray
+    """Whether it says the opposite; one that cannot be read says neither."""
+
+    @classmethod
+    def of(cls, chains: Sequence[Chain], mode: Mode) -> Judgements:
+        """Of chains with a judgement at their second turn. ``paper`` mode takes one that cannot be read for the
+        opposite of the truth, as CriticBench (arXiv:2402.14809) does."""
+        words = [chain[1].verdicts[mode.value].extracted for chain in chains]
+        wrong = np.array([not counts_as_right(chain[0].verdicts[mode.value], mode) for chain in chains])
+        says_wrong = np.array([word == WRONG for word in words])
+        says_right = np.array([word == RIGHT for word in words])
+        if mode is Mode.PAPER:
+            unread = ~says_wrong & ~says_right
+            says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
+        return cls(wrong=wrong, says_wrong=says_wrong, says_right=says_right)
+
+    def only(self, rows: BoolArray) -> Judgements:
+        """Those of some chains. ``rows``: shape (chains,)."""
+        return Judgements(
+            wrong=self.wrong[rows], says_wrong=self.says_wrong[rows], says_right=self.says_right[rows]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: parts of it are cached
+class Chains:
+    """Complete chains as arrays, one row each; first attempts alone are chains of one turn.
+
+    Raises ``ValueError`` for shapes that do not fit, or rows without a first turn.
+    """
+
+    problem: IntArray
+    """Number of the problem, shape (chains,)."""
+    right: BoolArray
+    """Whether the attempt of each turn is right, shape (chains, turns)."""
+    asked: BoolArray
+    """Whether the turn took place, shape (chains, turns). After the last one the attempt stands as it was."""
+    same: BoolArray | None = None
+    """Whether a turn's answer is that of the turn before, shape (chains, turns − 1)."""
+    tokens: IntArray | None = None
+    """Tokens that were generated at each turn, with those of the judgement before it, shape (chains, turns)."""
+    names: Sequence[str] = ()
+    """Names of problems, by the number that ``problem`` has; empty: they have none."""
+    fresh: Fresh | None = None
+    """The model's own first attempts, by the number that ``problem`` has; None: the chains' first turns."""
+    judgements: Judgements | None = None
+    """Where the protocol has such."""
+    item: IntArray | None = None
+    """Number of the pool's attempt that a chain begins with, shape (chains,); None: the model's own."""
+
+    def __post_init__(self) -> None:
+        shape = self.right.shape
+        if len(shape) != 2 or shape[1] < 1 or self.problem.shape != shape[:1]:
+            raise ValueError(f"needs (chains, turns), got {shape} for {self.problem.shape} problems")
+        for name, expected in (
+            ("asked", shape),
+            ("same", (shape[0], shape[1] - 1)),
+            ("tokens", shape),
+            ("item", shape[:1]),
+        ):
+            array = getattr(self, name)
+            if array is not None and array.shape != expected:
+                raise ValueError(f"{name} has shape {array.shape}, not {expected}")
+        if shape[0] and (not self.asked[:, 0].all() or (self.asked[:, 1:] > self.asked[:, :-1]).any()):
+            raise ValueError("each chain has its first turn, and no turn after one that it lacks")
+
+    @classmethod
+    def of(
+        cls,
+        chains: Sequence[Chain],
+        protocol: Protocol,
+        mode: Mode,
+        turns: int,
+        *,
+        first: Iterable[Attempt] = (),
+        votes: bool = False,
+    ) -> Chains:
+        """Of ``complete_chains``. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
+        vote.
+
+        A judgement counts with the tokens of the attempt that follows.
+        """
+        names = sorted({chain[0].problem for chain in chains})
+        numbers = {name: number for number, name in enumerate(names)}
+        right, asked = np.zeros((len(chains), turns), bool), np.zeros((len(chains), turns), bool)
+        same, tokens = np.zeros((len(chains), turns - 1), bool), np.zeros((len(chains), turns), np.int64)
+        for row, chain in enumerate(chains):
+            verdicts = [attempt.verdicts[mode.value] for attempt in attempts_of(chain, protocol)]
+            for t, verdict in enumerate(verdicts):
+                right[row, t], asked[row, t] = verdict.correct, True
+                if t:
+                    answer = label(verdict)
+                    same[row, t - 1] = answer is not None and answer == label(verdicts[t - 1])
+            for place, turn in enumerate(chain):
+                t = (place + 1) // 2 if protocol.judges else place
+                tokens[row, t] += turn.completion_tokens or 0
+        item = None
+        if not protocol.own:  # an attempt of a pool is known by its problem and its text
+            texts = [(chain[0].problem, chain[0].prompt_hash) for chain in chains]
+            places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+            item = np.array([places[text] for text in texts], dtype=np.int64)
+        return cls(
+            problem=np.array([numbers[chain[0].problem] for chain in chains], dtype=np.int64),
             right=right,
             asked=asked,
             same=same,
             tokens=tokens,
-        ),
-        rows,
-    )
+            names=tuple(names),
+            fresh=_fresh(names, first, mode, among=protocol.own, votes=votes),
+            judgements=Judgements.of(chains, mode) if protocol.judges else None,
+            item=item,
+        )
+
+    def __len__(self) -> int:
+        return len(self.problem)
+
+    def only(self, rows: BoolArray) -> Chains:
+        """Some of the chains. ``rows``: shape (chains,)."""
+        return Chains(
+            problem=self.problem[rows],
+            right=self.right[rows],
+            asked=self.asked[rows],
+            same=None if self.same is None else self.same[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+            names=self.names,
+            fresh=self.fresh,
+            judgements=None if self.judgements is None else self.judgements.only(rows),
+            item=None if self.item is None else self.item[rows],
+        )
+
+    @property
+    def turns(self) -> int:
+        """Attempts of a whole chain."""
+        return int(self.right.shape[1])
+
+    @cached_property
+    def state(self) -> BoolArray:
+        """Right or not after each turn, shape (chains, turns): a turn that did not take place leaves what was there."""
+        state = self.right.copy()
+        for turn in range(1, state.shape[1]):
+            state[:, turn] = np.where(self.asked[:, turn], self.right[:, turn], state[:, turn - 1])
+        return state
+
+    def after(self, turn: int) -> BoolArray:
+        """Whether the attempt is right after a turn, counted from 1; after the last one where there are fewer. Shape
+        (chains,)."""
+        return np.asarray(self.state[:, min(turn, self.turns) - 1], dtype=bool)
+
+    @property
+    def revised(self) -> BoolArray:
+        """Whether the first attempt was asked again, shape (chains,)."""
+        return np.asarray(self.asked[:, 1] if self.turns > 1 else np.zeros(len(self), bool), dtype=bool)
+
+    @property
+    def either(self) -> BoolArray:
+        """Whether the first attempt or its revision is right, where there was one; shape (chains,)."""
+        return np.asarray((self.right & self.asked)[:, :2].any(axis=1), dtype=bool)
+
+    # --- by problem: those that have chains, in the order of their numbers
+
+    @cached_property
+    def _grouped(self) -> tuple[IntArray, IntArray, IntArray]:
+        numbers, place, counts = np.unique(self.problem, return_inverse=True, return_counts=True)
+        return numbers, place, counts
+
+    @property
+    def problems(self) -> list[str]:
+        """Names of the problems that have chains."""
+        return [self.names[number] for number in self._grouped[0]]
+
+    @property
+    def place(self) -> IntArray:
+        """Of each chain its problem's place among those that have chains, shape (chains,)."""
+        return self._grouped[1]
+
+    @property
+    def counts(self) -> IntArray:
+        """Chains of each problem, shape (problems,)."""
+        return self._grouped[2]
+
+    def total(self, values: NDArray[np.generic]) -> IntArray:
+        """How many chains of each problem have something, shape (problems,). ``values``: shape (chains,)."""
+        return np.bincount(self.place, weights=np.asarray(values, np.float64)).astype(np.int64)
+
+    def mean(self, values: NDArray[np.generic]) -> FloatArray:
+        """Mean over the chains of each problem, shape (problems,), so that problems weigh the same. ``values``: shape
+        (chains,)."""
+        sums = np.bincount(self.place, weights=np.asarray(values, np.float64))
+        return np.asarray(sums / self.counts, dtype=np.float64)
+
+    @cached_property
+    def own(self) -> Fresh:
+        """The model's own first attempts at the problems that have chains, shape (problems,) each."""
+        if self.fresh is None:
+            return Fresh(attempts=self.counts, right=self.total(self.state[:, 0]))
+        numbers, fresh = self._grouped[0], self.fresh
+        return Fresh(
+            attempts=fresh.attempts[numbers],
+            right=fresh.right[numbers],
+            among=fresh.among,
+            votes=None if fresh.votes is None else [fresh.votes[number] for number in numbers],
+            tokens=fresh.tokens,
+        )
 
 
-def revisions(
-    task: str,
-    attempts: Sequence[Attempt],
-    protocol: Protocol,
-    *,
-    mode: Mode,
-    turns: int,
-    bootstrap: int,
-    first: Sequence[Attempt] = (),
-    votes: bool = False,
-    metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    breakdown: Sequence[str] = (),
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The figures of one protocol on one task, with what is missing and what became of each turn.
-
-    ``attempts``: those of the protocol, and the first turns that its chains begin with; ``first``: the model's own
-    first attempts, which revising is compared with (``votes``: their answers can be put to a vote); ``breakdown``:
-    columns of the problems' ``metadata`` by whose values the main figures are also given.
-    """
-    found = chains(attempts, protocol)
-    arrays, kept = trajectories(found, protocol, mode, turns)
-    block: dict[str, Any] = {
-        "mode": mode.value,
-        "turns": turns,
-        "chains": len(kept),
-        "missing": len(found) - len(kept),
-    }
-    if kept:
-        seed = derive_seed("bootstrap", seed, task, protocol.name)
-        known = _fresh(kept, first, protocol, mode, votes=votes)
-        block |= summarise_turns(arrays, bootstrap=bootstrap, seed=seed, fresh=known)
-        if not protocol.own:
-            block["pool"] = _pool(kept, arrays, bootstrap, seed)
-        if protocol.judges:
-            block["critique"] = _critique(kept, arrays, mode, bootstrap, seed)
-        if groups := _groups(kept, arrays, metadata or {}, breakdown, bootstrap, seed):
-            block["breakdown"] = groups
-    last = protocol.last_turn(turns)
-    block["shortened"] = [
-        sum(bool(chain[turn - 1].left_out) for chain in found if len(chain) >= turn)
-        for turn in range(1, last + 1)
-    ]
-    block["states"] = [states(found, mode, turn) for turn in range(1, last + 1)]
-    return block
-
-
-def _fresh(
-    kept: Sequence[Chain], first: Sequence[Attempt], protocol: Protocol, mode: Mode, *, votes: bool
-) -> Fresh:
-    """The model's own first attempts at the problems of some chains, in the order of their names."""
-    by_problem: dict[str, list[Attempt]] = {name: [] for name in sorted({chain[0].problem for chain in kept})}
+def _fresh(names: Sequence[str], first: Iterable[Attempt], mode: Mode, *, among: bool, votes: bool) -> Fresh:
+    """The model's own first attempts at some problems, in the order of their names."""
+    by_problem: dict[str, list[Attempt]] = {name: [] for name in names}
     for attempt in first:
         if attempt.problem in by_problem:
             by_problem[attempt.problem].append(attempt)
-    said = [
-        [(label(v), v.correct) for a in attempts if (v := a.verdicts[mode.value])]
+    answers = [
+        [(label(verdict), verdict.correct) for a in attempts if (verdict := a.verdicts[mode.value])]
         for attempts in by_problem.values()
     ]
     tokens = [a.completion_tokens or 0 for attempts in by_problem.values() for a in attempts]
     return Fresh(
-        attempts=np.array([len(answers) for answers in said], dtype=np.int64),
-        right=np.array([sum(right for _, right in answers) for answers in said], dtype=np.int64),
-        among=protocol.own,
-        votes=said if votes else None,
+        attempts=np.array([len(of_problem) for of_problem in answers], dtype=np.int64),
+        right=np.array([sum(right for _, right in of_problem) for of_problem in answers], dtype=np.int64),
+        among=among,
+        votes=answers if votes else None,
         tokens=float(np.mean(tokens)) if tokens else 0.0,
     )
 
 
-def _pool(kept: Sequence[Chain], arrays: Trajectories, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Of the pool's wrong attempts: how many there are, and the chance that one of k first corrections is right.
-
-    An attempt of a pool is known by its problem and its text.
-    """
-    wrong: list[int] = np.flatnonzero(~arrays.right[:, 0]).tolist()
-    if not wrong:
-        return {"wrong": 0}
-    keys = [(kept[i][0].problem, kept[i][0].prompt_hash) for i in wrong]
-    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    item = np.array([places[key] for key in keys])
-    figures = pool_pass_at_k(
-        item,
-        arrays.problem[wrong],
-        arrays.right[wrong, 1],
-        default_ks(int(np.bincount(item).min())),
-        bootstrap=bootstrap,
-        seed=seed,
-    )
-    return {"wrong": len(places), **figures}
-
-
-def judged(kept: Sequence[Chain], mode: Mode) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Of the first judgement of each chain: whether the attempt is wrong, whether it says so, whether it says the
-    opposite; shape (chains,).
-
-    One that cannot be read says nothing; ``paper`` mode takes it for the opposite of the truth, as CriticBench does.
-    """
-    said = [chain[1].verdicts[mode.value].extracted for chain in kept]
-    wrong = np.array([not counts_as_right(chain[0].verdicts[mode.value], mode) for chain in kept])
-    says_wrong = np.array([word == WRONG for word in said])
-    says_right = np.array([word == RIGHT for word in said])
-    if mode is Mode.PAPER:
-        unread = ~says_wrong & ~says_right
-        says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
-    return wrong, says_wrong, says_right
-
-
-def _critique(
-    kept: Sequence[Chain], arrays: Trajectories, mode: Mode, bootstrap: int, seed: int
-) -> dict[str, Any]:
-    """Figures of the first judgement of each chain, and of the corrections that followed."""
-    unread = sum(chain[1].verdicts[mode.value].extracted is None for chain in kept)
-    figures = critique_figures(
-        *judged(kept, mode), arrays.problem, arrays.right[:, 1], bootstrap=bootstrap, seed=seed
-    )
-    return {"judgements": len(kept), "unread": unread, **figures}
-
-
-def _groups(
-    kept: Sequence[Chain],
-    arrays: Trajectories,
-    metadata: Mapping[str, Mapping[str, Any]],
-    columns: Sequence[str],
-    bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
-    """By column and value: chains, accuracy after each turn, correction rate and retention of the first step."""
-    groups: dict[str, Any] = {}
-    for column in columns:
-        values = [metadata.get(chain[0].problem, {}).get(column) for chain in kept]
-        for value in sorted({str(v) for v in values if v is not None}):
-            rows = np.array([v is not None and str(v) == value for v in values])
-            found = summarise_turns(arrays.only(rows), bootstrap=bootstrap, seed=seed)
-            step = found["steps"][0]["metrics"] if found["steps"] else {}
-            groups.setdefault(column, {})[value] = {
-                "chains": int(rows.sum()),
-                **found["by_turn"],
-                **{name: step[name] for name in ("correction_rate", "retention") if name in step},
-            }
-    return groups
-
-
-def states(found: Sequence[Chain], mode: Mode, turn: int) -> Mapping[str, int]:
-    """How many attempts (or judgements) of a turn ended in each state."""
-    counts = dict.fromkeys((state.value for state in State), 0)
-    for chain in found:
-        if len(chain) >= turn:
-            counts[chain[turn - 1].verdicts[mode.value].state.value] += 1
-    return counts
+def first_attempts(attempts: Iterable[Attempt], mode: Mode, *, votes: bool = False) -> Chains:
+    """The model's own first attempts as chains of one turn, ordered by problem and sample."""
+    direct, attempts = PROTOCOLS[DIRECT], list(attempts)
+    return Chains.of(chains_of(attempts, direct), direct, mode, 1, first=attempts, votes=votes)

@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from cipo_eval.analysis import sums
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.chains import Chains
+from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.selection import Selected, selected_attempts
+from cipo_eval.analysis.sums import Sums, aligned, chains_of_run, sums_of
 from cipo_eval.errors import UsageError
-from cipo_eval.metrics.compare import Difference, compare_ratios, holm, mcnemar
+from cipo_eval.metrics.bootstrap import RESAMPLES
+from cipo_eval.metrics.differences import Difference, compare_ratios, holm, mcnemar
 from cipo_eval.metrics.seeds import compare_seeds
 from cipo_eval.records import Mode, derive_seed
 from cipo_eval.storage.facts import differences
 from cipo_eval.storage.store import read_info
-from cipo_eval.turns.protocols import PROTOCOLS, Protocol
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 
 Read = Callable[[Path, str], Selected]
 """The attempts of a run at a task that count."""
@@ -38,7 +42,8 @@ class Row:
     """One figure of one task in two runs."""
 
     task: str
-    figure: str
+    protocol: str
+    figure: Figure
     difference: Difference
     gained: tuple[str, ...] = ()
     """Problems at which the second run is better, the largest difference first."""
@@ -48,10 +53,20 @@ class Row:
     p_holm: float | None = None
     """p of the figure's permutation test, adjusted for the number of tasks."""
 
+    @property
+    def name(self) -> str:
+        """The figure, with its protocol where attempts were revised: how the JSON form names a row."""
+        return self.figure.name if self.protocol == DIRECT else f"{self.protocol} {self.figure.name}"
+
+    @property
+    def label(self) -> str:
+        """The same as readers call it."""
+        return self.figure.label if self.protocol == DIRECT else f"{self.protocol} {self.figure.label}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "task": self.task,
-            "figure": self.figure,
+            "figure": self.name,
             **self.difference.to_json(),
             "p_holm": None if self.p_holm is None else round(self.p_holm, 10),
             "mcnemar": self.mcnemar,
@@ -82,12 +97,18 @@ class Comparison:
 
 
 def compare_runs(
-    first: Path, second: Path, *, mode: Mode | None = None, bootstrap: int = 2000, force: bool = False
+    first: Path,
+    second: Path,
+    *,
+    mode: Mode | None = None,
+    bootstrap: int = RESAMPLES,
+    force: bool = False,
+    figures: Sequence[Figure] = (),
 ) -> Comparison:
     """Every figure that both runs have. Raises ``UsageError`` where they were asked different things, unless
     ``force``.
     """
-    return compare_arms([first], [second], mode=mode, bootstrap=bootstrap, force=force)
+    return compare_arms([first], [second], mode=mode, bootstrap=bootstrap, force=force, figures=figures)
 
 
 def compare_arms(
@@ -95,13 +116,14 @@ def compare_arms(
     second: Runs,
     *,
     mode: Mode | None = None,
-    bootstrap: int = 2000,
+    bootstrap: int = RESAMPLES,
     force: bool = False,
     read: Read = selected_attempts,
     paired: bool = False,
+    figures: Sequence[Figure] = (),
 ) -> Comparison:
     """Every figure that both arms have, each given as its runs: one for each seed (``metrics.seeds``), ``paired`` where
-    the i-th of both began with the same weights.
+    the i-th of both began with the same weights. ``figures``: a user's own, beside the table's.
 
     A task counts the runs that have it. Raises ``UsageError`` where runs were asked different things, unless ``force``.
     """
@@ -133,16 +155,11 @@ def compare_arms(
             f"{' …' if len(notes) > 4 else ''}. --force compares them all the same, and says so"
         )
     rows: list[Row] = []
+    how = _Test(mode=judged, bootstrap=bootstrap, paired=paired, figures=tuple(figures))
     for task in shared:
-        found, said = _task_rows(
-            task,
-            [[read(run, task) for run in arm[task]] for arm in arms],
-            judged,
-            bootstrap,
-            paired,
-        )
-        rows += found
-        notes += said
+        task_rows, remarks = _task_rows(task, [[read(run, task) for run in arm[task]] for arm in arms], how)
+        rows += task_rows
+        notes += remarks
     return Comparison(
         first=Path(names[0]), second=Path(names[1]), mode=judged, rows=_adjusted(rows), notes=tuple(notes)
     )
@@ -163,36 +180,44 @@ def _unlike(infos: Sequence[Mapping[str, Any]], task: str) -> list[str]:
     return [note.replace(" there, ", " in the first, ").replace(" asked", " in the second") for note in notes]
 
 
-ByRun = Sequence[Selected]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Test:
+    """How rows are made."""
+
+    mode: Mode
+    bootstrap: int
+    paired: bool
+    figures: tuple[Figure, ...]
 
 
-def _task_rows(
-    task: str,
-    attempts: Sequence[ByRun],
-    mode: Mode,
-    bootstrap: int,
-    paired: bool,
-) -> tuple[list[Row], list[str]]:
+Arms = Sequence[Sequence[Selected]]
+"""Of both arms, the attempts of each of its runs."""
+
+
+def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]:
     """Rows of a task, first attempts and then protocols, and what there is to say about them."""
     rows, notes = [], []
-    rights = [[sums.by_problem(of_run.first, mode) for of_run in arm] for arm in attempts]
-    tables = [table for arm in rights for table in arm]
+    direct = PROTOCOLS[DIRECT]
+    first = [[chains_of_run(run, direct, how.mode, 1) for run in arm] for arm in arms]
+    tables = [dict(zip(c.problems, c.counts.tolist(), strict=True)) for arm in first for c in arm]
     if all(tables):
         problems = set.intersection(*(set(table) for table in tables))
         if left := len(set.union(*(set(table) for table in tables)) - problems):
             notes.append(f"{task}: {left} problem(s) that not all of the runs attempted are left out")
         if problems:
-            single = all(len(table[problem]) == 1 for table in tables for problem in problems)
-            fewest = min(len(rights) for table in tables for rights in table.values())
+            single = len(tables) == 2 and all(table[p] == 1 for table in tables for p in problems)
+            fewest = min(count for table in tables for count in table.values())
+            seed = derive_seed("compare", task)
             for k in sorted({1, fewest}):  # one attempt, and what all reach together
-                name = f"pass@{k}"
-                figures = [[sums.first_turn(of_run, mode, [k])[name] for of_run in arm] for arm in attempts]
-                row = _row(task, name, figures, bootstrap, derive_seed("compare", task), paired)
-                rows.append(_with_problems(row, figures, single and len(tables) == 2) if k == 1 else row)
-    every = [of_run for arm in attempts for of_run in arm]
+                rows.append(_row(task, direct, f.PASS.at(k), first, how, seed))
+            rows[0] = _with_problems(rows[0], first, single)
+            for figure in how.figures:
+                if figure.compared and figure.applies(direct):
+                    rows.append(_row(task, direct, figure, first, how, seed))
+    every = [run for arm in arms for run in arm]
     for name in _protocols(every):
-        turns = min(of_run.turns(name) for of_run in every)
-        rows += _protocol_rows(task, PROTOCOLS[name], attempts, mode, turns, bootstrap, paired)
+        turns = min(run.turns(name) for run in every)
+        rows += _protocol_rows(task, PROTOCOLS[name], arms, turns, how)
     return rows, notes
 
 
@@ -201,23 +226,27 @@ def _protocols(runs: Sequence[Selected]) -> list[str]:
     return [name for name in runs[0].protocols if all(name in run.protocols for run in runs)]
 
 
+def _sums(figure: Figure, arms: Sequence[Sequence[Chains]]) -> list[list[Sums]]:
+    return [[sums_of(figure, chains) for chains in arm] for arm in arms]
+
+
 def _row(
-    task: str, figure: str, arms: Sequence[Sequence[sums.Sums]], bootstrap: int, seed: int, paired: bool
+    task: str, protocol: Protocol, figure: Figure, arms: Sequence[Sequence[Chains]], how: _Test, seed: int
 ) -> Row:
-    """``arms``: of each the sums of its runs."""
-    _, table = sums.aligned([of_run for arm in arms for of_run in arm])
+    """``arms``: of each the chains of its runs."""
+    _, table = aligned([sums for arm in _sums(figure, arms) for sums in arm])
     first, second = table[: len(arms[0])], table[len(arms[0]) :]
     parts = (first[..., 0], first[..., 1], second[..., 0], second[..., 1])  # (runs, problems) each
     if len(first) == len(second) == 1:
-        difference = compare_ratios(*(part[0] for part in parts), bootstrap=bootstrap, seed=seed)
+        difference = compare_ratios(*(part[0] for part in parts), bootstrap=how.bootstrap, seed=seed)
     else:
-        difference = compare_seeds(*parts, paired=paired and len(first) == len(second))
-    return Row(task=task, figure=figure, difference=difference)
+        difference = compare_seeds(*parts, paired=how.paired and len(first) == len(second))
+    return Row(task=task, protocol=protocol.name, figure=figure, difference=difference)
 
 
-def _with_problems(row: Row, arms: Sequence[Sequence[sums.Sums]], single: bool) -> Row:
+def _with_problems(row: Row, arms: Sequence[Sequence[Chains]], single: bool) -> Row:
     """With the problems that were gained and lost; ``single``: one attempt at each in either run."""
-    problems, table = sums.aligned([of_run for arm in arms for of_run in arm])
+    problems, table = aligned([sums for arm in _sums(row.figure, arms) for sums in arm])
     scores = [table[: len(arms[0]), :, 0].mean(axis=0), table[len(arms[0]) :, :, 0].mean(axis=0)]
     change = scores[1] - scores[0]
     order = np.argsort(-np.abs(change), kind="stable")
@@ -229,40 +258,30 @@ def _with_problems(row: Row, arms: Sequence[Sequence[sums.Sums]], single: bool) 
     )
 
 
-def _protocol_rows(
-    task: str,
-    protocol: Protocol,
-    attempts: Sequence[ByRun],
-    mode: Mode,
-    turns: int,
-    bootstrap: int,
-    paired: bool,
-) -> list[Row]:
-    """Accuracy after the last turn, correction rate, retention and lift of the first step; of judgements, accuracy and
-    F1."""
-    names = [f"acc@t{turns}", "correction_rate", "retention", "correction_lift"]
-    names += ["judgement accuracy", "judgement F1"]
-    arms = [[sums.revised(of_run, protocol, mode, turns, names) for of_run in arm] for arm in attempts]
-    found = [of_run for arm in arms for of_run in arm]
+def _protocol_rows(task: str, protocol: Protocol, arms: Arms, turns: int, how: _Test) -> list[Row]:
+    """The compared figures of a protocol, where all runs have chains and some problem is in all of them."""
+    chains = [[chains_of_run(run, protocol, how.mode, turns) for run in arm] for arm in arms]
+    every = [of_run for arm in chains for of_run in arm]
+    if not all(map(len, every)) or not set.intersection(*(set(of_run.problems) for of_run in every)):
+        return []
     seed = derive_seed("compare", task, protocol.name)
     rows = []
-    for name in names:
-        tables = [[of_run[name] for of_run in arm if name in of_run] for arm in arms]
-        every = [table for arm in tables for table in arm]
-        problems, values = sums.aligned(every)
-        known = (
-            name != "correction_lift" or values[..., 1].any()
-        )  # one attempt at each problem: no lift at all
-        if len(every) == len(found) and problems and known:
-            rows.append(_row(task, f"{protocol.name} {name}", tables, bootstrap, seed, paired))
+    for figure in f.compared(protocol, turns, how.figures):
+        _, table = aligned([sums for arm in _sums(figure, chains) for sums in arm])
+        if figure is f.LIFT and not table[..., 1].any():  # one attempt at each problem: no lift at all
+            continue
+        rows.append(_row(task, protocol, figure, chains, how, seed))
     return rows
 
 
 def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
     """With p-values adjusted over the tasks of each figure."""
-    found = list(rows)
-    for figure in dict.fromkeys(row.figure for row in rows):
-        at = [i for i, row in enumerate(found) if row.figure == figure]
-        for i, p in zip(at, holm([found[i].difference.p for i in at]), strict=True):
-            found[i] = replace(found[i], p_holm=p)
-    return tuple(found)
+    adjusted = list(rows)
+    places: dict[tuple[str, Figure], list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault((row.protocol, row.figure), []).append(place)
+    for of_figure in places.values():
+        values = holm([rows[place].difference.p for place in of_figure])
+        for place, p in zip(of_figure, values, strict=True):
+            adjusted[place] = replace(rows[place], p_holm=p)
+    return tuple(adjusted)

@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.chains import BoolArray, Chains, Fresh, label
+from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.revisions import entries
 from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES, ClusterBootstrap
 from cipo_eval.metrics.majority import majority_at_k
-from cipo_eval.metrics.passk import check_ks, default_ks, pass_at_k
+from cipo_eval.metrics.passk import check_ks, default_ks
 from cipo_eval.metrics.variance import variance_split
 from cipo_eval.records import Attempt, Mode, State, Verdict, derive_seed
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 BREAKDOWN = ("subject", "level")
 """Metadata columns that results are broken down by unless told otherwise; those that a task lacks are passed
@@ -41,6 +47,7 @@ def summarise(
     breakdown: Sequence[str] = BREAKDOWN,
     parts: Sequence[str] = (),
     majority: bool = True,
+    figures: Sequence[Figure] = (),
 ) -> dict[str, Any]:
     """All figures of one turn of one protocol on one task, as plain JSON values (docs/metrics.md lists the
     keys).
@@ -49,7 +56,8 @@ def summarise(
     attempts are counted as ``unattempted`` and enter no figure. ``ks`` are the k of pass@k and maj@k, by
     default 1, 2, 4, … and the fewest attempts at a problem. ``bootstrap`` is the number of resamples,
     ``seed`` fixes them. ``parts`` are named results to report beside the main one (those that verdicts name are
-    reported too); without ``majority`` there is no maj@k, where answers do not vote (programs).
+    reported too); without ``majority`` there is no maj@k, where answers do not vote (programs). ``figures`` are a
+    user's own, beside the table's.
 
     Raises ``ValueError`` for a k above the fewest attempts, and where the attempts are not what is asked for:
     none at all, another task's or unknown problems', the same one twice, several protocols or turns, not
@@ -57,10 +65,8 @@ def summarise(
     """
     mode = Mode(mode)
     groups = _grouped(task, attempts, problems_meta, mode)
-    counts = np.array(
-        [[len(group), sum(verdict.correct for _, verdict in group)] for group in groups.values()],
-    )
-    n, correct = counts[:, 0], counts[:, 1]
+    chains = _chains(groups)
+    n, correct = chains.own.attempts, chains.own.right
     fewest = int(n.min())
     ks = default_ks(fewest) if ks is None else sorted({1, *ks})
     check_ks(ks, fewest)
@@ -77,12 +83,13 @@ def summarise(
         "unattempted": len(problems_meta) - len(groups),
         "attempts": int(n.sum()),
         "samples_per_problem": {"min": fewest, "max": int(n.max())},
-        "metrics": _metrics(groups, n, correct, ks, resampling, majority),
-        **_parts(groups, n, ks, resampling, parts),
+        "metrics": _metrics(chains, ks, resampling, majority),
+        **_parts(groups, chains, ks, resampling, parts),
+        **_own(figures, chains, resampling),
         **_outcomes([pair for group in groups.values() for pair in group]),
         "variance": {"attempt": split.attempt.to_json(), "mean": split.mean.to_json()},
         "intervals": intervals,
-        "breakdown": _breakdown(groups, problems_meta, breakdown, n, correct, resampling),
+        "breakdown": _breakdown(chains, problems_meta, breakdown, resampling),
     }
 
 
@@ -111,37 +118,59 @@ def _grouped(
     return dict(groups)
 
 
+def _chains(groups: Mapping[str, Sequence[Judged]]) -> Chains:
+    """The attempts as chains of one turn."""
+    judged = [pair for group in groups.values() for pair in group]
+    right = np.array([[verdict.correct] for _, verdict in judged], dtype=bool)
+    counts = np.array([len(group) for group in groups.values()], dtype=np.int64)
+    return Chains(
+        problem=np.repeat(np.arange(len(groups)), counts),
+        right=right,
+        asked=np.ones_like(right),
+        tokens=np.array([[attempt.completion_tokens or 0] for attempt, _ in judged], dtype=np.int64),
+        names=tuple(groups),
+        fresh=Fresh(
+            attempts=counts,
+            right=np.array([sum(v.correct for _, v in group) for group in groups.values()], dtype=np.int64),
+            votes=[[(label(verdict), verdict.correct) for _, verdict in group] for group in groups.values()],
+        ),
+    )
+
+
 def _metrics(
-    groups: Mapping[str, Sequence[Judged]],
-    n: NDArray[np.int64],
-    correct: NDArray[np.int64],
-    ks: Sequence[int],
-    resampling: ClusterBootstrap,
-    with_majority: bool,
+    chains: Chains, ks: Sequence[int], resampling: ClusterBootstrap, with_majority: bool
 ) -> dict[str, Any]:
     """Every figure by name, with the intervals from one set of resamples."""
-    scores = _pass_scores(n, correct, ks)
+    scores = _pass_scores(chains, ks)
     notes: dict[str, dict[str, bool]] = {}
-    if with_majority and (voting := [k for k in ks if k > 1]):  # one vote is no majority: maj@1 is pass@1
-        votes = [[(label(verdict), verdict.correct) for _, verdict in group] for group in groups.values()]
-        majority = majority_at_k(votes, voting, seed=resampling.seed)
-        scores |= {f"maj@{k}": majority.scores[k] for k in voting}
-        notes = {f"maj@{k}": {"exact": majority.exact} for k in voting}
+    voting = [k for k in ks if k > 1]  # one vote is no majority: maj@1 is pass@1
+    if with_majority and voting and chains.own.votes is not None:
+        majority = majority_at_k(
+            chains.own.votes, voting, seed=resampling.seed
+        )  # of all k at once: one count
+        scores |= {f.MAJORITY.at(k).key: majority.scores[k] for k in voting}
+        notes = {f.MAJORITY.at(k).key: {"exact": majority.exact} for k in voting}
     estimates = zip(scores, resampling.means(list(scores.values())), strict=True)
     return {name: {**estimate.to_json(), **notes.get(name, {})} for name, estimate in estimates}
 
 
-def _pass_scores(
-    n: NDArray[np.int64], correct: NDArray[np.int64], ks: Sequence[int]
-) -> dict[str, NDArray[np.float64]]:
-    """Problem scores of pass@k and avg@n."""
-    scores = {f"pass@{k}": pass_at_k(n, correct, k) for k in ks}
-    return {**scores, "avg@n": scores["pass@1"]}
+def _pass_scores(chains: Chains, ks: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Problem scores of pass@k and avg@n, shape (problems,) each."""
+    figures = (*map(f.PASS.at, ks), f.MEAN_SCORE)
+    return {figure.key: figure.top(chains) for figure in figures}
+
+
+def _own(figures: Sequence[Figure], chains: Chains, resampling: ClusterBootstrap) -> dict[str, Any]:
+    """A user's own figures of first attempts; nothing where there are none."""
+    own = [figure for figure in figures if figure.applies(PROTOCOLS[DIRECT])]
+    if not own:
+        return {}
+    return {"figures": entries(own, chains, bootstrap=resampling.resamples, seed=resampling.seed)}
 
 
 def _parts(
     groups: Mapping[str, Sequence[Judged]],
-    n: NDArray[np.int64],
+    chains: Chains,
     ks: Sequence[int],
     resampling: ClusterBootstrap,
     names: Sequence[str],
@@ -154,18 +183,11 @@ def _parts(
     judged = [verdict for group in groups.values() for _, verdict in group]
     tables: dict[str, Any] = {}
     for name in dict.fromkeys([*names, *(part for verdict in judged for part in verdict.parts)]):
-        right = [
-            sum(verdict.parts.get(name, verdict.correct) for _, verdict in group) for group in groups.values()
-        ]
-        scores = _pass_scores(n, np.array(right), ks)
+        right: BoolArray = np.array([[verdict.parts.get(name, verdict.correct)] for verdict in judged])
+        scores = _pass_scores(replace(chains, right=right), ks)
         estimates = resampling.means(list(scores.values()))
         tables[name] = {key: figure.to_json() for key, figure in zip(scores, estimates, strict=True)}
     return {"parts": tables} if tables else {}
-
-
-def label(verdict: Verdict) -> str | None:
-    """What an attempt votes for: its answer in normal form, else as it was written; None abstains."""
-    return verdict.canonical if verdict.canonical is not None else verdict.extracted
 
 
 def _outcomes(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -200,19 +222,17 @@ def _amount(values: Iterable[float | None]) -> dict[str, Any]:
 
 
 def _breakdown(
-    groups: Mapping[str, Sequence[Judged]],
+    chains: Chains,
     problems_meta: Mapping[str, Mapping[str, Any]],
     columns: Sequence[str],
-    n: NDArray[np.int64],
-    correct: NDArray[np.int64],
     resampling: ClusterBootstrap,
 ) -> dict[str, Any]:
     """pass@1 by the values of each metadata column that the task has."""
-    scores = pass_at_k(n, correct, 1)
+    scores = f.PASS.at(1).top(chains)
     tables: dict[str, Any] = {}
     for column in columns:
         members: dict[str, list[int]] = defaultdict(list)
-        for index, problem in enumerate(groups):
+        for index, problem in enumerate(chains.problems):
             members[_group_name(problems_meta[problem].get(column))].append(index)
         if set(members) == {NO_VALUE}:
             continue
@@ -223,8 +243,8 @@ def _breakdown(
             figure = of_group.mean(scores[rows]).to_json()
             tables[column][name] = {
                 "problems": len(rows),
-                "attempts": int(n[rows].sum()),
-                "pass@1": figure["value"],
+                "attempts": int(chains.counts[rows].sum()),
+                f.PASS.at(1).key: figure["value"],
                 "ci": figure["ci"],
                 "method": figure["method"],
             }

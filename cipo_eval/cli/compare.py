@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,11 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.errors import UsageError
+
+
+def named(options: Sequence[str] | None) -> list[str]:
+    """Names of a repeatable option, each of which may hold several, separated by commas."""
+    return [name.strip() for option in options or () for name in option.split(",") if name.strip()]
 
 
 def compare(
@@ -25,30 +31,43 @@ def compare(
     problems: Annotated[
         int, typer.Option("--problems", min=0, help="Name as many problems that were gained and lost.")
     ] = 0,
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figures", metavar="MODULE:OBJECT", help="Figures of your own too (separated by commas)."
+        ),
+    ] = None,
     bootstrap: o.Bootstrap = 2000,
     json: o.Json = False,
 ) -> None:
     """Paired differences per task and figure, with intervals, p-values and the smallest difference that would show."""
     from cipo_eval.analysis.comparison import compare_runs
+    from cipo_eval.analysis.figures import load
     from cipo_eval.records import Mode
 
     if len(runs) < 2:
         raise UsageError("compare needs two run directories or more")
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: compare looks at one mode at a time")
-    found = [
+    own = load(named(figures))
+    comparisons = [
         compare_runs(
-            runs[0], other, mode=Mode(mode.value) if mode else None, bootstrap=bootstrap, force=force
+            runs[0],
+            other,
+            mode=Mode(mode.value) if mode else None,
+            bootstrap=bootstrap,
+            force=force,
+            figures=own,
         )
         for other in runs[1:]
     ]
     if json:
-        typer.echo(json_module.dumps([comparison.to_json() for comparison in found]))
+        typer.echo(json_module.dumps([comparison.to_json() for comparison in comparisons]))
         return
     from rich.console import Console
 
-    from cipo_reports.comparison import render
+    from cipo_reports.terminal_comparison import render
 
     console = Console()
-    for comparison in found:
-        render(comparison.to_json(), console, problems=problems)
+    for comparison in comparisons:
+        render(comparison, console, problems=problems)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 FIRST_SECONDS, MINUTE = 10.0, 60.0
 """In a run's log: until the first line, and between two."""
-LOG_SECONDS = 10.0
-"""Between two lines of a training or a study."""
 BAR_SECONDS = 0.5
 """On a terminal."""
 WINDOW_SECONDS = 30.0

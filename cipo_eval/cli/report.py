@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli.compare import named
 from cipo_eval.errors import UsageError
 
 
@@ -62,6 +63,12 @@ def report(
     page_megabytes: Annotated[
         int, typer.Option(min=0, help="Most characters of attempts in the page, in millions.")
     ] = 250,
+    figures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figures", metavar="MODULE:OBJECT", help="Figures of your own too (separated by commas)."
+        ),
+    ] = None,
     bootstrap: o.Bootstrap = 2000,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -69,6 +76,7 @@ def report(
     """Write OUTPUT/report.html, which opens anywhere, and every table and figure for a paper."""
     import tempfile
 
+    from cipo_eval.analysis.figures import load
     from cipo_eval.cli.session import say
     from cipo_eval.records import Mode
     from cipo_eval.run.folder import look_at_place
@@ -96,6 +104,7 @@ def report(
             bootstrap=bootstrap,
             force=force,
             paired=paired,
+            figures=load(named(figures)),
         )
         written = write_report(
             study,

@@ -71,7 +71,7 @@ def show(results: Results, output: Output) -> int:
         from rich.console import Console
 
         from cipo_reports.terminal import render
-        from cipo_reports.turns import render_turns
+        from cipo_reports.terminal_turns import render_turns
 
         console = Console()
         render(results.figures, console, breakdown=output.breakdown)

@@ -95,12 +95,12 @@ def show(
 
 def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, Chain]]:
     """Chains with the name of their protocol; first attempts alone where nothing follows them."""
-    from cipo_eval.analysis.chains import chains
+    from cipo_eval.analysis.chains import chains_of
     from cipo_eval.turns.protocols import DIRECT, chosen
 
     wanted = [only] if only else list(selected.protocols) or [DIRECT]
     for protocol in chosen(wanted):
-        for chain in chains(selected.of(protocol.name), protocol):
+        for chain in chains_of(selected.of(protocol.name), protocol):
             yield protocol.name, chain
 
 

@@ -102,9 +102,9 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     from rich.console import Console
 
     from cipo_reports.arms import make_arm
+    from cipo_reports.correction_tables import headline
     from cipo_reports.report import write_report
     from cipo_reports.study import read_study
-    from cipo_reports.tables import headline
     from cipo_reports.terminal import show_table
     from cipo_trainer.study.conclusions import comparisons
 

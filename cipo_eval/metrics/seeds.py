@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cipo_eval.metrics.bootstrap import CONFIDENCE, Interval
-from cipo_eval.metrics.compare import ALPHA, POWER, Difference
+from cipo_eval.metrics.differences import ALPHA, POWER, Difference
 
 FloatArray = NDArray[np.float64]
 

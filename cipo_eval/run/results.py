@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cipo_eval.analysis.chains import revisions
+from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.revisions import revisions
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.analysis.summary import summarise
 from cipo_eval.errors import UsageError
@@ -28,6 +29,8 @@ class Measures:
     """The k of pass@k and maj@k; None: 1, 2, 4, … and the fewest attempts at a problem."""
     bootstrap: int = 2000
     """Resamples of problems for intervals."""
+    figures: Sequence[Figure] = ()
+    """A user's own, beside the table's."""
 
 
 def task_results(plan: TaskPlan, selected: Selected, asked: Measures) -> dict[str, Any]:
@@ -101,6 +104,7 @@ def _first_attempts(
             breakdown=plan.problems.spec.breakdown,
             parts=plan.parts,
             majority="maj@k" in plan.problems.spec.metrics,
+            figures=asked.figures,
         )
     except ValueError as error:  # a k above the attempts that a replayed file has at some problem
         raise UsageError(f"{plan.name}: {error}") from error
@@ -123,6 +127,7 @@ def _protocols(
                 votes="maj@k" in plan.problems.spec.metrics,
                 metadata=metadata,
                 breakdown=plan.problems.spec.breakdown,
+                figures=asked.figures,
             )
             for mode in asked.modes
         }

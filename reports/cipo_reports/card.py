@@ -6,34 +6,33 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.figures import is_later_step
+from cipo_eval.analysis.judgements import JUDGEMENT_ACCURACY, JUDGEMENT_F1
 from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.arms import Arm
-from cipo_reports.study import AVERAGE, Study
+from cipo_reports.frames import AVERAGE, among, whole
+from cipo_reports.study import Study
 
-FIGURES = (
-    "pass@",
-    "maj@",
-    "acc@t",
-    "correction_rate",
-    "retention",
-    "correction_lift",
-    "judgement accuracy",
-    "judgement F1",
+FAMILIES = (
+    f.PASS.name,
+    f.MAJORITY.name,
+    f.ACCURACY.name,
+    f.CORRECTION_RATE.name,
+    f.RETENTION.name,
+    f.LIFT.family,
+    JUDGEMENT_ACCURACY.family,
+    JUDGEMENT_F1.family,
 )
+"""What a card shows; of steps between turns the first."""
 
 
 def model_card(study: Study, arm: Arm) -> str:
     """A model card's metadata between its two lines of dashes; figures as in the tables, in per cent."""
-    r = study.results
-    rows = r[
-        (r["arm"] == arm.name)
-        & (r["column"] == "")
-        & (r["task"] != AVERAGE)
-        & r["value"].notna()
-        & r["figure"].str.startswith(FIGURES)
-        & ~r["figure"].str.contains(" t")
-    ]
-    results = [_result(study, arm, row) for row in rows.to_dict("records")]
+    r = among(whole(study.results), *FAMILIES, *(figure.family for figure in study.figures))
+    rows = r[(r["arm"] == arm.name) & (r["task"] != AVERAGE) & r["value"].notna()]
+    shown = rows[[not is_later_step(measure) for measure in rows["measure"]]]
+    results = [_result(study, arm, row) for row in shown.to_dict("records")]
     card = ModelCardData(model_name=_model(arm), eval_results=results)
     return f"---\n{card.to_yaml()}\n---\n"
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from cipo_eval.analysis.figure import Measure
+
 NONE = "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 DAGGER = "†"
@@ -19,19 +21,6 @@ ONE_SEED = "‡"
 """Beside stars that rest on one training of a method."""
 ONE_SEED_NOTE = f"{ONE_SEED} one seed: says nothing about another training."
 MINUS = "−"
-FIGURES = {
-    "correction_rate": "correction rate",
-    "correction_lift": "lift",
-    "fresh": "resample",
-    "judgement always_wrong": "judgement always wrong",
-}
-"""Figures whose name in results.json is not what readers call them."""
-
-
-def figure_name(figure: str) -> str:
-    """What readers call a figure; a later step (``correction_rate t2→t3``) keeps its turns."""
-    key, space, step = figure.partition(" t")
-    return FIGURES[key] + space + step if key in FIGURES else FIGURES.get(figure, figure.replace("_", " "))
 
 
 def number(value: float, form: str) -> str:
@@ -52,6 +41,8 @@ class Cell:
     """``best``, ``second`` or nothing."""
     title: str = ""
     """More about it, where a reader can ask for it."""
+    latex: str = ""
+    """The text in LaTeX, where that is more than its characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +61,18 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     intervals: bool = False
     """Whether forms that have no other place for them show the cells' intervals."""
+    latex: Mapping[str, str] = field(default_factory=dict)
+    """Titles of columns in LaTeX, where that is more than their characters."""
 
 
 def name(text: str) -> Cell:
     """A method, a task, a category: what a row is about, in one line (values of a task's columns are free text)."""
     return Cell(text=" ".join(text.split()))
+
+
+def figure_name(measure: Measure) -> Cell:
+    """A figure, as readers call it."""
+    return Cell(text=measure.label, latex=measure.latex)
 
 
 def share(row: Mapping[str, Any] | None, *, stars: str = "", signed: bool = False) -> Cell:
@@ -149,9 +147,11 @@ class Lookup:
     def __init__(self, frame: pd.DataFrame, *keys: str) -> None:
         self._rows = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
 
-    def __call__(self, *key: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._rows.get(key)
-        return found
+    def __call__(self, *key: str | Measure) -> Mapping[str, Any] | None:
+        """A figure stands for its name."""
+        names = tuple(part.name if isinstance(part, Measure) else part for part in key)
+        row: Mapping[str, Any] | None = self._rows.get(names)
+        return row
 
 
 def file_name(text: str) -> str:
@@ -169,8 +169,10 @@ def make_table(
     rules: tuple[int, ...] = (),
     notes: Sequence[str] = (),
     intervals: bool = False,
+    figures: Sequence[Measure] = (),
 ) -> Table:
-    """A table of that name, with characters that files' names can have; a note where stars rest on one seed."""
+    """A table of that name, with characters that files' names can have; a note where stars rest on one seed.
+    ``figures``: those whose labels are titles of columns."""
     if any(ONE_SEED in cell.text for row in rows for cell in row[left:]):
         notes = (*notes, ONE_SEED_NOTE)
     return Table(
@@ -182,4 +184,5 @@ def make_table(
         rules=rules,
         notes=tuple(notes),
         intervals=intervals,
+        latex={figure.label: figure.latex for figure in figures if figure.latex},
     )

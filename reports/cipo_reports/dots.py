@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.figure import Measure
+from cipo_eval.analysis.judgements import JUDGEMENT_F1
 from cipo_eval.turns.protocols import DIRECT
-from cipo_reports.cells import figure_name, file_name
+from cipo_reports.cells import file_name
+from cipo_reports.frames import AVERAGE
 from cipo_reports.methods import FEW, focus
 from cipo_reports.panels import COLUMN, PAGE, arm_lines, beside, legend, look, percent, shown
-from cipo_reports.study import AVERAGE, Study
+from cipo_reports.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,9 +60,9 @@ def accuracies(study: Study) -> Iterator[tuple[str, str, Figure]]:
             for y, arm in enumerate(study.names):
                 _dots(study, axes, y, found[task][found[task]["arm"] == arm])
             axes.set_yticks(range(rows), [shown(study, arm) for arm in study.names])
-    for axes, title, (_, (protocol, name)) in zip(panels, titles, places, strict=False):
+    for axes, title, (_, (protocol, of)) in zip(panels, titles, places, strict=False):
         axes.set_ylim(rows - 0.5, -0.5)
-        axes.set(title=title, xlabel=f"{named(protocol, name)}, %")
+        axes.set(title=title, xlabel=f"{named(protocol, of)}, %")
         axes.grid(visible=False, axis="y")
         percent(axes.xaxis)
     yield "accuracy", "What stands for each task, with 95 % intervals.", figure
@@ -73,21 +77,28 @@ def _dots(study: Study, axes: Axes, y: float, rows: pd.DataFrame) -> None:
             axes.plot([float(row.low), float(row.high)], [y, y], color=color, linewidth=1.2)
 
 
-def named(protocol: str, figure: str) -> str:
+def named(protocol: str, measure: Measure) -> str:
     """A figure as titles and axes call it, with the protocol where attempts were revised."""
-    return figure_name(figure) if protocol == DIRECT else f"{figure_name(figure)} ({protocol})"
+    return measure.label if protocol == DIRECT else f"{measure.label} ({protocol})"
+
+
+FOREST = (f.ACCURACY.name, f.CORRECTION_RATE.name, JUDGEMENT_F1.family)
+"""Families of figures whose differences are drawn, beside pass@1."""
+Panel = tuple[str, Measure]
+"""Protocol and figure."""
+
+
+def _panels(rows: pd.DataFrame) -> list[Panel]:
+    panels = {(row["protocol"], row["figure"]): row["measure"] for row in rows.to_dict("records")}
+    return [(protocol, measure) for (protocol, _), measure in panels.items()]
 
 
 def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Differences to the baseline with their intervals, task by task; a panel for each figure."""
     d = study.differences[study.differences["difference"].notna()]
-    wanted = [
-        key
-        for key in dict.fromkeys(zip(d["protocol"], d["figure"], strict=True))
-        if key == (DIRECT, "pass@1")
-        or key[1].startswith("acc@t")
-        or key[1] in ("correction_rate", "judgement F1")
-    ]
+    own = [figure.family for figure in study.figures]
+    shown = d[[measure is f.PASS.at(1) or measure.family in (*FOREST, *own) for measure in d["measure"]]]
+    wanted = _panels(shown)
     if not wanted:
         return
     tasks = [task for task in [*study.tasks, AVERAGE] if task in set(d["task"])]
@@ -97,9 +108,7 @@ def forest(study: Study) -> Iterator[tuple[str, str, Figure]]:
         return
     for task in [AVERAGE] if AVERAGE in tasks else tasks:  # many methods: a line each, of one place
         of_task = d[d["task"] == task]
-        there = [
-            key for key in wanted if key in set(zip(of_task["protocol"], of_task["figure"], strict=True))
-        ]
+        there = _panels(shown[shown["task"] == task])
         if there:
             name = "differences" if task in (AVERAGE, tasks[0]) else f"differences-{file_name(task)}"
             caption = f"{_of_differences(study)} {'Average over tasks' if task == AVERAGE else task}."
@@ -110,22 +119,22 @@ def _of_differences(study: Study) -> str:
     return f"Differences to {study.baseline}, paired by problem, with 95 % intervals."
 
 
-def _forest(
-    study: Study, d: pd.DataFrame, wanted: list[tuple[str, str]], tasks: list[str], arms: list[str]
-) -> Figure:
+def _forest(study: Study, d: pd.DataFrame, keys: list[Panel], tasks: list[str], arms: list[str]) -> Figure:
     """A panel for each figure. Rows are tasks, with a point for each arm; or arms, where there is one task."""
     by_arm = len(tasks) == 1
-    across = min(3, len(wanted))
-    down = math.ceil(len(wanted) / across)
+    across = min(3, len(keys))
+    down = math.ceil(len(keys) / across)
     height = max(1.5, 0.17 * len(tasks) * len(arms) + 0.75)
     figure = Figure(figsize=(COLUMN if across == 1 else PAGE, height * down + 0.3))
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    for extra in panels.flat[len(wanted) :]:
+    for extra in panels.flat[len(keys) :]:
         extra.set_axis_off()
     labels = [shown(study, name) for name in (arms if by_arm else tasks)]
-    for (protocol, name), axes in zip(wanted, panels.flat, strict=False):
+    for (protocol, measure), axes in zip(keys, panels.flat, strict=False):
         axes.axvline(0, color="#666666", linewidth=0.8)
-        of_figure = d[(d["protocol"] == protocol) & (d["figure"] == name)].assign(value=d["difference"])
+        of_figure = d[(d["protocol"] == protocol) & (d["figure"] == measure.name)].assign(
+            value=d["difference"]
+        )
         for i, arm in enumerate(arms):
             for y, task in enumerate(tasks):
                 at = i if by_arm else y + (i - (len(arms) - 1) / 2) * 0.7 / max(1, len(arms))
@@ -133,7 +142,7 @@ def _forest(
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlabel("difference, points")
-        axes.set_title(named(protocol, name))
+        axes.set_title(named(protocol, measure))
         axes.grid(visible=False, axis="y")
         percent(axes.xaxis)
     if not by_arm:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from cipo_eval.analysis.chains import Chain, chains
+from cipo_eval.analysis.chains import Chain, chains_of
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.records import Attempt, AttemptKey, State
 from cipo_eval.storage.store import read_problems
@@ -183,11 +183,11 @@ def _chains(selected: Selected) -> Iterator[tuple[Protocol, Chain]]:
     """Chains of every protocol; first attempts alone where nothing follows them."""
     revised = set()
     for name in selected.protocols:
-        for chain in chains(selected.of(name), PROTOCOLS[name]):
+        for chain in chains_of(selected.of(name), PROTOCOLS[name]):
             if len(chain) > 1 or not PROTOCOLS[name].own:
                 revised.add(chain[0].key)
                 yield PROTOCOLS[name], chain
-    for chain in chains(selected.first, PROTOCOLS[DIRECT]):
+    for chain in chains_of(selected.first, PROTOCOLS[DIRECT]):
         if chain[0].key not in revised:
             yield PROTOCOLS[DIRECT], chain
 

@@ -15,9 +15,11 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from cipo_eval.analysis import figures as f
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
-from cipo_reports.cells import file_name
+from cipo_reports.curves import REVISE
 from cipo_reports.dots import accuracies, forest
+from cipo_reports.frames import AVERAGE, among, whole
 from cipo_reports.methods import focus
 from cipo_reports.panels import (
     COLUMN,
@@ -37,7 +39,8 @@ from cipo_reports.panels import (
     spaced,
     style,
 )
-from cipo_reports.study import AVERAGE, Study
+from cipo_reports.study import Study
+from cipo_reports.training_figures import along, dynamics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,16 +60,11 @@ def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """pass@k against k, a panel for each task."""
-    r = study.results
-    curves = r[
-        (r["protocol"] == DIRECT)
-        & (r["column"] == "")
-        & r["figure"].str.fullmatch(r"pass@\d+")
-        & r["value"].notna()
-    ].copy()
+    scores = among(whole(study.results), f.PASS.name)
+    curves = scores[scores["value"].notna()].copy()
     if not len(curves):
         return
-    curves["k"] = curves["figure"].str.partition("@")[2].astype(int)
+    curves["k"] = curves["k"].astype(int)
     tasks = [task for task in study.tasks if curves[curves["task"] == task]["k"].max() > 1]
     if not tasks:
         return
@@ -92,15 +90,10 @@ def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Accuracy after each turn, a panel for each task, a figure for each protocol."""
-    r = study.results
+    accuracies = among(whole(study.results), f.ACCURACY.name)
     for protocol in study.protocols:
-        rows = r[
-            (r["protocol"] == protocol)
-            & (r["column"] == "")
-            & r["figure"].str.fullmatch(r"acc@t\d+")
-            & r["value"].notna()
-        ].copy()
-        rows["turn"] = rows["figure"].str[5:].astype(int)
+        rows = accuracies[(accuracies["protocol"] == protocol) & accuracies["value"].notna()].copy()
+        rows["turn"] = rows["turn"].astype(int)
         tasks = [task for task in study.tasks if task in set(rows["task"])]
         figure, panels = grid(len(tasks))
         drawn: list[str] = []
@@ -141,7 +134,11 @@ def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
         labels |= {"stays wrong": (WRONG, 0.45)}
         handles = [Patch(facecolor=c, alpha=a, label=name) for name, (c, a) in labels.items()]
         legend(figure, handles)
-        tasks = [task for task in study.tasks if len(study.figure("Δ(i→c)", protocol).query("task == @task"))]
+        tasks = [
+            task
+            for task in study.tasks
+            if len(study.figure(f.INTO_RIGHT.at(2), protocol).query("task == @task"))
+        ]
         over = "" if len(tasks) == 1 else f", mean over {len(tasks)} tasks"
         yield (
             f"transitions-{protocol}",
@@ -152,14 +149,14 @@ def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
 
 def _flows(study: Study, arm: str, protocol: str) -> dict[tuple[str, str], float]:
     """Shares of all attempts by what they were and became; empty where the arm has none."""
-    parts = {}
-    for name in ("acc@t1", "Δ(i→c)", "Δ(c→i)"):
-        rows = study.figure(name, protocol)
+    parts = []
+    for figure in (f.ACCURACY.at(1), f.INTO_RIGHT.at(2), f.INTO_WRONG.at(2)):
+        rows = study.figure(figure, protocol)
         rows = rows[(rows["arm"] == arm) & (rows["task"] != AVERAGE) & rows["value"].notna()]
         if not len(rows):
             return {}
-        parts[name] = float(rows["value"].astype(float).mean())
-    right, gained, lost = parts["acc@t1"], parts["Δ(i→c)"], parts["Δ(c→i)"]
+        parts.append(float(rows["value"].astype(float).mean()))
+    right, gained, lost = parts
     return {
         ("right", "right"): right - lost,
         ("right", "wrong"): lost,
@@ -222,8 +219,8 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
     point for each task."""
     for protocol in study.protocols:
         first, rate, keeps = (
-            study.figure(name, protocol).set_index(["arm", "task"])["value"]
-            for name in ("acc@t1", "correction_rate", "retention")
+            study.figure(figure, protocol).set_index(["arm", "task"])["value"]
+            for figure in (f.ACCURACY.at(1), f.CORRECTION_RATE.at(2), f.RETENTION.at(2))
         )
         points = [
             (arm, task)
@@ -234,7 +231,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
             continue
         figure = Figure(figsize=(COLUMN, 2.9))
         axes = figure.subplots()
-        sized = not PROTOCOLS[protocol].only_wrong
+        sized = f.RETENTION.at(2).applies(PROTOCOLS[protocol])
         for arm, task in points:
             seen = look(study, arm)
             kept = keeps.get((arm, task))
@@ -248,7 +245,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 alpha=0.8,
                 linewidth=0,
             )
-        axes.set(xlabel="acc@t1, %", ylabel="correction rate, %")
+        axes.set(xlabel=f"{f.ACCURACY.at(1).label}, %", ylabel=f"{f.CORRECTION_RATE.at(2).label}, %")
         axes.margins(0.12)
         for axis in (axes.xaxis, axes.yaxis):
             percent(axis)
@@ -281,7 +278,8 @@ def _size(retention: float) -> float:
     return 12 + 100 * max(0.0, retention) ** 2
 
 
-BUDGETS = {"revise": ("-", "o"), "pass@k": (":", "^"), "maj@k": ("--", "s")}
+BUDGETS = {REVISE: ("-", "o"), f.PASS.name: (":", "^"), f.MAJORITY.name: ("--", "s")}
+"""Lines and markers by kind of point."""
 ACROSS = 4
 """Most panels beside each other."""
 
@@ -289,13 +287,13 @@ ACROSS = 4
 def budget(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Accuracy against generated tokens: revising an answer, or drawing others, of which the best counts (somebody
     can tell) or the vote. A row of panels for each arm, a column for each task."""
-    fair = {"self": ["maj@k", "pass@k"]}
+    fair = {"self": [f.MAJORITY.name, f.PASS.name]}
     for protocol in [name for name in study.protocols if PROTOCOLS[name].own]:
         b = study.budget[study.budget["protocol"].isin([protocol, DIRECT])]
         there = b[b["protocol"] == protocol]
         tasks = [task for task in study.tasks if task in set(there["task"])]
         arms = [arm for arm in focus(study) if arm in set(there["arm"])]
-        kinds = ["revise", *fair.get(protocol, ["pass@k"])]
+        kinds = [REVISE, *fair.get(protocol, [f.PASS.name])]
         for start in range(0, len(tasks) if arms else 0, ACROSS):
             figure = _budget(study, b, arms, tasks[start : start + ACROSS], kinds, protocol)
             part = f"-{start // ACROSS + 1}" if start else ""
@@ -315,11 +313,11 @@ def _budget(
             own = b[(b["task"] == task) & (b["arm"] == arm)]
             for kind in kinds:
                 points = own[own["kind"] == kind].sort_values("tokens")
-                if kind == "maj@k" and len(points):  # a vote of one is the first attempt
-                    points = pd.concat([own[(own["kind"] == "pass@k") & (own["k"] == 1)], points])
+                if kind == f.MAJORITY.name and len(points):  # a vote of one is the first attempt
+                    points = pd.concat([own[(own["kind"] == f.PASS.name) & (own["k"] == 1)], points])
                 if len(points):
                     line, marker = BUDGETS[kind]
-                    color = look(study, arm)["color"] if kind == "revise" else "#666666"
+                    color = look(study, arm)["color"] if kind == REVISE else "#666666"
                     axes.plot(
                         points["tokens"],
                         points["value"],
@@ -342,136 +340,14 @@ def _budget(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("tokens per problem")
         shares(axes)
-    names = {"revise": f"revise ({protocol})", "pass@k": "resample, best of k", "maj@k": "resample, vote"}
+    names = {
+        REVISE: f"revise ({protocol})",
+        f.PASS.name: "resample, best of k",
+        f.MAJORITY.name: "resample, vote",
+    }
     handles = [
         Line2D([], [], color="#333333", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
         for kind in kinds
     ]
     legend(figure, handles, columns=3)
     return figure
-
-
-PANELS: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = (
-    ("reward, %", (("base_accuracy", "first attempts"), ("correction_accuracy", "corrections")), True),
-    ("retention and ρ, %", (("retention", "retention"), ("rho", "ρ")), True),
-    ("entropy, nats", (("entropy", "entropy"),), False),
-    ("KL to the reference, nats", (("kl", "KL"),), False),
-    ("length, tokens", (("base_length", "first attempts"), ("correction_length", "corrections")), False),
-    (
-        "groups without variance, %",
-        (("base_zero_variance", "first attempts"), ("correction_zero_variance", "corrections")),
-        True,
-    ),
-)
-"""Panels of training dynamics: title, figures of the log with their names, whether they are shares."""
-
-
-def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
-    """What the trainer logged, smoothed over a twentieth of the steps; the mean of the seeds, and their range. A figure
-    for each kind of problems that was trained on."""
-    t = study.training[study.training["kind"] == "train"]
-    names = list(dict.fromkeys(t["data"]))
-    for data in names:
-        found = _dynamics(study, t[t["data"] == data])
-        if len(names) == 1:
-            yield from found
-        for name, caption, figure in found:
-            yield f"{name}_{file_name(data)}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
-
-
-def _dynamics(study: Study, t: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
-    if rolling := set(t[t["figure"] == "base_accuracy"]["arm"]):  # a warm start's long way would hide theirs
-        t = t[t["arm"].isin(rolling)]
-    panels = [panel for panel in PANELS if set(t["figure"]) & {figure for figure, _ in panel[1]}]
-    if not panels:
-        return
-    arms = [arm for arm in focus(study) if arm in set(t["arm"])]
-    if len(arms) > 2:  # a panel for each line of an arm: few lines in each
-        there = set(t["figure"])
-        panels = [
-            (title if len(lines) == 1 else _of(title, label), ((name, label),), whole)
-            for title, lines, whole in panels
-            for name, label in lines
-            if name in there
-        ]
-    wide = 3 if len(panels) > 2 else None  # titles are long
-    figure, places = grid(max(2, len(panels)), height=1.6 if len(arms) <= 2 else 1.75, across=wide)
-    drawn: dict[str, list[str]] = {}
-    for (title, lines, whole), axes in zip(panels, places, strict=False):
-        for (name, label), line in zip(lines, ("-", ":"), strict=False):
-            for arm in arms:
-                if _smooth(study, axes, t[(t["arm"] == arm) & (t["figure"] == name)], arm, line):
-                    drawn.setdefault(line, []).append(label)
-        axes.set(title=title, xlabel="step")
-        if whole:
-            shares(axes)
-    for extra in places[len(panels) :]:
-        extra.set_axis_off()
-    handles = [Line2D([], [], color=look(study, a)["color"], lw=3, label=shown(study, a)) for a in arms]
-    for line, names in drawn.items() if ":" in drawn else ():
-        label = ", ".join(dict.fromkeys(name for name in names if name not in ("entropy", "KL")))
-        handles.append(Line2D([], [], color="#555555", ls=line, label=label))
-    legend(figure, handles)
-    few = "" if len(arms) == t["arm"].nunique() else " Of the baseline and the best methods."
-    yield (
-        "training",
-        f"Training dynamics, smoothed over a twentieth of the steps (bands: range of the seeds).{few}",
-        figure,
-    )
-
-
-def _of(title: str, label: str) -> str:
-    """A panel's title for one of its lines."""
-    if title.startswith("retention"):
-        return f"{label}, %"
-    return f"{title}\n{label}"
-
-
-def _smooth(study: Study, axes: Axes, rows: pd.DataFrame, arm: str, line: str) -> bool:
-    """Draws the mean of an arm's seeds, and their range; whether there is anything."""
-    wide = rows.pivot(index="step", columns="seed", values="value")
-    if not len(wide):
-        return False
-    smooth = wide.rolling(max(1, len(wide) // 20), min_periods=1).mean()
-    color = look(study, arm)["color"]
-    axes.plot(smooth.index, smooth.mean(axis=1), ls=line, color=color)
-    if smooth.shape[1] > 1:
-        low, high = smooth.min(axis=1), smooth.max(axis=1)
-        axes.fill_between(smooth.index, low, high, color=color, alpha=0.15, linewidth=0)
-    return True
-
-
-def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
-    """pass@K against pass@1 along training, from the evaluations on the way, K the largest: whether a method that gains
-    in the first loses in the second is seen at the same pass@1, not at the same step. The mean of the seeds; a larger
-    mark where training ended.
-    """
-    t = study.training[study.training["kind"] == "eval"]
-    found = t["figure"].str.extract(r"^(?P<task>[^/]+)/(?P<figure>pass@(?P<k>\d+))$")
-    t = t.assign(task=found["task"], of=found["figure"], k=found["k"].astype(float))[found["task"].notna()]
-    tasks = [task for task in dict.fromkeys(t["task"]) if t[t["task"] == task]["k"].max() > 1]
-    if not tasks or t["step"].nunique() < 3:
-        return
-    figure, panels = grid(len(tasks))
-    drawn: list[str] = []
-    for task, axes in zip(tasks, panels, strict=True):
-        own = t[t["task"] == task]
-        top = f"pass@{int(own['k'].max())}"
-        for arm in study.names:
-            wide = own[own["arm"] == arm].pivot_table(index="step", columns="of", values="value")
-            if len(wide) < 2:
-                continue
-            drawn.append(arm)
-            seen = look(study, arm)
-            axes.plot(wide["pass@1"], wide[top], **{**seen, "marker": ""})
-            end = {"color": seen["color"], "marker": seen["marker"] or "."}
-            axes.plot(wide["pass@1"].iloc[-1:], wide[top].iloc[-1:], ls="", **end)
-        axes.set(title=shown(study, task), xlabel="pass@1, %", ylabel=f"{top}, %")
-        percent(axes.xaxis)
-        percent(axes.yaxis)
-    legend(figure, arm_lines(study, [arm for arm in study.names if arm in drawn]))
-    yield (
-        "along",
-        "pass@k against pass@1 along training, mean of the seeds; the mark is where it ended.",
-        figure,
-    )

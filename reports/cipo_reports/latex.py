@@ -210,7 +210,10 @@ def _float(table: Table, *, wide: bool, size: Size, first: bool, last: bool) -> 
 def _tabular(table: Table, size: Size) -> list[str]:
     columns = range(len(table.columns))
     sides = ["l" if place < table.left else "r" for place in columns]
-    titles = [_stacked(_title_lines(table, place), "b", sides[place]) for place in columns]
+    titles = [
+        table.latex.get(table.columns[place]) or _stacked(_title_lines(table, place), "b", sides[place])
+        for place in columns
+    ]
     lines = [
         f"\\begin{{tabular}}{{{''.join(sides)}}}",
         "\\toprule",
@@ -221,7 +224,7 @@ def _tabular(table: Table, size: Size) -> list[str]:
     for number, row in enumerate(table.rows):
         if number in table.rules:
             lines.append("\\midrule")
-        names = [_stacked(_lines(cell.text, NAME), "t", "l") for cell in row[: table.left]]
+        names = [cell.latex or _stacked(_lines(cell.text, NAME), "t", "l") for cell in row[: table.left]]
         values = [_value(row[place], marks[place]) for place in columns[table.left :]]
         lines.append(f"{' & '.join([*names, *values])} \\\\")
         if table.intervals and any(map(interval_text, row)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from cipo_reports.study import AVERAGE, Study
+from cipo_reports.frames import AVERAGE
+from cipo_reports.study import Study
 
 FEW = 4
 """So many methods are told apart by lines and colours in one figure."""

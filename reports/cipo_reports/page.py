@@ -16,11 +16,17 @@ from typing import Any
 import jinja2
 
 from cipo_eval import __version__
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.figure import Measure
+from cipo_eval.analysis.figures import is_later_step
+from cipo_eval.analysis.judgements import ALWAYS_WRONG, JUDGEMENTS
 from cipo_eval.files import write_bytes
-from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, figure_name, share
+from cipo_eval.turns.protocols import DIRECT
+from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, share
 from cipo_reports.explorer import BUDGET, explorer
+from cipo_reports.frames import AVERAGE, whole
 from cipo_reports.methods import one_seed
-from cipo_reports.study import AVERAGE, Study
+from cipo_reports.study import Study
 
 
 def environment() -> jinja2.Environment:
@@ -125,36 +131,45 @@ def _arm(arm: Any) -> dict[str, Any]:
     }
 
 
-SUMMARY = ("pass@1", "acc@t", "correction_rate", "retention", "correction_lift", "judgement")
+MAIN = (
+    f.ACCURACY.name,
+    f.CORRECTION_RATE.name,
+    f.RETENTION.name,
+    f.LIFT.family,
+    *(figure.family for figure in (*JUDGEMENTS, ALWAYS_WRONG)),
+)
+"""Families of figures at the top of the page of one method, beside pass@1; of steps between turns the first."""
+
+
+def _is_main(measure: Measure) -> bool:
+    return measure is f.PASS.at(1) or (measure.family in MAIN and not is_later_step(measure))
 
 
 def _summary(study: Study) -> list[tuple[str, list[tuple[str, str, bool]]]]:
     """Of each method what it gained over the baseline, in a few figures: averages, or those of the only task. Without a
     baseline the figures themselves."""
     if study.baseline is None:
-        r = study.results
-        wanted = r[
-            (r["column"] == "") & r["figure"].str.startswith(SUMMARY) & ~r["figure"].str.contains(" t")
-        ]
-        task = AVERAGE if AVERAGE in set(wanted["task"]) else study.tasks[0]
-        rows = wanted[(wanted["task"] == task) & wanted["value"].notna()].to_dict("records")
-        found = [(_name(row), share(row).text, False) for row in rows]
-        return [(study.names[0], found)]
+        own = [figure.name for figure in study.figures]
+        r = whole(study.results)
+        main = r[[_is_main(measure) or measure.name in own for measure in r["measure"]]]
+        task = AVERAGE if AVERAGE in set(main["task"]) else study.tasks[0]
+        rows = main[(main["task"] == task) & main["value"].notna()].to_dict("records")
+        return [(study.names[0], [(_name(row), share(row).text, False) for row in rows])]
     d = study.differences
     summary = []
     for arm in study.names:
         rows = d[(d["arm"] == arm) & d["difference"].notna()]
         task = AVERAGE if AVERAGE in set(rows["task"]) else next(iter(rows["task"]), "")
-        found = []
+        gains = []
         for row in rows[rows["task"] == task].to_dict("records"):
             clear = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
             cell = difference(row, one_seed=one_seed(study, arm, task))
-            found.append((_name(row), cell.text, bool(clear)))
-        if found:
-            summary.append((arm, found))
+            gains.append((_name(row), cell.text, bool(clear)))
+        if gains:
+            summary.append((arm, gains))
     return summary
 
 
 def _name(row: Any) -> str:
-    figure = figure_name(str(row["figure"]))
-    return figure if row["protocol"] == "direct" else f"{row['protocol']}: {figure}"
+    label = row["measure"].label
+    return label if row["protocol"] == DIRECT else f"{row['protocol']}: {label}"

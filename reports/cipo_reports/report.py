@@ -6,7 +6,7 @@ figures/NAME.{png,pdf,svg}, model-cards/ARM.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cipo_reports.card import model_card
 from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures
+from cipo_reports.frames import FRAMES, NUMBERS
 from cipo_reports.latex import to_latex
 from cipo_reports.page import to_html, write_page
 from cipo_reports.panels import save
@@ -23,7 +24,6 @@ from cipo_reports.study import Study
 from cipo_reports.tables import tables
 from cipo_reports.writers import frame_csv, to_csv, to_markdown
 
-FRAMES = ("results", "differences", "budget", "training")
 _OURS = {"report.html", ".report.html.new", "tables", "figures", "model-cards"} | {
     f"{name}.{suffix}" for name in FRAMES for suffix in ("parquet", "csv")
 }
@@ -100,18 +100,12 @@ def check_folder(out: Path) -> None:
 
 def write_frames(study: Study, out: Path) -> None:
     """Writes each frame that has rows (``results`` always) as NAME.parquet, as it is, and as NAME.csv for people."""
-    for name in FRAMES:
-        frame = getattr(study, name)
+    for name, columns in FRAMES.items():
+        frame = getattr(study, name)[columns]
         if name == "results" or len(frame):
-            frame = frame.astype(dict.fromkeys(_numbers(frame.columns), "float64"))
+            frame = frame.astype(dict.fromkeys(NUMBERS.intersection(columns), "float64"))
             frame.to_parquet(out / f"{name}.parquet", index=False)
             (out / f"{name}.csv").write_text(frame_csv(frame), encoding="utf-8")
-
-
-def _numbers(columns: Sequence[str]) -> list[str]:
-    """Columns of figures, also where all of them are missing."""
-    known = {"value", "low", "high", "std", "first", "second", "difference", "p", "p_holm", "mde", "tokens"}
-    return [column for column in columns if column in known]
 
 
 def _cards(study: Study, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cipo_eval.analysis.chains import revisions
+from cipo_eval.analysis.revisions import revisions
 from cipo_eval.analysis.summary import summarise
 from cipo_eval.records import (
     SCHEMA_VERSION,

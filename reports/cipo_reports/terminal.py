@@ -17,6 +17,8 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from cipo_eval.analysis.figures import MAJORITY, PASS
+from cipo_eval.analysis.rows import LOGGED_SAMPLES
 from cipo_eval.metrics.bootstrap import mean_interval
 from cipo_reports.cells import MINUS, number
 from cipo_reports.cells import Table as CellTable
@@ -195,8 +197,9 @@ def _two_lines(title: str) -> str:
 
 
 def _ks(metric: str, block: Block) -> list[int]:
-    ends = (name.partition("@") for name in block["metrics"])
-    return [int(k) for name, _, k in ends if name == metric and k.isdecimal()]
+    family = {"pass": PASS, "maj": MAJORITY}[metric]
+    most = block.get("samples_per_problem", {}).get("min", LOGGED_SAMPLES)  # averages do not say
+    return [figure.k for figure in family.among(block["metrics"], most) if figure.k]
 
 
 def _percent(share: float) -> str:

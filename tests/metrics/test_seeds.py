@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cipo_eval.metrics.bootstrap import clustered_standard_error
-from cipo_eval.metrics.compare import compare_means
+from cipo_eval.metrics.differences import compare_means
 from cipo_eval.metrics.seeds import compare_seed_means, compare_seeds, spread, spread_mean
 
 

@@ -19,12 +19,13 @@ from reports.readable import overlaps
 
 from cipo_reports.arms import Arm
 from cipo_reports.dots import forest
-from cipo_reports.figures import along, by_turn, dynamics, figures, pass_curves, transitions
 from cipo_reports.figures import budget as budget_figures
+from cipo_reports.figures import by_turn, figures, pass_curves, transitions
 from cipo_reports.fonts import USUAL, families, lacking, not_drawable
 from cipo_reports.methods import FEW, focus
 from cipo_reports.panels import COLOURS, LINES, MARKERS, log_ticks, save, shares, short, spaced, style
 from cipo_reports.study import AVERAGE, Study
+from cipo_reports.training_figures import along, dynamics
 
 
 def drawn(make: object, study: Study) -> list[tuple[str, str, Figure]]:

@@ -14,13 +14,13 @@ from commands import Commands
 from made_runs import make_run
 
 from cipo_eval.analysis.comparison import compare_runs
+from cipo_eval.analysis.rows import rows_of
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Mode
 from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.arms import read_arms, training_data
-from cipo_reports.rows import rows_of
+from cipo_reports.cost_tables import cost
 from cipo_reports.study import AVERAGE, Study, read_study
-from cipo_reports.tables import cost
 
 Made = dict[str, list[Path]]
 
@@ -97,7 +97,7 @@ def test_differences_of_single_runs_are_those_of_compare(single: Study, made: Ma
     assert len(found.rows) == len(ours)
     for row, (_, mine) in zip(found.rows, ours.iterrows(), strict=True):
         name = mine["figure"] if mine["protocol"] == DIRECT else f"{mine['protocol']} {mine['figure']}"
-        assert (row.task, row.figure) == (mine["task"], name)
+        assert (row.task, row.name) == (mine["task"], name)
         assert (row.difference.difference, row.difference.p, row.p_holm) == (
             mine["difference"],
             mine["p"],
@@ -194,14 +194,14 @@ def test_figures_that_do_not_exist_are_missing_and_not_zero() -> None:
         "protocols": {
             "self": {
                 "fixed": {
-                    "problems": 3, "chains": 3, "by_turn": {}, "change": {}, "steps": [step], "lift": {},
+                    "problems": 3, "chains": 3, "turns": 2, "by_turn": {}, "change": {}, "steps": [step], "lift": {},
                     "resampling": {}, "tokens": None,
                 }
             }
         }
     }  # fmt: skip
     (row,) = rows_of(entry, Mode.FIXED)
-    assert row["value"] is None
+    assert row.value is None
 
 
 def test_runs_that_were_asked_other_things_need_force(tmp_path: Path, cipo: Commands) -> None:

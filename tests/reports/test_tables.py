@@ -20,21 +20,12 @@ from rich.console import Console
 
 from cipo_reports import published
 from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Cell, Table, marked, name
+from cipo_reports.correction_tables import correction, headline, overview
+from cipo_reports.cost_tables import cost, training
 from cipo_reports.latex import to_latex
 from cipo_reports.page import to_html
 from cipo_reports.study import AVERAGE, Study
-from cipo_reports.tables import (
-    categories,
-    correction,
-    cost,
-    differences,
-    headline,
-    main,
-    overview,
-    passk,
-    tables,
-    training,
-)
+from cipo_reports.tables import categories, differences, main, passk, tables
 from cipo_reports.terminal import show_table
 from cipo_reports.writers import frame_csv, to_csv, to_markdown
 

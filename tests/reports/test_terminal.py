@@ -4,15 +4,19 @@ import io
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from cipo_eval.analysis.comparison import Comparison, Row
+from cipo_eval.analysis.figures import CORRECTION_RATE
 from cipo_eval.analysis.summary import summarise
-from cipo_eval.records import Attempt, State, Verdict
-from cipo_reports.comparison import render as render_comparison
+from cipo_eval.metrics.differences import Difference
+from cipo_eval.records import Attempt, Mode, State, Verdict
 from cipo_reports.terminal import render
-from cipo_reports.turns import render_turns
+from cipo_reports.terminal_comparison import render as render_comparison
+from cipo_reports.terminal_turns import render_turns
 
 
 def block(task="toy", *, problems=40, samples=4, rate=0.5, mode="fixed", failed=0, meta=None, missing=0):
@@ -270,10 +274,11 @@ def test_attempts_that_were_not_asked_for_are_told(made):
 
 
 def comparison_of(p):
-    row = {"task": "sums", "figure": "self correction_rate", "first": 0.5, "second": 0.4, "difference": -0.1}
-    row |= {"ci": [-0.15, -0.05], "p": p, "p_holm": p, "mde": 0.05, "problems": 60}
-    row |= {"mcnemar": None, "gained": [], "lost": []}
-    return {"first": "a", "second": "b", "mode": "fixed", "rows": [row], "notes": []}
+    difference = Difference(
+        first=0.5, second=0.4, difference=-0.1, ci=(-0.15, -0.05), p=p, mde=0.05, problems=60
+    )
+    row = Row(task="sums", protocol="self", figure=CORRECTION_RATE.at(2), difference=difference, p_holm=p)
+    return Comparison(first=Path("a"), second=Path("b"), mode=Mode.FIXED, rows=(row,), notes=())
 
 
 @pytest.mark.parametrize(("p", "stars"), [(0.0004, "***"), (0.03, "*"), (0.4, "")])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.analysis.rows import logged
 from cipo_eval.data.tasks import ProblemSet, load_problems
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
@@ -38,7 +39,6 @@ class Evaluator:
     ) -> dict[str, Any]:
         """A run directory at ``folder``, and its key figures: ``task/figure``, the first task's accuracy first."""
         config = self._config
-        asked = config.eval
         task_plans = self._plans()
         with RunStore(folder) as store:
             run = Run(
@@ -53,21 +53,10 @@ class Evaluator:
             run.execute(engine, pool, Progress(), interrupts)
             results = run.results()
             store.write_results(results)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for plan in task_plans:
-            block = results["tasks"][plan.name]
-            if direct := block.get("fixed"):
-                found |= {
-                    f"{plan.name}/{name}": figure["value"] for name, figure in direct["metrics"].items()
-                }
-            for protocol in asked.protocol:
-                steps = block["protocols"][protocol]["fixed"].get("steps") if protocol != DIRECT else None
-                if steps:
-                    figures = steps[0]["metrics"]
-                    found |= {
-                        f"{plan.name}/{protocol}/{name}": figure["value"] for name, figure in figures.items()
-                    }
-        return found
+            values |= logged(plan.name, results["tasks"][plan.name], Mode.FIXED)
+        return values
 
     def _plans(self) -> list[TaskPlan]:
         """What is asked of each task: a run's request, sampled as the training samples."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cipo_eval.analysis.measures import TRAINING
 from cipo_trainer.logs import Log
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group
@@ -85,14 +86,9 @@ def headline(measured: Mapping[str, Any]) -> str:
         return "eval " + ", ".join(
             f"{name} {value:.3f}" for name, value in list(measured.items())[:4] if value is not None
         )
-    names = {
-        "loss": "loss",
-        "base_accuracy": "accuracy",
-        "correction_accuracy": "corrections",
-        "retention": "retention",
-    }
-    names |= {"lift": "lift", "rho": "rho", "base_length": "length", "grad_norm": "norm"}
     parts = [
-        f"{label} {measured[name]:.3g}" for name, label in names.items() if measured.get(name) is not None
+        f"{value.short} {measured[name]:.3g}"
+        for name, value in TRAINING.items()
+        if value.short and measured.get(name) is not None
     ]
     return ", ".join([*parts, f"{measured['tokens_per_second']:,.0f} tokens/s"])

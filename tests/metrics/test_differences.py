@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cipo_eval.metrics.bootstrap import FEW
-from cipo_eval.metrics.compare import (
+from cipo_eval.metrics.differences import (
     Difference,
     _contributions,
     compare_means,

@@ -9,19 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipo_eval.metrics.correction import (
-    Fresh,
-    Trajectories,
-    critique_figures,
-    pool_pass_at_k,
-    summarise_turns,
-)
+from cipo_eval.analysis.chains import Chains, Fresh, Judgements
+from cipo_eval.analysis.revisions import critique_block, pool_block, summarise_turns
 
 
-def chains(rows: list[tuple[int, str]], **more: Any) -> Trajectories:
+def chains(rows: list[tuple[int, str]], **more: Any) -> Chains:
     """Rows of a problem and its turns: ``r`` right, ``w`` wrong, ``.`` not asked."""
     letters = np.array([list(turns) for _, turns in rows])
-    return Trajectories(
+    return Chains(
         problem=np.array([problem for problem, _ in rows]), right=letters == "r", asked=letters != ".", **more
     )
 
@@ -116,9 +111,7 @@ def test_without_any_skill_the_lift_is_zero() -> None:
         rate = rng.beta(1, 1, size=60)
         problem = np.repeat(np.arange(60), 4)
         right = rng.random((240, 2)) < rate[problem, None]
-        found = summarise_turns(
-            Trajectories(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=1
-        )
+        found = summarise_turns(Chains(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=1)
         lifts.append(found["lift"]["correction_lift"]["value"])
         failed = ~right[:, 0]
         all_of_them = np.bincount(problem, weights=right[:, 0])[problem] / 4
@@ -139,26 +132,35 @@ def test_a_binomial_bound_is_for_shares_only() -> None:
 
 
 def test_pass_at_k_of_a_pool() -> None:
-    item, problem = np.array([0, 0, 1, 1, 2, 2]), np.array([5, 5, 5, 5, 9, 9])
-    right = np.array([True, False, False, False, True, True])
-    found = pool_pass_at_k(item, problem, right, [1, 2], bootstrap=10)
+    """Three wrong attempts of the pool, two corrections each, weigh the same; a right one does not count."""
+    rows = [(5, "wr"), (5, "ww"), (5, "ww"), (5, "ww"), (9, "wr"), (9, "wr"), (9, "rr")]
+    found = pool_block(chains(rows, item=np.array([0, 0, 1, 1, 2, 2, 3])), bootstrap=10)
+    assert found.pop("wrong") == 3
     assert figures(found) == {"pass@1": 0.5, "pass@2": pytest.approx(2 / 3)}
-    with pytest.raises(ValueError, match="pass@3"):
-        pool_pass_at_k(item, problem, right, [3])
+    assert pool_block(chains([(0, "rr")], item=np.array([0]))) == {"wrong": 0}
+
+
+def judged(wrong: Any, says_wrong: Any, says_right: Any, after: Any = None) -> Chains:
+    """A judgement at each of some problems; ``after``: whether the correction that followed is right."""
+    right = np.stack([~wrong] if after is None else [~wrong, after], axis=1)
+    return Chains(
+        problem=np.arange(len(wrong)),
+        right=right,
+        asked=np.ones_like(right),
+        judgements=Judgements(wrong=wrong, says_wrong=says_wrong, says_right=says_right),
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=50))
 def test_critique_figures_are_those_of_the_field(rows: list[tuple[bool, bool, bool]]) -> None:
-    wrong, judged, after = (np.array(column) for column in zip(*rows, strict=True))
-    found = critique_figures(wrong, judged, ~judged, np.arange(len(rows)), after, bootstrap=5)
-    tp, fp, fn = ((wrong & judged).sum(), (~wrong & judged).sum(), (wrong & ~judged).sum())
+    wrong, says, after = (np.array(column) for column in zip(*rows, strict=True))
+    found = critique_block(judged(wrong, says, ~says, after), bootstrap=5)
+    tp, fp, fn = ((wrong & says).sum(), (~wrong & says).sum(), (wrong & ~says).sum())
     assert found["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": len(rows) - tp - fp - fn}
-    assert found["accuracy"]["value"] == pytest.approx((wrong == judged).mean())
+    assert found["accuracy"]["value"] == pytest.approx((wrong == says).mean())
     f1 = None if tp + fp + fn == 0 else 2 * tp / (2 * tp + fp + fn)
     assert found["f1"]["value"] == (None if f1 is None else pytest.approx(f1))
-    always = critique_figures(
-        wrong, np.ones_like(wrong), ~np.ones_like(wrong), np.arange(len(rows)), bootstrap=5
-    )
+    always = critique_block(judged(wrong, np.ones_like(wrong), np.zeros_like(wrong)), bootstrap=5)
     assert found["always_wrong"]["value"] == always["f1"]["value"]
     joined = figures(found["joined"])
     sizes = {"caught": tp, "missed": fn, "doubted": fp, "trusted": len(rows) - tp - fp - fn}
@@ -169,7 +171,7 @@ def test_critique_figures_are_those_of_the_field(rows: list[tuple[bool, bool, bo
 
 def test_a_judgement_that_says_nothing_is_no_hit() -> None:
     wrong, nothing = np.array([True, False]), np.array([False, False])
-    found = critique_figures(wrong, nothing, nothing, np.arange(2), bootstrap=5)
+    found = critique_block(judged(wrong, nothing, nothing), bootstrap=5)
     assert found["counts"] == {"tp": 0, "fp": 0, "fn": 1, "tn": 1}
     assert (found["accuracy"]["value"], found["specificity"]["value"], found["precision"]["value"]) == (
         0,
@@ -187,15 +189,15 @@ def test_attempts_of_others_are_compared_with_the_models_own() -> None:
         votes=[[("a", True), ("b", False), ("b", False), ("c", False)], [("a", False)] * 4],
         tokens=10.0,
     )
-    pool = chains([(0, "wr"), (0, "ww"), (1, "ww")], tokens=np.array([[0, 20], [0, 30], [0, 25]]))
-    found = summarise_turns(pool, bootstrap=10, fresh=fresh)
+    rows, tokens = [(0, "wr"), (0, "ww"), (1, "ww")], np.array([[0, 20], [0, 30], [0, 25]])
+    found = summarise_turns(chains(rows, tokens=tokens, fresh=fresh), bootstrap=10)
     assert figures(found["lift"]) == {"correction_lift": 0.125, "revised": 0.25, "fresh": 0.125}
     assert found["tokens"] == {"first": 10, "chain": 25}
     equal = found["resampling"]["equal_tokens"]
     assert (equal["k"], equal["tokens"]) == (2, 20)
     assert (equal["pass@2"]["value"], equal["maj@2"]["value"]) == (0.25, pytest.approx((1 / 2) * (1 / 2) / 2))
     none = Fresh(attempts=np.array([0, 0]), right=np.array([0, 0]), among=False)
-    found = summarise_turns(pool, bootstrap=10, fresh=none)
+    found = summarise_turns(chains(rows, tokens=tokens, fresh=none), bootstrap=10)
     assert figures(found["lift"]) == {"correction_lift": None, "revised": None, "fresh": None}
     assert found["resampling"] == {}
 
@@ -219,7 +221,7 @@ def test_a_revision_of_an_attempts_length_is_worth_another_attempt() -> None:
 def test_shapes_that_do_not_fit(more: dict[str, Any]) -> None:
     right = np.ones((2, 2), bool)
     with pytest.raises(ValueError, match=r"shape|first turn"):
-        Trajectories(**{"problem": np.zeros(2, np.int64), "right": right, "asked": right, **more})
+        Chains(**{"problem": np.zeros(2, np.int64), "right": right, "asked": right, **more})
 
 
 @pytest.mark.slow
@@ -238,7 +240,7 @@ def test_intervals_cover_what_they_should() -> None:
         second = rng.random(320) < np.where(first, 0.9, rate[problem])
         right = np.stack([first, second], axis=1)
         found = summarise_turns(
-            Trajectories(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=400
+            Chains(problem=problem, right=right, asked=np.ones_like(right)), bootstrap=400
         )
         for name in inside:
             low, high = found["steps"][0]["metrics"][name]["ci"]
@@ -279,7 +281,7 @@ def test_revisions_that_are_fresh_draws_gain_nothing_over_as_many_attempts() -> 
         rate = rng.beta(1, 2, size=60)
         problem = np.repeat(np.arange(60), 4)
         right = rng.random((240, 2)) < rate[problem, None]
-        made = Trajectories(problem=problem, right=right, asked=np.ones_like(right))
+        made = Chains(problem=problem, right=right, asked=np.ones_like(right))
         found = summarise_turns(made, bootstrap=1)["sequential"]
         gains.append([found[f"seq@{k} gain"]["value"] for k in (1, 2)])
     error = np.std(gains, axis=0) / np.sqrt(len(gains))

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cipo_reports.rows import withheld
+from cipo_eval.analysis.figures import ACCURACY
+from cipo_eval.analysis.rows import withheld
 from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 
 NAME = 24
@@ -59,7 +60,7 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
     _render_critiques(rows, console)
     for task, name, block in rows if breakdown else ():
         for column, groups in block.get("breakdown", {}).items():
-            _render_groups(f"{task}, {name}, by {column}", groups, console)
+            _render_groups(f"{task}, {name}, by {column}", groups, block["turns"], console)
     for task, name, block in rows:
         notes = [
             (block["missing"], "chains are not complete"),
@@ -103,9 +104,9 @@ def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: C
     )
 
 
-def _render_groups(title: str, groups: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    found = (name for block in groups.values() for name in block if name.startswith("acc@t"))
-    names = list(dict.fromkeys(found))
+def _render_groups(title: str, groups: Mapping[str, Mapping[str, Any]], turns: int, console: Console) -> None:
+    accuracies = [ACCURACY.at(turn).key for turn in range(1, turns + 1)]
+    names = [name for name in accuracies if any(name in block for block in groups.values())]
 
     def column(heading: str, name: str, rank: int) -> Column:
         entries = [block.get(name) for block in groups.values()]

@@ -1,0 +1,235 @@
+"""From chains of turns to the numbers of ``results.json``: one block for one protocol on one task, judged in one mode
+(docs/correction.md lists the keys)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.chains import Chain, Chains, chains_of, complete_chains
+from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.judgements import ALWAYS_WRONG, CELLS, JOINED, JUDGEMENTS
+from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES
+from cipo_eval.metrics.passk import default_ks
+from cipo_eval.metrics.ratios import DIGITS, estimates
+from cipo_eval.records import Attempt, Mode, State, derive_seed
+from cipo_eval.turns.protocols import Protocol
+
+NEARLY = 0.01
+"""Where an attempt and its revision are equally long, means differ by a token in thousands: up to this share more is no
+more."""
+TOKEN_DIGITS = 6
+"""Decimals of mean tokens."""
+Block = dict[str, Any]
+
+
+def revisions(
+    task: str,
+    attempts: Sequence[Attempt],
+    protocol: Protocol,
+    *,
+    mode: Mode,
+    turns: int,
+    bootstrap: int = RESAMPLES,
+    first: Sequence[Attempt] = (),
+    votes: bool = False,
+    metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    breakdown: Sequence[str] = (),
+    figures: Sequence[Figure] = (),
+    seed: int = 0,
+) -> Block:
+    """The figures of one protocol on one task, with what is missing and what became of each turn.
+
+    ``attempts``: those of the protocol, and the first turns that its chains begin with; ``first``: the model's own
+    first attempts, which revising is compared with (``votes``: their answers can be put to a vote); ``breakdown``:
+    columns of the problems' ``metadata`` by whose values the main figures are also given; ``figures``: a user's own,
+    beside the table's.
+    """
+    stored = chains_of(attempts, protocol)
+    complete = complete_chains(stored, protocol, mode, turns)
+    block: Block = {
+        "mode": mode.value,
+        "turns": turns,
+        "chains": len(complete),
+        "missing": len(stored) - len(complete),
+    }
+    if complete:
+        seed = derive_seed("bootstrap", seed, task, protocol.name)
+        chains = Chains.of(complete, protocol, mode, turns, first=first, votes=votes)
+        block |= summarise_turns(chains, bootstrap=bootstrap, seed=seed)
+        if not protocol.own:
+            block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
+        if protocol.judges:
+            unread = sum(chain[1].verdicts[mode.value].extracted is None for chain in complete)
+            critique = critique_block(chains, bootstrap=bootstrap, seed=seed)
+            block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
+        if own := [figure for figure in figures if figure.applies(protocol)]:
+            block["figures"] = entries(own, chains, bootstrap=bootstrap, seed=seed)
+        values = {
+            column: [(metadata or {}).get(chain[0].problem, {}).get(column) for chain in complete]
+            for column in breakdown
+        }
+        if groups := _groups(chains, values, bootstrap=bootstrap, seed=seed):
+            block["breakdown"] = groups
+    last = protocol.last_turn(turns)
+    block["shortened"] = [
+        sum(bool(chain[turn - 1].left_out) for chain in stored if len(chain) >= turn)
+        for turn in range(1, last + 1)
+    ]
+    block["states"] = [states(stored, mode, turn) for turn in range(1, last + 1)]
+    return block
+
+
+def entries(figures: Iterable[Figure], chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
+    """By key, the value of each figure of some chains with its interval (``metrics.ratios``)."""
+    ratios = {figure.key: figure.ratio(chains) for figure in figures}
+    return dict(estimates(ratios, bootstrap=bootstrap, seed=seed))
+
+
+def summarise_turns(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
+    """What became of attempts turn by turn, as JSON values.
+
+    ``by_turn`` has accuracy after each turn; ``steps`` what went from each turn to the next; ``lift`` compares revising
+    a failed attempt with another first attempt; ``resampling`` has what first attempts alone would have given, with
+    ``equal_tokens`` those that cost no more than a chain; ``sequential`` compares k attempts with a revision each
+    with 2k attempts. Raises ``ValueError`` without chains.
+    """
+    if not len(chains):
+        raise ValueError("no chains: nothing to summarise")
+    resamples = {"bootstrap": bootstrap, "seed": seed}
+    later = range(2, chains.turns + 1)
+    spent = tokens_of(chains)
+    return {
+        "problems": len(chains.counts),
+        "by_turn": entries(map(f.ACCURACY.at, range(1, chains.turns + 1)), chains, **resamples),
+        "change": entries(map(f.CHANGE.at, later), chains, **resamples),
+        "steps": [
+            {
+                "from": turn - 1,
+                "to": turn,
+                "metrics": entries((step.at(turn) for step in f.STEPS), chains, **resamples),
+                "matrix": _matrix(chains, turn),
+            }
+            for turn in later
+        ],
+        "lift": entries((f.LIFT, f.REVISED, f.FRESH), chains, **resamples),
+        "resampling": _resampling(chains, spent, **resamples),
+        "sequential": entries(sequential(chains), chains, **resamples),
+        "tokens": spent,
+        "intervals": {"confidence": CONFIDENCE, "resamples": bootstrap, "seed": seed},
+    }
+
+
+def pool_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
+    """Of the pool's wrong attempts: how many there are, and the chance that one of k first corrections is right."""
+    wrong = chains.only(~chains.right[:, 0])
+    if not len(wrong) or wrong.item is None:
+        return {"wrong": 0}
+    corrections = np.unique(wrong.item, return_counts=True)[1]
+    figures = map(f.POOL.at, default_ks(int(corrections.min())))
+    return {"wrong": len(corrections), **entries(figures, wrong, bootstrap=bootstrap, seed=seed)}
+
+
+def critique_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
+    """Of the first judgement of each chain: confusion counts and figures (``analysis.judgements``); where a correction
+    followed, ``joined`` has what became of the attempts. Raises ``ValueError`` for chains without judgements."""
+    if chains.judgements is None:
+        raise ValueError("these chains have no judgements")
+    resamples = {"bootstrap": bootstrap, "seed": seed}
+    counts = {name: int(cell(chains.judgements).sum()) for name, cell in CELLS.items()}
+    block = {"counts": counts, **entries((*JUDGEMENTS, ALWAYS_WRONG), chains, **resamples)}
+    return block | ({"joined": entries(JOINED, chains, **resamples)} if chains.turns > 1 else {})
+
+
+def sequential(chains: Chains) -> list[Figure]:
+    """seq@k and what it gains, for all k for which there are enough chains, and twice as many first attempts."""
+    fewest = min(int(chains.counts.min()), int(chains.own.attempts.min()) // 2)
+    if fewest < 1 or chains.turns < 2:
+        return []
+    return [family.at(k) for k in default_ks(fewest) for family in (f.SEQUENTIAL, f.SEQUENTIAL_GAIN)]
+
+
+def tokens_of(chains: Chains) -> dict[str, float] | None:
+    """Mean tokens of a first attempt of the model, and of all that it generated in a chain; None where not known."""
+    if chains.tokens is None:
+        return None
+    spent = np.where(chains.asked, chains.tokens, 0)
+    among = chains.own.among
+    first = float(spent[:, 0].mean()) if among else chains.own.tokens
+    whole = float(spent[:, (0 if among else 1) :].sum(axis=1).mean())
+    return {"first": round(first, TOKEN_DIGITS), "chain": round(whole, TOKEN_DIGITS)}
+
+
+def _matrix(chains: Chains, turn: int) -> dict[str, dict[str, float] | None]:
+    """Where right and wrong attempts went in the step to a turn."""
+    before, after = chains.after(turn - 1), chains.after(turn)
+    if chains.same is None:
+        wrong = {"right": ~before & after, "wrong": ~before & ~after}
+    else:
+        same = chains.same[:, turn - 2]
+        wrong = {
+            "right": ~before & after,
+            "same_wrong": ~before & ~after & same,
+            "other_wrong": ~before & ~after & ~same,
+        }
+    right = {"right": before & after, "wrong": before & ~after}
+    return {
+        start: _shares({end: float(chains.mean(cell).sum()) for end, cell in row.items()})
+        for start, row in (("right", right), ("wrong", wrong))
+    }
+
+
+def _shares(parts: Mapping[str, float]) -> dict[str, float] | None:
+    """A row of the transition matrix: its entries sum to one; None where no attempt is in it."""
+    total = sum(parts.values())
+    return {name: round(part / total, DIGITS) for name, part in parts.items()} if total > 0 else None
+
+
+def _resampling(
+    chains: Chains, spent: Mapping[str, float] | None, *, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """What further first attempts would have given, where all problems have enough: pass@2, and pass@k and maj@k of as
+    many as cost no more tokens than a chain (pass@k has a verifier that chooses, maj@k has not)."""
+    resamples = {"bootstrap": bootstrap, "seed": seed}
+    fewest = int(chains.own.attempts.min())
+    if fewest < 2:
+        return {}
+    block = entries([f.RESAMPLED.at(2)], chains, **resamples)
+    if spent is None or spent["first"] <= 0:
+        return block
+    k = min(fewest, max(1, int((1 + NEARLY) * spent["chain"] / spent["first"])))
+    families = (f.EQUAL_PASS, f.EQUAL_MAJORITY) if chains.own.votes is not None else (f.EQUAL_PASS,)
+    equal = {"k": k, "tokens": round(k * spent["first"], TOKEN_DIGITS)}
+    return {
+        **block,
+        "equal_tokens": equal | entries((family.at(k) for family in families), chains, **resamples),
+    }
+
+
+def _groups(
+    chains: Chains, values: Mapping[str, Sequence[Any]], *, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """By column and value: chains, accuracy after each turn, correction rate and retention of the first step.
+    ``values``: by column, that of each chain's problem."""
+    main = [f.ACCURACY.at(turn) for turn in range(1, chains.turns + 1)]
+    if chains.turns > 1:
+        main += [f.CORRECTION_RATE.at(2), f.RETENTION.at(2)]
+    groups: dict[str, Any] = {}
+    for column, of_chains in values.items():
+        for value in sorted({str(v) for v in of_chains if v is not None}):
+            rows = np.array([v is not None and str(v) == value for v in of_chains])
+            part = entries(main, chains.only(rows), bootstrap=bootstrap, seed=seed)
+            groups.setdefault(column, {})[value] = {"chains": int(rows.sum()), **part}
+    return groups
+
+
+def states(chains: Sequence[Chain], mode: Mode, turn: int) -> Mapping[str, int]:
+    """How many attempts (or judgements) of a turn ended in each state."""
+    counts = dict.fromkeys((state.value for state in State), 0)
+    for chain in chains:
+        if len(chain) >= turn:
+            counts[chain[turn - 1].verdicts[mode.value].state.value] += 1
+    return counts

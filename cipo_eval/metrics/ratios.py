@@ -1,0 +1,96 @@
+"""Ratios of sums over problems, with intervals from resampled problems: arrays in, plain values out.
+
+A figure is Σ top / Σ bottom over problems (or another ``form`` of the two means). Problems are the unit: they are drawn
+with replacement, each with its top and its bottom, and all figures come from the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipo_eval.metrics.bootstrap import CONFIDENCE, FEW, RESAMPLES, ClusterBootstrap, clopper_pearson
+
+FloatArray = NDArray[np.float64]
+Form = Callable[[FloatArray, FloatArray], FloatArray]
+"""A figure from the means of its top and its bottom, elementwise; NaN where it is undefined."""
+NOUGHT = 1e-12
+"""A bottom no larger than this counts nothing: the figure is undefined."""
+DIGITS = 10
+"""Decimals of stored values: far below any meaning, so that the last bits of a sum never show."""
+
+
+def divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
+    """top / bottom, elementwise; NaN where the bottom is nought."""
+    with np.errstate(all="ignore"):
+        return np.where(np.abs(bottom) > NOUGHT, top / bottom, np.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """What one figure is made of, by problem."""
+
+    top: FloatArray
+    """Shape (problems,)."""
+    bottom: FloatArray
+    """Shape (problems,); problems with a bottom of nought say nothing."""
+    share: bool = True
+    """A share of attempts: where too few problems differ for a bootstrap, a binomial bound holds."""
+    form: Form = divided
+
+    @property
+    def value(self) -> float | None:
+        """The figure; None where it is undefined."""
+        value = float(self.form(self.top.mean(keepdims=True), self.bottom.mean(keepdims=True))[0])
+        return None if np.isnan(value) else value
+
+    @property
+    def of_problems(self) -> FloatArray:
+        """The figure of each single problem, of those that have it."""
+        with np.errstate(all="ignore"):
+            single = self.form(self.top, self.bottom)
+        return single[~np.isnan(single)]
+
+
+def estimates(
+    ratios: Mapping[str, Ratio], *, bootstrap: int = RESAMPLES, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Each figure's value with its 95 % interval, the interval's method and how many problems have the figure.
+
+    Intervals are percentiles of ``bootstrap`` resamples of problems, the same for all figures that are given the same
+    number of problems and the same ``seed``; for a share where few problems differ, a binomial bound; else None.
+    """
+    if not ratios:
+        return {}
+    columns = np.concatenate([(ratio.top, ratio.bottom) for ratio in ratios.values()])
+    problems = columns.shape[1]
+    drawn: dict[str, list[FloatArray]] = {name: [] for name in ratios}
+    for weights in ClusterBootstrap(problems, bootstrap, seed).weights():
+        means = (weights @ columns.T).T / problems
+        for place, (name, ratio) in enumerate(ratios.items()):
+            drawn[name].append(ratio.form(means[2 * place], means[2 * place + 1]))
+    return {name: _entry(ratio, np.concatenate(drawn[name])) for name, ratio in ratios.items()}
+
+
+def _entry(ratio: Ratio, drawn: FloatArray) -> dict[str, Any]:
+    """``drawn``: the figure in each resample, shape (resamples,)."""
+    value, single = ratio.value, ratio.of_problems
+    entry: dict[str, Any] = {"value": value, "ci": None, "method": "none", "problems": int(single.size)}
+    if value is None:
+        return entry
+    entry["value"] = round(value, DIGITS) + 0.0  # nought has no sign
+    drawn = drawn[~np.isnan(drawn)]
+    counts = np.unique(np.round(single, DIGITS), return_counts=True)[1]
+    differing = single.size - counts.max() if single.size else 0
+    if differing >= FEW and drawn.size:
+        ends = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        method = "cluster_bootstrap"
+    elif ratio.share and single.size > 1:
+        ends, method = np.array(clopper_pearson(value, int(single.size))), "clopper_pearson"
+    else:
+        return entry
+    return {**entry, "ci": [round(float(end), DIGITS) + 0.0 for end in ends], "method": method}
