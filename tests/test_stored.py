@@ -48,6 +48,19 @@ def test_a_run_judged_again_has_its_figures_and_verdicts(cipo: Commands, stored:
     assert turns(stored / name, "arithmetic") == turns(STORED / name, "arithmetic")
 
 
+def test_a_users_own_figure_is_made_of_stored_attempts(
+    cipo: Commands, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those that the run had, which stay as they were."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "examples")
+    done = cipo("rescore", stored / "weak", "--quiet", "--figures", "figure:CHANGED")
+    assert done.code == 0, done.err
+    block = figures(stored / "weak")["arithmetic"]["protocols"]["oracle"]["fixed"]
+    assert 0 <= block["figures"].pop("changed")["value"] <= 1
+    assert not block.pop("figures")
+    assert block == figures(STORED / "weak")["arithmetic"]["protocols"]["oracle"]["fixed"]
+
+
 def test_two_runs_compare_as_they_did(cipo: Commands) -> None:
     done = cipo("compare", STORED / "weak", STORED / "strong", "--mode", "fixed", "--json")
     assert done.code == 0, done.err

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cipo_eval.analysis.figures import load
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
@@ -221,6 +222,7 @@ class Evaluation:
                 command=watch.command,
                 bootstrap=request.scoring.bootstrap,
                 ks=request.scoring.k,
+                figures=load(request.scoring.figures),
             )
             pool = _pool(request)
             sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
@@ -274,6 +276,7 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
             command=watch.command,
             bootstrap=request.scoring.bootstrap,
             ks=request.scoring.k,
+            figures=load(request.scoring.figures),
         )
         run.warnings += source.notes()
         results = _generated(run, source, _pool(request), watch)
@@ -305,6 +308,7 @@ def _rescore(folder: Path, request: RunRequest, watch: Watch) -> Results:
             command=watch.command,
             bootstrap=scoring.bootstrap,
             ks=scoring.k,
+            figures=load(scoring.figures),
             regrade=True,
         )
         pool = _pool(request)
@@ -360,7 +364,7 @@ def _carried_out(
 
 def _gaps(figures: dict[str, Any]) -> list[str]:
     return [
-        f"{name}: {block['missing_attempts']} of the attempts request for are not there; the figures leave them out"
+        f"{name}: {block['missing_attempts']} of the attempts asked for are not there; the figures leave them out"
         for name, block in figures["tasks"].items()
         if block["missing_attempts"]
     ]

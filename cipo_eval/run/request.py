@@ -183,6 +183,8 @@ class Scoring(Section):
     """The k of pass@k, comma-separated (default: 1,2,4,…,n)."""
     bootstrap: int = Field(default=2000, ge=100)
     """Resamples of problems for intervals (tests draw 9,999, or these if more)."""
+    figures: Names = ()
+    """Figures of your own too: module:object, comma-separated (docs/add-a-figure.md)."""
     allow_unsafe_code: bool = False
     """Run models' programs even where they cannot be confined (`cipo-eval doctor`). Stamped on the results."""
     verifier_workers: int | None = Field(default=None, ge=1)
@@ -237,6 +239,7 @@ _SCORING = (
     "scoring.harness",
     "scoring.k",
     "scoring.bootstrap",
+    "scoring.figures",
     "scoring.allow_unsafe_code",
     "scoring.verifier_workers",
     "scoring.verifier_timeout",
@@ -266,9 +269,9 @@ SCORE = (
     "turns.protocol",
     "task.id_map",
     "turns.attempts_from",
-    *_SCORING[:5],
+    *_SCORING[:6],
     "decoding.seed",
-    *_SCORING[5:],
+    *_SCORING[6:],
     "output.output",
     *_SHOWN,
 )

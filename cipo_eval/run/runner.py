@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.selection import Selected, Selection
 from cipo_eval.engines.engine import Engine
 from cipo_eval.engines.feed import Feed
@@ -38,7 +39,7 @@ class Run:
     """A run directory bound to what is asked of it now. Raises ``UsageError`` where the two do not fit.
 
     ``regrade``: the attempts stay and their verdicts are to be replaced, so mode, ``think`` and ``harness``
-    may differ.
+    may differ. ``figures``: of users' own, beside those of the table.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class Run:
         command: Sequence[str],
         bootstrap: int = 2000,
         ks: Sequence[int] | None = None,
+        figures: Sequence[Figure] = (),
         regrade: bool = False,
     ) -> None:
         self.store = store
         self.plans = list(plans)
         self.seed = seed
         self.modes = tuple(modes)
-        self.measures = Measures(modes=self.modes, ks=ks, bootstrap=bootstrap)
+        self.measures = Measures(modes=self.modes, ks=ks, bootstrap=bootstrap, figures=figures)
         self.warnings = store.warnings
         self.warnings += [warning for plan in self.plans for warning in plan.problems.warnings]
         common = {
