@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ from cipo_eval.errors import UsageError, nearest
 if TYPE_CHECKING:
     from cipo_eval.analysis.chains import Chain
     from cipo_eval.analysis.selection import Selected
-    from cipo_eval.records import Attempt
 
 LISTED = 50
 """Chains in a list, unless more are asked for."""
@@ -49,6 +48,7 @@ def show(
     from cipo_eval.records import State
     from cipo_eval.storage.store import read_info, read_problems
     from cipo_eval.turns.protocols import PROTOCOLS
+    from cipo_reports.transcript import in_a_line, in_full, question, steps_of
 
     info = read_info(run)
     judged = mode.value if mode else info["modes"][0]
@@ -60,32 +60,32 @@ def show(
     tasks = [task] if task else list(info["tasks"])
     if unknown := [name for name in tasks if name not in info["tasks"]]:
         raise UsageError(f"{run} has no task {unknown[0]}: {nearest(unknown[0], info['tasks'])}")
-    found: list[tuple[str, Chain]] = []
-    known: set[str] = set()
+    chains: list[tuple[str, Chain]] = []
+    attempted: set[str] = set()
     not_asked = 0
     for name in tasks:
         selected = selected_attempts(run, name, info)
-        known.update(a.problem for a in selected.attempts)
+        attempted.update(a.problem for a in selected.attempts)
         not_asked += selected.not_asked
-        found += [
+        chains += [
             (of, chain)
             for of, chain in _chains(selected, protocol)
             if (problem is None or chain[0].problem == problem)
             and (sample is None or chain[0].sample == sample)
             and (state is None or any(a.verdicts[judged].state == state for a in chain))
-            and (step is None or step in _steps(attempts_of(chain, PROTOCOLS[of]), judged))
+            and (step is None or step in steps_of(attempts_of(chain, PROTOCOLS[of]), judged))
         ]
-    if problem is not None and problem not in known:
-        raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, known)}")
+    if problem is not None and problem not in attempted:
+        raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, attempted)}")
     if problem is not None:
-        for name in dict.fromkeys(chain[0].task for _, chain in found):
-            if asked := read_problems(run, name).get(problem):
-                typer.echo(_question(name, asked))
-    for of, chain in found[:limit]:
-        typer.echo(_in_full(of, chain, judged) if problem else _line(of, chain, judged))
-    if len(found) > limit:
-        typer.echo(f"{len(found) - limit} more: --limit {len(found)} shows them", err=True)
-    if not found:
+        for name in dict.fromkeys(chain[0].task for _, chain in chains):
+            if row := read_problems(run, name).get(problem):
+                typer.echo(question(name, row))
+    for of, chain in chains[:limit]:
+        typer.echo(in_full(of, chain, judged) if problem else in_a_line(of, chain, judged))
+    if len(chains) > limit:
+        typer.echo(f"{len(chains) - limit} more: --limit {len(chains)} shows them", err=True)
+    if not chains:
         typer.echo("no attempts are like that", err=True)
     if not_asked:
         typer.echo(
@@ -98,8 +98,8 @@ def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, Chain]]
     from cipo_eval.analysis.chains import chains_of
     from cipo_eval.turns.protocols import DIRECT, chosen
 
-    wanted = [only] if only else list(selected.protocols) or [DIRECT]
-    for protocol in chosen(wanted):
+    names = [only] if only else list(selected.protocols) or [DIRECT]
+    for protocol in chosen(names):
         for chain in chains_of(selected.of(protocol.name), protocol):
             yield protocol.name, chain
 
@@ -109,82 +109,3 @@ def _step(text: str) -> str:
     if not re.fullmatch("[wr]{2}", letters):
         raise UsageError(f"--transition {text}: it is w->r, r->w, w->w or r->r (w: wrong, r: right)")
     return letters
-
-
-def _letters(chain: Chain, mode: str) -> str:
-    return "".join("r" if attempt.verdicts[mode].correct else "w" for attempt in chain)
-
-
-def _steps(chain: Chain, mode: str) -> set[str]:
-    letters = _letters(chain, mode)
-    return {letters[i : i + 2] for i in range(len(letters) - 1)}
-
-
-def _line(protocol: str, chain: Chain, mode: str) -> str:
-    from cipo_eval.analysis.chains import attempts_of
-    from cipo_eval.turns.protocols import PROTOCOLS
-
-    first, judges = chain[0], PROTOCOLS[protocol].is_judgement
-    path = "→".join(
-        f"[{a.verdicts[mode].extracted or '?'}]" if judges(a.turn) else _letters((a,), mode) for a in chain
-    )
-    answers = " → ".join(_answer(attempt, mode) for attempt in attempts_of(chain, PROTOCOLS[protocol]))
-    return f"{first.task} {printable(first.problem)} {protocol} sample {first.sample}: {path}  {answers}"
-
-
-def _answer(attempt: Attempt, mode: str) -> str:
-    verdict = attempt.verdicts[mode]
-    if verdict.extracted is None:
-        return f"({verdict.state.value})"
-    text = " ".join(printable(verdict.extracted).split())
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _question(task: str, asked: dict[str, Any]) -> str:
-    """A problem as it was asked, and its answer where the run keeps one."""
-    lines = [f"═══ {task} {printable(asked['id'])} ═══", printable(asked["question"])]
-    if "answer" in asked:
-        lines.append(f"─── expected: {printable(asked['answer'])}")
-    return "\n".join(lines) + "\n"
-
-
-def _in_full(protocol: str, chain: Chain, mode: str) -> str:
-    from cipo_eval.turns.protocols import PROTOCOLS
-
-    first, judges = chain[0], PROTOCOLS[protocol].is_judgement
-    lines = [f"═══ {first.task} {printable(first.problem)} · {protocol} · sample {first.sample} ═══"]
-    for attempt in chain:
-        verdict = attempt.verdicts[mode]
-        says = [
-            verdict.state.value,
-            *([f"{attempt.completion_tokens} tokens"] if attempt.completion_tokens else []),
-        ]
-        if attempt.finish_reason and attempt.finish_reason != "stop":
-            says.append(f"ended by {attempt.finish_reason}")
-        what = " (judgement)" if judges(attempt.turn) else ""
-        lines += [f"─── turn {attempt.turn}{what}: {', '.join(says)}", printable(attempt.text).rstrip("\n")]
-        if verdict.extracted is not None:
-            name = "says that the attempt is" if what else "answer:"
-            lines.append(f"─── {name} {printable(verdict.extracted)}")
-        lines += _failure(verdict.report.get("failure"))
-    return "\n".join(lines) + "\n"
-
-
-def _failure(failure: dict[str, Any] | None) -> list[str]:
-    """The first test that failed, as far as it may be shown."""
-    if not failure:
-        return []
-    parts = [
-        f"{key}: {printable(str(failure[key]))}"
-        for key in ("input", "expected", "actual", "error")
-        if key in failure
-    ]
-    return [f"─── test {failure.get('test')}: {failure.get('kind')}", *parts]
-
-
-def printable(text: str) -> str:
-    """A text that a model wrote, for a terminal: what would steer it is shown as an escape."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )

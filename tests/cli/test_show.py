@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from commands import Commands
 
-from cipo_eval.cli.show import printable
 from cipo_eval.records import Attempt, State, Verdict
+from cipo_reports.transcript import printable
 
 
 def attempt(problem: str, protocol: str, turn: int, right: bool, text: str, **more: object) -> Attempt:
