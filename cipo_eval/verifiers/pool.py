@@ -83,12 +83,12 @@ class VerifierPool:
         verifier: str,
         problem: Problem,
         text: str,
-        finish_reason: FinishReason | None,
+        finish_reason: str | None,
         modes: Sequence[Mode],
     ) -> Future[dict[Mode, Verdict]]:
         """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it.
 
-        Its exception is a ``MissingError`` where no worker process can be started.
+        ``finish_reason``: a ``FinishReason``, or a word that names one. Its exception is a ``MissingError`` where no worker process can be started.
         """
         result: Future[dict[Mode, Verdict]] = Future()
         verdicts: dict[Mode, _Settled] = {}
@@ -109,8 +109,9 @@ class VerifierPool:
                 else:
                     result.cancel()
 
+        reason = None if finish_reason is None else FinishReason(finish_reason)
         for mode in modes:
-            self._judge(verifier, problem, text, finish_reason, mode, settle)
+            self._judge(verifier, problem, text, reason, mode, settle)
         return result
 
     def verify(
@@ -118,7 +119,7 @@ class VerifierPool:
         verifier: str,
         problem: Problem,
         text: str,
-        finish_reason: FinishReason | None = None,
+        finish_reason: str | None = None,
         mode: Mode = Mode.FIXED,
     ) -> Verdict:
         """The verdict on one completion, waiting for it."""
