@@ -461,6 +461,7 @@ def test_large_rows_are_reduced_while_they_are_pulled(
     assert [test.expected[:3] for test in tests.groups[0].tests] == ["7 a", "7 b", "7 c", "7 d"]
 
 
+@pytest.mark.slow
 def test_tests_that_are_gone_are_named_and_mended_by_a_pull(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,6 +475,7 @@ def test_tests_that_are_gone_are_named_and_mended_by_a_pull(
     assert tasks.load_problems(path, offline=True) == before
 
 
+@pytest.mark.slow
 def test_rows_of_another_form_are_pulled_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ class Recorded:
         return RecordedLM()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", [False, True])
 def test_greedy_outputs_and_verdicts_are_the_same(cipo: Commands, tmp_path: Path, chat: bool) -> None:
     """A tiny model of the real engines of both harnesses, with and without a chat template."""
@@ -166,6 +167,7 @@ def test_real_programs_get_the_same_verdicts(
         assert {part: bool(theirs[name][part]) for part in verdict["parts"]} == verdict["parts"]
 
 
+@pytest.mark.slow
 def test_programs_run_only_where_the_user_says_so(real_data: Path) -> None:
     with pytest.raises(ValueError, match="confirm_run_unsafe_code"):
         evaluate(Recorded({}), "humaneval", limit=1, metadata={"data_dir": str(real_data)})

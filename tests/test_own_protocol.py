@@ -30,6 +30,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> None:
     protocols.PROTOCOLS.update(known)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("examples")
 def test_a_run_with_it_reads_without_its_module(
     cipo: Commands, tiny_checkpoint: Path, tmp_path: Path

@@ -64,6 +64,7 @@ def test_what_is_appended_is_loaded_in_order(tmp_path: Path) -> None:
         assert store.warnings == []
 
 
+@pytest.mark.slow
 def test_every_torn_end_is_dropped_and_nothing_else(tmp_path: Path) -> None:
     """Cut the file after every single byte: whole lines stay, the torn one goes, the next append is clean."""
     with RunStore(tmp_path / "run") as store:

@@ -378,6 +378,7 @@ def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) 
     assert task.process_results(doc, ["correct"]) == {"acc": 1.0, "no_answer": 0.0, "verifier_failed": 0.0}
 
 
+@pytest.mark.slow
 def test_process_results_gives_shares_of_parts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample without a program has failed in every part; the others say themselves."""
     from cipo_eval.verifiers import pool

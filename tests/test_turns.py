@@ -96,6 +96,7 @@ def environment() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_every_chain_is_there_and_none_that_should_not_be(whole: Path) -> None:
     found = rows(whole)
     first = {key: row for key, row in found.items() if key[3] == 1}
@@ -182,6 +183,7 @@ def test_a_dry_run_says_what_turns_may_cost(
     assert (row["attempts_to_generate"], row["most_attempts_of_later_turns"]) == (24, 24 * 3 * 2)
 
 
+@pytest.mark.slow
 def test_other_prompts_make_another_run(
     cipo: Commands, whole: Path, task: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +231,7 @@ def test_rescoring_and_replaying_equal_scoring(
     assert protocols(again) == protocols(whole)
 
 
+@pytest.mark.slow
 def test_figures_agree_with_the_attempts(whole: Path) -> None:
     found, figures = rows(whole), protocols(whole)
     for protocol in ("self", "oracle", "feedback"):

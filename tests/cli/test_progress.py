@@ -127,6 +127,7 @@ def test_a_reader_that_goes_away_ends_nothing() -> None:
         assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
+@pytest.mark.slow
 def test_without_a_name_there_is_a_list(cipo: Commands) -> None:
     from cipo_eval.data.tasks import task_names
 

@@ -24,6 +24,7 @@ def accuracy(cipo: Commands, data: Path, name: str, task: str, *flags: str) -> f
     return 100 * float(outcome.json["tasks"][task]["paper"]["metrics"]["pass@1"]["value"])
 
 
+@pytest.mark.slow
 def test_math500_is_the_published_80_4(cipo: Commands, real_data: Path) -> None:
     assert accuracy(cipo, real_data, "Qwen2.5-14B-Instruct__math500", "math500") == pytest.approx(
         80.4, abs=0.5

@@ -33,6 +33,7 @@ def score(cipo: Commands, data: Path, path: Path, run: Path, *flags: Any) -> Any
     return json.loads((run / "results.json").read_text())["tasks"]["realcritic_math"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mean"), [("half", 85.8), ("self", 91.8)])
 def test_labels_and_figures_of_realcritic(
     cipo: Commands, real_data: Path, tmp_path: Path, name: str, mean: float
@@ -65,6 +66,7 @@ def test_labels_and_figures_of_realcritic(
     assert matrix["wrong"]["right"] == pytest.approx(wr / (wr + ww))
 
 
+@pytest.mark.slow
 def test_first_attempts_of_the_same_model(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     """They are others than those that it corrects in ``self``."""
     ids = {row["question"]: str(row["idx"]) for row in rows(real_data / DATA)}

@@ -151,6 +151,7 @@ mixes = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(mix=mixes, rows=st.integers(1, 9), order=st.randoms(use_true_random=False))
 def test_samples_do_not_depend_on_what_runs_beside_them(model: Any, mix: Any, rows: int, order: Any) -> None:

@@ -61,6 +61,7 @@ def renamed(message: str) -> None:
     subprocess.run([sys.executable, *shlex.split(found[1])], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapped", "count"),
     [

@@ -87,6 +87,7 @@ def test_overlaps_finds_them() -> None:
     assert ("beyond the edge of it all", "the edge") in overlaps(figure)
 
 
+@pytest.mark.slow
 def test_curves_are_the_frames_numbers(study: Study) -> None:
     ((_, _, figure),) = drawn(pass_curves, study)
     for axes in figure.axes:
@@ -101,6 +102,7 @@ def test_curves_are_the_frames_numbers(study: Study) -> None:
         assert all(list(x) == [1, 2, 3] for x, _ in lines(axes).values())
 
 
+@pytest.mark.slow
 def test_flows_add_up(study: Study) -> None:
     for name, _, figure in drawn(transitions, study):
         protocol = name.removeprefix("transitions-")
@@ -242,6 +244,7 @@ def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) ->
     assert [label.get_text() for label in points.axes[0].get_yticklabels()] == names
 
 
+@pytest.mark.slow
 def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: Study) -> None:
     only = changed(single, single.arms, lambda f: f[f["protocol"] == "direct"] if "protocol" in f else f)
     found = {name: figure for name, _, figure in drawn(figures, only)}

@@ -67,6 +67,7 @@ def test_every_figure_of_a_single_run_is_the_one_in_its_results(single: Study, m
                 )
 
 
+@pytest.mark.slow
 def test_values_over_seeds_are_means_with_the_seeds_deviation(study: Study, made: Made) -> None:
     for arm, paths in made.items():
         runs = [path for path in paths if (path / "run.json").exists()]
@@ -204,6 +205,7 @@ def test_figures_that_do_not_exist_are_missing_and_not_zero() -> None:
     assert row.value is None
 
 
+@pytest.mark.slow
 def test_runs_that_were_asked_other_things_need_force(tmp_path: Path, cipo: Commands) -> None:
     rights = {f"p{i}": ["wr", "rr"] for i in range(6)}
     runs = [

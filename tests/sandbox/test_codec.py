@@ -81,6 +81,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+@pytest.mark.slow
 @given(VALUES)
 @settings(max_examples=400)
 def test_a_value_survives(value: Any) -> None:

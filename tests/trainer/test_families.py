@@ -59,6 +59,7 @@ def python(text: str, given: tuple[int, ...]) -> tuple[int, ...]:
     return names["f"](*given)  # type: ignore[no-any-return, operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_the_shipped_items_are_what_the_generator_writes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -135,6 +135,7 @@ def test_mutations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             test_packing.test_layout_batches_and_chunks_change_nothing("llama", True, 40, 1000)
 
 
+@pytest.mark.slow
 def test_what_is_trained_on_is_what_was_sampled(tmp_path: Path) -> None:
     """On the CPU engine and trainer agree on every token's log-probability, and the first ratio is 1."""
     config = bandit(tmp_path, "cipo", correction=SHORT, rollout={"max_tokens": 6}, steps=4)
@@ -274,6 +275,7 @@ def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path) -> None:
     assert midway >= 4, "too few kills met a run in the middle of its work: the test's timing needs a look"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 4])
 def test_ctrl_c_saves_the_last_whole_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Half-way through a step's sampling: what that step had is done again."""
@@ -545,6 +547,7 @@ def test_print_config_is_a_configuration(cipo: Commands, tmp_path: Path) -> None
     assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
 
 
+@pytest.mark.slow
 def test_the_module_trains_without_the_command_line(tmp_path: Path) -> None:
     """``python -m cipo_trainer`` has the same flags, messages and exit codes, and needs no ``cipo_eval.cli``."""
     import subprocess

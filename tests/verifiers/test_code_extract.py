@@ -561,6 +561,7 @@ REWRAPPED: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapping", REWRAPPED)
 def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrapping: str) -> None:
     seen = 0
@@ -621,6 +622,7 @@ def defines(program: str, name: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == name for node in ast.parse(program).body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [True, False])
 def test_recorded_solutions(real_data: Path, stopped: bool) -> None:
     """Where the recorded program compiles and defines the function, so does what is found in the raw completion."""

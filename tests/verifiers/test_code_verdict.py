@@ -214,6 +214,7 @@ def test_an_answer_that_equals_everything_is_wrong(body: str, lane: Lane) -> Non
         assert not grade(lane, tests, f"{yes}def f(x): {body}").correct
 
 
+@pytest.mark.slow
 def test_a_program_cannot_choose_to_have_no_verdict(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns a value on which the test never ends, in one call that nothing can interrupt."""
     from cipo_eval.verifiers.code import testcode

@@ -73,6 +73,7 @@ def test_the_guard_itself_is_fast() -> None:
     assert time.process_time() - started < 60  # 2 s are usual; something quadratic over 1 MB takes minutes
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_long_is_wrong_and_not_without_a_verdict(pool: VerifierPool) -> None:
     verdict = pool.verify(SLOW_MATH, make_problem("27"), "600")
     assert (verdict.state, verdict.correct) == (State.INCORRECT, False)
@@ -84,6 +85,7 @@ def test_a_right_answer_has_time(pool: VerifierPool) -> None:
     assert pool.verify(SLOW_MATH, make_problem("27"), str(SECONDS / 3)).correct
 
 
+@pytest.mark.slow
 def test_a_large_gold_is_no_fault_of_the_answers(pool: VerifierPool) -> None:
     gold = "2^{2005}"
     assert unusual(gold)

@@ -203,6 +203,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_time_in_which_the_parent_is_stopped_counts_for_nobody(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
