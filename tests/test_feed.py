@@ -53,3 +53,11 @@ def test_an_end_wakes_who_waits() -> None:
     feed.take(wait=True)
     threading.Timer(0.05, feed.end).start()
     assert feed.take(wait=True) == []
+
+
+def test_a_look_takes_in_what_is_there_also_while_samples_are_under_way() -> None:
+    """What follows from a verdict does not wait for the next completion."""
+    feed = Feed([request(0), request(1)])
+    feed.take(wait=True)
+    feed.settle = lambda seconds: feed.add([request(2)]) if seconds == 0 else None
+    assert feed.take(wait=False) == [request(2)]

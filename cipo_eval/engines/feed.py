@@ -29,8 +29,8 @@ class Feed:
         self.follow = follow
         """Whether requests may follow from what is done."""
         self.settle: Callable[[float], None] = self._rest
-        """What the engine's thread does, for at most so many seconds, while it waits for requests: a run takes in the
-        verdicts that are there by then, from which requests may follow."""
+        """What the engine's thread does for at most so many seconds, whenever it looks for requests or waits for them:
+        a run takes in the verdicts that are there by then, from which requests may follow."""
         self.add(requests)
 
     def add(self, requests: Iterable[Request]) -> None:
@@ -60,6 +60,7 @@ class Feed:
 
     def take(self, *, wait: bool) -> list[Request]:
         """All requests that came since the last call. With ``wait`` not before there are some, and none at the end."""
+        self.settle(0.0)
         while True:
             with self._changed:
                 if self._waiting or not (wait and self.follow and self.open > 0):

@@ -88,7 +88,8 @@ class VerifierPool:
     ) -> Future[dict[Mode, Verdict]]:
         """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it.
 
-        ``finish_reason``: a ``FinishReason``, or a word that names one. Its exception is a ``MissingError`` where no worker process can be started.
+        ``finish_reason``: a ``FinishReason``, or a word that names one. The future's
+        exception is a ``MissingError`` where no worker process can be started.
         """
         result: Future[dict[Mode, Verdict]] = Future()
         verdicts: dict[Mode, _Settled] = {}
