@@ -77,7 +77,7 @@ def test_first_attempts_of_the_same_model(cipo: Commands, real_data: Path, tmp_p
     assert verdicts == labels(path, "score", ids)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_debugbench_as_a_pool(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     """GPT-4's repairs of the programs that come with the data, by category; published verdicts are LeetCode's."""
     path = real_data / "model_outputs" / "debugbench" / "gpt-4_debug_python3.jsonl.gz"
