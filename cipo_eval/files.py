@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
@@ -142,6 +142,21 @@ def append_whole(fd: int, line: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def append_lines(fd: int, lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Adds lines to an open file, all in one system call where there is room, and yields those that are there. Raises
+    ``OSError`` after the last one that the disk has room for."""
+    try:
+        append_whole(fd, b"".join(lines))
+    except OSError:
+        if len(lines) == 1:
+            raise
+        for line in lines:
+            append_whole(fd, line)
+            yield line
+    else:
+        yield from lines
+
+
 def append_json_line(path: Path, row: Any) -> None:
     """Opens a file, adds one line, and closes it; for what is written now and then."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -169,8 +184,12 @@ class Line(NamedTuple):
     """Bytes of the file up to and with this line."""
 
 
-def read_json_lines(path: Path, *, torn: Literal["drop", "error"] = "drop") -> Iterator[Line]:
+def read_json_lines(
+    path: Path, *, torn: Literal["drop", "error"] = "drop", start: int = 0, before: int = 0
+) -> Iterator[Line]:
     """The lines of a JSON Lines file. A last line without an end was torn by a kill: left out, or an error.
+
+    ``start``: where the first of them begins, in bytes; ``before``: how many lines come before it.
 
     Raises ``UsageError`` where the file cannot be read, ``DamagedLineError`` for what is not JSON.
     """
@@ -178,9 +197,10 @@ def read_json_lines(path: Path, *, torn: Literal["drop", "error"] = "drop") -> I
         stream = path.open("rb")
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
-    end = 0
+    end = start
     with stream:
-        for number, line in enumerate(stream, start=1):
+        stream.seek(start)
+        for number, line in enumerate(stream, start=before + 1):
             if torn == "drop" and not line.endswith(b"\n"):
                 return
             end += len(line)

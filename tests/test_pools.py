@@ -138,7 +138,7 @@ def test_figures_of_a_pool(tmp_path: Path) -> None:
     """Two attempts at one problem, one of them right; three corrections of each."""
     from cipo_eval.analysis.revisions import revisions
     from cipo_eval.records import Mode
-    from cipo_eval.storage.store import read_attempts
+    from cipo_eval.storage.index import read_attempts
     from cipo_eval.turns.protocols import PROTOCOLS
 
     rights = {"p": ["wr", "rr", "ww", "rw", "wr", "rr"], "q": ["ww", "", "wr", "", "ww", ""]}

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import Attempt, Problem, State, Verdict
+from cipo_eval.storage.index import read_attempts
 from cipo_eval.storage.store import (
     RunStore,
     attempts_of_task,
     attempts_path,
-    read_attempts,
     read_info,
     read_problems,
 )
@@ -60,7 +60,7 @@ def test_what_is_appended_is_loaded_in_order(tmp_path: Path) -> None:
         for a in attempts:
             store.append(a)
     with RunStore(tmp_path / "run") as store:
-        assert list(store.load("t").values()) == attempts
+        assert list(store.load("t")) == attempts
         assert store.warnings == []
 
 
@@ -80,7 +80,7 @@ def test_every_torn_end_is_dropped_and_nothing_else(tmp_path: Path) -> None:
             assert len(store.load("t")) == whole
             assert bool(store.warnings) == (cut not in (0, first, len(data)))
             store.append(attempt(9))
-            assert list(store.load("t"))[-1].sample == 9
+            assert store.load("t")[-1].sample == 9
 
 
 @pytest.mark.parametrize("damage", [b"{}\n", b"\x00\xff\n", b"[1, 2]\n", b'{"v": 2}\n', b"null\n", b"\n"])
@@ -94,7 +94,7 @@ def test_damage_in_the_middle_is_named_with_its_line(tmp_path: Path, damage: byt
         with pytest.raises(UsageError, match=r"t\.jsonl line 2 is damaged"):
             store.load("t")
         subprocess.run(["sed", "-i", "2d", str(path)], check=True)  # what the message says
-        assert [key.sample for key in store.load("t")] == [0, 1]
+        assert [key.sample for key in store.load("t").each_key()] == [0, 1]
 
 
 def test_the_last_of_equal_keys_counts(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_the_last_of_equal_keys_counts(tmp_path: Path) -> None:
         store.append(attempt(0, "first"))
         store.append(attempt(1))
         store.append(attempt(0, "second"))
-        assert [a.text for a in store.load("t").values()] == ["second", "2"]
-        assert attempts_of_task(store.path, "t") == list(store.load("t").values())
+        assert [a.text for a in store.load("t")] == ["second", "2"]
+        assert list(attempts_of_task(store.path, "t")) == list(store.load("t"))
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -168,7 +168,8 @@ def test_a_damaged_run_json_is_a_clear_error(tmp_path: Path, content: str) -> No
 
 
 def test_replacing_keeps_everything_until_all_of_it_is_whole(tmp_path: Path) -> None:
-    documents = {"info": {"schema": 1, "modes": ["paper"]}, "results": {"schema": 1, "new": True}}
+    new: dict[str, Any] = {"schema": 1, "new": True}
+    documents: dict[str, Any] = {"info": {"schema": 1, "modes": ["paper"]}, "results": lambda: new}
     with RunStore(tmp_path / "run") as store:
         store.append(attempt(0))
         store.write_info({"schema": 1})
@@ -180,12 +181,12 @@ def test_replacing_keeps_everything_until_all_of_it_is_whole(tmp_path: Path) -> 
 
         with pytest.raises(KeyboardInterrupt):
             store.replace({"other": [], "t": broken()}, **documents)
-        assert [a.verdicts["fixed"].correct for a in store.load("t").values()] == [True]
+        assert [a.verdicts["fixed"].correct for a in store.load("t")] == [True]
         assert store.read_info() == store.read_results() == {"schema": 1}
         store.replace({"t": [attempt(0, correct=False)]}, **documents)
-        assert (store.read_info(), store.read_results()) == (documents["info"], documents["results"])
+        assert (store.read_info(), store.read_results()) == (documents["info"], new)
         store.append(attempt(1))
-        assert [a.verdicts["fixed"].correct for a in store.load("t").values()] == [False, True]
+        assert [a.verdicts["fixed"].correct for a in store.load("t")] == [False, True]
     assert sorted(p.name for p in (tmp_path / "run" / "attempts").iterdir()) == ["t.jsonl"]
 
 
@@ -218,15 +219,17 @@ def test_a_full_disk_keeps_every_whole_attempt(small_disk: Path) -> None:
         with pytest.raises(MissingError, match="full; every attempt before this one is kept"):
             fill(store)
         assert 10 < stored < 1000
-        assert [key.sample for key in store.load("t")] == list(range(stored))
+        assert [key.sample for key in store.load("t").each_key()] == list(range(stored))
         with pytest.raises(MissingError, match="full"):
             store.write_results({"filler": "y" * 20_000})
         assert store.read_info() == store.read_results() == {"schema": 1}
-        again = list(store.load("t").values())
+        again = list(store.load("t"))
         with pytest.raises(MissingError, match="full"):  # judged again, and no room for it
-            store.replace({"t": again}, info={"schema": 1, "new": True}, results={"schema": 1, "new": True})
+            store.replace(
+                {"t": again}, info={"schema": 1, "new": True}, results=lambda: {"schema": 1, "new": True}
+            )
         assert store.read_info() == store.read_results() == {"schema": 1}
-        assert list(store.load("t").values()) == again
+        assert list(store.load("t")) == again
         assert store.warnings == []  # no torn line: the short write was taken back
 
 

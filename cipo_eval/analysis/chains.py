@@ -5,71 +5,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cipo_eval.metrics.majority import Votes
-from cipo_eval.records import Attempt, AttemptKey, Mode, Verdict
+from cipo_eval.metrics.majority import Tally
+from cipo_eval.records import Attempt, Mode, State
+from cipo_eval.storage.attempts import Attempts, BoolArray, IntArray
+from cipo_eval.storage.numbers import STATES, UNKNOWN, answer_hash
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
-from cipo_eval.verifiers.critique import RIGHT, WRONG, counts_as_right
+from cipo_eval.verifiers.critique import RIGHT, WRONG
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 Chain = tuple[Attempt, ...]
 """An attempt and its revisions, turn by turn, with the judgements between them where a protocol has such."""
 
 
-def label(verdict: Verdict) -> str | None:
-    """What an attempt votes for: its answer in normal form, else as it was written; None abstains."""
-    return verdict.canonical if verdict.canonical is not None else verdict.extracted
+@dataclass(frozen=True, eq=False)  # no slots: parts of it are cached
+class StoredChains:
+    """Chains of a protocol as they are stored, ordered by problem and sample. Iterating reads whole attempts."""
+
+    attempts: Attempts
+    """Those of all chains, and others."""
+    places: IntArray
+    """Of each turn the place of its attempt among ``attempts``, shape (chains, turns); −1 after a chain's end."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Chain]:
+        there = self.places >= 0
+        attempts = iter(self.attempts.only(self.places[there]))
+        for length in self.lengths.tolist():
+            yield tuple(next(attempts) for _ in range(length))
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """Turns of each chain, shape (chains,)."""
+        return np.asarray((self.places >= 0).sum(axis=1), dtype=np.int64)
+
+    @property
+    def problem(self) -> IntArray:
+        """Of each chain the number of its problem, shape (chains,)."""
+        return np.asarray(self.attempts.column("problem")[self.places[:, 0]], dtype=np.int64)
+
+    def only(self, chains: BoolArray | IntArray) -> StoredChains:
+        """Some of them: shape (chains,) of truth values, or their numbers."""
+        return replace(self, places=self.places[chains])
+
+    def turn(self, turn: int, values: NDArray[Any], otherwise: Any = 0) -> NDArray[Any]:
+        """Values of attempts, given in the order of ``attempts``, at a turn (from 1) of each chain: shape (chains,);
+        ``otherwise`` where a chain has no such turn."""
+        if turn > self.places.shape[1]:
+            return np.full(len(self), otherwise, values.dtype)
+        places = self.places[:, turn - 1]
+        return np.where(places >= 0, values[places], values.dtype.type(otherwise))
+
+    def complete(self, protocol: Protocol, mode: Mode, turns: int) -> StoredChains:
+        """The chains of which no turn that should be there is missing, each as far as it counts.
+
+        Where only wrong attempts are revised, what follows a right one (a verdict may have changed) does not count.
+        """
+        counted, whole = self._counted(protocol, mode, turns)
+        return replace(self, places=counted[whole])
+
+    def unfinished(self, protocol: Protocol, mode: Mode, turns: int) -> StoredChains:
+        """The others, as they are stored."""
+        return self.only(~self._counted(protocol, mode, turns)[1])
+
+    def _counted(self, protocol: Protocol, mode: Mode, turns: int) -> tuple[IntArray, BoolArray]:
+        """Places as far as turns count, and which chains have all of theirs."""
+        last = protocol.last_turn(turns)
+        places = self.places[:, :last].copy()
+        lengths = (places >= 0).sum(axis=1)
+        if not protocol.only_wrong or not len(self):
+            return places, np.asarray(lengths == last, dtype=bool)
+        right = (places >= 0) & self.attempts.verdicts(mode.value, "correct")[places]
+        ends = np.where(right.any(axis=1), right.argmax(axis=1), places.shape[1])
+        places[np.arange(places.shape[1]) > ends[:, None]] = -1
+        return places, np.asarray(right.any(axis=1) | (lengths == turns), dtype=bool)
 
 
-def chains_of(attempts: Iterable[Attempt], protocol: Protocol) -> list[Chain]:
+def chains_of(attempts: Iterable[Attempt], protocol: Protocol) -> StoredChains:
     """All chains of a protocol that have their first turn, ordered by problem and sample.
 
     A chain ends where the next turn is not there; a turn without its predecessor is left out.
     """
-    by_key = {attempt.key: attempt for attempt in attempts}
-    start = DIRECT if protocol.own else protocol.name
-    chains = []
-    for key, first in sorted(by_key.items()):
-        if key.turn != 1 or key.protocol != start:
-            continue
-        chain = [first]
-        while following := by_key.get(
-            AttemptKey(key.task, key.problem, protocol.name, key.sample, len(chain) + 1)
-        ):
-            chain.append(following)
-        chains.append(tuple(chain))
-    return chains
+    attempts = Attempts.of(attempts).latest()
+    of, turn = attempts.column("protocol"), attempts.column("turn")
+    begun = of == attempts.number_of("protocol", DIRECT if protocol.own else protocol.name)
+    chains = attempts.only(begun & (turn == 1)).in_order()
+    place = np.full(len(attempts.numbers), -1)
+    place[attempts.rows] = np.arange(len(attempts))
+    columns = [place[chains.rows]]
+    samples = int(attempts.column("sample").max(initial=0)) + 1
+    names = len(attempts.words("problem"))
+    chain = (attempts.column("task").astype(np.int64) * names + attempts.column("problem")) * samples
+    chain += attempts.column("sample")  # a number for each chain
+    own = of == attempts.number_of("protocol", protocol.name)
+    while len(columns[-1]) and (columns[-1] >= 0).any():
+        following = np.flatnonzero(own & (turn == len(columns) + 1))
+        if not len(following):
+            break
+        following = following[np.argsort(chain[following])]
+        known, wanted = chain[following], chain[columns[0]]
+        at = np.minimum(np.searchsorted(known, wanted), len(following) - 1)
+        there = (known[at] == wanted) & (columns[-1] >= 0)
+        columns.append(np.where(there, following[at], -1))
+    return StoredChains(attempts, np.stack(columns, axis=1))
 
 
 def attempts_of(chain: Chain, protocol: Protocol) -> Chain:
     """A chain without the judgements in it."""
     return chain[::2] if protocol.judges else chain
-
-
-def complete_chains(chains: Sequence[Chain], protocol: Protocol, mode: Mode, turns: int) -> list[Chain]:
-    """The chains of which no turn that should be there is missing, each as far as it counts.
-
-    Where only wrong attempts are revised, what follows a right one (a verdict may have changed) does not count.
-    """
-    complete: list[Chain] = []
-    for chain in chains:
-        counted = list(chain[: protocol.last_turn(turns)])
-        whole = len(counted) == protocol.last_turn(turns)
-        if protocol.only_wrong:
-            end = next((i for i, a in enumerate(counted) if a.verdicts[mode.value].correct), None)
-            counted = counted if end is None else counted[: end + 1]
-            whole = end is not None or len(counted) == turns
-        if whole:
-            complete.append(tuple(counted))
-    return complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +134,9 @@ class Fresh:
     """How many of them are right, shape (problems,)."""
     among: bool = True
     """The chains begin with them; otherwise with somebody else's."""
-    votes: Sequence[Votes] | None = None
-    """Answers of the same attempts (``metrics.majority``), one entry a problem; None: there is no vote."""
+    votes: Sequence[Tally] | None = None
+    """How the answers of the same attempts divide (``metrics.majority``), one entry a problem; None: there is no
+    vote."""
     tokens: float = 0.0
     """Mean tokens of one; 0: unknown."""
 
@@ -100,13 +153,13 @@ class Judgements:
     """Whether it says the opposite; one that cannot be read says neither."""
 
     @classmethod
-    def of(cls, chains: Sequence[Chain], mode: Mode) -> Judgements:
+    def of(cls, chains: StoredChains, mode: Mode) -> Judgements:
         """Of chains with a judgement at their second turn. ``paper`` mode takes one that cannot be read for the
         opposite of the truth, as CriticBench (arXiv:2402.14809) does."""
-        words = [chain[1].verdicts[mode.value].extracted for chain in chains]
-        wrong = np.array([not counts_as_right(chain[0].verdicts[mode.value], mode) for chain in chains])
-        says_wrong = np.array([word == WRONG for word in words])
-        says_right = np.array([word == RIGHT for word in words])
+        attempts = chains.attempts
+        words = chains.turn(2, attempts.verdicts(mode.value, "extracted"))
+        wrong = ~chains.turn(1, _counts_as_right(attempts, mode))
+        says_wrong, says_right = words == answer_hash(WRONG), words == answer_hash(RIGHT)
         if mode is Mode.PAPER:
             unread = ~says_wrong & ~says_right
             says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
@@ -164,7 +217,7 @@ class Chains:
     @classmethod
     def of(
         cls,
-        chains: Sequence[Chain],
+        chains: StoredChains,
         protocol: Protocol,
         mode: Mode,
         turns: int,
@@ -172,40 +225,40 @@ class Chains:
         first: Iterable[Attempt] = (),
         votes: bool = False,
     ) -> Chains:
-        """Of ``complete_chains``. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
+        """Of ``complete`` chains. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
         vote.
 
         A judgement counts with the tokens of the attempt that follows.
         """
-        names = sorted({chain[0].problem for chain in chains})
-        numbers = {name: number for number, name in enumerate(names)}
+        attempts = chains.attempts
+        numbers, problem = np.unique(chains.problem, return_inverse=True)
+        words = attempts.words("problem")
+        names = sorted(words[number] for number in numbers)
+        rank = np.argsort(np.argsort([words[number] for number in numbers])) if names else problem
         right, asked = np.zeros((len(chains), turns), bool), np.zeros((len(chains), turns), bool)
         same, tokens = np.zeros((len(chains), turns - 1), bool), np.zeros((len(chains), turns), np.int64)
-        for row, chain in enumerate(chains):
-            verdicts = [attempt.verdicts[mode.value] for attempt in attempts_of(chain, protocol)]
-            for t, verdict in enumerate(verdicts):
-                right[row, t], asked[row, t] = verdict.correct, True
-                if t:
-                    answer = label(verdict)
-                    same[row, t - 1] = answer is not None and answer == label(verdicts[t - 1])
-            for place, turn in enumerate(chain):
-                t = (place + 1) // 2 if protocol.judges else place
-                tokens[row, t] += turn.completion_tokens or 0
-        item = None
-        if not protocol.own:  # an attempt of a pool is known by its problem and its text
-            texts = [(chain[0].problem, chain[0].prompt_hash) for chain in chains]
-            places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-            item = np.array([places[text] for text in texts], dtype=np.int64)
+        correct, label = (attempts.verdicts(mode.value, name) for name in ("correct", "label"))
+        spent = _known(attempts.column("completion_tokens"))
+        for turn in range(1, chains.places.shape[1] + 1):
+            t = turn // 2 if protocol.judges else turn - 1
+            tokens[:, t] += chains.turn(turn, spent)
+            if protocol.is_judgement(turn):
+                continue
+            right[:, t], asked[:, t] = chains.turn(turn, correct), chains.places[:, turn - 1] >= 0
+            if t:
+                answer = chains.turn(turn, label)
+                before = chains.turn(turn - (2 if protocol.judges else 1), label)
+                same[:, t - 1] = (answer != 0) & (answer == before)
         return cls(
-            problem=np.array([numbers[chain[0].problem] for chain in chains], dtype=np.int64),
+            problem=rank[problem],
             right=right,
             asked=asked,
             same=same,
             tokens=tokens,
             names=tuple(names),
-            fresh=_fresh(names, first, mode, among=protocol.own, votes=votes),
+            fresh=_fresh(names, Attempts.of(first), mode, among=protocol.own, votes=votes),
             judgements=Judgements.of(chains, mode) if protocol.judges else None,
-            item=item,
+            item=None if protocol.own else _items(chains),
         )
 
     def __len__(self) -> int:
@@ -300,27 +353,82 @@ class Chains:
         )
 
 
-def _fresh(names: Sequence[str], first: Iterable[Attempt], mode: Mode, *, among: bool, votes: bool) -> Fresh:
+def _items(chains: StoredChains) -> IntArray:
+    """Of each chain the number of the pool's attempt that it begins with, which is known by its problem and its text;
+    in the order of their first chains, shape (chains,)."""
+    prompts = chains.turn(1, chains.attempts.column("prompt"))
+    texts = np.stack([chains.problem.astype(np.uint64), prompts.astype(np.uint64)], axis=1)
+    _, begins, item = np.unique(texts, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(begins))[item.ravel()], dtype=np.int64)
+
+
+def _known(counts: NDArray[Any]) -> IntArray:
+    """Counts of tokens, 0 where they are not known."""
+    return np.where(counts == UNKNOWN, 0, counts).astype(np.int64)
+
+
+def _counts_as_right(attempts: Attempts, mode: Mode) -> BoolArray:
+    """``critique.counts_as_right`` of many attempts, shape (attempts,)."""
+    correct = attempts.verdicts(mode.value, "correct")
+    if mode is not Mode.PAPER:
+        return np.asarray(correct, dtype=bool)
+    report = attempts.verdicts(mode.value, "report")
+    labels = [of.get("label") for of in attempts.decoded("report")]
+    known = np.array([label is not None for label in labels] + [False])[
+        report
+    ]  # −1, no report, is the last one
+    said = np.array([bool(label) for label in labels] + [False])[report]
+    return np.asarray(np.where(known, said, correct), dtype=bool)
+
+
+def _fresh(names: Sequence[str], first: Attempts, mode: Mode, *, among: bool, votes: bool) -> Fresh:
     """The model's own first attempts at some problems, in the order of their names."""
-    by_problem: dict[str, list[Attempt]] = {name: [] for name in names}
-    for attempt in first:
-        if attempt.problem in by_problem:
-            by_problem[attempt.problem].append(attempt)
-    answers = [
-        [(label(verdict), verdict.correct) for a in attempts if (verdict := a.verdicts[mode.value])]
-        for attempts in by_problem.values()
-    ]
-    tokens = [a.completion_tokens or 0 for attempts in by_problem.values() for a in attempts]
+    places = {name: place for place, name in enumerate(names)}
+    of_word = np.array([places.get(word, -1) for word in first.words("problem")], dtype=np.int64)
+    place = of_word[first.column("problem")] if len(first) else np.zeros(0, np.int64)
+    there = place >= 0
+    place, correct = place[there], first.verdicts(mode.value, "correct")[there]
+    tokens = _known(first.column("completion_tokens"))[there]
+    label = first.verdicts(mode.value, "label")[there]
     return Fresh(
-        attempts=np.array([len(of_problem) for of_problem in answers], dtype=np.int64),
-        right=np.array([sum(right for _, right in of_problem) for of_problem in answers], dtype=np.int64),
+        attempts=np.bincount(place, minlength=len(names)),
+        right=np.bincount(place[correct], minlength=len(names)),
         among=among,
-        votes=answers if votes else None,
-        tokens=float(np.mean(tokens)) if tokens else 0.0,
+        votes=tallies(place, label, correct, len(names)) if votes else None,
+        tokens=float(np.mean(tokens)) if len(tokens) else 0.0,
     )
+
+
+def tallies(problem: IntArray, label: NDArray[Any], correct: BoolArray, problems: int) -> list[Tally]:
+    """How the answers at each problem divide. ``problem``: numbers below ``problems``, ``label``: hashes of answers (0
+    abstains), ``correct``: shape (attempts,) each."""
+    attempts = np.bincount(problem, minlength=problems)
+    right = np.bincount(problem[correct], minlength=problems)
+    voting = ~correct & (label != 0)
+    order = np.lexsort((label[voting], problem[voting]))
+    of, answer = problem[voting][order], label[voting][order]
+    new = np.append(True, (of[1:] != of[:-1]) | (answer[1:] != answer[:-1]))[: len(of)]
+    starts = np.flatnonzero(new)
+    sizes = np.diff(np.append(starts, len(of)))
+    by_problem: list[list[int]] = [[] for _ in range(problems)]
+    for place, size in zip(of[starts].tolist(), sizes.tolist(), strict=True):
+        by_problem[place].append(size)
+    counted = zip(by_problem, attempts.tolist(), right.tolist(), strict=True)
+    return [
+        Tally(good, tuple(sorted(wrong, reverse=True)), every - good - sum(wrong))
+        for wrong, every, good in counted
+    ]
+
+
+def states(chains: StoredChains, mode: Mode, turn: int) -> dict[str, int]:
+    """How many attempts (or judgements) of a turn ended in each state."""
+    there = chains.places[:, turn - 1] >= 0 if turn <= chains.places.shape[1] else np.zeros(len(chains), bool)
+    state = chains.turn(turn, chains.attempts.verdicts(mode.value, "state"))[there]
+    counts = np.bincount(state, minlength=len(STATES)).tolist()
+    return dict(zip((s.value for s in State), counts, strict=True))
 
 
 def first_attempts(attempts: Iterable[Attempt], mode: Mode, *, votes: bool = False) -> Chains:
     """The model's own first attempts as chains of one turn, ordered by problem and sample."""
-    direct, attempts = PROTOCOLS[DIRECT], list(attempts)
+    direct, attempts = PROTOCOLS[DIRECT], Attempts.of(attempts)
     return Chains.of(chains_of(attempts, direct), direct, mode, 1, first=attempts, votes=votes)

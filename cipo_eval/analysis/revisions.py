@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.analysis import figures as f
-from cipo_eval.analysis.chains import Chain, Chains, chains_of, complete_chains
+from cipo_eval.analysis.chains import Chains, StoredChains, chains_of, states
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.judgements import ALWAYS_WRONG, CELLS, JOINED, JUDGEMENTS
 from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.ratios import DIGITS, estimates
-from cipo_eval.records import Attempt, Mode, State, derive_seed
+from cipo_eval.records import Attempt, Mode, derive_seed
 from cipo_eval.turns.protocols import Protocol
 
 NEARLY = 0.01
@@ -28,13 +28,13 @@ Block = dict[str, Any]
 
 def revisions(
     task: str,
-    attempts: Sequence[Attempt],
+    attempts: Iterable[Attempt],
     protocol: Protocol,
     *,
     mode: Mode,
     turns: int,
     bootstrap: int = RESAMPLES,
-    first: Sequence[Attempt] = (),
+    first: Iterable[Attempt] = (),
     votes: bool = False,
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     breakdown: Sequence[str] = (),
@@ -49,36 +49,31 @@ def revisions(
     beside the table's.
     """
     stored = chains_of(attempts, protocol)
-    complete = complete_chains(stored, protocol, mode, turns)
+    complete = stored.complete(protocol, mode, turns)
     block: Block = {
         "mode": mode.value,
         "turns": turns,
         "chains": len(complete),
         "missing": len(stored) - len(complete),
     }
-    if complete:
+    if len(complete):
         seed = derive_seed("bootstrap", seed, task, protocol.name)
         chains = Chains.of(complete, protocol, mode, turns, first=first, votes=votes)
         block |= summarise_turns(chains, bootstrap=bootstrap, seed=seed)
         if not protocol.own:
             block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
         if protocol.judges:
-            unread = sum(chain[1].verdicts[mode.value].extracted is None for chain in complete)
+            unread = int((complete.turn(2, complete.attempts.verdicts(mode.value, "extracted")) == 0).sum())
             critique = critique_block(chains, bootstrap=bootstrap, seed=seed)
             block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
         if own := [figure for figure in figures if figure.applies(protocol)]:
             block["figures"] = entries(own, chains, bootstrap=bootstrap, seed=seed)
-        values = {
-            column: [(metadata or {}).get(chain[0].problem, {}).get(column) for chain in complete]
-            for column in breakdown
-        }
-        if groups := _groups(chains, values, bootstrap=bootstrap, seed=seed):
+        groups = _groups(chains, complete, metadata or {}, breakdown, bootstrap=bootstrap, seed=seed)
+        if groups:
             block["breakdown"] = groups
     last = protocol.last_turn(turns)
-    block["shortened"] = [
-        sum(bool(chain[turn - 1].left_out) for chain in stored if len(chain) >= turn)
-        for turn in range(1, last + 1)
-    ]
+    left_out = stored.attempts.column("left_out") != 0
+    block["shortened"] = [int(stored.turn(turn, left_out).sum()) for turn in range(1, last + 1)]
     block["states"] = [states(stored, mode, turn) for turn in range(1, last + 1)]
     return block
 
@@ -210,26 +205,27 @@ def _resampling(
 
 
 def _groups(
-    chains: Chains, values: Mapping[str, Sequence[Any]], *, bootstrap: int, seed: int
+    chains: Chains,
+    complete: StoredChains,
+    metadata: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """By column and value: chains, accuracy after each turn, correction rate and retention of the first step.
-    ``values``: by column, that of each chain's problem."""
+    """By column of the problems' metadata and value: chains, accuracy after each turn, correction rate and retention of
+    the first step. ``complete``: the same chains as they are stored."""
     main = [f.ACCURACY.at(turn) for turn in range(1, chains.turns + 1)]
     if chains.turns > 1:
         main += [f.CORRECTION_RATE.at(2), f.RETENTION.at(2)]
     groups: dict[str, Any] = {}
-    for column, of_chains in values.items():
-        for value in sorted({str(v) for v in of_chains if v is not None}):
-            rows = np.array([v is not None and str(v) == value for v in of_chains])
+    problem = complete.problem
+    for column in columns:
+        values = [metadata.get(name, {}).get(column) for name in complete.attempts.words("problem")]
+        texts = np.array(["" if value is None else f"={value}" for value in values], dtype=object)
+        of_chains = texts[problem]
+        for value in sorted(set(of_chains) - {""}):
+            rows = np.asarray(of_chains == value, dtype=bool)
             part = entries(main, chains.only(rows), bootstrap=bootstrap, seed=seed)
-            groups.setdefault(column, {})[value] = {"chains": int(rows.sum()), **part}
+            groups.setdefault(column, {})[value[1:]] = {"chains": int(rows.sum()), **part}
     return groups
-
-
-def states(chains: Sequence[Chain], mode: Mode, turn: int) -> Mapping[str, int]:
-    """How many attempts (or judgements) of a turn ended in each state."""
-    counts = dict.fromkeys((state.value for state in State), 0)
-    for chain in chains:
-        if len(chain) >= turn:
-            counts[chain[turn - 1].verdicts[mode.value].state.value] += 1
-    return counts

@@ -21,9 +21,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cipo_eval.data.scope import Scope
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Attempt, AttemptKey
+from cipo_eval.storage.attempts import Attempts, BoolArray, IntArray
 from cipo_eval.storage.store import attempts_of_task, read_info, read_problems
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
@@ -128,19 +131,56 @@ class Selection:
         """Whether an attempt is part of anything that was asked for."""
         return any(self.belongs(key, protocol) for protocol in self.extents)
 
-    def first_keys(self) -> list[AttemptKey]:
-        """Keys of all first attempts that were asked for, whether they are there or not."""
+    @property
+    def first_samples(self) -> int:
+        """How many first attempts were asked for of each problem."""
         extent = self.extents.get(DIRECT)
-        return [
-            AttemptKey(self.task, problem, DIRECT, sample, 1)
-            for problem in self.problems_of(DIRECT)
-            for sample in range((extent and extent.samples) or 0)
-        ]
+        return (extent and extent.samples) or 0
+
+    @property
+    def first_attempts(self) -> int:
+        """How many first attempts were asked for, whether they are there or not."""
+        return len(self.problems_of(DIRECT)) * self.first_samples
+
+    def part_of(self, attempts: Attempts, protocol: str) -> BoolArray:
+        """``belongs`` of many attempts, shape (attempts,)."""
+        extent = self.extents.get(protocol)
+        if extent is None:
+            return np.zeros(len(attempts), bool)
+        problem, sample, turn = (attempts.column(name) for name in ("problem", "sample", "turn"))
+        of = attempts.column("protocol")
+        part = np.ones(len(attempts), bool)
+        if (asked := self._asked[protocol]) is not None:
+            part &= np.array([name in asked for name in attempts.words("problem")], bool)[problem]
+        own = PROTOCOLS[protocol].own
+        if extent.samples is not None:
+            part &= sample < self._samples(attempts.words("problem"), protocol)[problem]
+        first = (of == attempts.number_of("protocol", DIRECT)) & (turn == 1)
+        if protocol == DIRECT:
+            return np.asarray(part & first, dtype=bool)
+        later = of == attempts.number_of("protocol", protocol)
+        later &= turn <= PROTOCOLS[protocol].last_turn(extent.turns)
+        return np.asarray(part & (first | later if own else later), dtype=bool)
+
+    def _samples(self, problems: Sequence[str], protocol: str) -> IntArray:
+        """How many samples were asked for of each problem, shape (problems,)."""
+        samples = self.extents[protocol].samples or 0
+        if PROTOCOLS[protocol].own:
+            return np.full(len(problems), samples)
+        pooled, all_of_them = self.pooled.get(protocol, {}), np.iinfo(np.int64).max
+        return np.array([samples * pooled[p] if p in pooled else all_of_them for p in problems], np.int64)
+
+    def wanted(self, attempts: Attempts) -> BoolArray:
+        """``wants`` of many attempts, shape (attempts,)."""
+        wanted = np.zeros(len(attempts), bool)
+        for protocol in self.extents:
+            wanted |= self.part_of(attempts, protocol)
+        return wanted
 
     def select(self, attempts: Iterable[Attempt]) -> Selected:
         """The attempts that count, of all that are there."""
-        judged = [attempt for attempt in attempts if attempt.verdicts]
-        return Selected(selection=self, every=tuple(judged))
+        every = Attempts.of(attempts)
+        return Selected(selection=self, every=every.only(every.judged))
 
 
 @dataclass(frozen=True)  # no slots: parts of it are cached
@@ -148,13 +188,14 @@ class Selected:
     """The attempts of a run at a task that belong to what it was asked for."""
 
     selection: Selection
-    every: tuple[Attempt, ...]
+    every: Attempts
     """All on disk that have a verdict, whether they were asked for or not."""
 
     @cached_property
-    def attempts(self) -> tuple[Attempt, ...]:
+    def attempts(self) -> Attempts:
         """Those that belong to anything that was asked for, in the order of the file."""
-        return tuple(attempt for attempt in self.every if self.selection.wants(attempt.key))
+        wanted = self.selection.wanted(self.every)
+        return self.every if wanted.all() else self.every.only(wanted)
 
     @property
     def not_asked(self) -> int:
@@ -162,19 +203,21 @@ class Selected:
         return len(self.every) - len(self.attempts)
 
     @cached_property
-    def first(self) -> tuple[Attempt, ...]:
+    def first(self) -> Attempts:
         """The model's own first attempts."""
         return self.of(DIRECT)
 
-    def of(self, protocol: str) -> tuple[Attempt, ...]:
+    def of(self, protocol: str) -> Attempts:
         """Attempts of a protocol's chains, the first turns that they begin with included."""
-        return tuple(a for a in self.attempts if self.selection.belongs(a.key, protocol))
+        part = self.selection.part_of(self.attempts, protocol)
+        return self.attempts if part.all() else self.attempts.only(part)
 
-    def fresh(self, protocol: str) -> tuple[Attempt, ...]:
+    def fresh(self, protocol: str) -> Attempts:
         """The model's own first attempts that revisions of a protocol are compared with."""
         if not PROTOCOLS[protocol].own:
             return self.first
-        return tuple(attempt for attempt in self.of(protocol) if attempt.protocol == DIRECT)
+        chained = self.of(protocol)
+        return chained.only(chained.column("protocol") == chained.number_of("protocol", DIRECT))
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -200,9 +243,9 @@ def selected_attempts(run: Path, task: str, info: Mapping[str, Any] | None = Non
     return selection.select(attempts)
 
 
-def _check_limits(run: Path, selection: Selection, attempts: Sequence[Attempt]) -> None:
+def _check_limits(run: Path, selection: Selection, attempts: Attempts) -> None:
     """Without a list of problems a limit says something only where it is no limit."""
-    there = len({attempt.problem for attempt in attempts})
+    there = len(np.unique(attempts.column("problem")))
     limits = [e.limit for e in selection.extents.values() if e.limit is not None]
     if limits and min(limits) < there:
         raise UsageError(

@@ -7,8 +7,8 @@ finished or was resumed cannot show in the numbers.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipo_eval.analysis import figures as f
-from cipo_eval.analysis.chains import BoolArray, Chains, Fresh, label
+from cipo_eval.analysis.chains import Chains, first_attempts
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.revisions import entries
 from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES, ClusterBootstrap
 from cipo_eval.metrics.majority import majority_at_k
 from cipo_eval.metrics.passk import check_ks, default_ks
 from cipo_eval.metrics.variance import variance_split
-from cipo_eval.records import Attempt, Mode, State, Verdict, derive_seed
+from cipo_eval.records import Attempt, FinishReason, Mode, derive_seed
+from cipo_eval.storage.attempts import Attempts, IntArray
+from cipo_eval.storage.numbers import NONE, STATES, UNKNOWN
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 BREAKDOWN = ("subject", "level")
@@ -32,12 +34,10 @@ over."""
 NO_VALUE = "(none)"
 """Stands for the group of problems that lack a metadata value which others have."""
 
-Judged = tuple[Attempt, Verdict]
-
 
 def summarise(
     task: str,
-    attempts: Collection[Attempt],
+    attempts: Iterable[Attempt],
     problems_meta: Mapping[str, Mapping[str, Any]],
     *,
     mode: Mode | str,
@@ -64,8 +64,8 @@ def summarise(
     judged in ``mode``.
     """
     mode = Mode(mode)
-    groups = _grouped(task, attempts, problems_meta, mode)
-    chains = _chains(groups)
+    judged = _checked(task, Attempts.of(attempts), problems_meta, mode)
+    chains = first_attempts(judged, mode, votes=True)
     n, correct = chains.own.attempts, chains.own.right
     fewest = int(n.min())
     ks = default_ks(fewest) if ks is None else sorted({1, *ks})
@@ -75,66 +75,46 @@ def summarise(
         "resamples": bootstrap,
         "seed": derive_seed("bootstrap", seed, task),
     }
-    resampling = ClusterBootstrap(len(groups), bootstrap, int(intervals["seed"]))
+    resampling = ClusterBootstrap(len(n), bootstrap, int(intervals["seed"]))
     split = variance_split(n, correct)
     return {
         "mode": mode.value,
-        "problems": len(groups),
-        "unattempted": len(problems_meta) - len(groups),
+        "problems": len(n),
+        "unattempted": len(problems_meta) - len(n),
         "attempts": int(n.sum()),
         "samples_per_problem": {"min": fewest, "max": int(n.max())},
         "metrics": _metrics(chains, ks, resampling, majority),
-        **_parts(groups, chains, ks, resampling, parts),
+        **_parts(judged, chains, ks, resampling, parts, mode),
         **_own(figures, chains, resampling),
-        **_outcomes([pair for group in groups.values() for pair in group]),
+        **_outcomes(judged, mode),
         "variance": {"attempt": split.attempt.to_json(), "mean": split.mean.to_json()},
         "intervals": intervals,
         "breakdown": _breakdown(chains, problems_meta, breakdown, resampling),
     }
 
 
-def _grouped(
+def _checked(
     task: str,
-    attempts: Collection[Attempt],
+    attempts: Attempts,
     problems_meta: Mapping[str, Mapping[str, Any]],
     mode: Mode,
-) -> dict[str, list[Judged]]:
-    """Attempts with their verdicts by problem, problems and samples in order, after all checks."""
+) -> Attempts:
+    """The attempts ordered by problem and sample, after all checks."""
     if not attempts:
         raise ValueError(f"no attempts at {task}: nothing to summarise")
-    if len({attempt.key for attempt in attempts}) != len(attempts):
+    if len(attempts.latest()) != len(attempts):
         raise ValueError(f"some attempts at {task} are there twice")
-    if len(turns := {(attempt.protocol, attempt.turn) for attempt in attempts}) > 1:
-        raise ValueError(f"one turn of one protocol at a time, not {sorted(turns)}")
-    groups: dict[str, list[Judged]] = defaultdict(list)
-    for attempt in sorted(attempts, key=lambda a: (a.problem, a.sample)):
-        if attempt.task != task or attempt.problem not in problems_meta:
-            raise ValueError(
-                f"an attempt at {attempt.task}/{attempt.problem} is none of the problems of {task}",
-            )
-        if mode.value not in attempt.verdicts:
-            raise ValueError(f"{attempt.key} was not judged in {mode.value} mode")
-        groups[attempt.problem].append((attempt, attempt.verdicts[mode.value]))
-    return dict(groups)
-
-
-def _chains(groups: Mapping[str, Sequence[Judged]]) -> Chains:
-    """The attempts as chains of one turn."""
-    judged = [pair for group in groups.values() for pair in group]
-    right = np.array([[verdict.correct] for _, verdict in judged], dtype=bool)
-    counts = np.array([len(group) for group in groups.values()], dtype=np.int64)
-    return Chains(
-        problem=np.repeat(np.arange(len(groups)), counts),
-        right=right,
-        asked=np.ones_like(right),
-        tokens=np.array([[attempt.completion_tokens or 0] for attempt, _ in judged], dtype=np.int64),
-        names=tuple(groups),
-        fresh=Fresh(
-            attempts=counts,
-            right=np.array([sum(v.correct for _, v in group) for group in groups.values()], dtype=np.int64),
-            votes=[[(label(verdict), verdict.correct) for _, verdict in group] for group in groups.values()],
-        ),
-    )
+    protocols, turns = np.unique(attempts.column("protocol")), np.unique(attempts.column("turn"))
+    if len(protocols) > 1 or len(turns) > 1:
+        names = [attempts.words("protocol")[number] for number in protocols]
+        raise ValueError(f"one turn of one protocol at a time, not {sorted(names)}, turns {turns.tolist()}")
+    for name, known in (("task", {task}), ("problem", problems_meta.keys())):
+        words = [attempts.words(name)[number] for number in np.unique(attempts.column(name))]
+        if foreign := next((word for word in words if word not in known), None):
+            raise ValueError(f"attempts at {name} {foreign}, which is none of {task}")
+    if (attempts.verdicts(mode.value, "state") == NONE).any():
+        raise ValueError(f"some attempts at {task} were not judged in {mode.value} mode")
+    return attempts.in_order()
 
 
 def _metrics(
@@ -169,55 +149,74 @@ def _own(figures: Sequence[Figure], chains: Chains, resampling: ClusterBootstrap
 
 
 def _parts(
-    groups: Mapping[str, Sequence[Judged]],
+    judged: Attempts,
     chains: Chains,
     ks: Sequence[int],
     resampling: ClusterBootstrap,
     names: Sequence[str],
+    mode: Mode,
 ) -> dict[str, Any]:
     """pass@k and avg@n of each named part, from the same resamples as the main figures; nothing where there is none.
 
     A verdict without a part says of it what it says of the whole: there was no program to judge, or the problem's
     tests have no such part.
     """
-    judged = [verdict for group in groups.values() for _, verdict in group]
+    correct = judged.verdicts(mode.value, "correct")
+    which, known = judged.verdicts(mode.value, "parts"), judged.decoded("parts")
+    numbers, firsts = np.unique(which, return_index=True)
+    met = [known[number] for _, number in sorted(zip(firsts, numbers, strict=True)) if number != NONE]
     tables: dict[str, Any] = {}
-    for name in dict.fromkeys([*names, *(part for verdict in judged for part in verdict.parts)]):
-        right: BoolArray = np.array([[verdict.parts.get(name, verdict.correct)] for verdict in judged])
+    for name in dict.fromkeys([*names, *(part for parts in met for part in parts)]):
+        has = np.array([name in parts for parts in known] + [False])[which]  # −1, no parts, is the last one
+        says = np.array([bool(parts.get(name)) for parts in known] + [False])[which]
+        right = np.where(has, says, correct)[:, None]
         scores = _pass_scores(replace(chains, right=right), ks)
         estimates = resampling.means(list(scores.values()))
         tables[name] = {key: figure.to_json() for key, figure in zip(scores, estimates, strict=True)}
     return {"parts": tables} if tables else {}
 
 
-def _outcomes(judged: Sequence[Judged]) -> dict[str, Any]:
+def _outcomes(judged: Attempts, mode: Mode) -> dict[str, Any]:
     """States, truncation, tokens and seconds over all attempts."""
     total = len(judged)
-    states = Counter(verdict.state for _, verdict in judged)
-    cut = sum(attempt.finish_reason is not None and attempt.finish_reason.cut_off for attempt, _ in judged)
-    weak = sum(verdict.report.get("integrity") == "weak" for _, verdict in judged)
+    state, counts = judged.verdicts(mode.value, "state"), {}
+    for number, which in enumerate(STATES):
+        counts[which.value] = int((state == number).sum())
+    cut_off = [FinishReason(word).cut_off for word in judged.words("finish")] + [False]
+    cut = int(np.array(cut_off)[judged.column("finish")].sum())
+    weakly = [of.get("integrity") == "weak" for of in judged.decoded("report")] + [False]
+    weak = int(np.array(weakly)[judged.verdicts(mode.value, "report")].sum())
     return {
-        "states": {state.value: states[state] for state in State},
-        "state_shares": {state.value: round(states[state] / total, 10) for state in State},
+        "states": counts,
+        "state_shares": {name: round(count / total, 10) for name, count in counts.items()},
         "truncated": round(cut / total, 10),
         **({"weak_integrity": weak} if weak else {}),
         "tokens": {
-            "prompt": _amount(attempt.prompt_tokens for attempt, _ in judged),
-            "completion": _amount(attempt.completion_tokens for attempt, _ in judged),
+            "prompt": _counted(judged.column("prompt_tokens")),
+            "completion": _counted(judged.column("completion_tokens")),
         },
         "seconds": {
-            "generation": _amount(attempt.seconds for attempt, _ in judged),
-            "verification": _amount(verdict.seconds for _, verdict in judged),
+            "generation": _amount(_known_seconds(judged.column("seconds"))),
+            "verification": _amount(judged.verdicts(mode.value, "seconds")),
         },
     }
 
 
-def _amount(values: Iterable[float | None]) -> dict[str, Any]:
+def _counted(tokens: IntArray) -> dict[str, Any]:
+    return _amount(tokens[tokens != UNKNOWN].astype(np.int64))
+
+
+def _known_seconds(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return seconds[~np.isnan(seconds)]
+
+
+def _amount(known: NDArray[Any]) -> dict[str, Any]:
     """Total and mean over the attempts that say; both None where none does."""
-    known = [value for value in values if value is not None]
-    if not known:
+    if not len(known):
         return {"total": None, "mean": None, "attempts": 0}
-    total = round(sum(known), 6)  # whole numbers stay whole
+    total = round(
+        np.cumsum(known)[-1].item(), 6
+    )  # one after another, as ``sum`` does; whole numbers stay whole
     return {"total": total, "mean": round(total / len(known), 6), "attempts": len(known)}
 
 

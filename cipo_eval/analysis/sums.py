@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cipo_eval.analysis.chains import Chains, FloatArray, chains_of, complete_chains, first_attempts
+from cipo_eval.analysis.chains import Chains, FloatArray, chains_of, first_attempts
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.records import Mode
@@ -21,7 +21,7 @@ def chains_of_run(selected: Selected, protocol: Protocol, mode: Mode, turns: int
     if protocol.name == DIRECT:
         return first_attempts(selected.first, mode)
     stored = chains_of(selected.of(protocol.name), protocol)
-    complete = complete_chains(stored, protocol, mode, turns)
+    complete = stored.complete(protocol, mode, turns)
     return Chains.of(complete, protocol, mode, turns, first=selected.fresh(protocol.name))
 
 

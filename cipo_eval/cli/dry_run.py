@@ -43,16 +43,16 @@ def dry_run(plans: Sequence[TaskPlan], folder: Path, choice: EngineChoice, *, as
 
 def _row(plan: TaskPlan, folder: Path) -> dict[str, Any]:
     """What would be generated of a task: attempts that are already on disk are not counted again."""
-    from cipo_eval.storage.store import attempts_path, read_attempts
+    from cipo_eval.storage.store import attempts_of_task
+    from cipo_eval.turns.protocols import DIRECT
 
-    path = attempts_path(folder, plan.name)
-    have = {attempt.key for _line, attempt in read_attempts(path)} if path.exists() else set()
-    new = len(plan.keys() - have)
+    stored = attempts_of_task(folder, plan.name)
+    new = plan.first_attempts - int(plan.selection.part_of(stored, DIRECT).sum())
     return {
         "task": plan.name,
         "problems": len(plan.selected),
         "samples": plan.samples,
-        "attempts": len(plan.keys()),
+        "attempts": plan.first_attempts,
         "attempts_to_generate": new,
         "most_attempts_of_later_turns": plan.most_later_attempts,
         "most_new_tokens": new * plan.sampling.max_tokens,

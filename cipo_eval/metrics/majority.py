@@ -71,7 +71,7 @@ class MajorityScores:
 
 
 def majority_at_k(
-    problems: Sequence[Votes],
+    problems: Sequence[Votes | Tally],
     ks: Sequence[int],
     *,
     seed: int = 0,
@@ -79,12 +79,12 @@ def majority_at_k(
     cost_limit: int = COST_LIMIT,
 ) -> MajorityScores:
     """maj@k of each problem for every k in ``ks``, exact unless that costs more than ``cost_limit`` (see
-    ``Tally.cost``).
+    ``Tally.cost``). ``problems``: the votes at each, or how they divide.
 
     Above the limit the score of that problem is the mean of ``draws`` simulated votes. Raises ``ValueError``
     where a k is below 1 or above the fewest attempts at a problem.
     """
-    tallies = [Tally.of(votes) for votes in problems]
+    tallies = [votes if isinstance(votes, Tally) else Tally.of(votes) for votes in problems]
     if not tallies:
         raise ValueError("no problem to vote on")
     check_ks(ks, min(tally.attempts for tally in tallies))

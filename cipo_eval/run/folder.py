@@ -129,7 +129,7 @@ def _nearest(folder: Path) -> Path:
 
 def most_bytes(plans: Sequence[TaskPlan]) -> int:
     """What the attempts of a run take on disk at the most."""
-    attempts = sum(len(plan.keys()) + plan.most_later_attempts for plan in plans)
+    attempts = sum(plan.first_attempts + plan.most_later_attempts for plan in plans)
     longest = max((plan.sampling.max_tokens for plan in plans), default=0)
     return attempts * (longest * BYTES_A_TOKEN + BYTES_AN_ATTEMPT)
 

@@ -55,6 +55,11 @@ class Judging:
         return len(self._waiting)
 
     @property
+    def ready(self) -> int:
+        """How many of them have their verdict."""
+        return len(self._finished)
+
+    @property
     def full(self) -> bool:
         """Whether generating should pause."""
         return len(self._waiting) >= IN_FLIGHT

@@ -99,16 +99,17 @@ class TaskPlan:
         counts = {p.id: len(self.revising.given(self.name, p.id)) for p in self.problems.problems}
         return {protocol.name: counts for protocol in self.revising.protocols if not protocol.own}
 
-    def keys(self) -> set[AttemptKey]:
-        """Of the first attempts that the model makes. Whether others follow, their verdicts tell."""
-        return set(self.selection.first_keys())
+    @property
+    def first_attempts(self) -> int:
+        """How many first attempts the model makes. Whether others follow, their verdicts tell."""
+        return self.selection.first_attempts
 
     @property
     def most_later_attempts(self) -> int:
         """Attempts of later turns if none of them ends a chain early."""
         pooled = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
         return sum(
-            (len(self.keys()) if protocol.own else pooled * self.samples)
+            (self.first_attempts if protocol.own else pooled * self.samples)
             * (protocol.last_turn(self.revising.turns) - 1)
             for protocol in self.revising.protocols
         )

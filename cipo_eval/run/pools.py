@@ -16,6 +16,7 @@ from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import UsageError
 from cipo_eval.files import write_json_lines
 from cipo_eval.records import Attempt, Mode, Problem, derive_seed
+from cipo_eval.storage.numbers import NONE
 from cipo_eval.storage.store import read_info
 from cipo_eval.turns.pools import Pool, PoolItem
 
@@ -36,14 +37,17 @@ def build_pool(
     names = [task] if task else list(info["tasks"])
     if unknown := [name for name in names if name not in info["tasks"]]:
         raise UsageError(f"{run} has no task {unknown[0]}: it has {', '.join(info['tasks'])}")
-    attempts: list[Attempt] = []
-    for name in names:
-        attempts += selected_attempts(run, name, info).first
-    if any(judged not in a.verdicts for a in attempts):
+    attempts = [selected_attempts(run, name, info).first for name in names]
+    if any((of_task.verdicts(judged, "state") == NONE).any() for of_task in attempts):
         raise UsageError(f"{run} was not judged in mode {judged}")
     items: list[PoolItem] = []
     for count, is_right in ((wrong, False), (right, True)):
-        fitting = [a for a in attempts if a.verdicts[judged].correct is is_right and a.text.strip()]
+        fitting = [
+            attempt
+            for of_task in attempts
+            for attempt in of_task.only(of_task.verdicts(judged, "correct") == is_right)
+            if attempt.text.strip()
+        ]
         drawn = _spread(fitting, count, Random(derive_seed("pool", seed, str(is_right))))
         if len(drawn) < count:
             kind = "right" if is_right else "wrong"

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cipo_eval.records import Attempt
+from cipo_eval.records import Attempt, State
+from cipo_eval.storage.attempts import Attempts
+from cipo_eval.storage.numbers import UNKNOWN
 
 
 @dataclass(slots=True)
@@ -24,6 +26,15 @@ class Progress:
     changed: Callable[[Progress], None] = lambda _: None
     stopping: Callable[[int], None] = lambda _: None
     """Called once when interrupted, with the number of verdicts that are waited for."""
+
+    def count_stored(self, attempts: Attempts, mode: str) -> None:
+        """Attempts that are there already, by their states in this mode."""
+        self.done += len(attempts)
+        tokens = attempts.column("completion_tokens")
+        self.tokens += int(tokens[tokens != UNKNOWN].sum())
+        for state in State:
+            if count := int(attempts.in_state(mode, state).sum()):
+                self.states[state.value] += count
 
     def count(self, attempt: Attempt) -> None:
         """One more attempt with its verdict; it counts by the state in the first mode."""

@@ -2,70 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+
+import numpy as np
 
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.records import Attempt, AttemptKey, Mode, State
-from cipo_eval.run.judging import judgement, labelled
+from cipo_eval.records import Attempt, AttemptKey, Mode, Problem, State, Verdict
+from cipo_eval.run.judging import Verdicts, judgement, labelled
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.storage.attempts import Attempts, BoolArray
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_eval.verifiers.pool import VerifierPool
 
-
-def without_verdict(attempt: Attempt) -> bool:
-    """Whether an attempt has no verdict that holds: none at all (an interrupted run), or that the verifier failed (a
-    harness that was being killed said so as well)."""
-    return not attempt.verdicts or any(v.state is State.VERIFIER_ERROR for v in attempt.verdicts.values())
+UNDER_WAY = 1024
+"""Attempts that are with the verifiers at once: their texts are in memory."""
 
 
-def with_judgements(
-    keys: set[AttemptKey], attempts: Mapping[AttemptKey, Attempt]
-) -> dict[AttemptKey, Attempt]:
-    """Attempts of these keys, and the judgements of them, which depend on their verdicts."""
-    chosen = {key: attempts[key] for key in keys if not _is_judgement(attempts[key])}
-    after = {key._replace(turn=key.turn + 1) for key in chosen}
-    for key, attempt in attempts.items():
-        if _is_judgement(attempt) and (key in keys or key in after):
-            chosen[key] = attempt
-    return chosen
+def without_verdict(attempts: Attempts) -> BoolArray:
+    """Which attempts have no verdict that holds: none at all (an interrupted run), or that the verifier failed (a
+    harness that was being killed said so as well). Shape (attempts,)."""
+    unsure = ~attempts.judged
+    for mode in attempts.numbers.modes:
+        unsure |= attempts.in_state(mode, State.VERIFIER_ERROR)
+    return unsure
+
+
+def judgements(attempts: Attempts) -> BoolArray:
+    """Which attempts are judgements of others, shape (attempts,)."""
+    judging = [word in PROTOCOLS and PROTOCOLS[word].judges for word in attempts.words("protocol")]
+    of = np.array([*judging, False])[attempts.column("protocol")]
+    return np.asarray(of & (attempts.column("turn") % 2 == 0), dtype=bool)
+
+
+def with_judgements(chosen: Attempts, stored: Attempts) -> Attempts:
+    """These attempts and the judgements of them, which depend on their verdicts, of all that are ``stored``."""
+    wanted = np.zeros(len(stored.numbers), bool)
+    wanted[chosen.rows] = True
+    judging = judgements(stored)
+    if judging.any():
+        judged = {key._replace(turn=key.turn + 1) for key in chosen.only(~judgements(chosen)).each_key()}
+        said = stored.only(judging)
+        wanted[said.rows] |= np.fromiter((key in judged for key in said.each_key()), bool, len(said))
+    return stored.only(wanted[stored.rows])
 
 
 def judged_again(
     plan: TaskPlan,
-    attempts: Mapping[AttemptKey, Attempt],
+    attempts: Attempts,
     pool: VerifierPool,
     modes: Sequence[Mode],
     interrupts: Interrupts,
-    judged: MutableMapping[AttemptKey, Attempt],
-) -> Iterator[Attempt]:
-    """Attempts with new verdicts, then the judgements of them; each also goes into ``judged``, where judgements find
-    the attempts that they are about. Raises ``UsageError`` for attempts at problems that the data does not have."""
+    stored: Attempts,
+) -> Iterator[tuple[Attempt, Attempt]]:
+    """Attempts as they were and with new verdicts, in their order. ``stored``: where judgements find the attempts that
+    they are about. Raises ``UsageError`` for attempts at problems that the data does not have."""
     problems = {p.id: p for p in plan.all_problems}
-    unknown = sorted({a.problem for a in attempts.values() if a.problem not in problems})
+    words = attempts.words("problem")
+    unknown = sorted({words[number] for number in np.unique(attempts.column("problem"))} - problems.keys())
     if unknown:
         raise UsageError(
             f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
         )
-    verifier = plan.problems.spec.verifier
-    under_way = [
-        (a, pool.submit(verifier, problems[a.problem], a.text, a.finish_reason, modes))
-        for a in attempts.values()
-        if not _is_judgement(a)
-    ]
-    for attempt, verdicts in under_way:
-        with interrupts.allowed():
+    # no more of the tables is kept than is needed: there may be millions of attempts
+    responses = _Responses(attempts, stored) if judgements(attempts).any() else None
+    return _judged(_Again(plan, problems, pool, modes, interrupts), iter(attempts), responses)
+
+
+class _Again:
+    """How attempts are judged again."""
+
+    def __init__(
+        self,
+        plan: TaskPlan,
+        problems: Mapping[str, Problem],
+        pool: VerifierPool,
+        modes: Sequence[Mode],
+        interrupts: Interrupts,
+    ) -> None:
+        self.plan, self._problems, self._pool = plan, problems, pool
+        self._modes, self._interrupts = modes, interrupts
+
+    def submit(self, attempt: Attempt) -> Verdicts:
+        verifier, problem = self.plan.problems.spec.verifier, self._problems[attempt.problem]
+        return self._pool.submit(verifier, problem, attempt.text, attempt.finish_reason, self._modes)
+
+    def result(self, attempt: Attempt, verdicts: Future[dict[Mode, Verdict]]) -> Attempt:
+        with self._interrupts.allowed():
             by_mode = verdicts.result()
         label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
-        new = {mode.value: labelled(verdict, label) for mode, verdict in by_mode.items()}
-        judged[attempt.key] = replace(attempt, verdicts=new)
-        yield judged[attempt.key]
-    for attempt in [a for a in attempts.values() if _is_judgement(a)]:
-        response = judged[attempt.key._replace(turn=attempt.turn - 1)]
-        new = {mode.value: verdict for mode, verdict in judgement(attempt, response.verdicts, plan).items()}
-        judged[attempt.key] = replace(attempt, verdicts=new)
-        yield judged[attempt.key]
+        return replace(attempt, verdicts={m.value: labelled(v, label) for m, v in by_mode.items()})
+
+
+def _judged(
+    again: _Again, attempts: Iterator[Attempt], responses: _Responses | None
+) -> Iterator[tuple[Attempt, Attempt]]:
+    under_way: deque[tuple[Attempt, Verdicts | None]] = deque()
+
+    def first() -> tuple[Attempt, Attempt]:
+        attempt, verdicts = under_way.popleft()
+        if verdicts is not None:
+            judged = again.result(attempt, verdicts)
+            if responses is not None:
+                responses.note(judged)
+            return attempt, judged
+        response = responses.of(attempt.key, again) if responses else {}
+        new = {mode.value: verdict for mode, verdict in judgement(attempt, response, again.plan).items()}
+        return attempt, replace(attempt, verdicts=new)
+
+    for attempt in attempts:
+        under_way.append((attempt, None if _is_judgement(attempt) else again.submit(attempt)))
+        if len(under_way) >= UNDER_WAY:
+            yield first()
+    while under_way:
+        yield first()
+
+
+class _Responses:
+    """New verdicts of attempts that judgements are about."""
+
+    def __init__(self, attempts: Attempts, stored: Attempts) -> None:
+        self._chosen, self._stored = attempts, stored
+        self._verdicts: dict[AttemptKey, Mapping[str, Verdict]] = {}
+
+    def note(self, attempt: Attempt) -> None:
+        """Keeps the verdicts of an attempt that may be judged by the model."""
+        if PROTOCOLS[attempt.protocol].judges:
+            self._verdicts[attempt.key] = attempt.verdicts
+
+    def of(self, judging: AttemptKey, again: _Again) -> Mapping[str, Verdict]:
+        """The verdicts of what a judgement is about: it comes before it in a file, as a rule."""
+        key = judging._replace(turn=judging.turn - 1)
+        if key in self._verdicts:
+            return self._verdicts.pop(key)
+        for attempts, anew in ((self._chosen, True), (self._stored, False)):
+            at = attempts.only(attempts.is_at(key))
+            for attempt in at:
+                return again.result(attempt, again.submit(attempt)).verdicts if anew else attempt.verdicts
+        raise UsageError(f"{judging}: what it judges is not there")
 
 
 def _is_judgement(attempt: Attempt) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.revisions import revisions
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.analysis.summary import summarise
 from cipo_eval.errors import UsageError
-from cipo_eval.records import SCHEMA_VERSION, Attempt, Mode, State
+from cipo_eval.records import SCHEMA_VERSION, FinishReason, Mode, State
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.storage.attempts import Attempts
+from cipo_eval.storage.numbers import NONE
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 FAILED_STATES = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)
@@ -37,7 +41,7 @@ def task_results(plan: TaskPlan, selected: Selected, asked: Measures) -> dict[st
     """The block of one task. Raises ``UsageError`` for a k above the attempts at some problem."""
     metadata = {p.id: p.metadata for p in plan.problems.problems}
     problems = {p: metadata[p] for p in selected.selection.problems_of(DIRECT)}
-    first = list(selected.first)
+    first = selected.first
     block: dict[str, Any] = {
         mode.value: _first_attempts(plan, first, problems, mode, asked) for mode in asked.modes if first
     }
@@ -45,7 +49,7 @@ def task_results(plan: TaskPlan, selected: Selected, asked: Measures) -> dict[st
         block["protocols"] = protocols
     if len(asked.modes) > 1:
         block["disagreements"] = disagreements(first, asked.modes)
-    block["missing_attempts"] = len(selected.selection.first_keys()) - len(first)
+    block["missing_attempts"] = selected.selection.first_attempts - len(first)
     if selected.not_asked:
         block["not_asked"] = selected.not_asked
     return block
@@ -62,33 +66,42 @@ def framed(name: str, info: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
     }
 
 
-def failures(task: str, attempts: Iterable[Attempt], lost: Mapping[str, int]) -> list[str]:
+def failures(task: str, attempts: Attempts, lost: Mapping[str, int]) -> list[str]:
     """What went wrong in attempts at a task, a line each: a failed verifier is never silently a lower score. ``lost``:
     samples that the engine could not get, by reason."""
     counts: Counter[str] = Counter()
-    for attempt in attempts:
-        counts.update({v.state.value for v in attempt.verdicts.values() if v.state in FAILED_STATES})
-        counts["prompt does not fit the model's context"] += attempt.finish_reason == "context"
+    for state in FAILED_STATES:
+        in_state = np.zeros(len(attempts), np.int64)
+        for mode in attempts.numbers.modes:
+            in_state |= attempts.in_state(mode, state)
+        counts[state.value] = int(in_state.sum())
+    context = attempts.number_of("finish", FinishReason.CONTEXT.value)
+    if context != NONE:
+        counts["prompt does not fit the model's context"] = int((attempts.column("finish") == context).sum())
     return [f"{task}: {count} attempt(s): {what}" for what, count in sorted(counts.items()) if count] + [
         f"{task}: {count} sample(s) could not be had: {why} (the same command asks for them again)"
         for why, count in sorted(lost.items())
     ]
 
 
-def disagreements(attempts: Iterable[Attempt], modes: Sequence[Mode]) -> list[dict[str, Any]]:
+def disagreements(attempts: Attempts, modes: Sequence[Mode]) -> list[dict[str, Any]]:
     """Attempts that the modes judge differently, by problem and sample, with the answer that each mode saw."""
     rows = []
-    for attempt in sorted(attempts, key=lambda a: a.key):
-        verdicts = {mode.value: attempt.verdicts[mode] for mode in modes}
-        if len({v.correct for v in verdicts.values()}) > 1:
-            judged = {mode: {"correct": v.correct, "answer": v.extracted} for mode, v in verdicts.items()}
-            rows.append({"problem": attempt.problem, "sample": attempt.sample, **judged})
+    verdicts = [attempts.verdicts(mode.value, "correct") for mode in modes]
+    differing = np.any([correct != verdicts[0] for correct in verdicts], axis=0)
+    for attempt in attempts.only(differing).in_order():
+        judged = {
+            mode.value: {"correct": verdict.correct, "answer": verdict.extracted}
+            for mode in modes
+            if (verdict := attempt.verdicts[mode.value])
+        }
+        rows.append({"problem": attempt.problem, "sample": attempt.sample, **judged})
     return rows
 
 
 def _first_attempts(
     plan: TaskPlan,
-    attempts: list[Attempt],
+    attempts: Attempts,
     metadata: Mapping[str, Mapping[str, Any]],
     mode: Mode,
     asked: Measures,
@@ -132,5 +145,5 @@ def _protocols(
             for mode in asked.modes
         }
         for name in selected.protocols
-        if (attempts := selected.of(name))
+        if len(attempts := selected.of(name))
     }

@@ -9,30 +9,39 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
+
+from cipo_eval.analysis.chains import StoredChains, chains_of
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.selection import Selected, Selection
 from cipo_eval.engines.engine import Engine
 from cipo_eval.engines.feed import Feed
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.records import Attempt, AttemptKey, Completion, Failure, Mode, Problem, Request, Turn
+from cipo_eval.records import Attempt, Completion, Failure, Mode, Problem, Request, State, Turn
 from cipo_eval.run.info import bind
 from cipo_eval.run.judging import Generated, Judging
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.run.progress import Progress
 from cipo_eval.run.rescore import judged_again, with_judgements, without_verdict
 from cipo_eval.run.results import Measures, failures, framed, task_results
+from cipo_eval.storage.attempts import Attempts, IntArray
+from cipo_eval.storage.numbers import NONE
 from cipo_eval.storage.store import RunStore, read_problems
+from cipo_eval.turns.protocols import DIRECT, Protocol
 from cipo_eval.verifiers.pool import VerifierPool
 
 GRACE_SECONDS = 3.0
 """How long an interrupted run waits for the verdicts under way: schedulers kill soon after their signal."""
 LOOK_SECONDS = 0.2
 """Between two looks at the verdicts that are waited for: an interrupt gets through in between."""
+TOGETHER = 32
+"""So many attempts that are judged are kept at once, if not a moment has passed before."""
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Run:
@@ -68,6 +77,8 @@ class Run:
             "seed": seed,
             "modes": [m.value for m in modes],
         }
+        self._results: dict[str, Any] | None = None
+        """Of the attempts that are there; None: to be made."""
         self._failed: dict[str, Counter[str]] = {plan.name: Counter() for plan in self.plans}
         before = store.read_info()
         self.info = bind(store, self.plans, common, command, regrade=regrade)
@@ -78,11 +89,9 @@ class Run:
         self._plan_of = planned = {plan.name: plan for plan in self.plans}
         old = (store.read_results() or {}).get("tasks", {})
         self._other_results = {name: block for name, block in old.items() if name not in planned}
-        self._selections: dict[str, Selection] = {}
-        self._attempts: dict[str, dict[AttemptKey, Attempt]] = {}
+        self._selections = {plan.name: self._write_problems(plan) for plan in self.plans}
         for plan in self.plans:
-            self._selections[plan.name] = self._write_problems(plan)
-            self._attempts[plan.name] = {key: _slim(a) for key, a in store.load(plan.name).items()}
+            store.load(plan.name)  # what is damaged is said now
 
     def _write_problems(self, plan: TaskPlan) -> Selection:
         """Notes in the run's directory which problems were ever asked for, and returns what is asked for now."""
@@ -104,29 +113,54 @@ class Run:
 
     def selected(self, plan: TaskPlan) -> Selected:
         """The attempts that count: of this call, and of protocols that earlier calls asked for."""
-        return self._selections[plan.name].select(self._attempts[plan.name].values())
+        return self._selections[plan.name].select(self.store.load(plan.name))
 
-    def missing(self, plan: TaskPlan) -> list[Request]:
-        """Requests for the attempts that are not on disk yet, as far as they are known now."""
-        have = self._attempts[plan.name]
+    def missing(self, plan: TaskPlan) -> tuple[int, Iterator[Request]]:
+        """How many attempts are not on disk yet, as far as they are known now, and the requests for them, which are
+        made as they are taken."""
+        stored = self.store.load(plan.name)
         problems = {p.id: p for p in plan.selected}
-        samples_of: dict[str, list[int]] = {}
-        for key in plan.selection.first_keys():
-            if key not in have:
-                samples_of.setdefault(key.problem, []).append(key.sample)
-        requests = [
-            plan.first(problems[problem], samples, self.seed) for problem, samples in samples_of.items()
-        ]
-        if plan.revising.protocols:
-            whole = self.store.load(plan.name)  # with their texts
-            for attempt in plan.selection.select(whole.values()).attempts:
-                if attempt.turn == 1:
-                    requests += self.following(plan, problems[attempt.problem], attempt, whole)
-        return requests
+        there = present(stored, DIRECT)
+        samples = plan.selection.first_samples
+        lacking = {
+            problem: samples - int((there.get(problem, _NOTHING) < samples).sum())
+            for problem in plan.selection.problems_of(DIRECT)
+        }
+        chains = [(protocol, self._to_go_on(plan, protocol, stored)) for protocol in plan.revising.protocols]
+
+        def requests() -> Iterator[Request]:
+            for problem, count in lacking.items():
+                if count:
+                    wanted = np.setdiff1d(np.arange(samples), there.get(problem, _NOTHING))
+                    yield plan.first(problems[problem], wanted.tolist(), self.seed)
+            for protocol, unfinished in chains:
+                for turns in unfinished:
+                    history = [self._turn(attempt) for attempt in turns]
+                    begun, sample = problems[turns[0].problem], turns[0].sample
+                    if request := plan.next(begun, protocol, sample, history, self.seed):
+                        yield request
+
+        return sum(lacking.values()) + sum(len(unfinished) for _, unfinished in chains), requests()
+
+    def _to_go_on(self, plan: TaskPlan, protocol: Protocol, stored: Attempts) -> StoredChains:
+        """The chains of a protocol that are asked for and do not have all of their turns."""
+        chains = chains_of(stored, protocol)
+        wanted = plan.selection.wanted(stored) & stored.judged
+        chains = chains.only(chains.turn(1, wanted, otherwise=False))
+        return chains.unfinished(protocol, self.modes[0], plan.revising.turns)
+
+    def _turn(self, attempt: Attempt) -> Turn:
+        return Turn(attempt.text, {mode.value: attempt.verdicts[mode.value] for mode in self.modes})
 
     def given(self, plan: TaskPlan) -> list[Generated]:
         """Attempts of a pool that have no verdict here yet, with what the pool says of them: none is generated."""
-        have = self._attempts[plan.name]
+        stored = self.store.load(plan.name)
+        there = {
+            (protocol.name, problem): set(samples.tolist())
+            for protocol in plan.revising.protocols
+            if not protocol.own
+            for problem, samples in present(stored, protocol.name).items()
+        }
         return [
             Generated(
                 request=Request(
@@ -143,33 +177,19 @@ class Run:
             )
             for problem in plan.selected
             for key, item in plan.given(problem)
-            if key not in have
+            if key.sample not in there.get((key.protocol, key.problem), ())
         ]
 
-    def following(
-        self,
-        plan: TaskPlan,
-        problem: Problem,
-        attempt: Attempt,
-        stored: Mapping[AttemptKey, Attempt],
-        history: Sequence[Turn] = (),
-    ) -> list[Request]:
-        """What follows from an attempt with this history, passing over turns that are ``known`` (with their texts)."""
-        verdicts = {mode.value: attempt.verdicts[mode.value] for mode in self.modes}
-        history = (*history, Turn(attempt.text, verdicts))
-        requests = []
-        for protocol in plan.revising.protocols:
-            if not plan.revising.follows(protocol, attempt.protocol, attempt.turn):
-                continue
-            request = plan.next(problem, protocol, attempt.sample, history, self.seed)
-            if request is None:
-                continue
-            key = AttemptKey(plan.name, problem.id, protocol.name, attempt.sample, request.turn)
-            if key in stored:
-                requests += self.following(plan, problem, stored[key], stored, history)
-            else:
-                requests.append(request)
-        return requests
+    def following(self, generated: Generated, attempt: Attempt) -> list[Request]:
+        """What follows from an attempt that was just judged."""
+        plan, request = self._plan_of[attempt.task], generated.request
+        history = (*request.history, self._turn(attempt))
+        following = [
+            plan.next(request.problem, protocol, attempt.sample, history, self.seed)
+            for protocol in plan.revising.protocols
+            if plan.revising.follows(protocol, attempt.protocol, attempt.turn)
+        ]
+        return [request for request in following if request is not None]
 
     def execute(
         self, engine: Engine, pool: VerifierPool, progress: Progress, interrupts: Interrupts | None = None
@@ -188,12 +208,16 @@ class Run:
         for plan in self.plans:
             self._judge_again(plan, unsure[plan.name], pool, interrupts)
         follow = any(plan.revising.protocols for plan in self.plans)
-        feed = Feed((request for plan in self.plans for request in self.missing(plan)), follow=follow)
+        missing = [self.missing(plan) for plan in self.plans]
+        feed = Feed(
+            chain.from_iterable(requests for _, requests in missing),
+            follow=follow,
+            samples=sum(count for count, _ in missing),
+        )
         pooled = [generated for plan in self.plans for generated in self.given(plan)]
         feed.expect(len(pooled))
         for plan in self.plans:
-            for attempt in self._wanted(plan):
-                progress.count(attempt)
+            progress.count_stored(self._wanted(plan), self.modes[0].value)
         progress.total = progress.done + feed.open
         progress.changed(progress)
         if not feed.open:
@@ -212,24 +236,29 @@ class Run:
     ) -> None:
         """The loop: completions go to the verifiers, judged attempts to the store, what follows into the feed."""
 
+        follow, looked = feed.follow, time.monotonic()
+
         def settle(seconds: float) -> None:
             """Keeps the attempts that are judged by now, or within so many seconds, and asks for what follows."""
+            nonlocal looked
+            looked = time.monotonic()
             with interrupts.allowed():
                 judging.wait(seconds)
             with interrupts.held():
-                for generated, attempt in judging.judged():
-                    self._keep(attempt)
+                judged: list[tuple[Generated, Attempt]] = []
+                try:
+                    for pair in judging.judged():
+                        judged.append(pair)
+                finally:
+                    self._keep([attempt for _, attempt in judged])
+                for generated, attempt in judged:
                     progress.count(attempt)
-                    requests = self.following(
-                        self._plan_of[attempt.task],
-                        generated.request.problem,
-                        attempt,
-                        {},
-                        generated.request.history,
-                    )
-                    progress.total += len(requests)
-                    feed.add(requests)
-                    feed.done()
+                    if follow:
+                        requests = self.following(generated, attempt)
+                        progress.total += len(requests)
+                        feed.add(requests)
+                if judged:
+                    feed.done(len(judged))
                     progress.judging = judging.open
                     progress.changed(progress)
 
@@ -242,7 +271,8 @@ class Run:
         def judge(generated: Generated) -> None:
             judging.submit(generated)
             progress.judging = judging.open
-            settle(0)
+            if judging.ready >= TOGETHER or time.monotonic() > looked + LOOK_SECONDS / 4:
+                settle(0)
             while judging.full:
                 settle(LOOK_SECONDS)
 
@@ -265,8 +295,7 @@ class Run:
             finish()
             raise
         finally:
-            for attempt in judging.without_verdict():
-                self._keep(attempt)
+            self._keep(list(judging.without_verdict()))
             self._note(engine)
 
     def _lost(self, request: Request, failure: Failure, progress: Progress) -> None:
@@ -285,32 +314,33 @@ class Run:
             self.store.write_info(self.info)
         self.warnings += notes
 
-    def _unsure(self, plan: TaskPlan) -> set[AttemptKey]:
+    def _unsure(self, plan: TaskPlan) -> Attempts:
         """Attempts that are asked for and have no verdict that holds."""
-        attempts = self._attempts[plan.name]
-        return {key for key, a in attempts.items() if plan.selection.wants(key) and without_verdict(a)}
+        stored = self.store.load(plan.name)
+        return stored.only(plan.selection.wanted(stored) & without_verdict(stored))
 
     def _judge_again(
-        self, plan: TaskPlan, unsure: set[AttemptKey], pool: VerifierPool, interrupts: Interrupts
+        self, plan: TaskPlan, unsure: Attempts, pool: VerifierPool, interrupts: Interrupts
     ) -> None:
         """Judges attempts again and appends those whose verdict is another one, and the judgements of them.
 
-        Turns that follow from a verdict which has changed stay on disk and do not count (``chains.trajectories``).
+        Turns that follow from a verdict which has changed stay on disk and do not count (``StoredChains.complete``).
         """
         if not unsure:
             return
-        stored = self.store.load(plan.name)  # with their texts
-        judged = dict(stored)
-        chosen = with_judgements(unsure & stored.keys(), stored)
-        for attempt in judged_again(plan, chosen, pool, self.modes, interrupts, judged):
-            before = {mode: verdict.state for mode, verdict in stored[attempt.key].verdicts.items()}
-            if before != {mode: verdict.state for mode, verdict in attempt.verdicts.items()}:
-                self._keep(attempt)
+        stored = self.store.load(plan.name)
+        chosen = with_judgements(unsure, stored)
+        for before, attempt in judged_again(plan, chosen, pool, self.modes, interrupts, stored):
+            if _states(before) != _states(attempt):
+                self._keep([attempt])
 
     def results(self) -> dict[str, Any]:
         """The contents of ``results.json``: this call's tasks, and those of earlier calls as they stood."""
+        if self._results is not None:
+            return self._results
         tasks = {plan.name: task_results(plan, self.selected(plan), self.measures) for plan in self.plans}
-        return framed(self.store.path.name, self.info, {**self._other_results, **tasks})
+        self._results = framed(self.store.path.name, self.info, {**self._other_results, **tasks})
+        return self._results
 
     def _withdraw_results(self) -> None:
         """Figures of this call's tasks must not be read while their attempts change; the others stay."""
@@ -319,9 +349,9 @@ class Run:
         else:
             self.store.drop_results()
 
-    def _wanted(self, plan: TaskPlan) -> list[Attempt]:
+    def _wanted(self, plan: TaskPlan) -> Attempts:
         """The attempts of all turns that this call asks for, and that are there."""
-        return list(plan.selection.select(self._attempts[plan.name].values()).attempts)
+        return plan.selection.select(self.store.load(plan.name)).attempts
 
     def failures(self) -> list[str]:
         """What went wrong in attempts of this call, a line each."""
@@ -334,33 +364,55 @@ class Run:
     def rescore(self, pool: VerifierPool, progress: Progress, interrupts: Interrupts | None = None) -> None:
         """Judges every stored attempt of the planned tasks anew, in this run's modes. Nothing is generated."""
         interrupts = interrupts or Interrupts()
-        every: dict[str, list[Attempt]] = {}
+
+        def counted(judged: Iterator[tuple[Attempt, Attempt]]) -> Iterator[Attempt]:
+            for _, attempt in judged:
+                progress.count(attempt)
+                progress.changed(progress)
+                yield attempt
+
+        every: dict[str, Iterator[Attempt]] = {}
         for plan in self.plans:
             stored = self.store.load(plan.name)
             progress.total += len(stored)
-            judged: dict[AttemptKey, Attempt] = {}
-            for attempt in judged_again(plan, stored, pool, self.modes, interrupts, judged):
-                progress.count(attempt)
-                progress.changed(progress)
-            every[plan.name] = [judged[key] for key in stored]
-            self._attempts[plan.name] = {key: _slim(judged[key]) for key in stored}
-        self.store.replace(every, info=self.info, results=self.results())
+            every[plan.name] = counted(judged_again(plan, stored, pool, self.modes, interrupts, stored))
+        self.store.replace(every, info=self.info, results=self.results)
 
-    def _keep(self, attempt: Attempt) -> None:
-        """Writes one attempt; what figures do not need of it stays on disk only."""
-        self.store.append(attempt)
-        self._attempts[attempt.task][attempt.key] = _slim(attempt)
+    def _keep(self, attempts: Sequence[Attempt]) -> None:
+        """Writes attempts; what figures do not need of them stays on disk only."""
+        if attempts:
+            self._results = None
+            self.store.extend(attempts)
 
     def _check_verdicts(self) -> None:
         """An interrupted rescore leaves tasks in different modes; their figures must not be mixed."""
-        for task, attempts in self._attempts.items():
-            judged = [a for a in attempts.values() if a.verdicts]
-            if any(m.value not in a.verdicts for a in judged for m in self.modes):
+        for plan in self.plans:
+            stored = self.store.load(plan.name)
+            judged = stored.judged
+            if any((judged & (stored.verdicts(m.value, "state") == NONE)).any() for m in self.modes):
                 asked = "both" if len(self.modes) > 1 else self.modes[0].value
                 raise UsageError(
-                    f"attempts of {task} were not judged in mode {asked} (an interrupted rescore?): "
+                    f"attempts of {plan.name} were not judged in mode {asked} (an interrupted rescore?): "
                     f"`cipo-eval rescore {self.store.path} --mode {asked}` judges them anew",
                 )
+
+
+def present(stored: Attempts, protocol: str) -> dict[str, IntArray]:
+    """By problem, the samples of which there is a first turn of a protocol (of ``direct``: a first attempt)."""
+    of = stored.column("protocol") == stored.number_of("protocol", protocol)
+    first = stored.only(of & (stored.column("turn") == 1))
+    problem, words = first.column("problem"), first.words("problem")
+    order = np.argsort(problem, kind="stable")
+    samples, numbers = first.column("sample")[order].astype(np.int64), problem[order]
+    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)])
+    return {
+        words[numbers[start]]: part
+        for start, part in zip(starts.tolist(), np.split(samples, starts[1:]), strict=False)
+    }
+
+
+def _states(attempt: Attempt) -> dict[str, State]:
+    return {mode: verdict.state for mode, verdict in attempt.verdicts.items()}
 
 
 def _shown(plan: TaskPlan, problem: Problem) -> dict[str, Any]:
@@ -372,12 +424,3 @@ def _shown(plan: TaskPlan, problem: Problem) -> dict[str, Any]:
         **answer,
         "metadata": dict(problem.metadata),
     }
-
-
-def _slim(attempt: Attempt) -> Attempt:
-    """What figures need of an attempt: neither its text nor, of reports, more than their integrity."""
-    verdicts = {
-        mode: replace(v, report={key: v.report[key] for key in ("integrity", "label") if key in v.report})
-        for mode, v in attempt.verdicts.items()
-    }
-    return replace(attempt, text="", verdicts=verdicts)

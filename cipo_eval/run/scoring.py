@@ -34,8 +34,8 @@ class Scoring(Run):
 
     def account(self, plan: TaskPlan) -> Account:
         """What became of the file's attempts so far."""
-        judged = {key for key, attempt in self._attempts[plan.name].items() if attempt.verdicts}
-        return account(self._source, plan, judged)
+        stored = self.store.load(plan.name)
+        return account(self._source, plan, set(stored.only(stored.judged).each_key()))
 
     def record(self) -> list[str]:
         """Keeps the account in ``run.json``, with the call that it is of, and returns it for people."""

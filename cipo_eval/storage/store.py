@@ -2,7 +2,8 @@
 
 ``run.json`` (what was asked, model and data fingerprints, versions, seeds, every command so far),
 ``attempts/<task>.jsonl`` (append-only, one attempt a line), ``problems/<task>.jsonl`` (what was asked, for people who
-read the attempts), ``results.json`` (written last, atomically). A process killed at any moment leaves at most one torn
+read the attempts), ``index/<task>.npz`` (of large runs, made of the attempts: ``index``), ``results.json`` (written
+last, atomically). A process killed at any moment leaves at most one torn
 last line, which the next one drops and generates again; one process at a time may write.
 """
 
@@ -12,26 +13,30 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import UsageError
 from cipo_eval.files import (
-    DamagedLineError,
     Writing,
-    append_whole,
+    append_lines,
     json_line,
     json_text,
     locked,
     read_json_lines,
     replace_together,
+    unfinished,
     write_json,
     write_json_lines,
 )
-from cipo_eval.records import SCHEMA_VERSION, Attempt, AttemptKey
+from cipo_eval.records import SCHEMA_VERSION, Attempt
+from cipo_eval.storage.attempts import Attempts
 from cipo_eval.storage.facts import parsed
+from cipo_eval.storage.index import read_numbers, stored_attempts, write_index
+from cipo_eval.storage.numbers import Numbers
 
 _EARLY = {"run.lock", "attempts", ".run.json.new"}
 """What a process that is killed before ``run.json`` leaves behind."""
@@ -50,6 +55,7 @@ class RunStore:
         self.path = path
         self.warnings: list[str] = []
         self._files: dict[str, int] = {}
+        self._numbers: dict[str, _Held] = {}
         self._lock = threading.Lock()
         self._synced = time.monotonic()
         with Writing(path):
@@ -77,6 +83,11 @@ class RunStore:
                     os.fsync(fd)
                 os.close(fd)
             self._files.clear()
+            for held in self._numbers.values():
+                if held.changed:
+                    with suppress(OSError):  # readers make it again
+                        write_index(held.path, held.numbers, held.size)
+            self._numbers.clear()
         if not (self.path / "run.json").exists():  # nothing came of it: leave no trace
             with suppress(OSError):
                 (self.path / "attempts").rmdir()
@@ -115,24 +126,37 @@ class RunStore:
 
     def append(self, attempt: Attempt) -> None:
         """Adds one line in one system call: it is there whole or not at all, whatever happens to this process."""
-        line = json_line(attempt.to_json())
+        self.extend([attempt])
+
+    def extend(self, attempts: Sequence[Attempt]) -> None:
+        """Adds a line each, those of a task in one system call: each line is there whole or not at all."""
+        by_task: dict[str, list[Attempt]] = {}
+        for attempt in attempts:
+            by_task.setdefault(attempt.task, []).append(attempt)
         with self._lock, Writing(self.path):
-            fd = self._open(attempt.task)
-            append_whole(fd, line)
+            for task, of_task in by_task.items():
+                lines = [json_line(attempt.to_json()) for attempt in of_task]
+                held = self._numbers.get(task)
+                fd = self._open(task)
+                for attempt, line in zip(of_task, append_lines(fd, lines), strict=False):
+                    if held is not None:
+                        held.add(attempt, len(line))
             if time.monotonic() - self._synced > SYNC_SECONDS:
-                os.fsync(fd)
+                for fd in self._files.values():
+                    os.fsync(fd)
                 self._synced = time.monotonic()
 
-    def load(self, task: str) -> dict[AttemptKey, Attempt]:
-        """The attempts of a task, as ``attempts_of_task`` has them. Cuts off a torn last line."""
+    def load(self, task: str) -> Attempts:
+        """The attempts of a task, as ``attempts_of_task`` has them, those included that were added since. Cuts off a
+        torn last line."""
         path = attempts_path(self.path, task)
-        attempts: dict[AttemptKey, Attempt] = {}
-        if not path.exists():
-            return attempts
-        whole = 0
-        for end, attempt in read_attempts(path):
-            attempts[attempt.key] = attempt
-            whole = end
+        if task not in self._numbers:
+            self._numbers[task] = self._read(path) if path.exists() else _Held(path)
+        held = self._numbers[task]
+        return stored_attempts(held.path, held.numbers)
+
+    def _read(self, path: Path) -> _Held:
+        numbers, whole = read_numbers(path)
         torn = path.stat().st_size - whole
         if torn:
             with Writing(self.path):
@@ -140,23 +164,33 @@ class RunStore:
             self.warnings.append(
                 f"{path.name}: dropped a torn last line of {torn} bytes (an earlier process was killed)"
             )
-        return attempts
+        return _Held(path, numbers, whole)
 
     def replace(
         self,
         tasks: Mapping[str, Iterable[Attempt]],
         *,
         info: Mapping[str, Any],
-        results: Mapping[str, Any],
+        results: Callable[[], Mapping[str, Any]],
     ) -> None:
         """Rewrites the attempts of tasks, with ``run.json`` and ``results.json`` (rescoring): whatever goes wrong
-        before all of it is written leaves the run as it was."""
-        contents: dict[Path, Iterable[bytes]] = {
-            attempts_path(self.path, task): (json_line(attempt.to_json()) for attempt in attempts)
-            for task, attempts in tasks.items()
-        }
-        for name, value in (("run.json", info), ("results.json", results)):
-            contents[self.path / name] = [json_text(value)]
+        before all of it is written leaves the run as it was. ``results`` is asked for when all attempts were taken, and
+        ``load`` has the new ones from then on."""
+        self._numbers.clear()  # what comes from there is read anew
+
+        def lines(task: str, attempts: Iterable[Attempt]) -> Iterator[bytes]:
+            held = self._numbers[task] = _Held(unfinished(attempts_path(self.path, task)))
+            for attempt in attempts:
+                line = json_line(attempt.to_json())
+                held.add(attempt, len(line))
+                yield line
+
+        def json_file(value: Callable[[], Mapping[str, Any]]) -> Iterator[bytes]:
+            yield json_text(value())
+
+        contents = {attempts_path(self.path, task): lines(task, of_task) for task, of_task in tasks.items()}
+        contents[self.path / "run.json"] = json_file(lambda: info)
+        contents[self.path / "results.json"] = json_file(results)
 
         def ready() -> None:
             with self._lock:
@@ -165,8 +199,14 @@ class RunStore:
                         os.close(self._files.pop(task))
             self.drop_results()  # no mixture is left behind
 
-        with Writing(self.path):
-            replace_together(contents, ready=ready)
+        try:
+            with Writing(self.path):
+                replace_together(contents, ready=ready)
+        except BaseException:
+            self._numbers.clear()
+            raise
+        for task, held in self._numbers.items():
+            held.path = attempts_path(self.path, task)
 
     def _open(self, task: str) -> int:
         if task not in self._files:
@@ -206,30 +246,32 @@ def read_info(run: Path) -> dict[str, Any]:
     return parsed(path, text)
 
 
-def read_attempts(path: Path) -> Iterator[tuple[int, Attempt]]:
-    """Each attempt with where its line ends, in bytes from the beginning of the file. The last line may be torn (it is
-    left out); any other damage is an error."""
-    number = 0
-    try:
-        for number, value, end in read_json_lines(path):  # noqa: B007  the message below needs the line
-            yield end, Attempt.from_json(value)
-    except (DamagedLineError, KeyError, TypeError, AttributeError, ValueError) as error:
-        at = error.number if isinstance(error, DamagedLineError) else number
-        what = error if isinstance(error, DamagedLineError) else f"{type(error).__name__}: {error}"
-        raise UsageError(
-            f"{path} line {at} is damaged ({what}). Delete that line "
-            f"(`sed -i {at}d {path}`) and run the same command again: its attempt is generated anew",
-        ) from error
-
-
-def attempts_of_task(run: Path, task: str) -> list[Attempt]:
+def attempts_of_task(run: Path, task: str) -> Attempts:
     """Every attempt of a run at a task, asked for or not (``analysis.selection`` has those that count); none where it
     has no file of them. A later line takes the place of an earlier one with the same key: what was judged again is
     appended. Raises ``UsageError`` for a damaged file."""
     path = attempts_path(run, task)
     if not path.exists():
-        return []
-    return list({attempt.key: attempt for _, attempt in read_attempts(path)}.values())
+        return Attempts.of(())
+    return stored_attempts(path, read_numbers(path)[0])
+
+
+@dataclass(slots=True)
+class _Held:
+    """The numbers of a file that this process writes, kept up to date."""
+
+    path: Path
+    numbers: Numbers = field(default_factory=Numbers)
+    size: int = 0
+    """Bytes that they are of: whole lines."""
+    changed: bool = False
+    """Whether there are lines that no index on disk covers."""
+
+    def add(self, attempt: Attempt, length: int) -> None:
+        """One more line of so many bytes."""
+        self.numbers.add(attempt, self.size, length)
+        self.size += length
+        self.changed = True
 
 
 def read_problems(run: Path, task: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cipo_eval.storage.store import read_attempts
+from cipo_eval.storage.index import read_attempts
 from cipo_reports.arms import read_arms
 from cipo_reports.explorer import LONGEST_TEXT, cut, explorer
 from cipo_reports.page import write_page

@@ -1,0 +1,153 @@
+"""Attempts at hand: their numbers as columns, their texts read one after another when somebody asks for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipo_eval.records import Attempt, AttemptKey, State
+from cipo_eval.storage.numbers import NONE, STATES, Numbers
+
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+Read = Callable[[IntArray], Iterator[Attempt]]
+"""The attempts of some rows of a table, in this order."""
+
+
+@dataclass(frozen=True, eq=False)  # no slots: parts of it are cached
+class Attempts(Sequence[Attempt]):
+    """Some of the attempts of a table, in order. As a sequence it reads whole attempts (from a file, one at a time);
+    what only counts and compares takes columns, and never sees a text."""
+
+    numbers: Numbers
+    rows: IntArray
+    """Their rows in the table, shape (attempts,)."""
+    read: Read
+
+    @classmethod
+    def of(cls, attempts: Iterable[Attempt]) -> Attempts:
+        """Attempts that are in memory; what is such a sequence already stays as it is."""
+        if isinstance(attempts, Attempts):
+            return attempts
+        kept, numbers = list(attempts), Numbers()
+        for attempt in kept:
+            numbers.add(attempt)
+        return cls(numbers, np.arange(len(kept)), lambda rows: (kept[row] for row in rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return self.read(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Attempts: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Attempts:
+        if isinstance(place, slice):
+            return self.take(self.rows[place])
+        return next(self.read(self.rows[[place]]))
+
+    def take(self, rows: IntArray) -> Attempts:
+        """Those of some rows of the table."""
+        return Attempts(self.numbers, rows, self.read)
+
+    def only(self, places: BoolArray | IntArray) -> Attempts:
+        """Some of these: shape (attempts,) of truth values, or their places."""
+        return self.take(self.rows[places])
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether these are all rows of the table, in its order."""
+        count = len(self.numbers)
+        return len(self.rows) == count and bool((self.rows == np.arange(count)).all())
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column (``numbers.ATTEMPT``), shape (attempts,)."""
+        values = self.numbers.column(name)
+        return values if self.whole else values[self.rows]
+
+    def verdicts(self, mode: str, name: str) -> NDArray[Any]:
+        """A column of the verdicts in a mode (``numbers.VERDICT``), shape (attempts,)."""
+        values = self.numbers.verdicts(mode, name)
+        return values if self.whole else values[self.rows]
+
+    def words(self, name: str) -> list[str]:
+        """What the numbers in a column stand for."""
+        return self.numbers.words[name].words
+
+    def number_of(self, name: str, word: str) -> int:
+        """The number that stands for a word in a column; ``NONE`` where no row has it."""
+        return self.numbers.words[name].find(word)
+
+    @property
+    def judged(self) -> BoolArray:
+        """Whether they have a verdict in any mode, shape (attempts,)."""
+        judged = np.zeros(len(self), bool)
+        for mode in self.numbers.modes:
+            judged |= self.verdicts(mode, "state") != NONE
+        return judged
+
+    def in_state(self, mode: str, state: State) -> BoolArray:
+        """Whether their verdict in a mode says so, shape (attempts,)."""
+        return np.asarray(self.verdicts(mode, "state") == STATES.index(state), dtype=bool)
+
+    def decoded(self, name: str) -> list[dict[str, Any]]:
+        """What the numbers in a column of JSON values stand for (``parts``, ``report``)."""
+        return [dict(json.loads(word)) for word in self.words(name)]
+
+    def each_key(self) -> Iterator[AttemptKey]:
+        """Their identities."""
+        tasks, problems, protocols = (self.words(name) for name in ("task", "problem", "protocol"))
+        columns = [self.column(name).tolist() for name in ("task", "problem", "protocol", "sample", "turn")]
+        for task, problem, protocol, sample, turn in zip(*columns, strict=True):
+            yield AttemptKey(tasks[task], problems[problem], protocols[protocol], sample, turn)
+
+    def is_at(self, key: AttemptKey) -> BoolArray:
+        """Which of them have a key, shape (attempts,)."""
+        at = (self.column("sample") == key.sample) & (self.column("turn") == key.turn)
+        for name, word in (("task", key.task), ("problem", key.problem), ("protocol", key.protocol)):
+            at &= self.column(name) == self.number_of(name, word)
+        return np.asarray(at, dtype=bool)
+
+    def identities(self) -> IntArray:
+        """A number for each that is the same for equal keys only, shape (attempts,)."""
+        numbers = np.zeros(len(self), np.int64)
+        for name in ("task", "problem", "protocol", "turn", "sample"):
+            column = self.column(name).astype(np.int64)
+            numbers = numbers * (int(column.max(initial=0)) + 1) + column
+        return numbers
+
+    def latest(self) -> Attempts:
+        """Of attempts with the same key the last one, at the place of the first: what was judged again is appended."""
+        if not len(self):
+            return self
+        numbers = self.identities()
+        order = np.argsort(numbers, kind="stable")
+        inside = numbers[order]
+        ends = np.append(inside[1:] != inside[:-1], True)
+        if ends.all():
+            return self
+        starts = np.append(True, ends[:-1])
+        firsts, lasts = order[starts], order[ends]
+        return self.only(lasts[np.argsort(firsts, kind="stable")])
+
+    def in_order(self) -> Attempts:
+        """The same, ordered as their keys are: by task, problem, protocol, sample and turn."""
+        columns = [self.column("turn"), self.column("sample")]
+        columns += [self.rank(name)[self.column(name)] for name in ("protocol", "problem", "task")]
+        return self.only(np.lexsort(columns))
+
+    def rank(self, name: str) -> IntArray:
+        """By number, the place of each word of a column in the alphabet."""
+        words = self.words(name)
+        rank = np.zeros(len(words), np.int64)
+        rank[sorted(range(len(words)), key=words.__getitem__)] = np.arange(len(words))
+        return rank

@@ -1,0 +1,223 @@
+"""The numbers of attempts as columns: all that figures are made of, at about ninety bytes an attempt.
+
+Texts, answers and reports stay in the attempts file. A column has a number in place of each word (``words``), and in
+place of an answer a hash that is the same in every process: answers are only ever compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipo_eval.records import Attempt, State, Verdict
+
+Array = NDArray[Any]
+ATTEMPT = np.dtype(
+    [
+        ("offset", np.int64),
+        ("length", np.int32),
+        ("task", np.int32),
+        ("problem", np.int32),
+        ("protocol", np.int32),
+        ("sample", np.int32),
+        ("turn", np.int16),
+        ("prompt", np.uint64),
+        ("finish", np.int32),
+        ("prompt_tokens", np.int32),
+        ("completion_tokens", np.int32),
+        ("left_out", np.int32),
+        ("seconds", np.float64),
+    ]
+)
+"""Of an attempt: where its line is in the file (bytes), what it is of, its prompt's hash, and what it took (seconds
+are NaN where they are not known)."""
+VERDICT = np.dtype(
+    [
+        ("state", np.int8),
+        ("correct", np.bool_),
+        ("label", np.uint64),
+        ("extracted", np.uint64),
+        ("parts", np.int32),
+        ("report", np.int32),
+        ("seconds", np.float64),
+    ]
+)
+"""Of a verdict in one mode: its state, the hash of what it votes for and of the answer as it
+was written (0: none), and, by number, its parts and what figures need of its report."""
+STATES = tuple(State)
+NONE = -1
+"""In place of a word, or of a verdict: there is none."""
+UNKNOWN = -(1 << 31)
+"""In place of a count of tokens."""
+WORDS = ("task", "problem", "protocol", "finish", "parts", "report")
+"""The columns that have words."""
+REPORTED = ("integrity", "label")
+"""What figures need of a verdict's report."""
+MOST, MOST_TURNS = (1 << 31) - 1, (1 << 15) - 1
+"""The largest numbers that columns hold."""
+CHUNK = 1 << 16
+"""Rows that are put into arrays at once."""
+_NO_VERDICT = (NONE, False, 0, 0, NONE, NONE, 0.0)
+
+
+@functools.lru_cache(maxsize=CHUNK)
+def answer_hash(text: str) -> int:
+    """64 bits that stand for an answer; never 0."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+class Words:
+    """Words by number, in the order of their first use."""
+
+    __slots__ = ("_numbers", "words")
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        self.words = list(words)
+        self._numbers = {word: number for number, word in enumerate(self.words)}
+
+    def number(self, word: str) -> int:
+        """That of a word; a new one where it was not seen before."""
+        number = self._numbers.get(word)
+        if number is None:
+            number = self._numbers[word] = len(self.words)
+            self.words.append(word)
+        return number
+
+    def find(self, word: str) -> int:
+        """That of a word, ``NONE`` where it was never seen."""
+        return self._numbers.get(word, NONE)
+
+
+class Numbers:
+    """The columns of some attempts, one row each, in the order in which they were added."""
+
+    def __init__(self, words: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.words = {name: Words((words or {}).get(name, ())) for name in WORDS}
+        self._chunks: list[Array] = []
+        self._verdicts: dict[str, list[Array]] = {}
+        self._rows: list[tuple[Any, ...]] = []
+        self._judged: dict[str, list[tuple[Any, ...]]] = {}
+        self._stored = 0
+        """Rows in chunks; the others wait."""
+
+    def __len__(self) -> int:
+        return self._stored + len(self._rows)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Those in which any attempt has a verdict."""
+        return tuple(self._judged)
+
+    def add(self, attempt: Attempt, offset: int = 0, length: int = 0) -> None:
+        """One more row. ``offset`` and ``length``: where its line is, in bytes. Raises ``ValueError`` for counts that
+        no column can hold."""
+        words = self.words
+        row = (
+            offset,
+            length,
+            words["task"].number(attempt.task),
+            words["problem"].number(attempt.problem),
+            words["protocol"].number(attempt.protocol),
+            attempt.sample,
+            attempt.turn,
+            answer_hash(attempt.prompt_hash),
+            NONE if attempt.finish_reason is None else words["finish"].number(attempt.finish_reason.value),
+            UNKNOWN if attempt.prompt_tokens is None else attempt.prompt_tokens,
+            UNKNOWN if attempt.completion_tokens is None else attempt.completion_tokens,
+            attempt.left_out,
+            math.nan if attempt.seconds is None else attempt.seconds,
+        )
+        if (
+            max(row[5], row[9], row[10], row[11]) > MOST
+            or min(row[9], row[10]) < UNKNOWN
+            or row[6] > MOST_TURNS
+        ):
+            raise ValueError("a count is too large")
+        for mode, verdict in attempt.verdicts.items():
+            judged = self._judged.get(mode)
+            if judged is None:
+                self._judged[mode] = judged = [_NO_VERDICT] * len(self._rows)
+                self._verdicts[mode] = [_no_verdicts(len(chunk)) for chunk in self._chunks]
+            judged.append(self._verdict(verdict))
+        self._rows.append(row)
+        for judged in self._judged.values():
+            if len(judged) < len(self._rows):
+                judged.append(_NO_VERDICT)
+        if len(self._rows) >= CHUNK:
+            self._pack()
+
+    def _verdict(self, verdict: Verdict) -> tuple[Any, ...]:
+        extracted, canonical = verdict.extracted, verdict.canonical
+        written = 0 if extracted is None else answer_hash(extracted)
+        parts = NONE
+        if verdict.parts:
+            parts = self.words["parts"].number(json.dumps(dict(verdict.parts)))
+        report = NONE
+        if verdict.report and any(name in verdict.report for name in REPORTED):
+            kept = {name: verdict.report[name] for name in REPORTED if name in verdict.report}
+            report = self.words["report"].number(json.dumps(kept))
+        return (
+            _STATE_NUMBERS[verdict.state],
+            verdict.correct,
+            written if canonical is None else answer_hash(canonical),
+            written,
+            parts,
+            report,
+            verdict.seconds,
+        )
+
+    def extend(self, rows: Array, verdicts: Mapping[str, Array]) -> None:
+        """Many rows at once, whose words have these numbers already. ``rows``: of type ``ATTEMPT``; ``verdicts``: by
+        mode, of type ``VERDICT`` and as many."""
+        self._pack()
+        for mode in verdicts.keys() - self._judged.keys():
+            self._judged[mode] = []
+            self._verdicts[mode] = [_no_verdicts(len(chunk)) for chunk in self._chunks]
+        self._chunks.append(rows)
+        self._stored += len(rows)
+        for mode, chunks in self._verdicts.items():
+            chunks.append(verdicts[mode] if mode in verdicts else _no_verdicts(len(rows)))
+
+    def column(self, name: str) -> Array:
+        """A column of the attempts, shape (rows,)."""
+        self._pack()
+        columns = [chunk[name] for chunk in self._chunks]
+        return np.concatenate(columns) if columns else np.zeros(0, ATTEMPT[name])
+
+    def verdicts(self, mode: str, name: str) -> Array:
+        """A column of the verdicts in a mode, shape (rows,)."""
+        self._pack()
+        columns = [chunk[name] for chunk in self._verdicts.get(mode, ())]
+        if columns:
+            return np.concatenate(columns)
+        return _no_verdicts(len(self))[name].copy()
+
+    def packed(self) -> tuple[Sequence[Array], Mapping[str, Sequence[Array]]]:
+        """All rows as arrays of type ``ATTEMPT``, and by mode of type ``VERDICT``, in chunks of the same lengths."""
+        self._pack()
+        return self._chunks, self._verdicts
+
+    def _pack(self) -> None:
+        if not self._rows:
+            return
+        self._chunks.append(np.array(self._rows, ATTEMPT))
+        for mode, judged in self._judged.items():
+            self._verdicts[mode].append(np.array(judged, VERDICT))
+            judged.clear()
+        self._stored += len(self._rows)
+        self._rows.clear()
+
+
+_STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
+
+
+def _no_verdicts(count: int) -> Array:
+    return np.full(count, np.array(_NO_VERDICT, VERDICT))
