@@ -90,11 +90,18 @@ class Interrupts:
         """The items of an iterable; ``KeyboardInterrupt`` may be raised while one is made, not while it is used."""
         iterator = iter(items)
         while True:
-            with self.allowed():
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
+            allowed, self._allowed = (
+                self._allowed,
+                True,
+            )  # ``allowed``, written out: there are millions of items
+            try:
+                if self._pending:
+                    self._raise()
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._allowed = allowed
             yield item
 
     @contextmanager

@@ -65,6 +65,7 @@ _HARMONY_END = r"<\|(?:end|return|call)\|>"
 _HARMONY_BARE = re.compile(r"\s*+analysis(?=[A-Z])"), "assistantfinal"
 """gpt-oss where somebody has dropped the special tokens: ``analysisWe have …assistantfinalThe answer …``."""
 _TAG = r"[<\[◁][^<>\[\]◁▷\s]{1,24}[>\]▷]"
+_TAG_BEGINS = "<[◁"
 _FENCE = r"`{3,}|~{3,}"
 _BLANK = re.compile(r"(?:\s|<\|[a-z_]{1,20}\|>(?:assistant\b)?|<s>)*+")
 _QUOTES = frozenset("\"'`")
@@ -86,6 +87,9 @@ class _Tags:
         harmony = [f"(?P<header>{_HARMONY_HEADER.pattern})", f"(?P<ended>{_HARMONY_END})"]
         parts = [*own, *(harmony if _HARMONY in table else ()), _TAG]
         first = "".join({re.escape(word[0]) for word in self.of} | {"<"})
+        self._begin = tuple(
+            {case for word in self.of for case in (word[0].lower(), word[0].upper())} | {*_TAG_BEGINS}
+        )
         self._candidates = re.compile("|".join((*own, _TAG)))
         self._hints = {*self.of, *(("<|channel|>",) if _HARMONY in table else ())}
         self.tokens = re.compile(f"(?=[{first}`~])(?:{'|'.join(parts)}|(?P<fence>{_FENCE}))")
@@ -104,6 +108,8 @@ class _Tags:
         """The text without thoughts; what it has given stays as it is."""
         for _ in range(_PASSES):
             text = _without_bare_harmony(text)
+            if not any(first in text for first in self._begin):
+                return text
             if not any(map(self._may_be_tag, self._candidates.findall(text))):
                 return text
             before, text = text, _Pass(self, text).run()
@@ -318,7 +324,7 @@ def next_questions(text: str) -> Iterator[re.Match[str]]:
     (``Problem:``, ``Q:``, ``Human:``, ``### Instruction``). Base models run on like that once they have answered. Parts
     that an answer counts from 0 or 1 on are its own."""
     counted: set[str] = set()
-    for found in chain(filter(None, (_FIRST_LINE.match(text),)), _NEXT_LINE.finditer(text)):
+    for found in chain(filter(None, (_FIRST_LINE.match(text),)), _next_lines(text)):
         word = (found["turn"] or found["heading"] or found["example"] or found["chinese"] or "").lower()
         number = found["number"]
         if not found["end"] and not found["inst"] and not (found["mark"] or "").strip():
@@ -328,6 +334,16 @@ def next_questions(text: str) -> Iterator[re.Match[str]]:
         if word in counted or (found["example"] and not number):
             continue
         yield found
+
+
+def _next_lines(text: str) -> Iterator[re.Match[str]]:
+    """``_NEXT_LINE.finditer``, which looks at every character, where only ends of lines can match."""
+    at = text.find("\n")
+    while at >= 0:
+        found = _NEXT_LINE.match(text, at)
+        if found:
+            yield found
+        at = text.find("\n", found.end() if found else at + 1)
 
 
 # --- boxes ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class Judging:
         self._without: list[Generated] = []
         """Those that will have none."""
         self._some = threading.Event()
+        self._prompt: tuple[Request, str, dict[int, int]] | None = None
+        """Of the request that came last its prompt's fingerprint, and its seeds by sample."""
 
     @property
     def open(self) -> int:
@@ -68,11 +70,15 @@ class Judging:
         """Hands one completion to the verifiers."""
         verdicts = self._verdicts(generated.request, generated.completion)
         self._waiting[verdicts] = generated
-        verdicts.add_done_callback(self._done)
+        if verdicts.done():
+            self._finished.append(verdicts)
+        else:
+            verdicts.add_done_callback(self._done)
 
     def wait(self, seconds: float) -> None:
         """Returns when there is an attempt to take, at the latest after so many seconds."""
-        self._some.wait(seconds)
+        if seconds > 0 and not self._finished:
+            self._some.wait(seconds)
 
     def judged(self) -> Iterator[tuple[Generated, Attempt]]:
         """Takes the attempts that are judged by now; does not wait. Raises what went wrong in judging one."""
@@ -81,7 +87,7 @@ class Judging:
             verdicts = self._finished.popleft()
             generated = self._waiting.pop(verdicts)
             try:
-                attempt = _attempt(generated, verdicts.result())
+                attempt = self._attempt(generated, verdicts.result())
             except CancelledError:  # the pool was closed
                 self._without.append(generated)
                 continue
@@ -95,9 +101,40 @@ class Judging:
         again. What came with a pool is there anyway, and left out."""
         for generated in [*self._without, *self._waiting.values()]:
             if generated.request.messages:
-                yield _attempt(generated, {})
+                yield self._attempt(generated, {})
         self._without.clear()
         self._waiting.clear()
+
+    def _attempt(self, generated: Generated, verdicts: Mapping[Mode, Verdict]) -> Attempt:
+        request, sample, completion, label = generated
+        if self._prompt is None or self._prompt[0] is not request:
+            seeds = dict(zip(request.samples, request.seeds, strict=True)) if request.messages else {}
+            # an attempt that nobody was asked for here is known by its text
+            prompt = fingerprint(list(request.messages)) if request.messages else fingerprint(completion.text)
+            self._prompt = request, prompt, seeds
+        _, prompt, seeds = self._prompt
+        parent = None
+        if request.turn > 1:
+            before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
+            key = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
+            parent = str(key)
+        return Attempt(
+            task=request.problem.task,
+            problem=request.problem.id,
+            protocol=request.protocol,
+            sample=sample,
+            turn=request.turn,
+            parent=parent,
+            prompt_hash=completion.prompt_hash or prompt,
+            seed=seeds.get(sample),
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            seconds=completion.seconds,
+            verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
+            left_out=completion.left_out,
+        )
 
     def _done(self, verdicts: Verdicts) -> None:
         """In whichever thread that is."""
@@ -129,27 +166,3 @@ def judgement(
 def labelled(verdict: Verdict, label: bool | None) -> Verdict:
     """A verdict with what a pool says of the attempt."""
     return verdict.with_report(label=label) if label is not None else verdict
-
-
-def _attempt(generated: Generated, verdicts: Mapping[Mode, Verdict]) -> Attempt:
-    request, sample, completion, label = generated
-    before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
-    parent = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
-    return Attempt(
-        task=request.problem.task,
-        problem=request.problem.id,
-        protocol=request.protocol,
-        sample=sample,
-        turn=request.turn,
-        parent=str(parent) if request.turn > 1 else None,
-        # an attempt that nobody was asked for here is known by its text
-        prompt_hash=completion.prompt_hash or fingerprint(list(request.messages) or completion.text),
-        seed=request.seeds[request.samples.index(sample)] if request.messages else None,
-        text=completion.text,
-        finish_reason=completion.finish_reason,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        seconds=completion.seconds,
-        verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
-        left_out=completion.left_out,
-    )

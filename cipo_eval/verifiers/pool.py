@@ -17,9 +17,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
+from typing import NamedTuple
 
 from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
@@ -41,6 +42,30 @@ _Settled = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
 
+class _Asked(NamedTuple):
+    """What a problem asks of its verifier in one mode."""
+
+    problem: Problem
+    verifier: Verifier
+    options: str
+    """As JSON."""
+    limit: float
+    """Processor seconds of a grading."""
+    late: Grade | None
+    """The grade of one that exceeds the limit; None: it has no verdict then."""
+
+
+class _Grading(NamedTuple):
+    """A grading under way, or done."""
+
+    done: Future[tuple[Grade, float]]
+    extraction: Extraction
+    seconds: float
+    """That the extraction took."""
+    limit: float
+    late: Grade | None
+
+
 class VerifierPool:
     """Judges completions in ``workers`` processes; usable from any thread; a context manager."""
 
@@ -60,6 +85,7 @@ class VerifierPool:
         self._lock = threading.Lock()
         self._memo: dict[_Key, Future[tuple[Grade, float]]] = {}
         self._verifiers: dict[str, Verifier] = {}
+        self._problems: dict[tuple[int, str, Mode], _Asked] = {}
         self._pool: Workers | None = None
         self.graded = 0
         """Gradings sent to workers; the rest came from the memo or needed none."""
@@ -92,27 +118,24 @@ class VerifierPool:
         exception is a ``MissingError`` where no worker process can be started.
         """
         result: Future[dict[Mode, Verdict]] = Future()
-        verdicts: dict[Mode, _Settled] = {}
-        lock = threading.Lock()
-
-        def settle(mode: Mode, verdict: _Settled) -> None:
-            with lock:
-                verdicts[mode] = verdict
-                if len(verdicts) < len(modes):
-                    return
-            judged = {m: v for m in modes if isinstance(v := verdicts[m], Verdict)}
-            broken = [v for v in verdicts.values() if isinstance(v, MissingError)]
-            with suppress(InvalidStateError):  # whoever asked does not want it any more
-                if len(judged) == len(modes):
-                    result.set_result(judged)
-                elif broken:
-                    result.set_exception(broken[0])
-                else:
-                    result.cancel()
-
         reason = None if finish_reason is None else FinishReason(finish_reason)
-        for mode in modes:
-            self._judge(verifier, problem, text, reason, mode, settle)
+        begun = {mode: self._begin(verifier, problem, text, reason, mode) for mode in modes}
+        gradings = [of for of in begun.values() if isinstance(of, _Grading) and not of.done.done()]
+        if not gradings:
+            _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
+            return result
+        lock, left = threading.Lock(), len(gradings)
+
+        def one_less(_: Future[tuple[Grade, float]]) -> None:
+            nonlocal left
+            with lock:
+                left -= 1
+                if left:
+                    return
+            _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
+
+        for grading in gradings:
+            grading.done.add_done_callback(one_less)
         return result
 
     def verify(
@@ -126,49 +149,46 @@ class VerifierPool:
         """The verdict on one completion, waiting for it."""
         return self.submit(verifier, problem, text, finish_reason, (mode,)).result()[mode]
 
-    def _judge(
-        self,
-        name: str,
-        problem: Problem,
-        text: str,
-        finish_reason: FinishReason | None,
-        mode: Mode,
-        settle: Callable[[Mode, _Settled], None],
-    ) -> None:
+    def _begin(
+        self, name: str, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Verdict | _Grading:
+        """The verdict where it needs no grading, else the grading under way, or done before."""
         if finish_reason == FinishReason.CONTENT_FILTER:
-            settle(mode, Verdict(correct=False, state=State.FILTERED, detail="withheld by the server"))
-            return
+            return Verdict(correct=False, state=State.FILTERED, detail="withheld by the server")
+        asked = self._asked(name, problem, mode)
         started = time.perf_counter()
         try:
-            extraction = self._verifier(name).extract(problem, text, finish_reason, mode)
+            extraction = asked.verifier.extract(problem, text, finish_reason, mode)
         except Exception as error:  # a fault of ours on hostile text: counted, never a lost run
-            settle(mode, _failed(State.VERIFIER_ERROR, f"extraction: {type(error).__name__}: {error}"[:500]))
-            return
+            return _failed(State.VERIFIER_ERROR, f"extraction: {type(error).__name__}: {error}"[:500])
         seconds = time.perf_counter() - started
         if extraction.answer is None:
             state = extraction.state or State.NO_ANSWER
-            settle(mode, Verdict(correct=False, state=state, detail=extraction.how, seconds=seconds))
-            return
-        options = json.dumps(dict(problem.options), sort_keys=True)
-        verifier, gold_and_options = self._verifier(name), (problem.gold, problem.options)
-        # verifiers of users' own may be without it
-        overdue = verifier.overdue(*gold_and_options, mode) if hasattr(verifier, "overdue") else None
-        limit = overdue[0] if overdue else verifier.seconds(*gold_and_options) or self.time_limit
-        future = self._graded((name, problem.gold, extraction.answer, options, mode), limit)
-        late = overdue[1] if overdue else None
-        future.add_done_callback(
-            lambda done: settle(mode, self._verdict(extraction, done, seconds, limit, late))
-        )
+            return Verdict(correct=False, state=state, detail=extraction.how, seconds=seconds)
+        key = (name, problem.gold, extraction.answer, asked.options, mode)
+        return _Grading(self._graded(key, asked.limit), extraction, seconds, asked.limit, asked.late)
 
-    def _verdict(
-        self,
-        extraction: Extraction,
-        done: Future[tuple[Grade, float]],
-        seconds: float,
-        limit: float,
-        late: Grade | None,
-    ) -> _Settled:
-        """The verdict of a finished grading; ``late``: of one that exceeded the limit."""
+    def _asked(self, name: str, problem: Problem, mode: Mode) -> _Asked:
+        """What a problem asks of its verifier: looked up once for all of its attempts."""
+        asked = self._problems.get((id(problem), name, mode))
+        if asked is None or asked.problem is not problem:
+            verifier = self._verifier(name)
+            # verifiers of users' own may be without it
+            overdue = getattr(verifier, "overdue", None)
+            late = overdue(problem.gold, problem.options, mode) if overdue else None
+            seconds = late[0] if late else verifier.seconds(problem.gold, problem.options) or self.time_limit
+            options = json.dumps(dict(problem.options), sort_keys=True)
+            asked = _Asked(problem, verifier, options, seconds, late[1] if late else None)
+            if len(self._problems) >= MEMO_SIZE:
+                self._problems.clear()
+            self._problems[id(problem), name, mode] = asked
+        return asked
+
+    def _settled(self, begun: Verdict | _Grading) -> _Settled:
+        """What became of a judgement that is done."""
+        if isinstance(begun, Verdict):
+            return begun
+        done, extraction, seconds, limit, late = begun
         try:
             grade, grading_seconds = done.result()
         except CancelledError:
@@ -218,6 +238,19 @@ class VerifierPool:
 
     def _most_asleep(self, limit: float) -> float:
         return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
+
+
+def _settle(result: Future[dict[Mode, Verdict]], outcomes: Mapping[Mode, _Settled]) -> None:
+    """Gives a future its verdicts, or the reason why there are none."""
+    judged = {mode: verdict for mode, verdict in outcomes.items() if isinstance(verdict, Verdict)}
+    broken = [verdict for verdict in outcomes.values() if isinstance(verdict, MissingError)]
+    with suppress(InvalidStateError):  # whoever asked does not want it any more
+        if len(judged) == len(outcomes):
+            result.set_result(judged)
+        elif broken:
+            result.set_exception(broken[0])
+        else:
+            result.cancel()
 
 
 def _failed(state: State, detail: str, extraction: Extraction | None = None) -> Verdict:

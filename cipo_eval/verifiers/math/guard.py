@@ -10,6 +10,7 @@ and memory (``Verifier.overdue``).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import replace
@@ -89,6 +90,7 @@ def too_heavy(text: str, gold: str = "") -> bool:
     return _exceeds(text, LARGE if gold and unusual(gold) else USUAL, calculus=calculus)
 
 
+@functools.lru_cache(maxsize=4096)
 def unusual(gold: str) -> bool:
     """Whether a gold is larger than answers are: then it is no fault of an answer's if judging it takes long."""
     return _exceeds(gold, USUAL, calculus=True)
