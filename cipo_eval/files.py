@@ -185,11 +185,17 @@ class Line(NamedTuple):
 
 
 def read_json_lines(
-    path: Path, *, torn: Literal["drop", "error"] = "drop", start: int = 0, before: int = 0
+    path: Path,
+    *,
+    torn: Literal["drop", "error"] = "drop",
+    start: int = 0,
+    before: int = 0,
+    loads: Callable[[bytes], Any] = json.loads,
 ) -> Iterator[Line]:
     """The lines of a JSON Lines file. A last line without an end was torn by a kill: left out, or an error.
 
-    ``start``: where the first of them begins, in bytes; ``before``: how many lines come before it.
+    ``start``: where the first of them begins, in bytes; ``before``: how many lines come before it; ``loads`` reads
+    one.
 
     Raises ``UsageError`` where the file cannot be read, ``DamagedLineError`` for what is not JSON.
     """
@@ -205,7 +211,7 @@ def read_json_lines(
                 return
             end += len(line)
             try:
-                value = json.loads(line)
+                value = loads(line)
             except (ValueError, RecursionError) as error:
                 raise DamagedLineError(number, error) from error
             yield Line(number, value, end)

@@ -269,7 +269,10 @@ class Verdict:
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
         """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what is not a verdict, or contradicts itself."""
         found = cls(**{**data, "state": State(data["state"])})
-        _check_types(found, _VERDICT_TYPES)
+        types = tuple(getattr(found, name).__class__ for name, _ in _VERDICT_TYPES)
+        if types not in _FITTING:
+            _check_types(found, _VERDICT_TYPES)
+            _FITTING.add(types)
         if found.correct is not (found.state is State.CORRECT):
             raise ValueError(f"correct is {str(found.correct).lower()} and the state is {found.state.value}")
         return found
@@ -352,7 +355,10 @@ class Attempt:
             raise TypeError("verdicts holds no verdicts")
         fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
         found = cls(**fields)
-        _check_types(found, _ATTEMPT_TYPES)
+        types = tuple(getattr(found, name).__class__ for name, _ in _ATTEMPT_TYPES)
+        if types not in _FITTING:
+            _check_types(found, _ATTEMPT_TYPES)
+            _FITTING.add(types)
         if found.sample < 0 or found.turn < 1:
             raise ValueError(f"sample is {found.sample} and turn {found.turn}: they count from 0 and from 1")
         return found
@@ -377,6 +383,10 @@ _ATTEMPT_TYPES: _Types = (
     ("finish_reason", (FinishReason, _NONE)),
     ("seconds", (float, int, _NONE)),
 )
+
+
+_FITTING: set[tuple[type, ...]] = set()
+"""Types of fields that were found to fit: there are few combinations, and millions of attempts."""
 
 
 def _check_types(found: Verdict | Attempt, types: _Types) -> None:

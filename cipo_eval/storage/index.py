@@ -22,6 +22,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.files import DamagedLineError, read_json_lines, whole_file
 from cipo_eval.records import Attempt
 from cipo_eval.storage.attempts import Attempts, IntArray
+from cipo_eval.storage.lines import attempt_of, values_of
 from cipo_eval.storage.numbers import ATTEMPT, CHUNK, VERDICT, WORDS, Array, Numbers
 
 LEAST_ROWS = 20_000
@@ -40,7 +41,8 @@ def read_attempts(path: Path, *, start: int = 0, before: int = 0) -> Iterator[tu
     torn (it is left out); any other damage is an error. ``start``, ``before``: bytes and lines to pass over."""
     number = before
     try:
-        for number, value, end in read_json_lines(path, start=start, before=before):  # noqa: B007  the message below needs the line
+        lines = read_json_lines(path, start=start, before=before, loads=values_of)
+        for number, value, end in lines:  # noqa: B007  the message below needs the line
             yield end, Attempt.from_json(value)
     except (DamagedLineError, KeyError, TypeError, AttributeError, ValueError) as error:
         at = error.number if isinstance(error, DamagedLineError) else number
@@ -155,7 +157,7 @@ def _attempts_at(path: Path, offsets: Array, lengths: Array) -> Iterator[Attempt
             part = slice(start, start + CHUNK)
             for offset, length in zip(offsets[part].tolist(), lengths[part].tolist(), strict=True):
                 try:
-                    yield Attempt.from_json(json.loads(os.pread(stream.fileno(), length, offset)))
+                    yield attempt_of(os.pread(stream.fileno(), length, offset))
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise UsageError(
                         f"{path} was changed while it was read: run the command again"

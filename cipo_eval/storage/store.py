@@ -23,7 +23,6 @@ from cipo_eval.errors import UsageError
 from cipo_eval.files import (
     Writing,
     append_lines,
-    json_line,
     json_text,
     locked,
     read_json_lines,
@@ -36,6 +35,7 @@ from cipo_eval.records import SCHEMA_VERSION, Attempt
 from cipo_eval.storage.attempts import Attempts
 from cipo_eval.storage.facts import parsed
 from cipo_eval.storage.index import read_numbers, stored_attempts, write_index
+from cipo_eval.storage.lines import line_of
 from cipo_eval.storage.numbers import Numbers
 
 _EARLY = {"run.lock", "attempts", ".run.json.new"}
@@ -135,7 +135,7 @@ class RunStore:
             by_task.setdefault(attempt.task, []).append(attempt)
         with self._lock, Writing(self.path):
             for task, of_task in by_task.items():
-                lines = [json_line(attempt.to_json()) for attempt in of_task]
+                lines = [line_of(attempt) for attempt in of_task]
                 held = self._numbers.get(task)
                 fd = self._open(task)
                 for attempt, line in zip(of_task, append_lines(fd, lines), strict=False):
@@ -181,7 +181,7 @@ class RunStore:
         def lines(task: str, attempts: Iterable[Attempt]) -> Iterator[bytes]:
             held = self._numbers[task] = _Held(unfinished(attempts_path(self.path, task)))
             for attempt in attempts:
-                line = json_line(attempt.to_json())
+                line = line_of(attempt)
                 held.add(attempt, len(line))
                 yield line
 
