@@ -109,8 +109,7 @@ def _checked(
         names = [attempts.words("protocol")[number] for number in protocols]
         raise ValueError(f"one turn of one protocol at a time, not {sorted(names)}, turns {turns.tolist()}")
     for name, known in (("task", {task}), ("problem", problems_meta.keys())):
-        words = [attempts.words(name)[number] for number in np.unique(attempts.column(name))]
-        if foreign := next((word for word in words if word not in known), None):
+        if foreign := next(iter(sorted(attempts.present(name) - known)), None):
             raise ValueError(f"attempts at {name} {foreign}, which is none of {task}")
     if (attempts.verdicts(mode.value, "state") == NONE).any():
         raise ValueError(f"some attempts at {task} were not judged in {mode.value} mode")

@@ -13,7 +13,10 @@ from cipo_eval.cli import options as o
 from cipo_eval.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cipo_eval.analysis.chains import Chain
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cipo_eval.analysis.chains import Chain, StoredChains
     from cipo_eval.analysis.selection import Selected
 
 LISTED = 50
@@ -43,12 +46,12 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = LISTED,
 ) -> None:
     """Print the attempts at a problem with their verdicts; without --problem, a line for each chain of turns."""
-    from cipo_eval.analysis.chains import attempts_of
+    import numpy as np
+
     from cipo_eval.analysis.selection import selected_attempts
     from cipo_eval.records import State
     from cipo_eval.storage.store import read_info, read_problems
-    from cipo_eval.turns.protocols import PROTOCOLS
-    from cipo_reports.transcript import in_a_line, in_full, question, steps_of
+    from cipo_reports.transcript import in_a_line, in_full, question
 
     info = read_info(run)
     judged = mode.value if mode else info["modes"][0]
@@ -60,32 +63,28 @@ def show(
     tasks = [task] if task else list(info["tasks"])
     if unknown := [name for name in tasks if name not in info["tasks"]]:
         raise UsageError(f"{run} has no task {unknown[0]}: {nearest(unknown[0], info['tasks'])}")
-    chains: list[tuple[str, Chain]] = []
+    shown: list[tuple[str, Chain]] = []
+    count, not_asked = 0, 0
     attempted: set[str] = set()
-    not_asked = 0
     for name in tasks:
         selected = selected_attempts(run, name, info)
-        attempted.update(a.problem for a in selected.attempts)
+        attempted.update(selected.attempts.present("problem"))
         not_asked += selected.not_asked
-        chains += [
-            (of, chain)
-            for of, chain in _chains(selected, protocol)
-            if (problem is None or chain[0].problem == problem)
-            and (sample is None or chain[0].sample == sample)
-            and (state is None or any(a.verdicts[judged].state == state for a in chain))
-            and (step is None or step in steps_of(attempts_of(chain, PROTOCOLS[of]), judged))
-        ]
+        for of, chains in _chains(selected, protocol):
+            like = chains.only(_like(chains, of, judged, problem, sample, state, step))
+            count += len(like)
+            shown += [(of, chain) for chain in like.only(np.arange(min(len(like), limit - len(shown))))]
     if problem is not None and problem not in attempted:
         raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, attempted)}")
     if problem is not None:
-        for name in dict.fromkeys(chain[0].task for _, chain in chains):
+        for name in dict.fromkeys(chain[0].task for _, chain in shown):
             if row := read_problems(run, name).get(problem):
                 typer.echo(question(name, row))
-    for of, chain in chains[:limit]:
+    for of, chain in shown:
         typer.echo(in_full(of, chain, judged) if problem else in_a_line(of, chain, judged))
-    if len(chains) > limit:
-        typer.echo(f"{len(chains) - limit} more: --limit {len(chains)} shows them", err=True)
-    if not chains:
+    if count > limit:
+        typer.echo(f"{count - limit} more: --limit {count} shows them", err=True)
+    if not count:
         typer.echo("no attempts are like that", err=True)
     if not_asked:
         typer.echo(
@@ -93,15 +92,46 @@ def show(
         )
 
 
-def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, Chain]]:
+def _like(
+    chains: StoredChains,
+    protocol: str,
+    mode: str,
+    problem: str | None,
+    sample: int | None,
+    state: str | None,
+    step: str | None,
+) -> NDArray[np.bool_]:
+    """Which chains are as asked for; None asks for nothing."""
+    import numpy as np
+
+    from cipo_eval.records import State
+    from cipo_eval.turns.protocols import PROTOCOLS
+
+    attempts = chains.attempts
+    like = np.ones(len(chains), bool)
+    if problem is not None:
+        like &= chains.problem == attempts.number_of("problem", problem)
+    if sample is not None:
+        like &= chains.turn(1, attempts.column("sample")) == sample
+    there = chains.places >= 0
+    if state is not None:
+        like &= (there & attempts.in_state(mode, State(state))[chains.places]).any(axis=1)
+    if step is not None:
+        every = slice(None, None, 2 if PROTOCOLS[protocol].judges else 1)  # judgements are no attempts
+        right, there = attempts.verdicts(mode, "correct")[chains.places][:, every], there[:, every]
+        before, after = (right if letter == "r" else ~right for letter in step)
+        like &= (before[:, :-1] & after[:, 1:] & there[:, 1:]).any(axis=1)
+    return like
+
+
+def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, StoredChains]]:
     """Chains with the name of their protocol; first attempts alone where nothing follows them."""
     from cipo_eval.analysis.chains import chains_of
     from cipo_eval.turns.protocols import DIRECT, chosen
 
     names = [only] if only else list(selected.protocols) or [DIRECT]
     for protocol in chosen(names):
-        for chain in chains_of(selected.of(protocol.name), protocol):
-            yield protocol.name, chain
+        yield protocol.name, chains_of(selected.of(protocol.name), protocol)
 
 
 def _step(text: str) -> str:

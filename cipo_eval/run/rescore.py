@@ -61,8 +61,7 @@ def judged_again(
     """Attempts as they were and with new verdicts, in their order. ``stored``: where judgements find the attempts that
     they are about. Raises ``UsageError`` for attempts at problems that the data does not have."""
     problems = {p.id: p for p in plan.all_problems}
-    words = attempts.words("problem")
-    unknown = sorted({words[number] for number in np.unique(attempts.column("problem"))} - problems.keys())
+    unknown = sorted(attempts.present("problem") - problems.keys())
     if unknown:
         raise UsageError(
             f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"

@@ -83,6 +83,11 @@ class Attempts(Sequence[Attempt]):
         """What the numbers in a column stand for."""
         return self.numbers.words[name].words
 
+    def present(self, name: str) -> set[str]:
+        """The words that they have in a column."""
+        words = self.words(name)
+        return {words[number] for number in np.unique(self.column(name)).tolist() if number != NONE}
+
     def number_of(self, name: str, word: str) -> int:
         """The number that stands for a word in a column; ``NONE`` where no row has it."""
         return self.numbers.words[name].find(word)

@@ -7,11 +7,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cipo_eval.analysis.chains import Chain, chains_of
+import numpy as np
+
+from cipo_eval.analysis.chains import Chain, StoredChains, chains_of
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.records import Attempt, AttemptKey, State
 from cipo_eval.storage.store import read_problems
@@ -27,6 +29,8 @@ LONGEST_ANSWER = 80
 LONGEST_QUESTION = 20_000
 BUDGET = 250_000_000
 """Characters of all texts together; attempts beyond are listed without their text."""
+MOST_CHAINS = 200_000
+"""Chains of all runs together; of more, those with the lowest numbers at each problem are listed."""
 STATES = [state.value for state in State]
 
 
@@ -40,6 +44,8 @@ class Explorer:
     chains: int
     left_out: int
     """Attempts without their text."""
+    unlisted: int = 0
+    """Chains that are not listed."""
 
 
 @dataclass(slots=True)
@@ -63,15 +69,16 @@ class _Index:
     )
 
 
-def explorer(study: Study, *, budget: int = BUDGET) -> Explorer:
-    """Every chain of every run; where there are too many characters, the texts of the first ones."""
+def explorer(study: Study, *, budget: int = BUDGET, most: int = MOST_CHAINS) -> Explorer:
+    """Every chain of every run, up to ``most``; where there are too many characters, the texts of the first ones."""
     index = _Index(arms=study.names, tasks=study.tasks, code=[_is_code(study, task) for task in study.tasks])
-    texts = _Texts(budget)
+    texts, unlisted = _Texts(budget), 0
+    share = most // max(1, sum(len(run.results["tasks"]) for arm in study.arms for run in arm.runs))
     for number, arm in enumerate(study.arms):
         for run in arm.runs:
             index.runs.append(run.path.name)
             for task in run.results["tasks"]:
-                _add(index, texts, study, number, run, task)
+                unlisted += _add(index, texts, study, number, run, task, share)
     chunks = tuple(texts.packed())
     whole = {
         "arms": index.arms,
@@ -92,6 +99,7 @@ def explorer(study: Study, *, budget: int = BUDGET) -> Explorer:
         attempts=len(index.attempt["state"]),
         chains=len(index.chain["arm"]),
         left_out=texts.left_out,
+        unlisted=unlisted,
     )
 
 
@@ -150,13 +158,15 @@ def cut(text: str, longest: int) -> str:
     return f"{text[:half]}\n\n[… {len(text) - 2 * half} characters left out …]\n\n{text[-half:]}"
 
 
-def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, task: str) -> None:
+def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, task: str, most: int) -> int:
+    """Adds the chains of a run at a task, at most so many, and returns how many more there are."""
     selected = run.selected(task)
     known = read_problems(run.path, task)
     places: dict[str, int] = {}
     numbers: dict[AttemptKey, int] = {}
     mode = study.mode.value
-    for protocol, chain in _chains(selected):
+    groups, before = list(_chains(selected)), len(index.chain["arm"])
+    for protocol, chain in _listed(groups, most):
         first = chain[0]
         if first.problem not in places:
             places[first.problem] = len(index.problems)
@@ -177,19 +187,32 @@ def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, tas
                 numbers[attempt.key] = len(index.attempt["state"])
                 _add_attempt(index, texts, attempt, protocol, mode)
             index.turns.append(numbers[attempt.key])
+    return sum(len(chains) for _, chains in groups) - (len(index.chain["arm"]) - before)
 
 
-def _chains(selected: Selected) -> Iterator[tuple[Protocol, Chain]]:
+def _chains(selected: Selected) -> Iterator[tuple[Protocol, StoredChains]]:
     """Chains of every protocol; first attempts alone where nothing follows them."""
-    revised = set()
+    alone = chains_of(selected.first, PROTOCOLS[DIRECT])
+    begins = alone.attempts.rows[alone.places[:, 0]]
+    revised = np.zeros(len(begins), bool)
     for name in selected.protocols:
-        for chain in chains_of(selected.of(name), PROTOCOLS[name]):
-            if len(chain) > 1 or not PROTOCOLS[name].own:
-                revised.add(chain[0].key)
-                yield PROTOCOLS[name], chain
-    for chain in chains_of(selected.first, PROTOCOLS[DIRECT]):
-        if chain[0].key not in revised:
-            yield PROTOCOLS[DIRECT], chain
+        chains = chains_of(selected.of(name), PROTOCOLS[name])
+        chains = chains.only((chains.lengths > 1) | (not PROTOCOLS[name].own))
+        revised |= np.isin(begins, chains.attempts.rows[chains.places[:, 0]])
+        yield PROTOCOLS[name], chains
+    yield PROTOCOLS[DIRECT], alone.only(~revised)
+
+
+def _listed(groups: Sequence[tuple[Protocol, StoredChains]], most: int) -> Iterator[tuple[Protocol, Chain]]:
+    """At most so many chains, of all problems as many as there is room for."""
+    every = sum(len(chains) for _, chains in groups)
+    for protocol, chains in groups:
+        if every > most:
+            room = most * len(chains) // every
+            first = np.argsort(chains.turn(1, chains.attempts.column("sample")), kind="stable")[:room]
+            chains = chains.only(np.sort(first))
+        for chain in chains:
+            yield protocol, chain
 
 
 def _add_attempt(index: _Index, texts: _Texts, attempt: Attempt, protocol: Protocol, mode: str) -> None:

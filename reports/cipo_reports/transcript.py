@@ -19,12 +19,6 @@ def _letters(chain: Chain, mode: str) -> str:
     return "".join("r" if attempt.verdicts[mode].correct else "w" for attempt in chain)
 
 
-def steps_of(chain: Chain, mode: str) -> set[str]:
-    """Its steps between turns, each as ``wr`` for wrong, then right."""
-    letters = _letters(chain, mode)
-    return {letters[i : i + 2] for i in range(len(letters) - 1)}
-
-
 def in_a_line(protocol: str, chain: Chain, mode: str) -> str:
     """A chain of a protocol: what became of each turn, and the answers."""
     first, judges = chain[0], PROTOCOLS[protocol].is_judgement
