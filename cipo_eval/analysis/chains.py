@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from cipo_eval.metrics.majority import Tally
 from cipo_eval.records import Attempt, Mode, State
 from cipo_eval.storage.attempts import Attempts, BoolArray, IntArray
-from cipo_eval.storage.numbers import STATES, UNKNOWN, answer_hash
+from cipo_eval.storage.numbers import SAID_RIGHT, SAID_WRONG, STATES, UNKNOWN
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
-from cipo_eval.verifiers.critique import RIGHT, WRONG
 
 FloatArray = NDArray[np.float64]
 Chain = tuple[Attempt, ...]
@@ -157,9 +156,9 @@ class Judgements:
         """Of chains with a judgement at their second turn. ``paper`` mode takes one that cannot be read for the
         opposite of the truth, as CriticBench (arXiv:2402.14809) does."""
         attempts = chains.attempts
-        words = chains.turn(2, attempts.verdicts(mode.value, "extracted"))
+        said = chains.turn(2, attempts.verdicts(mode.value, "said"))
         wrong = ~chains.turn(1, _counts_as_right(attempts, mode))
-        says_wrong, says_right = words == answer_hash(WRONG), words == answer_hash(RIGHT)
+        says_wrong, says_right = said == SAID_WRONG, said == SAID_RIGHT
         if mode is Mode.PAPER:
             unread = ~says_wrong & ~says_right
             says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
@@ -231,10 +230,11 @@ class Chains:
         A judgement counts with the tokens of the attempt that follows.
         """
         attempts = chains.attempts
-        numbers, problem = np.unique(chains.problem, return_inverse=True)
         words = attempts.words("problem")
-        names = sorted(words[number] for number in numbers)
-        rank = np.argsort(np.argsort([words[number] for number in numbers])) if names else problem
+        there = np.bincount(chains.problem, minlength=len(words)) > 0
+        names = sorted(words[number] for number in np.flatnonzero(there))
+        places = {name: place for place, name in enumerate(names)}
+        rank = np.array([places.get(word, -1) for word in words], np.int64)
         right, asked = np.zeros((len(chains), turns), bool), np.zeros((len(chains), turns), bool)
         same, tokens = np.zeros((len(chains), turns - 1), bool), np.zeros((len(chains), turns), np.int64)
         correct, label = (attempts.verdicts(mode.value, name) for name in ("correct", "label"))
@@ -250,7 +250,7 @@ class Chains:
                 before = chains.turn(turn - (2 if protocol.judges else 1), label)
                 same[:, t - 1] = (answer != 0) & (answer == before)
         return cls(
-            problem=rank[problem],
+            problem=rank[chains.problem],
             right=right,
             asked=asked,
             same=same,

@@ -16,6 +16,7 @@ from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.ratios import DIGITS, estimates
 from cipo_eval.records import Attempt, Mode, derive_seed
+from cipo_eval.storage.numbers import SAID_NOTHING
 from cipo_eval.turns.protocols import Protocol
 
 NEARLY = 0.01
@@ -63,7 +64,9 @@ def revisions(
         if not protocol.own:
             block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
         if protocol.judges:
-            unread = int((complete.turn(2, complete.attempts.verdicts(mode.value, "extracted")) == 0).sum())
+            unread = int(
+                (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()
+            )
             critique = critique_block(chains, bootstrap=bootstrap, seed=seed)
             block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
         if own := [figure for figure in figures if figure.applies(protocol)]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, overload
 
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipo_eval.records import Attempt, AttemptKey, State
-from cipo_eval.storage.numbers import NONE, STATES, Numbers
+from cipo_eval.storage.numbers import NONE, STATES, WORDS, Numbers
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+KEY = ("task", "problem", "protocol", "sample", "turn")
+"""The columns of an ``AttemptKey``."""
 Read = Callable[[IntArray], Iterator[Attempt]]
 """The attempts of some rows of a table, in this order."""
 
@@ -29,6 +31,8 @@ class Attempts(Sequence[Attempt]):
     rows: IntArray
     """Their rows in the table, shape (attempts,)."""
     read: Read
+    distinct: bool = False
+    """Whether it is known that no two have the same key."""
 
     @classmethod
     def of(cls, attempts: Iterable[Attempt]) -> Attempts:
@@ -57,7 +61,7 @@ class Attempts(Sequence[Attempt]):
 
     def take(self, rows: IntArray) -> Attempts:
         """Those of some rows of the table."""
-        return Attempts(self.numbers, rows, self.read)
+        return Attempts(self.numbers, rows, self.read, self.distinct)
 
     def only(self, places: BoolArray | IntArray) -> Attempts:
         """Some of these: shape (attempts,) of truth values, or their places."""
@@ -122,33 +126,35 @@ class Attempts(Sequence[Attempt]):
             at &= self.column(name) == self.number_of(name, word)
         return np.asarray(at, dtype=bool)
 
-    def identities(self) -> IntArray:
-        """A number for each that is the same for equal keys only, shape (attempts,)."""
-        numbers = np.zeros(len(self), np.int64)
-        for name in ("task", "problem", "protocol", "turn", "sample"):
-            column = self.column(name).astype(np.int64)
-            numbers = numbers * (int(column.max(initial=0)) + 1) + column
-        return numbers
+    def _keys(self, *names: str, ranked: bool = False) -> IntArray:
+        """A number for each that is the same for equal values in these columns only, and ordered as they are (of words
+        by their numbers, or ``ranked``: by the alphabet); shape (attempts,)."""
+        keys = np.zeros(len(self), np.int64)
+        for name in names:
+            column = self.column(name)
+            if ranked and name in WORDS:
+                column = self.rank(name)[column]
+            keys *= int(column.max(initial=0)) + 1
+            keys += column
+        return keys
 
     def latest(self) -> Attempts:
         """Of attempts with the same key the last one, at the place of the first: what was judged again is appended."""
-        if not len(self):
+        if self.distinct:
             return self
-        numbers = self.identities()
-        order = np.argsort(numbers, kind="stable")
-        inside = numbers[order]
+        keys = self._keys(*KEY)
+        inside = np.sort(keys)
+        if not (inside[1:] == inside[:-1]).any():
+            return replace(self, distinct=True)
+        order = np.argsort(keys, kind="stable")
         ends = np.append(inside[1:] != inside[:-1], True)
-        if ends.all():
-            return self
         starts = np.append(True, ends[:-1])
         firsts, lasts = order[starts], order[ends]
-        return self.only(lasts[np.argsort(firsts, kind="stable")])
+        return replace(self, rows=self.rows[lasts[np.argsort(firsts, kind="stable")]], distinct=True)
 
     def in_order(self) -> Attempts:
         """The same, ordered as their keys are: by task, problem, protocol, sample and turn."""
-        columns = [self.column("turn"), self.column("sample")]
-        columns += [self.rank(name)[self.column(name)] for name in ("protocol", "problem", "task")]
-        return self.only(np.lexsort(columns))
+        return self.only(np.argsort(self._keys(*KEY, ranked=True), kind="stable"))
 
     def rank(self, name: str) -> IntArray:
         """By number, the place of each word of a column in the alphabet."""

@@ -17,19 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipo_eval.records import Attempt, State, Verdict
+from cipo_eval.verifiers.critique import RIGHT, WRONG
 
 Array = NDArray[Any]
 ATTEMPT = np.dtype(
     [
         ("offset", np.int64),
         ("length", np.int32),
-        ("task", np.int32),
+        ("task", np.int16),
         ("problem", np.int32),
-        ("protocol", np.int32),
+        ("protocol", np.int16),
         ("sample", np.int32),
         ("turn", np.int16),
         ("prompt", np.uint64),
-        ("finish", np.int32),
+        ("finish", np.int16),
         ("prompt_tokens", np.int32),
         ("completion_tokens", np.int32),
         ("left_out", np.int32),
@@ -43,15 +44,17 @@ VERDICT = np.dtype(
         ("state", np.int8),
         ("correct", np.bool_),
         ("label", np.uint64),
-        ("extracted", np.uint64),
-        ("parts", np.int32),
-        ("report", np.int32),
+        ("said", np.int8),
+        ("parts", np.int16),
+        ("report", np.int16),
         ("seconds", np.float64),
     ]
 )
-"""Of a verdict in one mode: its state, the hash of what it votes for and of the answer as it
-was written (0: none), and, by number, its parts and what figures need of its report."""
+"""Of a verdict in one mode: its state, the hash of what it votes for (0: nothing), what it is that was said
+(``SAID_…``), and, by number, its parts and what figures need of its report."""
 STATES = tuple(State)
+SAID_NOTHING, SAID_SOMETHING, SAID_RIGHT, SAID_WRONG = range(4)
+"""There is no answer; there is one; it is the word of a judgement (``verifiers.critique``)."""
 NONE = -1
 """In place of a word, or of a verdict: there is none."""
 UNKNOWN = -(1 << 31)
@@ -61,10 +64,11 @@ WORDS = ("task", "problem", "protocol", "finish", "parts", "report")
 REPORTED = ("integrity", "label")
 """What figures need of a verdict's report."""
 MOST, MOST_TURNS = (1 << 31) - 1, (1 << 15) - 1
-"""The largest numbers that columns hold."""
+"""The largest numbers that columns hold: of counts, and of turns and words."""
 CHUNK = 1 << 16
 """Rows that are put into arrays at once."""
-_NO_VERDICT = (NONE, False, 0, 0, NONE, NONE, 0.0)
+_NO_VERDICT = (NONE, False, 0, SAID_NOTHING, NONE, NONE, 0.0)
+_WORDS_OF_JUDGEMENTS = {RIGHT: SAID_RIGHT, WRONG: SAID_WRONG}
 
 
 @functools.lru_cache(maxsize=CHUNK)
@@ -141,6 +145,8 @@ class Numbers:
             or row[6] > MOST_TURNS
         ):
             raise ValueError("a count is too large")
+        if max(row[2], row[4], row[8]) > MOST_TURNS:
+            raise ValueError("there are too many names of tasks, protocols or reasons to end")
         for mode, verdict in attempt.verdicts.items():
             judged = self._judged.get(mode)
             if judged is None:
@@ -156,19 +162,19 @@ class Numbers:
 
     def _verdict(self, verdict: Verdict) -> tuple[Any, ...]:
         extracted, canonical = verdict.extracted, verdict.canonical
-        written = 0 if extracted is None else answer_hash(extracted)
+        vote = extracted if canonical is None else canonical
         parts = NONE
         if verdict.parts:
-            parts = self.words["parts"].number(json.dumps(dict(verdict.parts)))
+            parts = min(self.words["parts"].number(json.dumps(dict(verdict.parts))), MOST_TURNS)
         report = NONE
         if verdict.report and any(name in verdict.report for name in REPORTED):
             kept = {name: verdict.report[name] for name in REPORTED if name in verdict.report}
-            report = self.words["report"].number(json.dumps(kept))
+            report = min(self.words["report"].number(json.dumps(kept)), MOST_TURNS)
         return (
             _STATE_NUMBERS[verdict.state],
             verdict.correct,
-            written if canonical is None else answer_hash(canonical),
-            written,
+            0 if vote is None else answer_hash(vote),
+            SAID_NOTHING if extracted is None else _WORDS_OF_JUDGEMENTS.get(extracted, SAID_SOMETHING),
             parts,
             report,
             verdict.seconds,
