@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cipo_eval.data.attempt_files import pairing
-from cipo_eval.data.attempt_files.clues import Clues, clues
-from cipo_eval.data.attempt_files.layouts import RowContent, read_row
-from cipo_eval.data.attempt_files.lines import read_lines
 from cipo_eval.data.attempt_files.matching import NOTHING, Match, Matcher
 from cipo_eval.data.attempt_files.pairing import Held
+from cipo_eval.data.attempt_files.rows import FileRows
 from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.options import EngineContext, ReplayOptions
 from cipo_eval.errors import UsageError
-from cipo_eval.records import AttemptKey, Completion, Problem, Request
+from cipo_eval.records import Completion, Problem, Request
 from cipo_eval.turns.pools import Pool, PoolItem
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
@@ -38,7 +36,7 @@ class Place(NamedTuple):
     turn: int
 
 
-class FileRows(NamedTuple):
+class Understood(NamedTuple):
     """How the rows of a file were understood, in numbers."""
 
     rows: int
@@ -48,12 +46,6 @@ class FileRows(NamedTuple):
     """By reason, attempts that are not among the engine's."""
     matched: Counter[str]
     """By how their problem was found."""
-
-
-class _Row(NamedTuple):
-    where: str
-    said: RowContent
-    clues: Clues
 
 
 class ReplayEngine:
@@ -96,12 +88,12 @@ class ReplayEngine:
         self._id_map = dict(id_map or {})
         self.warnings: list[str] = []
         self._held: dict[Place, list[Held]] = defaultdict(list)
-        self._completions: dict[Place, dict[int, Completion]] = {}
+        self._numbered: dict[Place, dict[int, Held]] = {}
         self._digest = hashlib.sha256()
-        self._rows = self._empty = self._attempts = 0
+        self._file = FileRows()
+        self._empty = 0
         self._matched: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
-        self._repeated: list[str] = []
         names = sorted({p.task for p in problems})
         refused: dict[str, list[str]] = defaultdict(list)
         for file, task in _files(path, names):
@@ -114,43 +106,31 @@ class ReplayEngine:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(self, file: Path, problems: Sequence[Problem], refused: dict[str, list[str]]) -> None:
-        rows: list[_Row] = []
-        marks: set[int] = set()
-        for line in read_lines(file, self._digest.update):
-            rows.append(_Row(line.where, read_row(line), clues(line.fields)))
-            if line.mark in marks:
-                self._repeated.append(line.where)
-            marks.add(line.mark)
-        matches = Matcher(problems, self._id_map).match([row.clues for row in rows])
-        for row, match in zip(rows, matches, strict=True):
-            count = len(row.said.completions)
-            self._rows += 1
-            self._empty += not count
-            self._attempts += count
+        rows, said, clue = self._file.read(file, self._digest.update)
+        matches = Matcher(problems, self._id_map).match(said)
+        for row, number in zip(rows, clue, strict=True):
+            match, attempts = matches[number], self._file.attempts(row)
+            self._empty += not attempts
             if not match.problems or match.contradiction:
                 why = CONTRADICTORY if match.contradiction else match.how
-                refused[why].append(f"{row.where}{_what(match)}")
-                self._left_out[why] += count
+                refused[why].append(f"{self._file.where(row)}{_what(match)}")
+                self._left_out[why] += len(attempts)
             else:
                 self._matched[match.how] += 1
-                self._hold(row, match.problems)
+                if attempts:
+                    self._hold(attempts, match.problems)
 
-    def _hold(self, row: _Row, candidates: Sequence[Problem]) -> None:
+    def _hold(self, attempts: Sequence[Held], candidates: Sequence[Problem]) -> None:
         """Adds the attempts of a row; of equal problems the one with the fewest gets them."""
-        turn = row.said.turn or self._turn
+        turn = attempts[0].turn or self._turn
         places = [Place(p.task, p.id, *turn) for p in candidates]
-        place = min(places, key=lambda place: len(self._held.get(place, ())))
-        for i, completion in enumerate(row.said.completions):
-            self._held[place].append(
-                Held(
-                    completion=completion,
-                    where=row.where,
-                    label=None if row.said.sample is None else row.said.sample + i,
-                    corrected=row.said.corrected[i],
-                    right=row.said.labels[i],
-                    critique=row.said.critique,
-                )
-            )
+        place = places[0]
+        if len(places) > 1:
+            place = min(places, key=lambda place: len(self._held.get(place, ())))
+        self._held[place] += attempts
+
+    def _where(self, attempt: Held) -> str:
+        return self._file.where(self._file.row_of(attempt))
 
     def _refuse(self, refused: Mapping[str, list[str]], names: Sequence[str], allowed: bool) -> None:
         """Rows without a problem: an error, or a warning where they may be left out."""
@@ -195,14 +175,12 @@ class ReplayEngine:
         for place, held in self._held.items():
             if place.turn == 2 and not _own(place.protocol):
                 before = self._held.get(place._replace(turn=1), ())
-                known = {a.label: a.completion.text for a in before}
+                known = {a.label: self._file.completion(a).text for a in before}
                 for attempt in held:
                     attempt.corrected = attempt.corrected or known.get(attempt.label)
 
     def _complete(self) -> None:
-        self._completions = {
-            place: {a.number: a.completion for a in held} for place, held in self._held.items()
-        }
+        self._numbered = {place: {a.number: a for a in held} for place, held in self._held.items()}
 
     def _own_turn(self) -> dict[Place, list[Held]]:
         """The attempts of the turn that the file is of."""
@@ -211,12 +189,13 @@ class ReplayEngine:
     def notes(self) -> list[str]:
         """What is unusual about the file, for the user: rows that are there twice, equal samples, other numbers."""
         found = list(self.warnings)
-        if self._repeated:
+        if repeated := list(self._file.repeated()):
             found.append(
-                f"{len(self._repeated)} row(s) of {self.path} are the same as an earlier one letter for letter "
-                f"(first: {self._repeated[0]}): each of them counts as an attempt"
+                f"{len(repeated)} row(s) of {self.path} are the same as an earlier one letter for letter "
+                f"(first: {self._file.where(repeated[0])}): each of them counts as an attempt"
             )
-        return found + pairing.notes({tuple(map(str, place)): a for place, a in self._own_turn().items()})
+        own = {tuple(map(str, place)): held for place, held in self._own_turn().items()}
+        return found + pairing.notes(own, self._where, self._file.text_mark)
 
     # --- corrections ------------------------------------------------------------------------------------------------
 
@@ -262,7 +241,7 @@ class ReplayEngine:
             at_problem: dict[str, PoolItem] = {}
             for attempt in held:
                 if attempt.corrected is None:
-                    raise UsageError(f"{attempt.where} does not say what it corrects, other rows do")
+                    raise UsageError(f"{self._where(attempt)} does not say what it corrects, other rows do")
                 at_problem[attempt.corrected] = PoolItem(
                     task=place.task,
                     problem=place.problem,
@@ -277,10 +256,10 @@ class ReplayEngine:
         items = []
         for place, held in self._held.items():
             for attempt in sorted(held, key=lambda a: a.number) if place[2:] == (DIRECT, 1) else ():
-                text = attempt.corrected if attempt.critique else attempt.completion.text
+                text = attempt.corrected if attempt.critique else self._file.completion(attempt).text
                 if text is None:
                     raise UsageError(
-                        f"{attempt.where} holds a critique, and not what it is of (column message)"
+                        f"{self._where(attempt)} holds a critique, and not what it is of (column message)"
                     )
                 items.append(PoolItem(task=place.task, problem=place.problem, text=text, right=attempt.right))
         return Pool(items=tuple(items), source=self.describe())
@@ -314,28 +293,26 @@ class ReplayEngine:
         while taken := feed.take(wait=True):
             for request in taken:
                 place = Place(request.problem.task, request.problem.id, request.protocol, request.turn)
-                found = self._completions.get(place, {})
+                found = self._numbered.get(place, {})
                 feed.done(len(set(request.samples) - found.keys()))
                 for sample in request.samples:
                     if sample in found:
-                        yield request, sample, found[sample]
+                        yield request, sample, self._file.completion(found[sample])
 
     @property
-    def rows(self) -> FileRows:
+    def rows(self) -> Understood:
         """How the rows of the file were understood."""
-        return FileRows(
-            self._rows, self._empty, self._attempts, Counter(self._left_out), Counter(self._matched)
-        )
+        attempts = len(self._file.held)
+        left_out, matched = Counter(self._left_out), Counter(self._matched)
+        return Understood(len(self._file), self._empty, attempts, left_out, matched)
 
-    def numbered(self) -> Iterator[tuple[AttemptKey, bool]]:
-        """The key of every attempt, and whether it is of the turn that the file is of."""
+    def numbered(self) -> Iterator[tuple[Place, bool, list[int]]]:
+        """What attempts there are by their numbers, and whether they are of the turn that the file is of."""
         for place, held in self._held.items():
-            for attempt in held:
-                key = AttemptKey(place.task, place.problem, place.protocol, attempt.number, place.turn)
-                yield key, place[2:] == self._turn
+            yield place, place[2:] == self._turn, [attempt.number for attempt in held]
 
     def close(self) -> None:
-        self._completions.clear()
+        self._file.close()
 
 
 def _own(protocol: str) -> bool:

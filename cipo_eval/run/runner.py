@@ -41,7 +41,7 @@ LOOK_SECONDS = 0.2
 """Between two looks at the verdicts that are waited for: an interrupt gets through in between."""
 TOGETHER = 32
 """So many attempts that are judged are kept at once, if not a moment has passed before."""
-_NOTHING = np.zeros(0, np.int64)
+NOTHING = np.zeros(0, np.int64)
 
 
 class Run:
@@ -123,7 +123,7 @@ class Run:
         there = present(stored, DIRECT)
         samples = plan.selection.first_samples
         lacking = {
-            problem: samples - int((there.get(problem, _NOTHING) < samples).sum())
+            problem: samples - int((there.get(problem, NOTHING) < samples).sum())
             for problem in plan.selection.problems_of(DIRECT)
         }
         chains = [(protocol, self._to_go_on(plan, protocol, stored)) for protocol in plan.revising.protocols]
@@ -131,7 +131,7 @@ class Run:
         def requests() -> Iterator[Request]:
             for problem, count in lacking.items():
                 if count:
-                    wanted = np.setdiff1d(np.arange(samples), there.get(problem, _NOTHING))
+                    wanted = np.setdiff1d(np.arange(samples), there.get(problem, NOTHING))
                     yield plan.first(problems[problem], wanted.tolist(), self.seed)
             for protocol, unfinished in chains:
                 for turns in unfinished:
@@ -397,10 +397,10 @@ class Run:
                 )
 
 
-def present(stored: Attempts, protocol: str) -> dict[str, IntArray]:
-    """By problem, the samples of which there is a first turn of a protocol (of ``direct``: a first attempt)."""
+def present(stored: Attempts, protocol: str, turn: int = 1) -> dict[str, IntArray]:
+    """By problem, the samples of which there is this turn of a protocol (of ``direct``: a first attempt)."""
     of = stored.column("protocol") == stored.number_of("protocol", protocol)
-    first = stored.only(of & (stored.column("turn") == 1))
+    first = stored.only(of & (stored.column("turn") == turn))
     problem, words = first.column("problem"), first.words("problem")
     order = np.argsort(problem, kind="stable")
     samples, numbers = first.column("sample")[order].astype(np.int64), problem[order]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import UsageError
 from cipo_eval.records import AttemptKey
 from cipo_eval.run.pools import read_pool
-from cipo_eval.run.runner import Run
+from cipo_eval.run.runner import NOTHING, Run, present
+from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.turns.pools import Pool, own_pool
 from cipo_eval.turns.protocols import DIRECT, chosen
 from cipo_eval.turns.revising import Revising
@@ -34,8 +34,7 @@ class Scoring(Run):
 
     def account(self, plan: TaskPlan) -> Account:
         """What became of the file's attempts so far."""
-        stored = self.store.load(plan.name)
-        return account(self._source, plan, set(stored.only(stored.judged).each_key()))
+        return account(self._source, plan, self.store.load(plan.name))
 
     def record(self) -> list[str]:
         """Keeps the account in ``run.json``, with the call that it is of, and returns it for people."""
@@ -45,26 +44,34 @@ class Scoring(Run):
         return [line for account in accounts for line in account.lines()]
 
 
-def account(source: ReplayEngine, plan: TaskPlan, judged: Collection[AttemptKey]) -> Account:
-    """What became of the attempts of a file; ``judged``: the keys of those with a verdict."""
+def account(source: ReplayEngine, plan: TaskPlan, stored: Attempts) -> Account:
+    """What became of the attempts of a file; ``stored``: those of the run."""
     rows = source.rows
     left_out = Counter(rows.left_out)
     selected, selection = {p.id for p in plan.selected}, plan.selection
     admitted = {p.id for p in plan.all_problems if plan.scope is None or plan.scope.admits(p)}
     counted = 0
-    for key, of_turn in source.numbered():
+    judged: dict[tuple[str, int], dict[str, IntArray]] = {}
+    for place, of_turn, numbers in source.numbered():
         if not of_turn:
-            left_out[f"of another turn ({key.protocol} turn {key.turn})"] += 1
-        elif key.problem not in admitted:
-            left_out["outside the window"] += 1
-        elif key.problem not in selected:
-            left_out[f"beyond --limit {plan.limit}"] += 1
-        elif key in judged and selection.wants(key):
-            counted += 1
-        elif not selection.wants(key):
-            left_out[f"above --samples {plan.samples}"] += 1
+            left_out[f"of another turn ({place.protocol} turn {place.turn})"] += len(numbers)
+        elif place.problem not in admitted:
+            left_out["outside the window"] += len(numbers)
+        elif place.problem not in selected:
+            left_out[f"beyond --limit {plan.limit}"] += len(numbers)
         else:
-            left_out["without a verdict"] += 1
+            turn = place.protocol, place.turn
+            if turn not in judged:
+                judged[turn] = present(stored.only(stored.judged), *turn)
+            there = set(judged[turn].get(place.problem, NOTHING).tolist())
+            for number in numbers:
+                key = AttemptKey(place.task, place.problem, place.protocol, number, place.turn)
+                if not selection.wants(key):
+                    left_out[f"above --samples {plan.samples}"] += 1
+                elif number in there:
+                    counted += 1
+                else:
+                    left_out["without a verdict"] += 1
     return Account(
         rows=rows.rows,
         empty=rows.empty,

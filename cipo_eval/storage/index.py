@@ -23,12 +23,14 @@ from cipo_eval.files import DamagedLineError, read_json_lines, whole_file
 from cipo_eval.records import Attempt
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.storage.lines import attempt_of, values_of
-from cipo_eval.storage.numbers import ATTEMPT, CHUNK, VERDICT, WORDS, Array, Numbers
+from cipo_eval.storage.numbers import ATTEMPT, VERDICT, WORDS, Array, Numbers
 
 LEAST_ROWS = 20_000
 """An index of fewer is not worth a file."""
 VERSION = 1
 _READ_BYTES = 1 << 20
+_AT_ONCE = 1 << 16
+"""Places in a file that are taken out of arrays at once."""
 
 
 def index_path(attempts: Path) -> Path:
@@ -153,8 +155,8 @@ def stored_attempts(path: Path, numbers: Numbers) -> Attempts:
 
 def _attempts_at(path: Path, offsets: Array, lengths: Array) -> Iterator[Attempt]:
     with path.open("rb") as stream:
-        for start in range(0, len(offsets), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(offsets), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
             for offset, length in zip(offsets[part].tolist(), lengths[part].tolist(), strict=True):
                 try:
                     yield attempt_of(os.pread(stream.fileno(), length, offset))

@@ -65,13 +65,15 @@ REPORTED = ("integrity", "label")
 """What figures need of a verdict's report."""
 MOST, MOST_TURNS = (1 << 31) - 1, (1 << 15) - 1
 """The largest numbers that columns hold: of counts, and of turns and words."""
-CHUNK = 1 << 16
-"""Rows that are put into arrays at once."""
+WAITING = 1 << 13
+"""Rows that wait at most until they are put into arrays: as objects they take ten times the space."""
+CHUNK = 1 << 17
+"""Most rows of an array that grows."""
 _NO_VERDICT = (NONE, False, 0, SAID_NOTHING, NONE, NONE, 0.0)
 _WORDS_OF_JUDGEMENTS = {RIGHT: SAID_RIGHT, WRONG: SAID_WRONG}
 
 
-@functools.lru_cache(maxsize=CHUNK)
+@functools.lru_cache(maxsize=WAITING)
 def answer_hash(text: str) -> int:
     """64 bits that stand for an answer; never 0."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -157,7 +159,7 @@ class Numbers:
         for judged in self._judged.values():
             if len(judged) < len(self._rows):
                 judged.append(_NO_VERDICT)
-        if len(self._rows) >= CHUNK:
+        if len(self._rows) >= WAITING:
             self._pack()
 
     def _verdict(self, verdict: Verdict) -> tuple[Any, ...]:
@@ -220,6 +222,11 @@ class Numbers:
             judged.clear()
         self._stored += len(self._rows)
         self._rows.clear()
+        for chunks in (self._chunks, *self._verdicts.values()):
+            # as a binary counter does: each row is copied a few times, and there are few arrays
+            while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) <= CHUNK // 2:
+                last = chunks.pop()
+                chunks[-1] = np.concatenate([chunks[-1], last])
 
 
 _STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}

@@ -17,9 +17,10 @@ from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import load_problems
 from cipo_eval.engines.replay import CONTRADICTORY, ReplayEngine
 from cipo_eval.errors import UsageError
-from cipo_eval.records import AttemptKey, Request, Sampling
+from cipo_eval.records import Attempt, AttemptKey, Request, Sampling, State, Verdict
 from cipo_eval.run import scoring
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.storage.attempts import Attempts
 from cipo_eval.storage.store import read_info
 
 ARITHMETIC = load_problems("arithmetic")
@@ -36,6 +37,22 @@ ROWS = st.fixed_dictionaries(
         "question": st.sampled_from(["?", ARITHMETIC.problems[1].question]),
     },
 )
+
+
+def judged(key: AttemptKey) -> Attempt:
+    return Attempt(
+        task=key.task,
+        problem=key.problem,
+        sample=key.sample,
+        prompt_hash="",
+        seed=None,
+        text="",
+        finish_reason=None,
+        prompt_tokens=None,
+        completion_tokens=None,
+        seconds=None,
+        verdicts={"fixed": Verdict(correct=False, state=State.NO_ANSWER)},
+    )
 
 
 def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -81,7 +98,7 @@ def test_rows_in_are_attempts_judged_and_attempts_left_out(
     ]
     found = list(engine.generate(requests))
     stored = {AttemptKey("arithmetic", r.problem.id, "direct", sample, 1) for r, sample, _ in found}
-    account = scoring.account(engine, plan, stored)
+    account = scoring.account(engine, plan, Attempts.of(judged(key) for key in stored))
     texts = [
         text for row in rows for text in (row["text"] if isinstance(row["text"], list) else [row["text"]])
     ]

@@ -33,7 +33,11 @@ def numbers(path: Path, rows: list[dict[str, Any]], pool: Pool = POOL) -> dict[s
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     engine = ReplayEngine(path, PROBLEMS, turn=("given", 2))
     engine.pair(pool)
-    return {c.text: n for place, found in engine._completions.items() for n, c in found.items()}
+    return {
+        engine._file.completion(held).text: n
+        for found in engine._numbered.values()
+        for n, held in found.items()
+    }
 
 
 def row(text: str, **other: Any) -> dict[str, Any]:
@@ -121,9 +125,10 @@ def test_realcritic_is_paired_with_what_its_prompts_show(real_data: Path, tmp_pa
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     engine, pool = opened(path, problems)
     assert "134 of 268 attempts" in engine.warnings[0]
-    for place, found in engine._completions.items():
-        for number, completion in found.items():
-            assert pool.of(place.task, place.problem)[number].text == shown[completion.text]
+    for place, found in engine._numbered.items():
+        for number, held in found.items():
+            said = engine._file.completion(held).text
+            assert pool.of(place.task, place.problem)[number].text == shown[said]
     assert opened(path, problems, pool=path)[1].fingerprint == pool.fingerprint
     with pytest.raises(UsageError, match=r"134 of the 268 attempts"):
         opened(path, problems, pool=real_data / "criticbench_like" / "realcritic_math.jsonl")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _NAMES = ("problem_id", "unique_id", "task_id", "question_id")
 _LOOSE = ("id", "problem_idx")
@@ -46,33 +47,57 @@ class Clues:
 def clues(row: Mapping[str, Any]) -> Clues:
     """Reads them from any layout."""
     doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
-    stored = ("problem",) if "v" in row else ()
-    names = [_id(row.get(column)) for column in (*_NAMES, *stored)]
-    positions = (row.get(column) for column in ("idx", "doc_id"))
-    questions, statements = (_QUESTIONS, _STATEMENTS) if "v" not in row else ((), ())
+    there, of_doc = _columns(tuple(row)), _columns(tuple(doc))
+    positions = (row[column] for column in there.positions)
     buggy = row.get("buggy_code")
+
+    def texts(name: str) -> tuple[str, ...]:
+        mine, documents = getattr(there, name), getattr(of_doc, name)
+        if not mine and not documents:
+            return ()
+        return (*_all(row, mine), *_all(doc, documents))
+
     return Clues(
-        names=tuple(name for name in names if name is not None),
-        loose=tuple(name for column in _LOOSE if (name := _id(row.get(column))) is not None),
-        questions=tuple(_all(row, doc, questions)),
-        statements=tuple(_all(row, doc, statements)),
+        names=tuple(name for column in there.names if (name := _id(row[column])) is not None),
+        loose=tuple(name for column in there.loose if (name := _id(row[column])) is not None),
+        questions=texts("questions") if "v" not in row else (),
+        statements=texts("statements") if "v" not in row else (),
         position=next((v for v in positions if isinstance(v, int) and not isinstance(v, bool)), None),
-        answers=tuple(_all(row, doc, _ANSWERS)),
-        golds=tuple(_all(row, doc, _GOLDS)),
+        answers=texts("answers"),
+        golds=texts("golds"),
         slug=row["slug"] if isinstance(row.get("slug"), str) else None,
         program=buggy if isinstance(buggy, str) else None,
     )
 
 
-def _all(row: Mapping[str, Any], doc: Mapping[str, Any], columns: tuple[str, ...]) -> Iterator[str]:
-    """Texts and numbers in these columns, of the row and of its document."""
-    for source in (row, doc):
-        for column in columns:
-            value = source.get(column)
-            if isinstance(value, str) and value.strip():
-                yield value
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                yield str(value)
+class _Columns(NamedTuple):
+    """The columns of a row that say something, by what they say, in order of trust."""
+
+    names: tuple[str, ...]
+    loose: tuple[str, ...]
+    positions: tuple[str, ...]
+    questions: tuple[str, ...]
+    statements: tuple[str, ...]
+    answers: tuple[str, ...]
+    golds: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _columns(columns: tuple[str, ...]) -> _Columns:
+    """Looked up once for all rows that have these columns."""
+    stored = ("problem",) if "v" in columns else ()
+    kinds = ((*_NAMES, *stored), _LOOSE, ("idx", "doc_id"), _QUESTIONS, _STATEMENTS, _ANSWERS, _GOLDS)
+    return _Columns(*(tuple(name for name in kind if name in columns) for kind in kinds))
+
+
+def _all(source: Mapping[str, Any], columns: tuple[str, ...]) -> Iterator[str]:
+    """Texts and numbers in these columns of a row, or of its document."""
+    for column in columns:
+        value = source[column]
+        if isinstance(value, str) and value.strip():
+            yield value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield str(value)
 
 
 def _id(value: Any) -> str | None:

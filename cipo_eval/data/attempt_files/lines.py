@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+import orjson
 
 from cipo_eval.errors import UsageError
 
@@ -18,14 +22,28 @@ _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip arch
 """First bytes of files that hold something else than UTF-8 text."""
 
 
+_LONG_NUMBER = re.compile(rb"\d{19}")
+
+
 class Line(NamedTuple):
     """One row of a file."""
 
-    where: str
-    """``file line 3``, for messages."""
+    name: str
+    """Of the file."""
+    number: int
+    """From 1."""
     fields: dict[str, Any]
     mark: int
     """Equal for rows that are the same letter for letter."""
+    offset: int = -1
+    """Where it begins in the file, in bytes; −1: it cannot be read by itself."""
+    length: int = 0
+    unit: str = "line"
+
+    @property
+    def where(self) -> str:
+        """``file line 3``, for messages."""
+        return f"{self.name} {self.unit} {self.number}"
 
 
 def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> Iterator[Line]:
@@ -36,14 +54,16 @@ def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> 
     try:
         with path.open("rb") as packed:
             file: Any = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
-            yield from _rows(path.name, file, digest)
+            yield from _rows(path.name, file, digest, placed=file is packed)
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None]) -> Iterator[Line]:
+def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None], *, placed: bool) -> Iterator[Line]:
+    end = 0
     for number, line in enumerate(file, start=1):
         digest(line)
+        begin, end = end, end + len(line)
         where = f"{name} line {number}"
         if number == 1 and line.strip() in (b"[", b"[{"):
             rest = file.read()
@@ -60,18 +80,21 @@ def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None]) -> Iterat
             continue
         if not isinstance(value, dict):
             raise UsageError(f"{where} is not JSON Lines: it holds no JSON object")
-        yield Line(where, value, hash(line.strip()))
+        yield Line(name, number, value, hash(line.strip()), begin if placed else -1, len(line))
 
 
 def _array(name: str, rows: Iterable[Any]) -> Iterator[Line]:
     for place, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UsageError(f"{name} row {place} is no JSON object")
-        yield Line(f"{name} row {place}", row, hash(json.dumps(row)))
+        yield Line(name, place, row, hash(json.dumps(row)), unit="row")
 
 
 def parse(data: bytes, where: str) -> Any:
     """One JSON text. Raises ``UsageError`` that says where and what is wrong."""
+    if not _LONG_NUMBER.search(data):  # of which it makes a decimal
+        with suppress(ValueError):
+            return orjson.loads(data)
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

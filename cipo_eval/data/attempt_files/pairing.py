@@ -7,22 +7,23 @@ correction gets that of the attempt that it carries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cipo_eval.data.attempt_files import texts
-from cipo_eval.records import Completion
 from cipo_eval.turns.pools import PoolItem
 
 
 @dataclass(slots=True, kw_only=True)
 class Held:
-    """An attempt of a file at its problem."""
+    """An attempt of a file at its problem; its text stays in the file (``rows``)."""
 
-    completion: Completion
-    where: str
+    at: int
+    """Its place among the attempts of the file, from 0."""
     label: int | None
     """Its number in the file."""
+    turn: tuple[str, int] | None
+    """Its protocol and turn, where the row says them."""
     corrected: str | None
     right: bool | None
     critique: bool
@@ -101,8 +102,13 @@ def _same(carried: str, text: str) -> bool:
     return False
 
 
-def notes(attempts: Mapping[tuple[str, ...], Sequence[Held]]) -> list[str]:
-    """What a user must hear of numbers that were changed and of equal samples."""
+def notes(
+    attempts: Mapping[tuple[str, ...], Sequence[Held]],
+    where: Callable[[Held], str],
+    mark: Callable[[Held], int],
+) -> list[str]:
+    """What a user must hear of numbers that were changed and of equal samples. ``where`` says where an attempt stands,
+    ``mark`` is equal for equal texts."""
     lines = []
     every = [a for held in attempts.values() for a in held]
     labelled = [a for a in every if a.label is not None]
@@ -113,13 +119,13 @@ def notes(attempts: Mapping[tuple[str, ...], Sequence[Held]]) -> list[str]:
         twice = f", {doubles} of them a number that was there already" if doubles else ""
         lines.append(
             f"the file numbers its samples otherwise than from 0 on without gaps: {len(changed)} attempt(s) got "
-            f"another number{twice}; none is left out for it (first: {changed[0].where})"
+            f"another number{twice}; none is left out for it (first: {where(changed[0])})"
         )
     several = [held for held in attempts.values() if len(held) > 1]
-    if same := [held for held in several if len({a.completion.text for a in held}) == 1]:
+    if same := [held for held in several if len(set(map(mark, held))) == 1]:
         lines.append(
             f"at {len(same)} of {len(several)} problems with several attempts all of them are the same text: "
-            f"{len(same[0])} equal samples say no more than one (first: {same[0][0].where})"
+            f"{len(same[0])} equal samples say no more than one (first: {where(same[0][0])})"
         )
     return lines
 
