@@ -42,6 +42,10 @@ _Settled = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
 
 
+_Graded = tuple[Grade, float]
+"""A grade and the processor seconds that it took."""
+
+
 class _Asked(NamedTuple):
     """What a problem asks of its verifier in one mode."""
 
@@ -58,7 +62,7 @@ class _Asked(NamedTuple):
 class _Grading(NamedTuple):
     """A grading under way, or done."""
 
-    done: Future[tuple[Grade, float]]
+    done: Future[_Graded] | _Graded
     extraction: Extraction
     seconds: float
     """That the extraction took."""
@@ -83,7 +87,7 @@ class VerifierPool:
         self.time_limit = time_limit
         self._memory_limit, self._wall_limit = memory_limit, wall_limit
         self._lock = threading.Lock()
-        self._memo: dict[_Key, Future[tuple[Grade, float]]] = {}
+        self._memo: dict[_Key, Future[_Graded] | _Graded] = {}
         self._verifiers: dict[str, Verifier] = {}
         self._problems: dict[tuple[int, str, Mode], _Asked] = {}
         self._pool: Workers | None = None
@@ -120,13 +124,17 @@ class VerifierPool:
         result: Future[dict[Mode, Verdict]] = Future()
         reason = None if finish_reason is None else FinishReason(finish_reason)
         begun = {mode: self._begin(verifier, problem, text, reason, mode) for mode in modes}
-        gradings = [of for of in begun.values() if isinstance(of, _Grading) and not of.done.done()]
-        if not gradings:
+        open_ones = [
+            of.done
+            for of in begun.values()
+            if isinstance(of, _Grading) and isinstance(of.done, Future) and not of.done.done()
+        ]
+        if not open_ones:
             _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
             return result
-        lock, left = threading.Lock(), len(gradings)
+        lock, left = threading.Lock(), len(open_ones)
 
-        def one_less(_: Future[tuple[Grade, float]]) -> None:
+        def one_less(_: Future[_Graded]) -> None:
             nonlocal left
             with lock:
                 left -= 1
@@ -134,8 +142,8 @@ class VerifierPool:
                     return
             _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
 
-        for grading in gradings:
-            grading.done.add_done_callback(one_less)
+        for done in open_ones:
+            done.add_done_callback(one_less)
         return result
 
     def verify(
@@ -190,7 +198,7 @@ class VerifierPool:
             return begun
         done, extraction, seconds, limit, late = begun
         try:
-            grade, grading_seconds = done.result()
+            grade, grading_seconds = done.result() if isinstance(done, Future) else done
         except CancelledError:
             return None
         except MissingError as error:
@@ -219,7 +227,7 @@ class VerifierPool:
             self._verifiers[name] = get_verifier(name)
         return self._verifiers[name]
 
-    def _graded(self, key: _Key, limit: float) -> Future[tuple[Grade, float]]:
+    def _graded(self, key: _Key, limit: float) -> Future[_Graded] | _Graded:
         """The grading of one distinct pair: a remembered one, or a new one under way in a worker."""
         with self._lock:
             remembered = self._memo.get(key)
@@ -234,7 +242,16 @@ class VerifierPool:
             self._memo[key] = future
             if len(self._memo) > MEMO_SIZE:
                 del self._memo[next(iter(self._memo))]
-            return future
+        future.add_done_callback(lambda done: self._remember(key, done))
+        return future
+
+    def _remember(self, key: _Key, done: Future[_Graded]) -> None:
+        """Keeps the grade in place of its future, which holds on to all that waited for it."""
+        if done.cancelled() or done.exception() is not None:
+            return
+        with self._lock:
+            if self._memo.get(key) is done:
+                self._memo[key] = done.result()
 
     def _most_asleep(self, limit: float) -> float:
         return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
