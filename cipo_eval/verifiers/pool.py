@@ -17,10 +17,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
@@ -257,14 +257,15 @@ class VerifierPool:
         return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 
-def _settle(result: Future[dict[Mode, Verdict]], outcomes: Mapping[Mode, _Settled]) -> None:
+def _settle(result: Future[dict[Mode, Verdict]], outcomes: dict[Mode, _Settled]) -> None:
     """Gives a future its verdicts, or the reason why there are none."""
-    judged = {mode: verdict for mode, verdict in outcomes.items() if isinstance(verdict, Verdict)}
+    if all(verdict.__class__ is Verdict for verdict in outcomes.values()):
+        with suppress(InvalidStateError):  # whoever asked does not want it any more
+            result.set_result(cast("dict[Mode, Verdict]", outcomes))
+        return
     broken = [verdict for verdict in outcomes.values() if isinstance(verdict, MissingError)]
-    with suppress(InvalidStateError):  # whoever asked does not want it any more
-        if len(judged) == len(outcomes):
-            result.set_result(judged)
-        elif broken:
+    with suppress(InvalidStateError):
+        if broken:
             result.set_exception(broken[0])
         else:
             result.cancel()

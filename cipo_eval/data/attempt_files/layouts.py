@@ -56,6 +56,7 @@ def read_row(line: Line) -> RowContent:
     if "v" in row:
         return _stored(line)
     texts = _texts(line)
+    count = len(texts)
     ends = [_optional(line, column, kind) for column, kind in _ENDS]
     reason = None if ends[0] is None else FinishReason(ends[0])
     labels = row.get("previous_score")
@@ -67,15 +68,18 @@ def read_row(line: Line) -> RowContent:
         ),
         sample=_optional(line, "sample", int),
         turn=None,
-        corrected=tuple(_corrected(line, len(texts))),
+        corrected=(None,) * count if row.keys().isdisjoint(_CORRECTING) else tuple(_corrected(line, count)),
         critique="critic" in row,
         labels=tuple(
-            verdicts[i] if i < len(verdicts) and isinstance(verdicts[i], bool) else None
-            for i in range(len(texts))
-        ),
+            verdicts[i] if i < len(verdicts) and isinstance(verdicts[i], bool) else None for i in range(count)
+        )
+        if verdicts
+        else (None,) * count,
     )
 
 
+_CORRECTING = ("attempt", "original_code_list", "buggy_code", "critic")
+"""Columns that tell what an attempt corrects."""
 _ENDS = (("finish_reason", str), ("prompt_tokens", int), ("completion_tokens", int))
 
 

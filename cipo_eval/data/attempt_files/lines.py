@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -18,11 +17,9 @@ import orjson
 
 from cipo_eval.errors import UsageError
 
+_LARGE = 2.0**63
 _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"\x1f\x8b": "gzipped"}
 """First bytes of files that hold something else than UTF-8 text."""
-
-
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 class Line(NamedTuple):
@@ -90,11 +87,24 @@ def _array(name: str, rows: Iterable[Any]) -> Iterator[Line]:
         yield Line(name, place, row, hash(json.dumps(row)), unit="row")
 
 
+def _has_large_number(value: Any) -> bool:
+    """Whether a row, or its document, has a number that ``orjson`` may have made a decimal of: Python reads all digits
+    of whole numbers."""
+    if not isinstance(value, dict):
+        return True
+    for of in (value, value.get("doc")):
+        for number in of.values() if isinstance(of, dict) else ():
+            if number.__class__ is float and abs(number) >= _LARGE:
+                return True
+    return False
+
+
 def parse(data: bytes, where: str) -> Any:
     """One JSON text. Raises ``UsageError`` that says where and what is wrong."""
-    if not _LONG_NUMBER.search(data):  # of which it makes a decimal
-        with suppress(ValueError):
-            return orjson.loads(data)
+    with suppress(ValueError):
+        value = orjson.loads(data)
+        if not _has_large_number(value):
+            return value
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
