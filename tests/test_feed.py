@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
+import pytest
+
+from cipo_eval.engines import feed as feeds
 from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.records import Problem, Request, Sampling
 
@@ -61,3 +65,29 @@ def test_a_look_takes_in_what_is_there_also_while_samples_are_under_way() -> Non
     feed.take(wait=True)
     feed.settle = lambda seconds: feed.add([request(2)]) if seconds == 0 else None
     assert feed.take(wait=False) == [request(2)]
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_requests_are_made_as_they_are_taken(monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
+    """Never many more than an engine has room for; all of them in the end, and what follows comes first."""
+    monkeypatch.setattr(feeds, "AHEAD", 8)
+    made: list[int] = []
+
+    def requests() -> Iterator[Request]:
+        for number in range(20):
+            made.append(number)
+            yield request(3 * number, 3 * number + 1, 3 * number + 2)
+
+    feed = Feed(requests(), follow=follow, samples=60)
+    taken: list[Request] = []
+    under_way = 0
+    while feed.open:
+        new = feed.take(wait=not under_way)
+        taken += new
+        under_way += sum(len(of.samples) for of in new)
+        assert under_way <= 8 + 3
+        assert len(made) * 3 <= 60 - feed.open + 8 + 3
+        feed.done()
+        under_way -= 1
+    assert [of.samples[0] for of in taken] == list(range(0, 60, 3))
+    assert feed.take(wait=True) == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -128,3 +130,16 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path, answer: str) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"worker {worker} outlived its parent")
+
+
+def test_what_is_remembered_holds_on_to_nobody_who_waited(pool: VerifierPool) -> None:
+    """Grades stay; the futures of attempts that waited for one (with their texts behind them) do not."""
+    waiting = [pool.submit(FAULTY, PROBLEM, "wrong as others", None, [Mode.FIXED]) for _ in range(20)]
+    verdicts = [of.result()[Mode.FIXED] for of in waiting]
+    references = [weakref.ref(of) for of in waiting]
+    del waiting
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 20
+    again = pool.submit(FAULTY, PROBLEM, "wrong as others", None, [Mode.FIXED])
+    assert again.done()
+    assert again.result()[Mode.FIXED].state is verdicts[0].state is State.INCORRECT
