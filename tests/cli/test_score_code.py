@@ -17,7 +17,7 @@ from cipo_eval.data import tasks
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_is_run(monkeypatch: pytest.MonkeyPatch, code_cache: Path) -> None:  # noqa: ARG001
     """Every task is judged by ``length_verifier``."""
     load_spec = tasks.load_spec
     verifier = "length_verifier:LengthVerifier"

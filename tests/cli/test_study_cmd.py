@@ -40,6 +40,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures")
 def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     listed = cipo("study", tiny, "-o", folder, "--list")
