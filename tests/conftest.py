@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TOGETHER = {
     "engines/test_vllm.py": "an engine",
+    "sandbox/test_attacks.py": "all attacks, under way at once",
     "reports/test_page.py": "written reports in a browser",
     "test_faults.py": "commands in a process that has imported everything",
     "test_turns.py": "a run of all protocols",
