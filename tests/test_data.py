@@ -613,7 +613,9 @@ def test_rows_that_a_reader_cannot_take_are_named(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["humaneval", "mbpp", "mbpp_classic", "debugbench"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("humaneval", marks=pytest.mark.exhaustive), "mbpp", "mbpp_classic", "debugbench"]
+)
 def test_the_hub_s_layouts_of_the_code_tasks(
     hub: Hub, tmp_path: Path, real_data: Path, name: str, code_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,7 +177,9 @@ def test_programs_run_only_where_the_user_says_so(real_data: Path) -> None:
         evaluate(Recorded({}), "humaneval", limit=1, metadata={"data_dir": str(real_data)})
 
 
-@pytest.mark.parametrize("task", [*MATH, *(pytest.param(name, marks=pytest.mark.slow) for name in CODE)])
+@pytest.mark.parametrize(
+    "task", [*MATH, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in CODE)]
+)
 @pytest.mark.usefixtures("code_cache")
 def test_prompts_are_the_same(real_data: Path, task: str) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}

@@ -68,7 +68,7 @@ def test_golds_are_normalised_as_published(real_data: Path) -> None:
 
 
 @pytest.mark.slow
-@part(4)
+@part(12)
 def test_published_triples(real_data: Path, part: Part) -> None:
     """The rows hold normal forms of golds and predictions with the harness's verdict, so equality is tested alone."""
     rows = json_lines(real_data / "verifier" / "qwen_grader_triples.jsonl.gz")
