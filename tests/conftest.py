@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Commands
@@ -19,23 +20,35 @@ settings.load_profile("no_deadline")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-COSTLY = {
-    "warm": "commands in a process that has imported everything",
-    "page": "a written report in a browser",
-    "whole": "a run of all protocols",
-    "judges": "lanes of the sandbox that have met every problem",
+TOGETHER = {
+    "engines/test_vllm.py": "an engine",
+    "sandbox/test_attacks.py": "all attacks, under way at once",
+    "reports/test_page.py": "written reports in a browser",
+    "test_faults.py": "commands in a process that has imported everything",
+    "test_turns.py": "a run of all protocols",
 }
-"""Fixtures that take long to make and live in one process: the tests that use one of them run in the same process
-(``--dist loadgroup``)."""
+"""Modules with fixtures that take long to make and live in one process: each module's tests run in one process."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For ``-n``: tests go to whichever process is free, those of a module in ``TOGETHER`` to one. (xdist's own
+    ``--dist loadgroup`` groups nothing with pytest 9.2: https://github.com/pytest-dev/pytest-xdist/issues/1386)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if module.removeprefix("tests/") in TOGETHER else nodeid
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share something costly run in one process; those marked ``exhaustive`` only where ``-m`` names
-    them."""
-    for item in items:
-        for name in COSTLY.keys() & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Tests marked ``exhaustive`` run only where ``-m`` names them. Where processes share the tests, those marked
+    ``slow`` come first: none is left when the others have done."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if "exhaustive" in (config.option.markexpr or ""):
         return
     left = [item for item in items if item.get_closest_marker("exhaustive")]
@@ -90,6 +103,26 @@ def tiny_checkpoint(once: Once) -> Path:
     from tiny import make_checkpoint
 
     return once("tiny", lambda folder: make_checkpoint(folder / "tiny")) / "tiny"
+
+
+@pytest.fixture
+def code_cache(request: pytest.FixtureRequest, once: Once, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is found out about the test sets of code tasks (it takes minutes), kept for the whole test run."""
+    if "cipo" in request.fixturenames:
+        request.getfixturevalue("cipo")  # which names a fresh one
+    folder = once("code-cache", lambda _: None)
+    monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(params=["some", pytest.param("all", marks=pytest.mark.exhaustive)])
+def some_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has a few of its figures, of which each takes a second, and with ``-m exhaustive`` all."""
+    from cipo_reports import report
+
+    few, made = {"accuracy", "transitions-given", "training", "along"}, report.figures
+    if request.param == "some":
+        monkeypatch.setattr(report, "figures", lambda study: (f for f in made(study) if f[0] in few))
 
 
 @pytest.fixture

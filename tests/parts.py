@@ -49,7 +49,10 @@ def part(one_in: int) -> pytest.MarkDecorator:
     )
 
 
-def mostly_slow(names: Iterable[str], one_in: int) -> list[Any]:
-    """Parameters of which the fast tier has one in ``one_in``."""
+def mostly_slow(names: Iterable[str], one_in: int, always_slow: Collection[str] = ()) -> list[Any]:
+    """Parameters of which the fast tier has one in ``one_in``, and none of ``always_slow``."""
     quick = Part(one_in)
-    return [pytest.param(name, marks=() if quick.holds(name) else pytest.mark.slow) for name in names]
+    return [
+        pytest.param(name, marks=() if quick.holds(name) and name not in always_slow else pytest.mark.slow)
+        for name in names
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from commands import Commands, attempts
+from parts import Part, part
 
 from cipo_eval.data.tasks import load_problems, load_spec
 from cipo_eval.engines.replay import ReplayEngine
@@ -145,20 +146,22 @@ def _new_workers() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_new_workers")
+@pytest.mark.usefixtures("code_cache", "_new_workers")
+@part(4)
 @pytest.mark.parametrize("task", CODE)
 def test_real_programs_get_the_same_verdicts(
-    cipo: Commands, real_data: Path, tmp_path: Path, task: str
+    cipo: Commands, real_data: Path, tmp_path: Path, task: str, part: Part
 ) -> None:
     """The first programs that a real model wrote, run in the same sandbox from both harnesses."""
     path, run = real_data / "model_outputs" / f"{CODE[task]}.jsonl.gz", tmp_path / "run"
-    flags = ("--allow-unmatched", "--samples", "1", "--limit", "20", "--quiet")
+    limit = 20 // part.one_in
+    flags = ("--allow-unmatched", "--samples", "1", "--limit", str(limit), "--quiet")
     outcome = cipo("score", path, "--task", task, "--data-dir", real_data, "-o", run, *flags)
     assert outcome.code == 0, outcome.err
     ours = {problem: row["verdicts"]["fixed"] for (problem, _), row in attempts(run, task).items()}
     texts = {problem: row["text"] for (problem, _), row in attempts(run, task).items()}
     metadata = {"data_dir": str(real_data)}
-    theirs = evaluate(Recorded(texts), task, metadata=metadata, limit=20, confirm_run_unsafe_code=True)
+    theirs = evaluate(Recorded(texts), task, metadata=metadata, limit=limit, confirm_run_unsafe_code=True)
     assert {name: bool(sample["acc"]) for name, sample in theirs.items()} == {
         name: verdict["correct"] for name, verdict in ours.items()
     }
@@ -168,12 +171,16 @@ def test_real_programs_get_the_same_verdicts(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_programs_run_only_where_the_user_says_so(real_data: Path) -> None:
     with pytest.raises(ValueError, match="confirm_run_unsafe_code"):
         evaluate(Recorded({}), "humaneval", limit=1, metadata={"data_dir": str(real_data)})
 
 
-@pytest.mark.parametrize("task", [*MATH, *(pytest.param(name, marks=pytest.mark.slow) for name in CODE)])
+@pytest.mark.parametrize(
+    "task", [*MATH, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in CODE)]
+)
+@pytest.mark.usefixtures("code_cache")
 def test_prompts_are_the_same(real_data: Path, task: str) -> None:
     problems = {p.id: p for p in load_problems(task, data_dir=real_data).problems}
     samples = evaluate(

@@ -339,8 +339,16 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", [*ROWS, *(pytest.param(name, marks=pytest.mark.slow) for name in CODE), BUILTIN, *FAMILIES]
+    "name",
+    [
+        *ROWS,
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("humaneval", "mbpp", "mbpp_classic")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("livecodebench", "debugbench")),
+        BUILTIN,
+        *FAMILIES,
+    ],
 )
+@pytest.mark.usefixtures("code_cache")
 def test_lm_eval_renders_the_same_prompts(real_data: Path, name: str) -> None:
     ours = tasks.load_problems(name, data_dir=real_data)
     wanted = [p for p in ours.problems if ours.spec.scope is None or ours.spec.scope.admits(p)]

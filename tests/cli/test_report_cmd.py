@@ -34,13 +34,16 @@ def test_it_writes_over_its_own_report_and_nothing_else(cipo: Commands, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_the_gallery_shows_everything(
-    cipo: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+    cipo: Commands,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    some_figures: None,  # noqa: ARG001
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Of the study that it makes up, or of a smaller one of the same kind; in a folder in which a report was
-    interrupted: it is written again."""
-    if not whole:
+    """Of the study that it makes up, or of a smaller one of the same kind, of which ``test_page`` has a whole report;
+    in a folder in which a report was interrupted: it is written again."""
+    if "some" in request.node.name:
         monkeypatch.setattr(synthetic, "make_study", lambda folder, **_: make_study(folder, **SMALL))
     out = tmp_path / "out"
     (out / "tables").mkdir(parents=True)
@@ -66,6 +69,7 @@ def test_the_gallery_shows_everything(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures")
 def test_real_outputs_of_three_models(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     """The issue's own acceptance: runs made by ``score``, one command, numbers as in results.json."""
     have = {
@@ -119,6 +123,7 @@ def test_runs_with_failed_verifiers_or_of_two_modes_say_so(cipo: Commands, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures", "code_cache")
 def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     """Runs without first attempts of their own, and results in parts."""
     outputs = real_data / "model_outputs"
@@ -130,7 +135,7 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
         "--data-dir",
         real_data,
         "--limit",
-        "60",
+        "30",
         "--quiet",
     )
     files = {
@@ -161,7 +166,7 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
         "-o",
         tmp_path / "code",
         "--limit",
-        "40",
+        "10",
     )
     assert score.code == 0, score.err
     done = cipo("report", tmp_path / "code", "-o", tmp_path / "programs", "--json")

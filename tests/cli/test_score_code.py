@@ -17,7 +17,7 @@ from cipo_eval.data import tasks
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_is_run(monkeypatch: pytest.MonkeyPatch, code_cache: Path) -> None:  # noqa: ARG001
     """Every task is judged by ``length_verifier``."""
     load_spec = tasks.load_spec
     verifier = "length_verifier:LengthVerifier"
@@ -135,10 +135,16 @@ def test_parts_and_weak_verdicts_reach_the_results(cipo: Commands, real_data: Pa
     [
         ("humaneval", "code/Qwen2.5-Coder-1.5b-base__humaneval", (), 164),
         ("mbpp", "code/Qwen2.5-Coder-1.5b-base__mbpp", ("--allow-unmatched",), 378),
-        ("mbpp", "code/Meta-Llama-3-8B-Instruct__mbpp", (), 378),
+        pytest.param("mbpp", "code/Meta-Llama-3-8B-Instruct__mbpp", (), 378, marks=pytest.mark.exhaustive),
         ("livecodebench", "livecodebench/o1-mini__lcb_v5", ("--lcb-start", "2023-05-01"), 880),
         ("livecodebench", "livecodebench/Qwen2.5-7B-Instruct__lcb_v6_selfrepair", (), 454),
-        ("debugbench", "debugbench/gpt-4_debug_python3", ("--allow-unmatched",), 1335),
+        pytest.param(
+            "debugbench",
+            "debugbench/gpt-4_debug_python3",
+            ("--allow-unmatched",),
+            1335,
+            marks=pytest.mark.exhaustive,
+        ),
         ("debugbench", "debugbench/gpt-4_code_generation_python3", ("--allow-unmatched",), 230),
     ],
 )

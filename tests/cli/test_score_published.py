@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import Commands, turns
+from parts import Part, part
 
 from cipo_eval.data.attempt_files.lines import read_lines
 
@@ -27,19 +28,24 @@ def in_a_chat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
+@part(5)
 @pytest.mark.parametrize(
     ("task", "form"), [("mbpp", as_it_is), ("mbpp", in_a_chat), ("humaneval", in_a_chat)]
 )
-def test_evalplus_verdicts(cipo: Commands, real_data: Path, tmp_path: Path, task: str, form: Any) -> None:
+def test_evalplus_verdicts(
+    cipo: Commands, real_data: Path, tmp_path: Path, task: str, form: Any, part: Part
+) -> None:
     """Programs of a file, and answers with the same programs."""
     path = real_data / "model_outputs" / "code" / f"Meta-Llama-3-8B-Instruct__{task}.jsonl.gz"
     rows = {line.fields["task_id"]: line.fields for line in read_lines(path)}
     made = tmp_path / "f.jsonl"
     made.write_text("".join(json.dumps(form(row)) + "\n" for row in rows.values()))
-    flags = ("--mode", "paper", "--limit", str(LIMIT), "--quiet", "--allow-unmatched", "-o", tmp_path / "run")
+    limit = LIMIT // part.one_in
+    flags = ("--mode", "paper", "--limit", str(limit), "--quiet", "--allow-unmatched", "-o", tmp_path / "run")
     assert cipo("score", made, "--task", task, "--data-dir", real_data, *flags).code == 0
     found = turns(tmp_path / "run", task)
-    assert len(found) == LIMIT
+    assert len(found) == limit
     for (problem, *_), stored in found.items():
         parts, row = stored["verdicts"]["paper"]["parts"], rows[problem]
         base = row["base_status"] == "pass"

@@ -40,6 +40,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures")
 def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     listed = cipo("study", tiny, "-o", folder, "--list")
@@ -75,7 +76,7 @@ def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_
     assert "another configuration" in refused.err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # test_training interrupts a training
 def test_ctrl_c_and_going_on_change_nothing(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
     """A job that was broken off while it trained ends with the weights of one that was not."""
     whole, broken, name = tmp_path / "whole", tmp_path / "broken", "chains/seed-0/warm/train"

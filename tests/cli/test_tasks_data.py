@@ -55,6 +55,7 @@ def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_check_of_the_real_data(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All that is there is as it should be; CriticBench's data is not."""
     assert call("data", "check", "all", "--data-dir", str(real_data), "--json") == 3

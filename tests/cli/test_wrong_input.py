@@ -150,7 +150,7 @@ CONFIGS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("what", mostly_slow(CONFIGS, 3))
+@pytest.mark.parametrize("what", mostly_slow(CONFIGS, 3, always_slow=("nested deeply",)))
 def test_a_wrong_config(cipo: Commands, made: Path, tmp_path: Path, what: str) -> None:
     """Of ``run``, ``score``, ``rescore``, ``train`` and ``study``."""
     file = tmp_path / "config.yaml"

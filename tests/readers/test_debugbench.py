@@ -217,6 +217,7 @@ def test_the_hubs_columns_give_the_same_item() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_items(real_data: Path) -> None:
     found = tasks.load_problems("debugbench", data_dir=real_data)
     coverage = found.source["coverage"]
@@ -238,6 +239,7 @@ def test_items(real_data: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_without_leetcodedataset_the_statements_examples_remain(real_data: Path, tmp_path: Path) -> None:
     mirror = tmp_path / "debugbench"
     mirror.mkdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parts import Part, part
 
 from cipo_eval.data.readers import evalplus, humaneval, mbpp
 from cipo_eval.data.sources import Row, read_rows
@@ -56,23 +57,25 @@ def test_test_programs_are_read_and_not_run() -> None:
 
 
 @pytest.mark.slow
-def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data: Path) -> None:
+@part(6)
+def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data: Path, part: Part) -> None:
     own = rows(real_data / "humaneval/HumanEval.jsonl.gz")
     release = rows(real_data / "humaneval/HumanEvalPlus-v0.1.10.jsonl.gz")
     programs = rows(real_data / "humaneval/HumanEvalPlus-v0.1.10-OriginFmt.jsonl.gz")
     assert set(own) == set(release) == set(programs)
-    for name, row in own.items():
+    for name, row in part.of(own.items(), lambda item: item[0]):
         one = humaneval.read(row, {"plus": evalplus.prepare(release[name])})
         other = humaneval.read(row, {"plus": evalplus.prepare(programs[name])})
         assert one == other, name
 
 
 @pytest.mark.slow
-def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Path) -> None:
+@part(6)
+def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Path, part: Part) -> None:
     release = rows(real_data / "mbpp/MbppPlus-v0.2.0.jsonl.gz")
     programs = rows(real_data / "mbpp/MbppPlus-v0.2.0-OriginFmt.jsonl.gz")
     assert set(release) == set(programs)
-    for name, row in release.items():
+    for name, row in part.of(release.items(), lambda item: item[0]):
         one, other = (mbpp.read_plus(evalplus.prepare(source), {}) for source in (row, programs[name]))
         assert one == other, name
         assert repr(one.tests) == repr(other.tests), "nor is -0.0 taken for 0.0"

@@ -15,10 +15,12 @@ import pytest
 from cipo_eval.storage.index import read_attempts
 from cipo_reports.arms import read_arms
 from cipo_reports.explorer import LONGEST_TEXT, cut, explorer
+from cipo_reports.figures import figures
 from cipo_reports.page import write_page
-from cipo_reports.report import write_report
+from cipo_reports.panels import save
+from cipo_reports.report import Written, write_report
 from cipo_reports.study import Study, read_study
-from cipo_reports.tables import main
+from cipo_reports.tables import main, tables
 
 pytestmark = pytest.mark.slow
 
@@ -65,8 +67,13 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(study, tmp_path_factory.mktemp("report")).page
+def written(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_report(study, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(written: Written) -> Path:
+    return written.page
 
 
 @pytest.fixture
@@ -90,6 +97,18 @@ def test_it_loads_without_errors_or_requests(visit: Visit, study: Study) -> None
     assert all(images.nth(i).evaluate("image => image.naturalWidth > 0") for i in range(images.count()))
     assert all(images.nth(i).get_attribute("alt") for i in range(images.count()))
     assert visit.count() == explorer(study).chains
+
+
+def test_every_table_and_figure_is_written_in_every_form(written: Written) -> None:
+    folder = written.page.parent
+    assert len(written.tables) > 9
+    assert len(written.figures) > 9
+    for name in written.tables:
+        for suffix in ("tex", "md", "csv", "html"):
+            assert (folder / "tables" / f"{name}.{suffix}").stat().st_size > 50
+    for name in written.figures:
+        for suffix in ("png", "pdf", "svg"):
+            assert (folder / "figures" / f"{name}.{suffix}").stat().st_size > 2000
 
 
 def test_filters_find_what_is_there(visit: Visit, study: Study) -> None:
@@ -299,10 +318,11 @@ def hostile(made: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactor
             row["metadata"] = {"subject": HOSTILE[1], "level": HOSTILE[4]}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arms = read_arms([], [f"{NAMED}={run}", f"GRPO={made['GRPO'][0]}"])
-    found = read_study(arms, bootstrap=50)
-    return found, write_report(
-        found, run.parent / "report", title="</title><script>window.pwned=1</script>"
-    ).page
+    found, page = read_study(arms, bootstrap=50), run.parent / "report.html"
+    name, caption, figure = next(figures(found))
+    drawn = [(name, caption, save(figure, run.parent, name)[-1])]
+    write_page(page, found, tables(found), drawn, title="</title><script>window.pwned=1</script>")
+    return found, page
 
 
 def test_nothing_that_a_model_wrote_is_markup(hostile: tuple[Study, Path]) -> None:

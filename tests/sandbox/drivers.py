@@ -132,19 +132,14 @@ class Driver:
 
 
 class Ahead:
-    """A driver that works through a list in a thread while tests look at its results one by one.
-
-    Under pytest-xdist nobody knows which of the tests will be this process's: there it waits until it is asked.
-    """
+    """A driver that works through a list in a thread while tests look at its results one by one."""
 
     def __init__(self, user: str, layers: str, names: list[str]) -> None:
         self._driver = Driver(user, layers)
         self._results: dict[str, Future[dict[str, Any]]] = {name: Future() for name in names}
         self._stop = False
-        self._thread: threading.Thread | None = None
-        if "PYTEST_XDIST_WORKER" not in os.environ:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         for name, future in self._results.items():
@@ -157,13 +152,8 @@ class Ahead:
         self._driver.close()
 
     def result(self, name: str) -> dict[str, Any]:
-        if self._thread is None:
-            return self._driver.attack(name)
         return self._results[name].result(600)
 
     def close(self) -> None:
         self._stop = True
-        if self._thread is None:
-            self._driver.close()
-        else:
-            self._thread.join()
+        self._thread.join()

@@ -22,15 +22,14 @@ QUICK = 3
 
 def everywhere() -> list[Any]:
     """Each attack in one place, which its name decides, and those on verdicts and with a control in all four; the
-    other combinations are for ``-m exhaustive``. The fast tier has one attack in ``QUICK``, in its one place. Those in
-    one place share a process that attacks."""
+    other combinations are for ``-m exhaustive``. The fast tier has one attack in ``QUICK``, in its one place."""
     found = []
     for name, one in ALL.items():
         number, place = divmod(zlib.crc32(name.encode()), len(PLACES))
         chosen = PLACES[place]
         for user, tier in PLACES:
             here = (user, tier) == chosen
-            marks: list[Any] = [pytest.mark.xdist_group(f"attacks-{user}-{tier}")]
+            marks: list[Any] = []
             if not (here or one.group == "verdict" or one.control):
                 marks.append(pytest.mark.exhaustive)
             if not (here and number % QUICK == 0):
@@ -41,7 +40,8 @@ def everywhere() -> list[Any]:
 
 @pytest.fixture(scope="session")
 def suite(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Ahead]]:
-    """The selected attacks, under way in all combinations at once."""
+    """The selected attacks, under way in all combinations at once: each place has a process that attacks. (The tests of
+    this module run in one process, ``TOGETHER`` in ``conftest``: another would make all attacks again.)"""
     chosen: dict[tuple[str, str], list[str]] = {}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.originalname == "test_attack":

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import Part, part
 
 from cipo_eval.verifiers.code.extract import ExtractedProgram, extract_paper, extract_program
 from verifiers.math_data import json_lines
@@ -562,10 +563,11 @@ REWRAPPED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.slow
+@part(5)
 @pytest.mark.parametrize("wrapping", REWRAPPED)
-def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrapping: str) -> None:
+def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrapping: str, part: Part) -> None:
     seen = 0
-    for text, taken, entry_point in livecodebench(real_data):
+    for text, taken, entry_point in part.of(livecodebench(real_data), lambda answer: answer[0]):
         if text.count("```") != 2 or not has_code(taken) or not parses(taken):
             continue
         if (
@@ -578,7 +580,8 @@ def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrappin
         program = code(REWRAPPED[wrapping](text), entry_point=entry_point)
         assert program is not None
         assert tree(program) == tree(taken)
-    assert seen > 1700
+    assert seen > 1500 / part.one_in
+    assert seen > 1700 or not part.whole
 
 
 def human_eval(data: Path) -> Iterator[dict[str, Any]]:

@@ -24,13 +24,7 @@ from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.verifier import judge
 from verifiers.code_tools import outputs, recorded_pass
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    shared = tmp_path_factory.getbasetemp().parent / "code-cache"
-    monkeypatch.setenv("CIPO_EVAL_CACHE", str(shared))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("code_cache")]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +42,7 @@ WEAK = {"mbpp_classic": ["Mbpp/367"]}
 """Problems whose tests and programs share a process."""
 
 
-@part(8)
+@part(24)
 @pytest.mark.parametrize(
     ("task", "real", "count"),
     [
@@ -92,7 +86,7 @@ NEWER_ORACLE = {"Mbpp/2", "Mbpp/232", "Mbpp/579"}
 """Their answers are sets in any order; the recorded run of 2024 (MBPP+ v0.1.0) compared them as lists."""
 
 
-@part(5)
+@part(15)
 @pytest.mark.parametrize(
     ("task", "model", "figures", "differing"),
     [
@@ -152,9 +146,10 @@ def f(n):
 """
 
 
-def test_a_verdict_does_not_depend_on_load(lane: Lane, real_data: Path) -> None:
+@part(4)
+def test_a_verdict_does_not_depend_on_load(lane: Lane, real_data: Path, part: Part) -> None:
     """A slice of HumanEval+ and programs near their limit, judged idle and with every core busy."""
-    problems = load_problems("humaneval", data_dir=real_data).problems[::8]
+    problems = load_problems("humaneval", data_dir=real_data).problems[:: 8 * part.one_in]
     near = testsets.store(
         testsets.TestSet(
             kind=testsets.Kind.CALLS,
