@@ -1,6 +1,6 @@
 """Samples as coroutines on an event loop of their own: what engines share that wait for somebody else's work.
 
-The caller's thread takes requests from the feed, keeps a bounded number of samples under way, and hands each one out
+The caller's thread takes requests from the feed, keeps a bounded number of asks under way, and hands each sample out
 the moment it is finished.
 """
 
@@ -11,8 +11,8 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cipo_eval.engines.feed import Feed
@@ -24,24 +24,27 @@ _LOOK_SECONDS = 0.05
 _CLOSE_SECONDS = 2.0
 """That what is under way is given to end, once it was told to."""
 
-One = Callable[[Request, int], Coroutine[Any, Any, Completion | Failure]]
-"""One sample of a request, given its seed."""
+_Results = Sequence[Completion | Failure]
+One = Callable[[Request], Coroutine[Any, Any, _Results]]
+"""The samples of a request that is asked as a whole, in its order."""
+_Finished = tuple[asyncio.Task[_Results], Request, Request]
+"""The task of an ask; the request as the feed has it; what of it was asked."""
 
 
 class Pump:
-    """An event loop in a thread, with at most ``most`` samples under way on it."""
+    """An event loop in a thread, with at most ``most`` asks under way on it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.loop = asyncio.new_event_loop()
-        self._running: set[Future[Completion | Failure]] = set()
+        self._asked = 0
         self._thread = threading.Thread(target=self.loop.run_forever, name="pump", daemon=True)
         self._thread.start()
 
     @property
     def under_way(self) -> int:
         """Samples under way; for any thread to look at."""
-        return len(self._running)
+        return self._asked
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine that the loop runs; raises what it raises."""
@@ -51,33 +54,40 @@ class Pump:
         finally:
             future.cancel()  # where the wait for it was interrupted; else it is done
 
-    def run(self, feed: Feed, one: One) -> Iterator[tuple[Request, int, Completion | Failure]]:
-        """Samples as they finish, in any order; the first error of one ends them all."""
-        waiting: deque[tuple[Request, int, int]] = deque()
-        finished: queue.SimpleQueue[tuple[Future[Completion | Failure], Request, int]] = queue.SimpleQueue()
-        under_way = self._running = set()
+    def run(
+        self, feed: Feed, one: One, together: Callable[[], int] = lambda: 1
+    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
+        """Samples as they finish, in any order; the first error of one ends them all.
+
+        ``together``: how many samples of a request are asked as a whole, at the moment.
+        """
+        waiting: deque[tuple[Request, Request]] = deque()
+        work = _Work(self.loop, one)
+        under_way = self._asked = 0
         try:
             while True:
                 for request in feed.take(wait=not waiting and not under_way):
-                    new = [(request, s, seed) for s, seed in zip(request.samples, request.seeds, strict=True)]
+                    new = [(request, part) for part in _parts(request, together())]
                     # later turns first: a server still has their beginning in its cache
                     (waiting.extendleft if request.turn > 1 else waiting.extend)(new)
                 if not waiting and not under_way:
                     return
-                while waiting and len(under_way) < self.most:
-                    request, sample, seed = waiting.popleft()
-                    future = asyncio.run_coroutine_threadsafe(one(request, seed), self.loop)
-                    under_way.add(future)
-                    future.add_done_callback(lambda done, r=request, s=sample: finished.put((done, r, s)))  # type: ignore[misc]
+                while waiting and under_way < self.most:
+                    request, part = waiting.popleft()
+                    work.start(request, part)
+                    under_way += 1
+                    self._asked += len(part.samples)
                 try:
-                    future, request, sample = finished.get(timeout=_LOOK_SECONDS)
+                    task, request, part = work.finished.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                under_way.discard(future)
-                yield request, sample, future.result()
+                under_way -= 1
+                self._asked -= len(part.samples)
+                for sample, result in zip(part.samples, task.result(), strict=True):
+                    yield request, sample, result
         finally:
-            for future in under_way:
-                future.cancel()
+            self._asked = 0
+            work.end()
 
     def close(self, last: Coroutine[Any, Any, Any] | None = None) -> None:
         """Ends what is under way, waits, connections, all of it, then does ``last`` and stops the loop; within seconds,
@@ -93,6 +103,49 @@ class Pump:
         self._thread.join(_CLOSE_SECONDS)
         if not self._thread.is_alive():
             self.loop.close()
+
+
+class _Work:
+    """Asks that are begun from one thread and run on a loop in another."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, one: One) -> None:
+        self._loop, self._one = loop, one
+        self._tasks: set[asyncio.Task[_Results]] = set()
+        self.finished: queue.SimpleQueue[_Finished] = queue.SimpleQueue()
+
+    def start(self, request: Request, part: Request) -> None:
+        self._loop.call_soon_threadsafe(self._begin, request, part)
+
+    def end(self) -> None:
+        """Cancels what is under way."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing runs
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _begin(self, request: Request, part: Request) -> None:
+        task = self._loop.create_task(self._one(part))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._finish(done, request, part))
+
+    def _finish(self, task: asyncio.Task[_Results], request: Request, part: Request) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # it counts as seen, also where nobody takes the result any more
+        self.finished.put((task, request, part))
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def _parts(request: Request, together: int) -> list[Request]:
+    """A request as requests for at most so many samples each."""
+    samples, seeds = request.samples, request.seeds
+    if len(samples) <= together:
+        return [request] if samples else []
+    return [
+        replace(request, samples=samples[at : at + together], seeds=seeds[at : at + together])
+        for at in range(0, len(samples), together)
+    ]
 
 
 async def _end(last: Coroutine[Any, Any, Any] | None) -> None:

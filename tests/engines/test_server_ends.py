@@ -13,7 +13,7 @@ import pytest
 from asking import GREEDY, SAMPLED, request
 from model_server import ANSWER, ModelServer, broken, choices, drop, ended, hang, prompt, reply, status
 
-from cipo_eval.engines import openai, retries
+from cipo_eval.engines import connections, retries
 from cipo_eval.engines.feed import Feed
 from cipo_eval.engines.openai import FAILED_IN_A_ROW, OpenAIEngine
 from cipo_eval.engines.options import OpenAIOptions
@@ -131,7 +131,7 @@ WHOLE = json.dumps({"choices": [CHOICE]}).encode()
 def test_a_reply_that_is_no_completion_is_a_failure_with_a_name(
     fault: Any, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai, "MOST_BYTES", 2000)
+    monkeypatch.setattr(connections, "MOST_BYTES", 2000)
     said = why(fault, request_timeout=0.2 if fault is hang else 30.0)
     assert expected in said
     assert "sesame" not in said  # nothing of the single sample: failures are counted by this line
