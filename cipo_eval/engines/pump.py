@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cipo_eval.engines.feed import Feed
 from cipo_eval.records import Completion, Failure, Request
@@ -27,8 +27,18 @@ _CLOSE_SECONDS = 2.0
 _Results = Sequence[Completion | Failure]
 One = Callable[[Request], Coroutine[Any, Any, _Results]]
 """The samples of a request that is asked as a whole, in its order."""
-_Finished = tuple[asyncio.Task[_Results], Request, Request]
-"""The task of an ask; the request as the feed has it; what of it was asked."""
+
+
+class _Part(NamedTuple):
+    """Samples of a request that are asked as a whole."""
+
+    whole: Request
+    """The request as the feed has it."""
+    request: Request
+    """The same for these samples only."""
+
+
+_Finished = tuple[asyncio.Task[_Results], _Part]
 
 
 class Pump:
@@ -61,30 +71,33 @@ class Pump:
 
         ``together``: how many samples of a request are asked as a whole, at the moment.
         """
-        waiting: deque[tuple[Request, Request]] = deque()
+        waiting: deque[Iterator[_Part]] = deque()
         work = _Work(self.loop, one)
         under_way = self._asked = 0
         try:
             while True:
                 for request in feed.take(wait=not waiting and not under_way):
-                    new = [(request, part) for part in _parts(request, together())]
                     # later turns first: a server still has their beginning in its cache
-                    (waiting.extendleft if request.turn > 1 else waiting.extend)(new)
+                    (waiting.appendleft if request.turn > 1 else waiting.append)(_parts(request, together))
                 if not waiting and not under_way:
                     return
                 while waiting and under_way < self.most:
-                    request, part = waiting.popleft()
-                    work.start(request, part)
+                    if (part := next(waiting[0], None)) is None:
+                        waiting.popleft()
+                        continue
+                    work.start(part)
                     under_way += 1
-                    self._asked += len(part.samples)
+                    self._asked += len(part.request.samples)
+                if not under_way:
+                    continue
                 try:
-                    task, request, part = work.finished.get(timeout=_LOOK_SECONDS)
+                    task, part = work.finished.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
                 under_way -= 1
-                self._asked -= len(part.samples)
-                for sample, result in zip(part.samples, task.result(), strict=True):
-                    yield request, sample, result
+                self._asked -= len(part.request.samples)
+                for sample, result in zip(part.request.samples, task.result(), strict=True):
+                    yield part.whole, sample, result
         finally:
             self._asked = 0
             work.end()
@@ -111,41 +124,54 @@ class _Work:
     def __init__(self, loop: asyncio.AbstractEventLoop, one: One) -> None:
         self._loop, self._one = loop, one
         self._tasks: set[asyncio.Task[_Results]] = set()
+        self._coming: deque[_Part] = deque()
+        self._woken = False
         self.finished: queue.SimpleQueue[_Finished] = queue.SimpleQueue()
 
-    def start(self, request: Request, part: Request) -> None:
-        self._loop.call_soon_threadsafe(self._begin, request, part)
+    def start(self, part: _Part) -> None:
+        """Begins an ask. The loop is woken once for all that come before it looks: to wake it costs a system call, in
+        which the other thread takes over."""
+        self._coming.append(part)
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._begin)
 
     def end(self) -> None:
         """Cancels what is under way."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing runs
             self._loop.call_soon_threadsafe(self._cancel)
 
-    def _begin(self, request: Request, part: Request) -> None:
-        task = self._loop.create_task(self._one(part))
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._finish(done, request, part))
+    def _begin(self) -> None:
+        self._woken = False  # first: what comes from now on wakes it again
+        while self._coming:
+            part = self._coming.popleft()
+            task = self._loop.create_task(self._one(part.request))
+            self._tasks.add(task)
+            task.add_done_callback(lambda done, part=part: self._finish(done, part))  # type: ignore[misc]
 
-    def _finish(self, task: asyncio.Task[_Results], request: Request, part: Request) -> None:
+    def _finish(self, task: asyncio.Task[_Results], part: _Part) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # it counts as seen, also where nobody takes the result any more
-        self.finished.put((task, request, part))
+        self.finished.put((task, part))
 
     def _cancel(self) -> None:
+        self._coming.clear()
         for task in self._tasks:
             task.cancel()
 
 
-def _parts(request: Request, together: int) -> list[Request]:
-    """A request as requests for at most so many samples each."""
+def _parts(request: Request, together: Callable[[], int]) -> Iterator[_Part]:
+    """A request in parts of at most so many samples, each made when it is wanted: there may be millions to come."""
     samples, seeds = request.samples, request.seeds
-    if len(samples) <= together:
-        return [request] if samples else []
-    return [
-        replace(request, samples=samples[at : at + together], seeds=seeds[at : at + together])
-        for at in range(0, len(samples), together)
-    ]
+    at = 0
+    while at < len(samples):
+        end = at + together()
+        whole = at == 0 and end >= len(samples)
+        yield _Part(
+            request, request if whole else replace(request, samples=samples[at:end], seeds=seeds[at:end])
+        )
+        at = end
 
 
 async def _end(last: Coroutine[Any, Any, Any] | None) -> None:
