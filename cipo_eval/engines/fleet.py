@@ -27,7 +27,9 @@ GRACE_SECONDS = 5.0
 TRIAL_SECONDS = 60.0
 """That the one request of a trial may take."""
 _TICK_SECONDS = 0.1
-"""Between two looks at whether a server is to be tried again, or a wait is over."""
+"""Between two looks at whether a server is to be tried again."""
+_PAUSE_LOOK_SECONDS = 0.5
+"""Between two looks at whether a server is there, where all have asked for a pause."""
 _OF_THE_SERVER = frozenset((401, 403, 404, 405, 410))
 """Refusals that are about a server rather than a request, where other servers are there; so are redirects."""
 _FACTS = ("root", "max_model_len", "n_params", "n_vocab", "n_ctx_train", "size")
@@ -116,7 +118,7 @@ class Fleet:
         """The server of the next try, for as long as it takes; waits while all ask for a pause. How the body ends says
         how the server did: ``Again`` counts against it, an answer or a refusal for it."""
         while (server := self._servers.choose(visits.conversation, visits.tried)) is None:
-            await asyncio.sleep(max(min(self._servers.pause(), _TICK_SECONDS), 0.001))
+            await asyncio.sleep(max(min(self._servers.pause(), _PAUSE_LOOK_SECONDS), 0.001))
         visits.tried.append(server)
         member = self._members[server.target]
         try:

@@ -111,7 +111,7 @@ class Pump:
             return
         ending = asyncio.run_coroutine_threadsafe(_end(last), self.loop)
         with contextlib.suppress(TimeoutError):
-            ending.result(2 * _CLOSE_SECONDS)
+            ending.result(3 * _CLOSE_SECONDS)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(_CLOSE_SECONDS)
         if not self._thread.is_alive():
@@ -175,7 +175,7 @@ def _parts(request: Request, together: Callable[[], int]) -> Iterator[_Part]:
 
 
 async def _end(last: Coroutine[Any, Any, Any] | None) -> None:
-    """On the loop: cancels all other tasks, and does one thing more."""
+    """On the loop: cancels all other tasks, does one thing more, and ends the loop's threads."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -184,3 +184,5 @@ async def _end(last: Coroutine[Any, Any, Any] | None) -> None:
     if last is not None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(last, _CLOSE_SECONDS)
+    with contextlib.suppress(Exception):  # threads that look up names
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), _CLOSE_SECONDS)
