@@ -1,8 +1,8 @@
 """Connections to one server, and what goes wrong on them: HTTP, and nothing of what is said over it.
 
-aiohttp, since others ask every connection on each request whether it has expired (``benchmarks/server_throughput.py``). What a
-server sends has limits of size and time, redirects are not followed (they would carry the key elsewhere), cookies are
-not kept, and the environment gives a proxy, never a password.
+aiohttp, since httpx asks every connection on each request whether it has expired (``benchmarks/server_throughput.py``).
+What a server sends has limits of size and time, redirects are not followed (they would carry the key elsewhere),
+cookies are not kept, and the environment gives a proxy, never a password.
 """
 
 from __future__ import annotations
