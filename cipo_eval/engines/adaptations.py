@@ -48,8 +48,12 @@ TABLE: dict[str, Parameter] = {
     "temperature": Parameter(flag="--temperature", neutral=(1.0,)),
     "stop": Parameter(flag="--stop"),
     "chat_template_kwargs": Parameter(flag="--enable-thinking"),
+    "n": Parameter(flag="--samples-per-request", left_out="each sample is asked for by itself"),
 }
 """In this order where a refusal names several of them, a renaming first."""
+
+
+_Values = tuple[tuple[str, str], ...]
 
 
 class Adaptations:
@@ -58,7 +62,7 @@ class Adaptations:
     def __init__(self) -> None:
         self._notes: dict[str, str] = {}
         """Of each parameter that the server does not take, the line that says so."""
-        self._taken: set[str] = set()
+        self._taken: set[_Values] = set()
         """Parameters with their values, together, that the server has answered to: not what it refuses."""
 
     def notes(self) -> list[str]:
@@ -106,8 +110,8 @@ def _may_go(name: str, body: Mapping[str, Any]) -> bool:
     return parameter.greedy and body.get("temperature") == 0
 
 
-def _parameters(body: Mapping[str, Any]) -> str:
-    return json.dumps({name: body[name] for name in sorted(TABLE) if name in body and name != "seed"})
+def _parameters(body: Mapping[str, Any]) -> _Values:
+    return tuple((name, repr(body[name])) for name in TABLE if name in body and name != "seed")
 
 
 def _without(body: Mapping[str, Any], gone: Sequence[str]) -> dict[str, Any]:

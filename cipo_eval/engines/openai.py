@@ -1,26 +1,29 @@
-"""The ``openai`` engine: any server that speaks OpenAI's protocol (vLLM, SGLang, TGI, llama.cpp, hosted ones).
+"""The ``openai`` engine: any server that speaks OpenAI's protocol (vLLM, SGLang, TGI, llama.cpp, hosted ones), or
+several of them that serve one model.
 
 One HTTP request per sample, each with its own seed: a sample depends on its seed only, as far as the server keeps that
-promise. A finished sample is handed out at once, so that little is lost where a run breaks off. There is no tokenizer
-here, lengths are the server's business: where it says that a prompt is too long, less is asked for.
+promise, and not on which of several servers drew it. A finished sample is handed out at once, so that little is lost
+where a run breaks off. There is no tokenizer here, lengths are the server's business: where it says that a prompt is
+too long, less is asked for.
 
-What a server sends is not trusted: replies have a size limit, redirects are not followed (they would carry the key
-elsewhere), and of error texts one printable line is shown. What counts as an answer is ``server_replies``' business,
-what servers do not take that of ``adaptations``, and how often a sample is tried that of ``retries``.
+What a server sends is not trusted (``connections``). What counts as an answer is ``server_replies``' business, what
+servers do not take that of ``adaptations``, which of them is asked that of ``fleet``, and how often a sample is tried
+that of ``retries``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any
 
-from cipo_eval.engines.adaptations import Adaptations
 from cipo_eval.engines.chat import harmless, shortened, wellformed
 from cipo_eval.engines.feed import Feed, as_feed
+from cipo_eval.engines.fleet import Fleet, Member, Refused, Visits, named_status
 from cipo_eval.engines.keys import read_key
 from cipo_eval.engines.options import Endpoint, EngineContext, OpenAIOptions
 from cipo_eval.engines.pump import Pump
@@ -29,21 +32,16 @@ from cipo_eval.engines.server_replies import (
     Ended,
     ErrorInside,
     cut_off,
-    error_name,
     json_object,
-    printable_line,
-    read_completion,
+    read_completions,
     too_long,
     withheld,
 )
-from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
+from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, Failure, FinishReason, Request, fingerprint
 
-MOST_BYTES = 64 << 20
-"""Of one reply."""
 FAILED_IN_A_ROW = 8
 """Prompts without an answer, and none answered between them: then the server is asked whether it answers at all."""
-_CONNECT_SECONDS = 30.0
 _LEAST_NEW = 16
 """New tokens below which a prompt counts as one that does not fit."""
 _DEFAULTS = {
@@ -52,16 +50,8 @@ _DEFAULTS = {
     "llamacpp": {"repeat_penalty": 1.0},
 }
 """Servers by their ``owned_by`` that fill in sampling parameters of their own for what a request leaves open."""
-
-
-class _Refused(Exception):  # noqa: N818  may be answered with another request
-    """The server does not take the request."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.said = status, text
-        self.about: UsageError | None = None
-        """What seems wrong, where it names a parameter that cannot be left out (or repeats a prompt that does)."""
+_PLAIN = ({"role": "user", "content": "Hello"},)
+"""What is asked to see whether a server answers at all."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
@@ -69,9 +59,9 @@ class _TooLong(Exception):  # noqa: N818  answered by asking for less
 
 
 class OpenAIEngine:
-    """Completions from a server. Raises ``UsageError`` for a model that it does not have or a request that it refuses,
-    ``MissingError`` where it cannot be reached, wants a key, or has stopped to answer. A sample that it alone is not
-    given is a ``Failure``."""
+    """Completions from one server or several. Raises ``UsageError`` for a model that one does not have or a request
+    that is refused, ``MissingError`` where none can be reached, one wants a key, or all have stopped to answer. A
+    sample that it alone is not given is a ``Failure``."""
 
     name = "openai"
     options = OpenAIOptions
@@ -88,52 +78,48 @@ class OpenAIEngine:
         context: EngineContext,  # noqa: ARG003
         requests: Sequence[Request],  # noqa: ARG003
     ) -> str:
-        cls(model, options).close()
-        return f"{model} is there ({options.url})"
+        engine = cls(model, options)
+        try:
+            return "; ".join((f"{model} is there ({engine.fleet})", *engine.notes()))
+        finally:
+            engine.close()
 
     def __init__(self, model: str, server: OpenAIOptions) -> None:
-        from huggingface_hub import utils
-
-        httpx: Any = utils.httpx  # type: ignore[attr-defined]  # there for callers, under either name of the package
         self.model_name, self.server = model, server
-        self._httpx = httpx
-        self._key = read_key(server.api_key_env)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=server.concurrency)
-        timeout = httpx.Timeout(server.request_timeout, connect=min(server.request_timeout, _CONNECT_SECONDS))
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
         self._retries = Retries(server.retries)
-        self._adaptations = Adaptations()
-        self._heard = float("-inf")
         self._answered = False
         self._failed_in_a_row: set[str] = set()
         self._asking_whether_it_answers = asyncio.Lock()
+        self._latest: Request | None = None
+        self._together = server.samples_per_request
         self._closed = False
+        self.fleet = Fleet(model, server, read_key(server.api_key_env), self._retries)
         self._pump = Pump(server.concurrency)
         try:
-            self._owner = self._pump.call(self._find_model())
+            self._pump.call(self.fleet.open(self._ask_plain))
         except BaseException:
             self.close()
             raise
 
     def describe(self) -> dict[str, Any]:
         """What is known of the model: its name and where it is served; a server does not show its weights."""
+        entries = self.server.base_url
         found: dict[str, Any] = {
             "engine": self.name,
             "model": self.model_name,
             "fingerprint": fingerprint({"served as": self.model_name}),
-            "server": self.server.url,
+            "server": entries[0] if len(entries) == 1 else list(entries),
             "endpoint": self.server.endpoint.value,
         }
-        return (
-            found
-            if self.server.enable_thinking is None
-            else {**found, "enable_thinking": self.server.enable_thinking}
-        )
+        if self.server.enable_thinking is not None:
+            found["enable_thinking"] = self.server.enable_thinking
+        if self.server.samples_per_request > 1:  # other seeds, other samples
+            found["samples_per_request"] = self.server.samples_per_request
+        return found
 
     def notes(self) -> list[str]:
-        """What of the requests the server did not take, a line each; known once it has answered."""
-        return self._adaptations.notes()
+        """What of the requests servers did not take, and what became of servers, a line each."""
+        return self.fleet.notes()
 
     @property
     def under_way(self) -> int:
@@ -142,111 +128,119 @@ class OpenAIEngine:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._pump.close(self._client.aclose())
+            self._pump.close(self.fleet.close())
 
     def generate(
         self, requests: Feed | Sequence[Request]
     ) -> Iterator[tuple[Request, int, Completion | Failure]]:
-        return self._pump.run(as_feed(requests), self._complete)
+        return self._pump.run(as_feed(requests), self._complete, lambda: self._together)
 
     # --- on the loop -----------------------------------------------------------------------------------------
 
-    async def _find_model(self) -> str:
-        """Who serves it. Servers without a list of models are believed."""
-        try:
-            listed = await self._retries.run(self._list, further=1)
-        except Again as error:
-            raise self._gone(f"gives no answer after 2 tries ({self._shown(str(error))})") from error
-        except _Refused as refusal:
-            if refusal.status == 403:
-                raise self._refusal(refusal) from refusal
-            return ""
-        data = listed.get("data")
-        models = [m for m in data if isinstance(m, dict)] if isinstance(data, list) else []
-        by_name = {str(m.get("id")): m for m in models}
-        if by_name and self.model_name not in by_name:
-            raise UsageError(
-                f"the server has no model {printable_line(self.model_name)}: "
-                f"{printable_line(nearest(self.model_name, by_name))}"
-            )
-        return str(by_name.get(self.model_name, {}).get("owned_by", ""))
+    async def _complete(self, request: Request) -> list[Completion | Failure]:
+        """The samples of a request, each after as many tries as it takes and is given."""
+        self._latest = request
+        found = await self._tried(request)
+        if isinstance(found, Failure):
+            return [found] * len(request.samples)
+        if len(found) < len(request.samples):  # a server that knows no n
+            self._together = 1
+            found += [None] * (len(request.samples) - len(found))
+        results: list[Completion | Failure] = []
+        for completion, sample, seed in zip(found, request.samples, request.seeds, strict=True):
+            if completion is not None:
+                results.append(completion)
+            else:
+                results += await self._complete(replace(request, samples=(sample,), seeds=(seed,)))
+        return results
 
-    async def _list(self) -> dict[str, Any]:
-        return json_object(await self._receive("models", None))
-
-    async def _complete(self, request: Request, seed: int) -> Completion | Failure:
-        """One sample, after as many tries as it takes and the server is given."""
+    async def _tried(self, request: Request) -> list[Completion | None] | Failure:
+        """One request for all samples, after as many tries as it takes; None: no answer for this one."""
         started = time.monotonic()
         try:
-            found = await self._sample(request, seed)
+            found = await self._sample(request)
         except Again as error:
-            if error.unreachable and self._heard < started:
-                raise self._gone(f"gives no answer after {self._retries.tries} ({error})") from error
+            if error.unreachable and self.fleet.heard < started:
+                raise self.fleet.gone(f"gives no answer after {self._retries.tries} ({error})") from error
             return await self._failure(request, f"{error.why} ({self._retries.tries})", error)
-        except _Refused as refusal:
-            why = f"the server refuses the request (status {_named(refusal.status, refusal.said)})"
+        except Refused as refusal:
+            why = f"the server refuses the request (status {named_status(refusal.status, refusal.said)})"
             return await self._failure(request, why, refusal)
         self._answered = True
         self._failed_in_a_row.clear()
         return found
 
-    async def _failure(self, request: Request, why: str, error: Again | _Refused) -> Failure:
+    async def _failure(self, request: Request, why: str, error: Again | Refused) -> Failure:
         """A sample that failed. Raises where it seems to be the server that failed, or the kind of request."""
         if isinstance(error, Again) and error.in_form:
             self._failed_in_a_row.clear()
         else:
             self._failed_in_a_row.add(fingerprint(request.messages))
-        refusal = error if isinstance(error, _Refused) else None
+        refusal = error if isinstance(error, Refused) else None
         async with self._asking_whether_it_answers:
             of_the_kind = refusal and (refusal.about or not self._answered)
             if of_the_kind or len(self._failed_in_a_row) >= FAILED_IN_A_ROW:
                 await self._ask_whether_it_answers(request, refusal)
         return Failure(why=why)
 
-    async def _ask_whether_it_answers(self, request: Request, refusal: _Refused | None) -> None:
-        """Raises where the server has no answer to a plain prompt either, sampled as the request that failed."""
-        most = min(request.sampling.max_tokens, _LEAST_NEW)
-        path, body = self._asked(
-            replace(request, carried=()), [{"role": "user", "content": "Hello"}], 0, most
-        )
+    async def _ask_whether_it_answers(self, request: Request, refusal: Refused | None) -> None:
+        """Raises where no server has an answer to a plain prompt either, sampled as the request that failed."""
+        visits = Visits()
+
+        async def ask() -> None:
+            async with self.fleet.visit(visits) as member:
+                await self._ask_plain(member, request)
+
         try:
-            await self._retries.run(lambda: self._ask(path, body), further=1)
-        except _TooLong:
-            pass
-        except _Refused as again:
-            raise again.about or self._refusal(refusal or again) from again
+            await self._retries.run(ask, further=1, elsewhere=lambda: self.fleet.elsewhere(visits))
+        except Refused as again:
+            raise again.about or self.fleet.refusal(refusal or again) from again
         except Again as error:
-            raise self._gone(
+            raise self.fleet.gone(
                 f"gives no answer: to the last {len(self._failed_in_a_row)} prompts, nor to a plain one "
-                f"({self._shown(str(error))})"
+                f"({self.fleet.shown(str(error))})"
             ) from error
         self._answered = True
         self._failed_in_a_row.clear()
 
-    async def _sample(self, request: Request, seed: int) -> Completion:
+    async def _ask_plain(self, member: Member, request: Request | None = None) -> None:
+        """A plain prompt, sampled as a request is (by default the latest one; before the first one nothing is asked).
+        Raises ``Again`` or ``Refused`` where it has no answer."""
+        request = request or self._latest
+        if request is None:
+            return
+        most = min(request.sampling.max_tokens, _LEAST_NEW)
+        plain = replace(request, messages=_PLAIN, carried=(), samples=(0,), seeds=(0,))
+        with contextlib.suppress(_TooLong):
+            await self._ask(member, plain, plain.messages, most)
+
+    async def _sample(self, request: Request) -> list[Completion | None]:
         started = time.perf_counter()
         left_out = 0
+        sample = request.samples[0]
+        visits = Visits((request.problem.task, request.problem.id, sample))
         for most, keep in _ladder(request):
             messages, left_out = shortened(request.messages, request.carried, keep)
-            path, body = self._asked(request, messages, seed, most)
+
+            async def ask(
+                messages: Sequence[Mapping[str, str]] = messages, most: int = most
+            ) -> list[Ended | None]:
+                async with self.fleet.visit(visits) as member:
+                    return await self._ask(member, request, messages, most)
+
             try:
-                ended = await self._retries.run(lambda path=path, body=body: self._ask(path, body))  # type: ignore[misc]
+                found = await self._retries.run(ask, elsewhere=lambda: self.fleet.elsewhere(visits))
             except _TooLong:
                 continue
-            return Completion(
-                text=ended.text,
-                finish_reason=ended.finish_reason,
-                prompt_tokens=ended.prompt_tokens,
-                completion_tokens=ended.completion_tokens,
-                seconds=time.perf_counter() - started,
-                left_out=left_out,
-            )
-        return Completion(text="", finish_reason=FinishReason.CONTEXT, left_out=left_out)
+            seconds = (time.perf_counter() - started) / len(found)
+            return [None if ended is None else _completion(ended, seconds, left_out) for ended in found]
+        nothing = Completion(text="", finish_reason=FinishReason.CONTEXT, left_out=left_out)
+        return [nothing] * len(request.samples)
 
     def _asked(
-        self, request: Request, messages: Sequence[Mapping[str, str]], seed: int, most: int
+        self, owner: str, request: Request, messages: Sequence[Mapping[str, str]], most: int
     ) -> tuple[str, dict[str, Any]]:
-        """Path and body of a request for one sample of at most ``most`` tokens."""
+        """Path and body of a request for samples of at most ``most`` tokens each; ``owner``: who serves the model."""
         sampling = request.sampling
         carrying = {span.message for span in request.carried}
         texts = [wellformed(m["content"]) for m in messages]
@@ -256,17 +250,19 @@ class OpenAIEngine:
             "max_tokens": most,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "seed": seed % 2**31,  # more digits are not portable
+            "seed": request.seeds[0] % 2**31,  # more digits are not portable
             "stream": False,
         }
-        extra = _DEFAULTS.get(self._owner)
+        extra = _DEFAULTS.get(owner)
         if extra is not None or sampling.top_k:
-            body["top_k"] = sampling.top_k or (0 if self._owner == "llamacpp" else -1)
+            body["top_k"] = sampling.top_k or (0 if owner == "llamacpp" else -1)
         if extra is not None or sampling.min_p:
             body["min_p"] = sampling.min_p
         body |= extra or {}
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if len(request.samples) > 1:
+            body["n"] = len(request.samples)
         if self.server.endpoint is Endpoint.completions:
             return "completions", {**body, "prompt": "\n\n".join(texts)}
         if self.server.enable_thinking is not None:
@@ -274,20 +270,24 @@ class OpenAIEngine:
         said = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
         return "chat/completions", {**body, "messages": said}
 
-    async def _ask(self, path: str, asked: Mapping[str, Any]) -> Ended:
-        """A completion for this body, or for what the server takes of it."""
-        body = self._adaptations.applied(asked)
+    async def _ask(
+        self, member: Member, request: Request, messages: Sequence[Mapping[str, str]], most: int
+    ) -> list[Ended | None]:
+        """Completions for a request with these messages, or for what the server takes of it."""
+        path, asked = self._asked(member.owner, request, messages, most)
+        body = member.adaptations.applied(asked)
         while True:
             try:
-                ended = await self._answer(path, body, asked["max_tokens"])
-            except _Refused as refusal:
+                ended = await self._answer(member, path, body, most)
+            except Refused as refusal:
                 text = refusal.said
                 if withheld(text) or cut_off(text):
-                    return Ended("", FinishReason.CONTENT_FILTER if withheld(text) else FinishReason.LENGTH)
+                    reason = FinishReason.CONTENT_FILTER if withheld(text) else FinishReason.LENGTH
+                    return [Ended("", reason)] * len(request.samples)
                 if too_long(text):
                     raise _TooLong from refusal
                 try:
-                    other = self._adaptations.after_refusal(body, self._unkeyed(text))
+                    other = member.adaptations.after_refusal(body, self.fleet.unkeyed(text))
                 except UsageError as error:
                     refusal.about = error
                     raise refusal from error
@@ -295,77 +295,30 @@ class OpenAIEngine:
                     raise
                 body = other
                 continue
-            self._adaptations.answered(body, asked)
+            member.adaptations.answered(body, asked)
             return ended
 
-    async def _answer(self, path: str, body: Mapping[str, Any], most: int) -> Ended:
+    async def _answer(
+        self, member: Member, path: str, body: Mapping[str, Any], most: int
+    ) -> list[Ended | None]:
         try:
-            return read_completion(json_object(await self._receive(path, body)), most)
+            reply = json_object(await self.fleet.receive(member, path, json.dumps(body).encode()))
+            ended = read_completions(reply, most, body.get("n", 1))
         except ErrorInside as error:
-            self._check_status(error.status, error.text, inside=True)
-            raise AssertionError("unreachable") from error
+            self.fleet.check_status(member, error.status, error.text, inside=True)
+        member.saw(next((e.build for e in ended if e), ""))
+        return ended
 
-    async def _receive(self, path: str, body: Mapping[str, Any] | None) -> bytes:
-        """The content of a reply of status 200."""
-        url = f"{self.server.url.rstrip('/')}/{path}"
-        how: dict[str, Any] = {"json": body} if body is not None else {}
-        try:
-            async with (
-                asyncio.timeout(self.server.request_timeout),
-                self._client.stream("POST" if body is not None else "GET", url, **how) as response,
-            ):
-                self._heard = time.monotonic()
-                content = await _read(response)
-        except (self._httpx.ConnectError, self._httpx.ConnectTimeout) as error:
-            raise Again("the server cannot be reached", self._shown(str(error)), unreachable=True) from error
-        except (self._httpx.TimeoutException, TimeoutError) as error:
-            raise Again(f"no answer within {self.server.request_timeout:g} seconds") from error
-        except self._httpx.HTTPError as error:
-            raise Again("the connection broke", f"{type(error).__name__}: {error}") from error
-        if response.status_code != 200:
-            text = content.decode("utf-8", "replace")
-            self._check_status(response.status_code, text, _seconds(response.headers.get("Retry-After")))
-        return content
 
-    def _check_status(
-        self, status: int, text: str, after: float | None = None, *, inside: bool = False
-    ) -> NoReturn:
-        """Raises what an error means: another try, a refusal, or a key that is missing."""
-        if status == 401:
-            raise self._wants_a_key(status, text)
-        if (status in (408, 409, 425, 429) or status >= 500) and not withheld(text):
-            named = _named(status, text)
-            why = f"an error in place of a completion ({named})" if inside else f"status {named}"
-            raise Again(why, text, after=after)
-        raise _Refused(status, text)
-
-    # --- what is said ----------------------------------------------------------------------------------------
-
-    def _gone(self, what: str) -> MissingError:
-        return MissingError(
-            f"{self.server.url} {what}; what is judged is kept, and the same command goes on from there"
-        )
-
-    def _wants_a_key(self, status: int, text: str) -> MissingError:
-        return MissingError(
-            f"{self.server.url} wants a key that it accepts ({status}: {self._shown(text)}): "
-            f"export {self.server.api_key_env}=…"
-        )
-
-    def _refusal(self, refused: _Refused) -> CipoError:
-        if refused.status == 403:
-            return self._wants_a_key(refused.status, refused.said)
-        return UsageError(
-            f"{self.server.url} refuses the request ({refused.status}: {self._shown(refused.said)})"
-        )
-
-    def _unkeyed(self, text: str) -> str:
-        """A server's words without the key, should it repeat it."""
-        return text.replace(self._key, "…") if self._key else text
-
-    def _shown(self, text: str) -> str:
-        """One line of a server's words."""
-        return printable_line(self._unkeyed(text))
+def _completion(ended: Ended, seconds: float, left_out: int) -> Completion:
+    return Completion(
+        text=ended.text,
+        finish_reason=ended.finish_reason,
+        prompt_tokens=ended.prompt_tokens,
+        completion_tokens=ended.completion_tokens,
+        seconds=seconds,
+        left_out=left_out,
+    )
 
 
 def _ladder(request: Request) -> Iterator[tuple[int, int | None]]:
@@ -387,32 +340,3 @@ def _ladder(request: Request) -> Iterator[tuple[int, int | None]]:
     while most > _LEAST_NEW:
         most = max(most // 2, _LEAST_NEW)
         yield most, keep
-
-
-async def _read(response: Any) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise Again(f"a reply of more than {MOST_BYTES >> 20} MiB")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _named(status: int, text: str) -> str:
-    """A status with the error's own name, which is the same for all errors of the kind."""
-    return f"{status} {error_name(text)}".strip()
-
-
-def _seconds(value: str | None) -> float | None:
-    """``Retry-After``: seconds or a date."""
-    if not value:
-        return None
-    try:
-        return (
-            float(value)
-            if value.strip().isdigit()
-            else parsedate_to_datetime(value).timestamp() - time.time()
-        )
-    except (ValueError, TypeError, OverflowError):
-        return None

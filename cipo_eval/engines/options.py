@@ -16,19 +16,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.records import Problem
+from cipo_eval.settings import Flag
 from cipo_eval.texts import STRIP
 
 _SECRET = re.compile(r"key|secret|password|auth|header|^(hf_)?token$", re.IGNORECASE)
 """Names of arguments that look like keys."""
+SERVER_EXAMPLE = "such as http://127.0.0.1:8000/v1"
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
 _GPU_DEVICES = ("nvidia[0-9]*", "nvidiactl", "nvhost-gpu", "nvmap", "dxg", "kfd")
@@ -201,11 +203,20 @@ class LMEvalOptions(EngineOptions):
     _no_secrets = field_validator("model_args")(_check_model_args)
 
 
+def _entries(value: Any) -> Any:
+    """One entry or several, without blanks around them and slashes at their ends, and each once."""
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
+        return value
+    return tuple(dict.fromkeys(entry.strip().rstrip("/") for entry in entries))
+
+
 class OpenAIOptions(ThinkingOptions):
     """Options of ``openai``: how to talk to a server."""
 
-    base_url: str | None = None
-    """The server's address up to and with /v1, such as http://127.0.0.1:8000/v1."""
+    base_url: Annotated[tuple[str, ...], BeforeValidator(_entries), Flag(repeatable=True)] = ()
+    """A server's address up to and with /v1, such as http://127.0.0.1:8000/v1; may be repeated, for several servers of
+    one model. @FILE: one address a line, read again when it changes. A name with several addresses: as many servers."""
     endpoint: Endpoint = Endpoint.chat
     """chat, or completions for base models."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -214,35 +225,28 @@ class OpenAIOptions(ThinkingOptions):
     """Requests under way at most."""
     request_timeout: float = Field(default=600.0, ge=0.1)
     """Seconds that one request may take."""
+    samples_per_request: int = Field(default=1, ge=1)
+    """Samples of a prompt in one request (n), where the server can; above 1 it draws their seeds."""
     retries: int = Field(default=8, ge=0)
     """Further tries of a sample, where the server is busy, broken, silent or gives no completion."""
 
     @model_validator(mode="after")
     def _usable(self) -> OpenAIOptions:
         check_key_variable(self.api_key_env)
-        if self.base_url is None:
-            raise UsageError("--engine openai needs --base-url, such as http://127.0.0.1:8000/v1")
-        try:
-            parts = urlsplit(self.base_url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # brackets, a port that is none
-            usable = False
-        if not usable:
-            raise UsageError("--base-url must be the address of a server, such as http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise UsageError(
-                "--base-url must hold no name, key or query: it is stored with the run. "
-                f"The key goes into {self.api_key_env}"
-            )
+        if not self.base_url:
+            raise UsageError(f"--engine openai needs --base-url, {SERVER_EXAMPLE}")
+        for entry in self.base_url:
+            if not entry.startswith("@"):
+                check_url(entry, "--base-url", self.api_key_env)
         if self.enable_thinking is not None and self.endpoint is Endpoint.completions:
             raise UsageError("--enable-thinking is for chat templates: --endpoint completions has none")
         return self
 
-    @property
-    def url(self) -> str:
-        """The address without a slash at its end."""
-        assert self.base_url is not None  # _usable
-        return self.base_url.rstrip("/")
+    def look(self, model: str) -> None:
+        del model
+        for entry in self.base_url:
+            if entry.startswith("@") and not Path(entry[1:]).is_file():
+                raise UsageError(f"--base-url {entry}: there is no file {entry[1:]}")
 
 
 class ReplayOptions(EngineOptions):
@@ -251,6 +255,23 @@ class ReplayOptions(EngineOptions):
     def look(self, model: str) -> None:
         if not Path(model).exists():
             raise UsageError(f"{model} does not exist: --engine replay needs a file or a run directory")
+
+
+def check_url(url: str, where: str, variable: str) -> str:
+    """The address without a slash at its end. Raises ``UsageError``, which begins with ``where`` and repeats nothing of
+    the address, for one that is none or that holds a key; ``variable``: where the key belongs."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, a port that is none
+        usable = False
+    if not usable or any(character.isspace() for character in url):
+        raise UsageError(f"{where} must be the address of a server, {SERVER_EXAMPLE}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(
+            f"{where} must hold no name, key or query: it is stored with the run. The key goes into {variable}"
+        )
+    return url.rstrip("/")
 
 
 def _has_gpu() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -36,34 +35,44 @@ class Again(Exception):  # noqa: N818  not an error yet
         self.unreachable, self.in_form = unreachable, in_form
 
 
+def own_wait(attempt: int) -> float:
+    """Seconds before the next try after so many others (from 0), where nobody asks for a wait: half a second, doubled
+    up to a minute, and shortened by chance by up to a half, so that many requests do not come back together."""
+    wait: float = FIRST_WAIT * 2 ** min(attempt, 16)
+    return min(_LONGEST_OWN_WAIT, wait) * random.uniform(0.5, 1)
+
+
 class Retries:
-    """Tries with growing waits between them: half a second, doubled up to a minute, each shortened by chance by up to
-    a half, so that many requests do not come back together. A wait that the other side asks for holds for all."""
+    """Tries with growing waits between them."""
 
     def __init__(self, further: int) -> None:
         """``further``: tries after the first."""
         self.further = further
-        self._not_before = 0.0
 
     @property
     def tries(self) -> str:
         return f"{self.further + 1} tries" if self.further else "one try"
 
-    async def run(self, one: Callable[[], Awaitable[T]], further: int | None = None) -> T:
+    async def run(
+        self,
+        one: Callable[[], Awaitable[T]],
+        further: int | None = None,
+        *,
+        elsewhere: Callable[[], bool] = lambda: False,
+    ) -> T:
         """The result of the first try that has one; raises the last try's ``Again``. Anything else that a try raises
-        goes through."""
+        goes through. ``elsewhere``: whether the next try goes to somebody else, who need not be waited for."""
         last = self.further if further is None else further
         for attempt in range(last + 1):
-            if (pause := self._not_before - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
             try:
                 return await one()
             except Again as error:
                 if attempt == last:
                     raise
-                wait = min(_LONGEST_OWN_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
-                if error.after is not None:  # meant for all that is sent
-                    wait = min(max(error.after, 0.0), LONGEST_WAIT)
-                    self._not_before = max(self._not_before, time.monotonic() + wait)
-                await asyncio.sleep(wait)
+                if elsewhere():
+                    continue
+                asked = error.after
+                await asyncio.sleep(
+                    own_wait(attempt) if asked is None else min(max(asked, 0.0), LONGEST_WAIT)
+                )
         raise AssertionError("unreachable")

@@ -40,6 +40,8 @@ _CUT_OFF = re.compile(r"could not finish the message because max_tokens", re.IGN
 _WORD = re.compile(r"[A-Za-z_]{1,40}")
 _MOST_PROMPT_TOKENS = 10**8
 """No context is longer."""
+_MOST_BUILD = 60
+"""Characters of the name of a build."""
 _SPARE_TOKENS = 64
 """That a server may count beyond what was asked for or is written: end tokens and the like."""
 
@@ -53,6 +55,8 @@ class Ended:
     """``STOP``, ``LENGTH`` or ``CONTENT_FILTER``."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    build: str = ""
+    """What the reply names as its ``system_fingerprint``."""
 
 
 class ErrorInside(Exception):  # noqa: N818  the engine decides
@@ -105,26 +109,50 @@ def json_object(content: bytes) -> dict[str, Any]:
     return found
 
 
-def read_completion(found: Mapping[str, Any], most: int) -> Ended:
-    """The completion of a reply, which was asked for one of at most ``most`` tokens. Raises ``Again`` or
-    ``ErrorInside`` where there is none."""
+def read_completions(found: Mapping[str, Any], most: int, n: int = 1) -> list[Ended | None]:
+    """The completions of a reply, which was asked for ``n`` of at most ``most`` tokens each, by their index; None for
+    one of several that is no answer. A server that knows no ``n`` gives one, the first. Raises ``Again`` for any other
+    number, or where the only one is no answer, and ``ErrorInside``."""
+    choices = _choices(found)
+    if len(choices) == 1:
+        return [_ended(choices[0], found, most, alone=True)]
+    if n == 1:  # which of them is the sample? a server that sorts them would bias it
+        raise Again("the reply holds several completions where one was asked for", in_form=True)
+    by_index = {index: c for c in choices if type(index := c.get("index")) is int}
+    if len(choices) != n or by_index.keys() != set(range(n)):
+        raise Again("the reply holds another number of completions than was asked for", in_form=True)
+    ended: list[Ended | None] = []
+    for index in range(n):
+        try:
+            ended.append(_ended(by_index[index], found, most, alone=False))
+        except Again:
+            ended.append(None)
+    return ended
+
+
+def _choices(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     _look_for_error(found)
     choices = found.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    if not isinstance(choices, list) or not choices or not all(isinstance(c, dict) for c in choices):
         raise Again("the reply holds no completion")
-    if len(choices) > 1:  # which of them is the sample? a server that sorts them would bias it
-        raise Again("the reply holds several completions where one was asked for", in_form=True)
-    choice = choices[0]
+    return choices
+
+
+def _ended(choice: Mapping[str, Any], found: Mapping[str, Any], most: int, *, alone: bool) -> Ended:
+    """One choice of a reply. ``alone``: the only one, so that what the reply counts as generated is its own."""
     reason = finish_reason(choice)
     text = wellformed(_text(choice, reason))
     used = found.get("usage")
     used = used if isinstance(used, dict) else {}
-    completion_tokens = _count(used.get("completion_tokens"), max(most, len(text.encode())) + _SPARE_TOKENS)
+    generated = used.get("completion_tokens") if alone else None
+    completion_tokens = _count(generated, max(most, len(text.encode())) + _SPARE_TOKENS)
+    build = found.get("system_fingerprint")
     return Ended(
         text=text,
         finish_reason=reason,
         prompt_tokens=_count(used.get("prompt_tokens"), _MOST_PROMPT_TOKENS) or None,
         completion_tokens=None if text and not completion_tokens else completion_tokens,
+        build=printable_line(build)[:_MOST_BUILD] if isinstance(build, str) else "",
     )
 
 

@@ -199,12 +199,12 @@ class VLLMEngine:
         await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         await self._engine.reset_prefix_cache()
 
-    async def _complete(self, request: Request, seed: int) -> Completion | Failure:
+    async def _complete(self, request: Request) -> list[Completion | Failure]:
         """One sample."""
         try:
-            return await self._retries.run(lambda: self._sample(request, seed))
+            return [await self._retries.run(lambda: self._sample(request, request.seeds[0]))]
         except Again as error:
-            return Failure(why=f"{error.why} ({self._retries.tries})")
+            return [Failure(why=f"{error.why} ({self._retries.tries})")]
 
     async def _sample(self, request: Request, seed: int) -> Completion:
         started = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import time
 from collections import Counter
@@ -11,9 +13,21 @@ from typing import Any
 
 import pytest
 from asking import GREEDY, SAMPLED, request
-from model_server import ANSWER, ModelServer, broken, choices, drop, ended, hang, prompt, reply, status
+from model_server import (
+    ANSWER,
+    Handler,
+    ModelServer,
+    broken,
+    choices,
+    drop,
+    ended,
+    hang,
+    prompt,
+    reply,
+    status,
+)
 
-from cipo_eval.engines import openai, retries
+from cipo_eval.engines import connections, retries
 from cipo_eval.engines.feed import Feed
 from cipo_eval.engines.openai import FAILED_IN_A_ROW, OpenAIEngine
 from cipo_eval.engines.options import OpenAIOptions
@@ -92,6 +106,22 @@ def test_every_end_is_an_answer_or_withheld_or_tried_again_and_named(endpoint: s
                 assert completion == Failure(why=f"finish reason {NONE[reason]} (2 tries)")
 
 
+def garbage(handler: Handler) -> None:
+    """What is no HTTP."""
+    handler.wfile.write(bytes(range(256)) * 20 + b"\r\n\r\n")
+    handler.close_connection = True
+
+
+def trickle(handler: Handler) -> None:
+    """A body that comes byte by byte, and never ends."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+    with contextlib.suppress(OSError):  # nobody listens any more
+        for _ in range(60):
+            handler.wfile.write(b" ")
+            time.sleep(0.01)
+    handler.close_connection = True
+
+
 CHOICE = {"index": 0, "message": {"content": ANSWER}, "finish_reason": "stop"}
 WHOLE = json.dumps({"choices": [CHOICE]}).encode()
 
@@ -125,14 +155,22 @@ WHOLE = json.dumps({"choices": [CHOICE]}).encode()
         (broken(b"Content-Length: 9999", WHOLE), "the connection broke"),
         (broken(b"Transfer-Encoding: chunked", b'8\r\n{"choice\r\n8\r\ns": '), "the connection broke"),
         (broken(b"Content-Encoding: gzip", WHOLE), "the connection broke"),
+        (broken(b"Content-Encoding: gzip", gzip.compress(b" " * (1 << 24))), "more than 0 MiB"),
+        (broken(b"\r\n".join([b"X: y"] * 100_000)), "the connection broke"),
+        (broken(b"X: " + b"y" * 1_000_000), "the connection broke"),
+        (broken(b"Content-Length: -3", WHOLE), "the connection broke"),
+        (broken(b"Content-Length: 3\r\nContent-Length: 4", WHOLE), "the connection broke"),
+        (broken(b"Transfer-Encoding: chunked", b"ffffffffffffffff\r\n{}"), "the connection broke"),
+        (garbage, "the connection broke"),
         (hang, "no answer within 0.2 seconds"),
+        (trickle, "no answer within 0.2 seconds"),
     ],
 )
 def test_a_reply_that_is_no_completion_is_a_failure_with_a_name(
     fault: Any, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai, "MOST_BYTES", 2000)
-    said = why(fault, request_timeout=0.2 if fault is hang else 30.0)
+    monkeypatch.setattr(connections, "MOST_BYTES", 2000)
+    said = why(fault, request_timeout=0.2 if fault in (hang, trickle) else 30.0)
     assert expected in said
     assert "sesame" not in said  # nothing of the single sample: failures are counted by this line
     assert "(2 tries)" in said
