@@ -212,7 +212,7 @@ class Evaluation:
         with RunStore(self.folder) as store:
             with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
-                source = self.engine.make(problems, clock=folders.frozen_clock(self.folder))
+                source = self.engine.make(problems, clock=folders.frozen_clock(self.folder), say=watch.warn)
             run = Run(
                 store,
                 plans,
