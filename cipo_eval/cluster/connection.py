@@ -81,7 +81,7 @@ def _connect(library: Any, address: str) -> None:
         library.init(
             address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own
         )
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, library.exceptions.RayError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise MissingError(
             f"--address {address}: no Ray cluster answers there ({said[0][:200]}); `ray start --head` starts one, "

@@ -70,6 +70,7 @@ class _Actor:
     """The answer that is waited for."""
     place: str = ""
     """Where it is; empty until it has answered."""
+    process: int = 0
     ready: Any = None
     progress: int = 0
     silent: float = 0.0
@@ -135,6 +136,11 @@ class Crew(Generic[T]):
         return self._ready
 
     @property
+    def processes(self) -> list[int]:
+        """Process ids of the actors that have answered."""
+        return [actor.process for actor in tuple(self._actors.values()) if actor.process]
+
+    @property
     def notes(self) -> list[str]:
         """What actors had to do otherwise than asked, and a line for each reason for which some were lost."""
         return [
@@ -196,7 +202,7 @@ class Crew(Generic[T]):
         actor = self._actors.pop(name)
         _kill(actor.handle)
         self._count.lost[why] += 1
-        where = f" on {actor.place}" if actor.place else ""
+        where = f" on {actor.place} (process {actor.process})" if actor.place else ""
         self._say(f"Ray: a {self._what}{where} is lost ({why}); what it had goes to others")
         if actor.ready is None:
             self._count.false_starts += 1
@@ -236,7 +242,7 @@ class Crew(Generic[T]):
         except library.exceptions.RayError as error:
             yield from self._lose(name, _why(error))
             return
-        actor.place, actor.silent = answer.place, 0.0
+        actor.place, actor.process, actor.silent = answer.place, answer.process, 0.0
         if answer.ready is not None and actor.ready is None:
             actor.ready = answer.ready
             if self._ready is None:

@@ -7,16 +7,39 @@ works from one that hangs.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 BEAT_SECONDS = 1.0
 """At most between two answers."""
 GATHER_SECONDS = 0.02
 """That an answer waits for more, once something is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a driver works, for actors that are to find the same modules and files."""
+
+    path: tuple[str, ...]
+    folder: str
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process."""
+        return cls(tuple(place for place in sys.path if place), str(Path.cwd()))
+
+    def adopt(self) -> None:
+        """Looks for modules there, too, and works in that folder, if it is on this machine."""
+        sys.path += [place for place in self.path if place not in sys.path]
+        with contextlib.suppress(OSError):
+            os.chdir(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +56,9 @@ class Answer:
     """What became of a station's work since its last answer. Plain data."""
 
     place: str
-    """The machine and process that answer."""
+    """The machine that answers."""
+    process: int
+    """Its process there."""
     ready: Any
     """What the station says of itself, once it can work; None before."""
     finished: Sequence[tuple[int, int, Any]]
@@ -50,9 +75,8 @@ class Answer:
 class Station:
     """Derive from it: ``push`` what is asked for, ``put`` what is finished, ``begin`` in the constructor."""
 
-    def __init__(self, place: str) -> None:
-        """``place``: the machine, for people."""
-        self._place = place
+    def __init__(self) -> None:
+        self._place = os.uname().nodename
         self._changed = threading.Condition()
         self._finished: list[tuple[int, int, Any]] = []
         self._ready: Any = None
@@ -76,6 +100,7 @@ class Station:
             self._told_ready = self._ready is not None
             return Answer(
                 place=self._place,
+                process=os.getpid(),
                 ready=self._ready,
                 finished=finished,
                 works_at=self.works_at(),

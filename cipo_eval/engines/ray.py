@@ -11,20 +11,20 @@ The identity of a run is the inner engine's: how many replicas there are, and wh
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cipo_eval.cluster.connection import Connection, nodes, ray
 from cipo_eval.cluster.crew import Crew, Done, Limits
+from cipo_eval.cluster.station import Surroundings
 from cipo_eval.engines import registry
 from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.options import EngineContext, RayOptions
 from cipo_eval.engines.ray_replica import Opening, Replica
 from cipo_eval.records import Completion, Failure, Problem, Request
+from cipo_eval.verifiers.pool import VerifierPool
+from cipo_eval.verifiers.ray_pool import RayVerifierPool
 
 _LOOK_SECONDS = 0.05
 """Between two looks at the feed while samples are under way."""
@@ -50,6 +50,7 @@ class RayEngine:
 
     def __init__(self, model: str, options: RayOptions, context: EngineContext) -> None:
         self._options, self._say = options, context.say
+        self._pool: RayVerifierPool | None = None
         self._connection = Connection(options.address)
         try:
             start = _starter(model, options, context)
@@ -82,9 +83,22 @@ class RayEngine:
     def under_way(self) -> int:
         return self._crew.under_way
 
+    def processes(self) -> list[int]:
+        """Process ids of the replicas that have answered, each on its own machine."""
+        return self._crew.processes
+
     def notes(self) -> list[str]:
         """What was lost, and what inner engines had to do otherwise than asked."""
-        return self._crew.notes
+        return [*self._crew.notes, *(self._pool.notes if self._pool else ())]
+
+    def verifier_pool(self, workers: int | None, time_limit: float) -> VerifierPool | None:
+        """A pool on the nodes, where that was asked for; arguments as of ``VerifierPool``, for each node."""
+        if self._options.verify_on_workers:
+            limits = Limits(silence=self._options.replica_silence, nobody=self._options.wait_for_nodes)
+            self._pool = RayVerifierPool(
+                self._options.address, workers, time_limit=time_limit, limits=limits, say=self._say
+            )
+        return self._pool
 
     def generate(
         self, requests: Feed | Sequence[Request]
@@ -136,11 +150,10 @@ def _starter(model: str, options: RayOptions, context: EngineContext) -> Callabl
             think=context.think,
             clock=context.clock,
             problems=[_shown(problem) for problem in context.problems],
-            path=[place for place in sys.path if place],
-            folder=str(Path.cwd()),
+            surroundings=Surroundings.here(),
         )
     )
-    actor = library.remote(_Hosted).options(
+    actor = library.remote(Replica).options(
         num_cpus=options.cpus_per_replica,
         num_gpus=options.gpus,
         max_restarts=0,
@@ -149,13 +162,6 @@ def _starter(model: str, options: RayOptions, context: EngineContext) -> Callabl
         scheduling_strategy="SPREAD",
     )
     return lambda _: actor.remote(opening)
-
-
-class _Hosted(Replica):
-    """A replica that finds out where it is."""
-
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, f"{os.uname().nodename}, process {os.getpid()}")
 
 
 def _packed(payload: tuple[Request, bool], parts: set[int]) -> tuple[Request, bool]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cipo_eval.cluster.station import Station
+from cipo_eval.cluster.station import Station, Surroundings
 from cipo_eval.engines.engine import Engine
 from cipo_eval.engines.feed import Feed
 from cipo_eval.errors import MissingError, UsageError
@@ -33,10 +31,8 @@ class Opening:
     clock: datetime
     problems: Sequence[Problem] = ()
     """What the engine is told of the problems that will be asked."""
-    path: Sequence[str] = ()
-    """Where the driver finds modules: engines of users' own."""
-    folder: str = ""
-    """Where the driver works: paths may begin there."""
+    surroundings: Surroundings
+    """Engines of users' own are found there, and checkpoints."""
 
 
 class Inbox(Feed):
@@ -63,8 +59,8 @@ class Inbox(Feed):
 class Replica(Station):
     """Generates what it is given: parcels are requests, parts their samples."""
 
-    def __init__(self, opening: Opening, place: str) -> None:
-        super().__init__(place)
+    def __init__(self, opening: Opening) -> None:
+        super().__init__()
         self._inbox = Inbox()
         self._numbers: dict[int, tuple[int, Request, set[int]]] = {}
         """Of requests under way, by identity: their parcel, themselves, and the samples that are not finished."""
@@ -122,10 +118,7 @@ def made(opening: Opening) -> Engine:
     """The engine, on this node. Raises ``UsageError``, ``MissingError``."""
     from cipo_eval.engines import registry
 
-    sys.path += [place for place in opening.path if place not in sys.path]
-    if opening.folder:
-        with contextlib.suppress(OSError):  # another file system
-            os.chdir(opening.folder)
+    opening.surroundings.adopt()
     options = registry.options(opening.engine, opening.options)
     options.look(opening.model)
     choice = registry.EngineChoice(
