@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ MOST_PASSED_SECONDS = 1.0
 """That count of the time between two looks: this process may have been stopped."""
 FIRST_SAY_SECONDS, SAY_SECONDS = 10.0, 60.0
 """Without a single actor: until the first message, and between two."""
+START_SECONDS = 60.0
+"""That a node which could hold an actor is given to start one, however little patience is asked for."""
 FALSE_STARTS = 5
 """Actors lost one after the other before any was ready, after which there will be none."""
 RESTART_SECONDS = 1.0
@@ -93,15 +95,16 @@ class Crew(Generic[T]):
         start: Callable[[str | None], Any],
         *,
         wanted: int | None,
-        needs: str = "",
+        needs: Mapping[str, float] | None = None,
         limits: Limits = Limits(),
         room: int | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``what``: its actors, for people (``replica``). ``start(node)``: a new actor, bound to a node or to none.
-        ``wanted``: how many; None: one on each node that has processors. ``needs``: what one takes of a node, in words.
-        ``room``: as in ``Dispatcher``. ``say``: hears what people should know at once."""
-        self._what, self._start, self._wanted, self._needs = what, start, wanted, needs
+        ``wanted``: how many; None: one on each node that has processors. ``needs``: what one takes of a node, by Ray's
+        names (``CPU``, ``GPU``). ``room``: as in ``Dispatcher``. ``say``: hears what people should know at once."""
+        self._what, self._start, self._wanted = what, start, wanted
+        self._needs = {name: amount for name, amount in (needs or {"CPU": 1}).items() if amount}
         self._limits, self._say = limits, say
         self._dispatcher: Dispatcher[T] = Dispatcher(room)
         self._actors: dict[int, _Actor] = {}
@@ -165,6 +168,16 @@ class Crew(Generic[T]):
             packed = [(parcel.number, pack(parcel.payload, parcel.parts)) for parcel in parcels]
             self._actors[name].handle.push.remote(packed)
         yield from self._listen(seconds)
+
+    def tell(self, method: str) -> None:
+        """Calls a method of each actor that works at something, and waits for none."""
+        for name, actor in self._actors.items():
+            if actor.ready is not None and self._dispatcher.held(name):
+                getattr(actor.handle, method).remote()
+
+    def withdraw(self) -> None:
+        """What nobody has begun is not wanted any more."""
+        self._dispatcher.withdraw()
 
     def forget(self) -> None:
         """Nothing that was added is wanted any more."""
@@ -292,15 +305,23 @@ class Crew(Generic[T]):
             return
         self._nobody += passed
         left = self._limits.nobody - self._nobody
-        what = f"no node has room for a {self._what}{f' ({self._needs})' if self._needs else ''}"
-        if left <= 0:
+        needs = ", ".join(f"{amount:g} {name}" for name, amount in self._needs.items())
+        what = f"no node has room for a {self._what} ({needs})"
+        if left <= 0 and (self._nobody > START_SECONDS or not self._possible()):
             raise MissingError(
-                f"Ray: {what}, for {self._limits.nobody:g} s now; what is judged is kept, and the same command goes on "
-                "from there"
+                f"Ray: {what}, for {self._nobody:.0f} s now; what is judged is kept, and the same command goes on from "
+                "there"
             )
         if self._nobody >= self._next_say:
             self._next_say = self._nobody + SAY_SECONDS
-            self._say(f"Ray: {what}: waiting, for at most {left:.0f} s more")
+            self._say(f"Ray: {what}: waiting, for at most {max(left, 0):.0f} s more")
+
+    def _possible(self) -> bool:
+        """Whether some node is large enough: it may be about to start one."""
+        return any(
+            all(there.get(name, 0) >= amount for name, amount in self._needs.items())
+            for there in nodes().values()
+        )
 
 
 def _kill(handle: Any) -> None:
@@ -313,11 +334,16 @@ def _kill(handle: Any) -> None:
 def _why(error: Exception) -> str:
     """One line of what Ray says of an actor's end, without what is of this one only."""
     text = str(error)
-    for sign, why in _SIGNS:
-        if sign in text:
-            return why
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    why = next((why for sign, why in _SIGNS if sign in text), type(error).__name__)
+    return f"{why}: {lines[-1][:200]}" if why == _NO_START or why == type(error).__name__ else why
 
 
-_SIGNS = (("node", "its node is gone"),)
+_NO_START = "it does not start"
+_SIGNS = (
+    ("node has died", "its node is gone"),
+    ("process has died", "its process has died"),
+    ("unavailable", "it cannot be reached"),
+    ("creation task", _NO_START),
+)
+"""What Ray says of an actor's end, and the same in a few words."""

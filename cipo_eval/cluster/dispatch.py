@@ -129,9 +129,13 @@ class Dispatcher(Generic[T]):
             del one.parcels[number]
         return parcel.payload
 
+    def withdraw(self) -> None:
+        """What nobody has is not wanted any more."""
+        self._waiting.clear()
+
     def forget(self) -> None:
         """Nothing that was added is wanted any more."""
-        self._waiting.clear()
+        self.withdraw()
         for one in self._members.values():
             one.parcels.clear()
             one.parts = 0

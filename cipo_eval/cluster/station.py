@@ -12,13 +12,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BEAT_SECONDS = 1.0
 """At most between two answers."""
+PASSED_ON = ("CIPO_EVAL_DATA", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "PYTHONPATH")
+"""Variables that hold on nodes as they do for the driver. Keys are none of them: Ray would show them to everybody."""
 GATHER_SECONDS = 0.02
 """That an answer waits for more, once something is finished."""
 
@@ -29,14 +31,19 @@ class Surroundings:
 
     path: tuple[str, ...]
     folder: str
+    variables: Mapping[str, str]
+    """Of the environment, those of ``PASSED_ON`` that are set."""
 
     @classmethod
     def here(cls) -> Surroundings:
         """Those of this process."""
-        return cls(tuple(place for place in sys.path if place), str(Path.cwd()))
+        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        return cls(tuple(place for place in sys.path if place), str(Path.cwd()), variables)
 
     def adopt(self) -> None:
-        """Looks for modules there, too, and works in that folder, if it is on this machine."""
+        """Looks for modules there, too, and works in that folder, if it is on this machine; what is set here stays."""
+        for name, value in self.variables.items():
+            os.environ.setdefault(name, value)
         sys.path += [place for place in self.path if place not in sys.path]
         with contextlib.suppress(OSError):
             os.chdir(self.folder)

@@ -306,10 +306,9 @@ class RayOptions(EngineOptions):
         return float(inner.tensor_parallel * inner.data_parallel) if isinstance(inner, VLLMOptions) else 0.0
 
     @property
-    def needs(self) -> str:
-        """What a replica takes of a node, in words."""
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.cpus_per_replica:g} CPU{gpus}"
+    def needs(self) -> dict[str, float]:
+        """What a replica takes of a node, by Ray's names."""
+        return {"CPU": self.cpus_per_replica, "GPU": self.gpus}
 
     def look(self, model: str) -> None:
         if importlib.util.find_spec("ray") is None:

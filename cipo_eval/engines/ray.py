@@ -11,7 +11,7 @@ The identity of a run is the inner engine's: how many replicas there are, and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class RayEngine:
     def preview(model: str, options: RayOptions, context: EngineContext, requests: Sequence[Request]) -> str:
         """What the inner engine makes of it, and how many replicas are asked for."""
         inner = _choice(model, options, context).preview(context.problems, requests)
-        return f"{inner}; {options.replicas} replica(s) on Ray ({options.address}), each with {options.needs}"
+        return f"{inner}; {options.replicas} replica(s) on Ray ({options.address}), each with {_words(options.needs)}"
 
     def __init__(self, model: str, options: RayOptions, context: EngineContext) -> None:
         self._options, self._say = options, context.say
@@ -171,6 +171,10 @@ def _packed(payload: tuple[Request, bool], parts: set[int]) -> tuple[Request, bo
     samples, seeds = zip(*wanted, strict=True)
     slim = replace(request, samples=samples, seeds=seeds, history=(), problem=_shown(request.problem))
     return slim, follow
+
+
+def _words(needs: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount) or "no core of its own"
 
 
 def _shown(problem: Problem) -> Problem:

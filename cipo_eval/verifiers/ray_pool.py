@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, TimeoutError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -229,7 +229,8 @@ class RayVerifierPool(VerifierPool):
             wall_limit=wall_limit,
             surroundings=Surroundings.here(),
         )
-        self._limits, self._say = limits or Limits(), say
+        self._say = say
+        self._limits = replace(limits or Limits(), stall=float("inf"))  # a grading has limits of its own
         self._nodes: _OnNodes | None = None
 
     @property

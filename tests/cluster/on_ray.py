@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ from commands import results, turns
 from cipo_eval.cluster.connection import Connection
 from cipo_eval.engines import registry
 from cipo_eval.engines.ray import RayEngine
+from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Completion, Mode, Problem, State
 from cipo_eval.run.api import evaluate
 from cipo_eval.verifiers.ray_pool import RayVerifierPool
+from cipo_trainer.study.grid import Job
+from cipo_trainer.study.jobs import Ledger
+from cipo_trainer.study.on_ray import Place, RayRunner
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
 QUICK = {  # a node that is gone is known to be after two seconds
@@ -111,10 +116,8 @@ def test_results_are_those_of_one_process(nodes: Nodes, tiny_checkpoint: Path, t
     assert results(tmp_path / "one") == results(tmp_path / "two")
     assert len(turns(tmp_path / "two", "arithmetic")) == 36
     assert (one.failures, two.failures, two.warnings) == ([], [], one.warnings)
-    more = {**values, "limit": 7}
-    evaluate(**more, output=tmp_path / "two", engine="hf", options=inner)
-    evaluate(**more, output=tmp_path / "one", engine="ray", options={**ray, "replicas": 1})
-    assert turns(tmp_path / "one", "arithmetic") == turns(tmp_path / "two", "arithmetic")
+    evaluate(**{**values, "limit": 7}, output=tmp_path / "two", engine="hf", options=inner)
+    assert len(turns(tmp_path / "two", "arithmetic")) == 42
 
 
 def test_a_node_is_lost_and_another_comes(nodes: Nodes) -> None:
@@ -172,10 +175,9 @@ def test_verifiers_that_die_and_hang(nodes: Nodes) -> None:
 
 def test_a_killed_driver_and_no_node_at_all(nodes: Nodes, tmp_path: Path) -> None:
     """One run in three starts: the first is killed, the second loses all nodes, waits and fails; the third ends it."""
-    arguments = ["run", "--model", "x", "--tasks", "arithmetic", "--limit", "20", "--samples", "4", "--quiet"]
-    inner = ["--engine-option", "seconds=0.05"]
+    arguments = ["run", "--model", "x", "--tasks", "arithmetic", "--limit", "60", "--samples", "4", "--quiet"]
     ray = ["--engine", "ray", "--inner", "steady:Steady", "--replicas", "2", "--address", nodes.address]
-    ray += ["--wait-for-nodes", "3", *inner]
+    ray += ["--wait-for-nodes", "3", "--engine-option", "seconds=0.04"]
 
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cipo_eval", *arguments, *ray, "-o", str(tmp_path / "run")]
@@ -200,12 +202,53 @@ def test_a_killed_driver_and_no_node_at_all(nodes: Nodes, tmp_path: Path) -> Non
     assert "no node has room for a replica (1 CPU)" in said
     assert "what is judged is kept" in said
     kept = len(turns(tmp_path / "run", "arithmetic"))
-    assert 16 <= kept < 80
+    assert 16 <= kept < 240
     nodes.restore()
     third = start()
     _, said = third.communicate(timeout=60)
     assert third.returncode == 0, said
-    single = ["--engine", "steady:Steady", "-o", str(tmp_path / "one")]
-    subprocess.run([sys.executable, "-m", "cipo_eval", *arguments, *single, *inner], check=True)
+    asked: dict[str, Any] = {"model": "x", "tasks": "arithmetic", "limit": 60, "samples": 4}
+    evaluate(**asked, engine="steady:Steady", output=tmp_path / "one")
     assert turns(tmp_path / "run", "arithmetic") == turns(tmp_path / "one", "arithmetic")
     assert any("lost" in line for line in json.loads((tmp_path / "run/run.json").read_text())["adaptations"])
+
+
+def host_of(argument: str) -> int:
+    """The process whose child was called with this argument."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if argument.encode() in (place / "cmdline").read_bytes().split(b"\0"):
+                return int((place / "stat").read_text().rpartition(")")[2].split()[1])
+    raise AssertionError(f"nobody works at {argument}")
+
+
+def test_jobs_of_a_study(nodes: Nodes, tmp_path: Path) -> None:
+    """In the order of their needs; one whose node is lost goes on elsewhere, and one that fails stops no others."""
+    run = ("run", "--model", "x", "--tasks", "arithmetic", "--engine", "steady:Steady", "--quiet")
+    run += ("--engine-option", "seconds=0.1", "--limit", "15")
+    asked = [
+        Job("a", "evaluate", (*run, "-o", "{study}/a"), units=60),
+        Job("b", "evaluate", (*run, "-o", "{study}/b", "--limit", "2"), needs=("a",), units=8),
+        Job("bad", "evaluate", ("run", "--nonsense")),
+        Job("after", "evaluate", ("tasks",), needs=("bad",)),
+    ]
+    lost = False
+
+    def watch(under_way: Sequence[str], share: float, left: float) -> None:
+        del under_way, share, left
+        nonlocal lost
+        if not lost and runner.share(asked[0]) > 0.1:
+            lost = True
+            os.kill(host_of(f"{tmp_path}/a"), signal.SIGKILL)
+
+    runner = RayRunner(tmp_path, asked, None, Place(address=nodes.address), say=print)
+    assert runner.workers == 2
+    with Interrupts() as interrupts:
+        runner.run(interrupts, watch)
+    assert (runner.done, runner.failed) == ({"a": 0, "b": 0}, {"bad": 2})
+    assert len(turns(tmp_path / "a", "arithmetic")) == 60
+    calls = json.loads((tmp_path / "a/run.json").read_text())["calls"]
+    assert lost
+    assert len(calls) == 2
+    assert "nonsense" in runner.flaws()[0]
+    assert Ledger(tmp_path).done(asked) == {"a": 0, "b": 0}
