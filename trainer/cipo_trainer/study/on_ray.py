@@ -126,7 +126,7 @@ class _Jobs:
         here = Surroundings.here()
         self._stopped = False
         self.crew: Crew[_Remote] = Crew(
-            "job's node",
+            "host",
             lambda _: actor.remote(here),
             wanted=workers,
             needs=place.needs,
