@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-FIRST_ROOM = 8
+FIRST_ROOM = 16
 """Parts that a member is given before it has shown how many it works at at once."""
 MOST_LOSSES = 5
 """Members that are lost one after the other with a parcel, none of which had done a part of it, after which it counts

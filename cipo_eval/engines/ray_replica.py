@@ -65,6 +65,7 @@ class Replica(Station):
         self._numbers: dict[int, tuple[int, Request, set[int]]] = {}
         """Of requests under way, by identity: their parcel, themselves, and the samples that are not finished."""
         self._engine: Engine | None = None
+        self._most = 0
         threading.Thread(target=self._work, args=(opening,), name="engine", daemon=True).start()
 
     def push(self, parcels: Sequence[tuple[int, tuple[Request, bool]]]) -> None:
@@ -75,8 +76,9 @@ class Replica(Station):
         self._inbox.arrive([request for _, (request, _) in parcels])
 
     def works_at(self) -> int:
-        """Samples under way in the engine, if it says so."""
-        return int(getattr(self._engine, "under_way", None) or 0) if self._ready else 0
+        """The most samples that the engine was seen to have under way, if it says so."""
+        self._look()
+        return self._most
 
     def progress(self) -> int:
         """Tokens so far, if the engine says so."""
@@ -103,7 +105,13 @@ class Replica(Station):
             traceback.print_exc()
             self.give_up("fault", f"{type(error).__name__}: {str(error).partition(os.linesep)[0][:300]}")
 
+    def _look(self, finished: int = 0) -> None:
+        """Sees how many samples are under way, besides one that has just been finished."""
+        if self._ready and (under_way := getattr(self._engine, "under_way", None)) is not None:
+            self._most = max(self._most, int(under_way) + finished)
+
     def _finish(self, request: Request, sample: int, completion: Completion | Failure) -> None:
+        self._look(1)  # those that take equally long end at once: afterwards none would be seen
         number, _, left = self._numbers[id(request)]
         left.discard(sample)
         if not left:

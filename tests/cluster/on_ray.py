@@ -177,10 +177,11 @@ def test_a_killed_driver_and_no_node_at_all(nodes: Nodes, tmp_path: Path) -> Non
     """One run in three starts: the first is killed, the second loses all nodes, waits and fails; the third ends it."""
     arguments = ["run", "--model", "x", "--tasks", "arithmetic", "--limit", "60", "--samples", "4", "--quiet"]
     ray = ["--engine", "ray", "--inner", "steady:Steady", "--replicas", "2", "--address", nodes.address]
-    ray += ["--wait-for-nodes", "3", "--engine-option", "seconds=0.04"]
+    ray += ["--wait-for-nodes", "3"]
 
-    def start() -> subprocess.Popen[str]:
+    def start(seconds: float) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cipo_eval", *arguments, *ray, "-o", str(tmp_path / "run")]
+        command += ["--engine-option", f"seconds={seconds}"]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def written(least: int) -> None:
@@ -189,12 +190,12 @@ def test_a_killed_driver_and_no_node_at_all(nodes: Nodes, tmp_path: Path) -> Non
             assert time.monotonic() < end
             time.sleep(0.05)
 
-    first = start()
+    first = start(0.2)
     written(8)
     first.kill()
     first.communicate()
     kept = len(turns(tmp_path / "run", "arithmetic"))
-    second = start()
+    second = start(0.2)
     written(kept + 8)
     nodes.lose(2)
     _, said = second.communicate(timeout=60)
@@ -204,7 +205,7 @@ def test_a_killed_driver_and_no_node_at_all(nodes: Nodes, tmp_path: Path) -> Non
     kept = len(turns(tmp_path / "run", "arithmetic"))
     assert 16 <= kept < 240
     nodes.restore()
-    third = start()
+    third = start(0)
     _, said = third.communicate(timeout=60)
     assert third.returncode == 0, said
     asked: dict[str, Any] = {"model": "x", "tasks": "arithmetic", "limit": 60, "samples": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from cipo_eval.engines.engine import OneByOneEngine
 from cipo_eval.engines.options import EngineOptions
@@ -20,6 +21,10 @@ class Steady(OneByOneEngine[SteadyOptions]):
     """Answers by seed."""
 
     name, options = "steady", SteadyOptions
+
+    def describe(self) -> dict[str, Any]:
+        """How long it takes changes nothing."""
+        return {"engine": self.name, "model": self.model, "fingerprint": "steady"}
 
     def complete(self, request: Request, seed: int) -> Completion:
         time.sleep(self.chosen.seconds)
