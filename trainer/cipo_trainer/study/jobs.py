@@ -260,6 +260,10 @@ def describe(job: Job, share: float) -> str:
     return f"{what} {' '.join(place)} {share:.0%}"
 
 
+Carrier = Callable[[Path, Sequence[Job], int | None], Runner]
+"""Makes what carries out jobs in a folder, so many at a time."""
+
+
 # --- a whole study -------------------------------------------------------------------------------------------
 
 
@@ -269,7 +273,7 @@ def prepared(
     *,
     workers: int | None = None,
     only: Sequence[str] | None = None,
-    runner: Callable[[Path, Sequence[Job], int | None], Runner] | None = None,
+    runner: Carrier | None = None,
 ) -> Runner:
     """What carries out a study in a folder, which gets the study's configuration and the tasks of its families.
 
