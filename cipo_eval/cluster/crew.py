@@ -30,7 +30,7 @@ START_SECONDS = 60.0
 FALSE_STARTS = 5
 """Actors lost one after the other before any was ready, after which there will be none."""
 RESTART_SECONDS = 1.0
-"""After an actor was lost before it was ready, until the next one."""
+"""After an actor was lost before it was ready, until the next one; doubled with each that follows it."""
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ class Crew(Generic[T]):
         self._say(f"Ray: a {self._what}{where} is lost ({why}); what it had goes to others")
         if actor.ready is None:
             self._count.false_starts += 1
-            self._next_start = time.monotonic() + RESTART_SECONDS
+            self._next_start = time.monotonic() + RESTART_SECONDS * 2 ** min(self._count.false_starts, 6)
             if self._count.false_starts >= FALSE_STARTS and not self._someone:
                 raise MissingError(f"Ray: no {self._what} can start: {why}")
         for parcel in self._dispatcher.leave(name):
@@ -242,13 +242,14 @@ class Crew(Generic[T]):
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, MOST_PASSED_SECONDS), now
         for poll, name in polls.items():
+            self._actors[name].stalled += passed
             if poll in heard:
-                yield from self._hear(name, poll, passed)
+                yield from self._hear(name, poll)
             elif self._actors[name].place:
                 yield from self._wait_for(name, passed)
         self._wait_for_anybody(passed)
 
-    def _hear(self, name: int, poll: Any, passed: float) -> Iterator[Done[T] | Lost[T]]:
+    def _hear(self, name: int, poll: Any) -> Iterator[Done[T] | Lost[T]]:
         library, actor = ray(), self._actors[name]
         try:
             answer: Answer = library.get(poll)
@@ -268,8 +269,8 @@ class Crew(Generic[T]):
             self._count.false_starts = 0
             self._dispatcher.join(name)
         self._notes.update(dict.fromkeys(answer.notes))
-        moves = answer.progress != actor.progress or actor.ready is None or not self._dispatcher.held(name)
-        actor.progress, actor.stalled = answer.progress, 0.0 if moves else actor.stalled + passed
+        if answer.progress != actor.progress or actor.ready is None or not self._dispatcher.held(name):
+            actor.progress, actor.stalled = answer.progress, 0.0
         if actor.ready is not None and answer.works_at:
             self._dispatcher.works_at(name, answer.works_at)
         actor.poll = actor.handle.pull.remote()
@@ -283,11 +284,11 @@ class Crew(Generic[T]):
             yield from self._lose(name, f"it got no further for {self._limits.stall:g} s")
 
     def _broke(self, name: int, broken: Broken) -> Iterator[Lost[T]]:
-        """What an actor says of itself is wrong with the request (``usage``) ends all; what is missing does where
-        nobody else is there to ask."""
-        if broken.kind == "usage":
-            raise UsageError(broken.why)
+        """What an actor says is wrong with what is asked ends all, unless it could not start where others can; what is
+        missing does where nobody else is there."""
         others = sum(actor.ready is not None for key, actor in self._actors.items() if key != name)
+        if broken.kind == "usage" and (self._actors[name].ready is not None or not others):
+            raise UsageError(broken.why)
         if broken.kind == "missing" and not others:
             raise MissingError(broken.why)
         yield from self._lose(name, broken.why)

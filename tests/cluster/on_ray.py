@@ -153,6 +153,14 @@ def test_a_replica_that_hangs_is_given_up(nodes: Nodes) -> None:
     made.close()
 
 
+def test_an_engine_that_comes_to_no_end_is_given_up(nodes: Nodes, tmp_path: Path) -> None:
+    """Its replica answers all the while."""
+    made = engine(nodes, "x", replica_stall=3, hang=str(tmp_path / "hangs"), **STEADY)
+    assert {(r.problem.id, s): c.text for r, s, c in made.generate(REQUESTS)} == expected()
+    assert any("it got no further for 3 s" in note for note in made.notes())
+    made.close()
+
+
 def test_verifiers_that_die_and_hang(nodes: Nodes) -> None:
     """A grading that ends its process, one that hangs, and an actor that dies with all it had."""
     say: list[str] = []

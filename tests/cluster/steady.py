@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from cipo_eval.engines.engine import OneByOneEngine
@@ -15,6 +16,8 @@ class SteadyOptions(EngineOptions):
 
     seconds: float = 0.0
     """That a sample takes."""
+    hang: Path | None = None
+    """Whoever finds nothing there puts a file there, and comes to no end."""
 
 
 class Steady(OneByOneEngine[SteadyOptions]):
@@ -27,6 +30,9 @@ class Steady(OneByOneEngine[SteadyOptions]):
         return {"engine": self.name, "model": self.model, "fingerprint": "steady"}
 
     def complete(self, request: Request, seed: int) -> Completion:
+        if (place := self.chosen.hang) and not place.exists():
+            place.touch()
+            time.sleep(10_000)
         time.sleep(self.chosen.seconds)
         said = f"{request.messages[-1]['content'][:20]}: the answer is {seed % 7}."
         return Completion(text=said, finish_reason=FinishReason.STOP, completion_tokens=seed % 11)
