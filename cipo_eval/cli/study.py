@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +18,17 @@ from cipo_eval.run.folder import look_at_place
 
 if TYPE_CHECKING:
     from cipo_trainer.study.grid import Job, StudyConfig
-    from cipo_trainer.study.jobs import Runner
+    from cipo_trainer.study.jobs import Carrier, Runner
 
 PAGE_CHARACTERS = (
     20_000_000  # of attempts in a study's page; each of its many runs can have a report of its own
 )
+
+
+class Submit(StrEnum):
+    """Where jobs may be carried out other than here."""
+
+    RAY = "ray"
 
 
 def study(
@@ -49,6 +56,12 @@ def study(
             "--list", help="Print the jobs and their state, and stop; without a study, those shipped."
         ),
     ] = False,
+    submit: Annotated[
+        Submit | None, typer.Option("--submit", help="Carry the jobs out on a Ray cluster (docs/ray.md).")
+    ] = None,
+    address: Annotated[str, typer.Option(help="Of the cluster: auto, HOST:PORT or local.")] = "auto",
+    job_cpus: Annotated[float, typer.Option(min=0, help="Cores of a node for each job there.")] = 1.0,
+    job_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a node for each job there.")] = 0.0,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -67,7 +80,10 @@ def study(
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return
-    runner = carry_out(asked, folder, workers=workers, only=job, messages=not (quiet or json))
+    elsewhere = None if submit is None else _on_ray(address, job_cpus, job_gpus)
+    runner = carry_out(
+        asked, folder, workers=workers, only=job, messages=not (quiet or json), elsewhere=elsewhere
+    )
     if not runner.failed and not job:
         conclude(asked, folder, as_json=json, quiet=quiet)
     raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)
@@ -80,12 +96,13 @@ def carry_out(
     workers: int | None,
     only: Sequence[str] | None = None,
     messages: bool = True,
+    elsewhere: Carrier | None = None,
 ) -> Runner:
-    """Runs the jobs that are missing, and names those that failed."""
+    """Runs the jobs that are missing, and names those that failed; ``elsewhere``: not on this machine."""
     from cipo_eval.interrupts import Interrupts
     from cipo_trainer.study.jobs import prepared
 
-    runner = prepared(config, folder, workers=workers, only=only)
+    runner = prepared(config, folder, workers=workers, only=only, runner=elsewhere)
     every, left = len(runner.jobs), len(runner.left)
     if messages and left:
         place = f"{min(runner.workers, left)} at a time, in {folder.resolve()}"
@@ -95,6 +112,14 @@ def carry_out(
     for line in runner.flaws():
         say(line)
     return runner
+
+
+def _on_ray(address: str, cpus: float, gpus: float) -> Carrier:
+    """What carries jobs out on a cluster."""
+    from cipo_trainer.study.on_ray import Place, RayRunner
+
+    place = Place(address=address, cpus=cpus, gpus=gpus)
+    return lambda folder, jobs, workers: RayRunner(folder, jobs, workers, place, say=say)
 
 
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:

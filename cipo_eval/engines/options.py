@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
@@ -56,6 +64,8 @@ class EngineContext:
     """The time that chat templates are told which write the date."""
     think: str = STRIP
     """Between which tags thoughts stand (``cipo_eval.texts.think_tags``)."""
+    say: Callable[[str], None] = lambda _: None
+    """Hears a line that people should read at once (an engine that waits for machines)."""
 
 
 class EngineOptions(BaseModel):
@@ -255,6 +265,77 @@ class ReplayOptions(EngineOptions):
     def look(self, model: str) -> None:
         if not Path(model).exists():
             raise UsageError(f"{model} does not exist: --engine replay needs a file or a run directory")
+
+
+class RayOptions(EngineOptions):
+    """Options of ``ray``; those of the inner engine stand beside them (``registry.options``)."""
+
+    inner: str = "hf"
+    """The engine that each replica is: hf, vllm, openai, lm-eval:NAME, or your own package.module:Class."""
+    replicas: int = Field(default=1, ge=1)
+    """Replicas that are wanted; they come and go with the cluster's nodes."""
+    cpus_per_replica: float = Field(default=1.0, ge=0)
+    """Cores that Ray keeps for each replica."""
+    gpus_per_replica: float | None = Field(default=None, ge=0)
+    """GPUs that Ray keeps for each replica (default: those that vllm shares one model over; of others none)."""
+    address: str = "auto"
+    """The cluster: auto (where this machine is a part of it), HOST:PORT, or local (this machine alone)."""
+    verify_on_workers: bool = False
+    """Judge on the cluster's nodes, programs in the sandbox of each, and not on this machine."""
+    wait_for_nodes: float = Field(default=3600.0, ge=0)
+    """Seconds without any replica after which the run ends, with everything kept."""
+    replica_samples: int | None = Field(default=None, ge=1)
+    """Samples that a replica is given ahead (default: twice as many as its engine works at)."""
+    replica_silence: float = Field(default=120.0, ge=1)
+    """Seconds without a word after which a replica is lost."""
+    replica_stall: float = Field(default=3600.0, ge=1)
+    """Seconds without a token or a sample after which a replica that has work is lost."""
+    _inner_options: EngineOptions = PrivateAttr(default_factory=EngineOptions)
+
+    @field_validator("inner")
+    @classmethod
+    def _can_be_inner(cls, value: str) -> str:
+        if value in ("ray", "replay"):
+            raise UsageError(f"--inner {value}: replicas generate; choose hf, vllm, openai, or your own")
+        return value
+
+    def holding(self, options: EngineOptions) -> RayOptions:
+        """These, with options of the inner engine."""
+        self._inner_options = options
+        return self
+
+    @property
+    def inner_options(self) -> EngineOptions:
+        """Options of the inner engine."""
+        return self._inner_options
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of each replica."""
+        if self.gpus_per_replica is not None:
+            return self.gpus_per_replica
+        inner = self._inner_options
+        return float(inner.tensor_parallel * inner.data_parallel) if isinstance(inner, VLLMOptions) else 0.0
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What a replica takes of a node, by Ray's names."""
+        return {"CPU": self.cpus_per_replica, "GPU": self.gpus}
+
+    def look(self, model: str) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise MissingError("--engine ray: Ray is not installed here: pip install 'cipo-eval[ray]'")
+        inner = self._inner_options
+        if isinstance(inner, CheckpointOptions):  # GPUs and vLLM are wanted on the nodes, not here
+            CheckpointOptions.look(inner, model)
+        else:
+            inner.look(model)
+
+    def identity(self, model: str) -> dict[str, Any]:
+        return self._inner_options.identity(model)
+
+    def recommended(self, model: str) -> dict[str, Any] | None:
+        return self._inner_options.recommended(model)
 
 
 def check_url(url: str, where: str, variable: str) -> str:

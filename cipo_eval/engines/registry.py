@@ -6,8 +6,8 @@ A user's engine is named by the place of its class, ``package.module:Class``, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from cipo_eval.engines.options import (
     HFOptions,
     LMEvalOptions,
     OpenAIOptions,
+    RayOptions,
     ReplayOptions,
     VLLMOptions,
     refuse_secrets,
@@ -55,6 +56,7 @@ _ENGINES = {
     "vllm": _BuiltIn(VLLMOptions, "cipo_eval.engines.vllm:VLLMEngine"),
     "openai": _BuiltIn(OpenAIOptions, "cipo_eval.engines.openai:OpenAIEngine"),
     "lm-eval": _BuiltIn(LMEvalOptions, "cipo_eval.engines.lm_eval:LMEvalEngine"),
+    "ray": _BuiltIn(RayOptions, "cipo_eval.engines.ray:RayEngine"),
     "replay": _BuiltIn(ReplayOptions, "cipo_eval.engines.replay:ReplayEngine"),
 }
 _WITH_VARIANTS = frozenset({"lm-eval"})
@@ -101,6 +103,24 @@ def options(engine: str, values: Mapping[str, Any]) -> EngineOptions:
     have, and values that it does not take."""
     model = options_model(engine)
     refuse_secrets(tuple(values), "--engine-option")
+    if issubclass(model, RayOptions):
+        return _with_inner(engine, model, values)
+    return _validated(engine, model, values)
+
+
+def _with_inner(engine: str, model: type[RayOptions], values: Mapping[str, Any]) -> RayOptions:
+    """Options of an engine that holds another one, whose options stand beside its own."""
+    own = {name: value for name, value in values.items() if name in model.model_fields}
+    outer = _validated(engine, model, own)
+    assert isinstance(outer, RayOptions)
+    if twice := sorted(model.model_fields.keys() & options_model(outer.inner).model_fields.keys()):
+        raise UsageError(
+            f"--inner {outer.inner} has options of the same name as --engine {engine}: {', '.join(twice)}"
+        )
+    return outer.holding(options(outer.inner, {n: value for n, value in values.items() if n not in own}))
+
+
+def _validated(engine: str, model: type[EngineOptions], values: Mapping[str, Any]) -> EngineOptions:
     owners = flags()
     foreign = [
         f"--{name.replace('_', '-')} (of {', '.join(owners[name])})"
@@ -140,10 +160,17 @@ class EngineChoice:
             raise UsageError(f"--preset checkpoint needs a checkpoint: --engine {self.engine} has none here")
         return recommendation
 
-    def make(self, problems: Sequence[Problem], *, clock: datetime = FIXED_CLOCK) -> Engine:
+    def make(
+        self,
+        problems: Sequence[Problem],
+        *,
+        clock: datetime = FIXED_CLOCK,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Engine:
         """The engine, its model loaded; the arguments as in ``EngineContext``. Raises ``UsageError``,
         ``MissingError``."""
-        return engine_class(self.engine).make(self.model, self.options, self._context(problems, clock))
+        context = replace(self._context(problems, clock), say=say)
+        return engine_class(self.engine).make(self.model, self.options, context)
 
     def preview(self, problems: Sequence[Problem], requests: Sequence[Request]) -> str:
         """A line on what the engine makes of the model and of its first requests, short of loading weights."""

@@ -212,7 +212,7 @@ class Evaluation:
         with RunStore(self.folder) as store:
             with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
-                source = self.engine.make(problems, clock=folders.frozen_clock(self.folder))
+                source = self.engine.make(problems, clock=folders.frozen_clock(self.folder), say=watch.warn)
             run = Run(
                 store,
                 plans,
@@ -224,7 +224,7 @@ class Evaluation:
                 ks=request.scoring.k,
                 figures=load(request.scoring.figures),
             )
-            pool = _pool(request)
+            pool = _pool(request, source)
             sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
             watch.say(f"verifier: {pool.workers} process(es){sandbox}")
             return _generated(run, source, pool, watch)
@@ -317,8 +317,12 @@ def _rescore(folder: Path, request: RunRequest, watch: Watch) -> Results:
         )
 
 
-def _pool(request: RunRequest) -> VerifierPool:
-    return VerifierPool(request.scoring.verifier_workers, time_limit=request.scoring.verifier_timeout)
+def _pool(request: RunRequest, engine: Engine | None = None) -> VerifierPool:
+    """The pool that was asked for; an engine that works elsewhere may have one there."""
+    workers, time_limit = request.scoring.verifier_workers, request.scoring.verifier_timeout
+    elsewhere = getattr(engine, "verifier_pool", None)
+    pool: VerifierPool | None = elsewhere(workers, time_limit) if elsewhere else None
+    return pool or VerifierPool(workers, time_limit=time_limit)
 
 
 def _generated(run: Run, engine: Engine, pool: VerifierPool, watch: Watch) -> Results:

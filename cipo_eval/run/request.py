@@ -146,7 +146,7 @@ class EngineSection(Section):
     ] = ""
     """Checkpoint or LoRA adapter, folder or hub id; openai: the server's name; replay: a file or run."""
     engine: str = "hf"
-    """Where completions come from: hf, vllm, openai, lm-eval:NAME, replay, or your own package.module:Class."""
+    """Where completions come from: hf, vllm, openai, lm-eval:NAME, ray, replay, or your own package.module:Class."""
     options: Annotated[dict[str, Any], Flag(names=("--engine-option",), repeatable=True)] = Field(
         default_factory=dict
     )

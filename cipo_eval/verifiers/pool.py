@@ -20,7 +20,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
-from typing import NamedTuple, cast
+from functools import partial
+from typing import NamedTuple, Protocol, cast
 
 from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
@@ -70,6 +71,18 @@ class _Grading(NamedTuple):
     late: Grade | None
 
 
+class GradingWorkers(Protocol):
+    """Who grades: ``Workers`` here, or processes elsewhere (``ray_pool``)."""
+
+    def submit(self, arguments: _Key, limit: float) -> Future[tuple[Grade, float]]:
+        """As ``Workers.submit``."""
+        ...
+
+    def close(self, *, wait: bool = False) -> None:
+        """As ``Workers.close``."""
+        ...
+
+
 class VerifierPool:
     """Judges completions in ``workers`` processes; usable from any thread; a context manager."""
 
@@ -90,7 +103,7 @@ class VerifierPool:
         self._memo: dict[_Key, Future[_Graded] | _Graded] = {}
         self._verifiers: dict[str, Verifier] = {}
         self._problems: dict[tuple[int, str, Mode], _Asked] = {}
-        self._pool: Workers | None = None
+        self._pool: GradingWorkers | None = None
         self.graded = 0
         """Gradings sent to workers; the rest came from the memo or needed none."""
 
@@ -234,9 +247,7 @@ class VerifierPool:
             if remembered is not None:
                 return remembered
             if self._pool is None:
-                self._pool = Workers(
-                    self.workers, memory_limit=self._memory_limit, wall_limit=self._most_asleep
-                )
+                self._pool = self._start_workers()
             future = self._pool.submit(key, limit)
             self.graded += 1
             self._memo[key] = future
@@ -253,8 +264,15 @@ class VerifierPool:
             if self._memo.get(key) is done:
                 self._memo[key] = done.result()
 
-    def _most_asleep(self, limit: float) -> float:
-        return self._wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
+    def _start_workers(self) -> GradingWorkers:
+        """Those that grade: called when the first one is needed."""
+        asleep = partial(most_asleep, self._wall_limit)
+        return Workers(self.workers, memory_limit=self._memory_limit, wall_limit=asleep)
+
+
+def most_asleep(wall_limit: float | None, limit: float) -> float:
+    """Seconds that a grading with a limit of so many processor seconds may sleep; ``wall_limit`` in place of those."""
+    return wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 
 def _settle(result: Future[dict[Mode, Verdict]], outcomes: dict[Mode, _Settled]) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cipo_eval.cli import app
 from cipo_eval.cli.engine import engine_flags
 from cipo_eval.engines import registry
+from cipo_eval.engines.options import RayOptions
 from cipo_eval.errors import UsageError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -40,9 +41,11 @@ def test_every_option_of_every_engine_is_a_documented_flag() -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_an_option_of_another_engine_is_refused_by_its_flag(name: str) -> None:
-    model = registry.options_model(full(name))
+    taken = set(registry.options_model(full(name)).model_fields)
+    if name == "ray":  # the inner engine's stand beside its own
+        taken |= registry.options_model("hf").model_fields.keys()
     for option, owners in registry.flags().items():
-        if option in model.model_fields:
+        if option in taken:
             continue
         with pytest.raises(UsageError, match=f"has no --{option.replace('_', '-')} .of {', '.join(owners)}"):
             registry.options(full(name), {**NEEDED.get(name, {}), option: 1})
@@ -53,10 +56,33 @@ def test_the_class_of_an_engine_has_its_options_model(name: str) -> None:
     assert registry.engine_class(full(name)).options is registry.options_model(full(name))  # type: ignore[attr-defined]
 
 
+def test_options_of_an_inner_engine_stand_beside_those_of_ray() -> None:
+    values = {"replicas": 3, "inner": "openai", "base_url": "http://127.0.0.1:9/v1", "concurrency": 7}
+    options = registry.options("ray", values)
+    assert isinstance(options, RayOptions)
+    assert options.replicas == 3
+    assert options.inner_options == registry.options(
+        "openai", {"base_url": values["base_url"], "concurrency": 7}
+    )
+    vllm = registry.options("ray", {"inner": "vllm", "tensor_parallel": 2, "data_parallel": 2})
+    assert isinstance(vllm, RayOptions)
+    assert vllm.needs == {"CPU": 1, "GPU": 4}
+    for wrong, message in (
+        ({"inner": "ray"}, "--inner ray"),
+        ({"inner": "opnai"}, "did you mean openai"),
+        ({"inner": "openai"}, "needs --base-url"),
+        ({"inner": "vllm", "device": "cpu"}, "--engine vllm has no --device"),
+        ({"dtype": "bf16"}, "unknown --dtype"),
+        ({"replicas": 0}, "greater than or equal to 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            registry.options("ray", wrong)
+
+
 def test_options_are_known_without_what_engines_need() -> None:
     code = (
         "import sys; from cipo_eval.cli.engine import engine_flags; engine_flags(); "
-        "print({'torch', 'transformers', 'vllm', 'huggingface_hub', 'lm_eval'} & sys.modules.keys())"
+        "print({'torch', 'transformers', 'vllm', 'huggingface_hub', 'lm_eval', 'ray'} & sys.modules.keys())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"

@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -35,12 +35,33 @@ GOOD = (EXIT_OK, EXIT_FAILURES)
 _LEDGER = "jobs.jsonl"
 
 
+class Process(Protocol):
+    """What carries out a job: as much of ``subprocess.Popen`` as is used."""
+
+    @property
+    def returncode(self) -> int | Any:
+        """Its exit code; None while it runs."""
+        ...
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Asks it to stop."""
+        ...
+
+    def wait(self) -> int:
+        """Its exit code, waiting for it."""
+        ...
+
+
 @dataclass(slots=True)
 class Running:
     """A job under way."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: Process
     slot: int
     started: float = field(default_factory=time.monotonic)
 
@@ -179,23 +200,16 @@ class Runner:
             if job.config:
                 text = yaml.safe_dump(filled(job.config, self._folder), sort_keys=False, allow_unicode=True)
                 write_text(configuration(self._folder, job), text)
-            file = log.open("ab")
         slot = next(i for i in range(self.workers) if i not in taken)
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
         command = [sys.executable, "-m", "cipo_eval", *filled(job.arguments, self._folder)]
-        with file:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches it once, from us
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            )
-        return Running(job=job, process=process, slot=slot)
+        return Running(job=job, process=self._launch(command, log, environment), slot=slot)
+
+    def _launch(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        """Begins a job on this machine."""
+        return launched(command, log, environment)
 
     def _end(self, one: Running) -> None:
         code, seconds = one.process.returncode, time.monotonic() - one.started
@@ -246,30 +260,44 @@ def describe(job: Job, share: float) -> str:
     return f"{what} {' '.join(place)} {share:.0%}"
 
 
+Carrier = Callable[[Path, Sequence[Job], int | None], Runner]
+"""Makes what carries out jobs in a folder, so many at a time."""
+
+
 # --- a whole study -------------------------------------------------------------------------------------------
 
 
 def prepared(
-    config: StudyConfig, folder: Path, *, workers: int | None = None, only: Sequence[str] | None = None
+    config: StudyConfig,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    only: Sequence[str] | None = None,
+    runner: Carrier | None = None,
 ) -> Runner:
     """What carries out a study in a folder, which gets the study's configuration and the tasks of its families.
 
-    ``workers``: jobs at a time; by default one for each GPU, else for each core. ``only``: names of jobs. Raises
-    ``UsageError`` for jobs that there are not, or that need others first, and for a folder that holds another study.
+    ``workers``: jobs at a time; by default one for each GPU, else for each core. ``only``: names of jobs. ``runner``:
+    makes one of folder, jobs and workers that carries them out elsewhere (``on_ray``). Raises ``UsageError`` for jobs
+    that there are not, or that need others first, and for a folder that holds another study.
     """
     chosen = _named(jobs(config), only)
-    devices = _devices()
     folder = folder.resolve()
     with Writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_tasks(config, folder)
         write_text(folder / "study.yaml", to_yaml(config))
-    runner = Runner(folder, chosen, workers or len(devices) or _cores(), devices)
+    carrier = (runner or _here)(folder, chosen, workers)
     names = {job.name for job in chosen}
-    before = {need for job in chosen for need in job.needs} - set(runner.done) - names
+    before = {need for job in chosen for need in job.needs} - set(carrier.done) - names
     if only and before:
         raise UsageError(f"--job: {', '.join(sorted(before))} must come before")
-    return runner
+    return carrier
+
+
+def _here(folder: Path, jobs: Sequence[Job], workers: int | None) -> Runner:
+    devices = _devices()
+    return Runner(folder, jobs, workers or len(devices) or _cores(), devices)
 
 
 def lines(say: Callable[[str], None]) -> Watch:
@@ -357,6 +385,20 @@ def _last_step(path: Path) -> int:
         except (ValueError, KeyError, TypeError):
             continue
     return 0
+
+
+def launched(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A process that says everything in a log, and ends with the thread that began it."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches it once, from us
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
 
 
 def _end_with_parent() -> None:
