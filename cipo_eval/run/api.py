@@ -30,6 +30,7 @@ from cipo_eval.run.info import confinement
 from cipo_eval.run.progress import Progress
 from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, sectioned, validated
 from cipo_eval.run.runner import Run
+from cipo_eval.run.shards import Shard, stored_shard
 from cipo_eval.run.stored import stored_plan
 from cipo_eval.run.watched import Watched
 from cipo_eval.settings import merged
@@ -161,7 +162,7 @@ class Evaluation:
         if not request.engine.model:
             raise UsageError("--model names no model")
         self.request, self._watch = request, watch
-        self.folder = request.output.output or folders.default_folder(request.engine.model)
+        self.folder = request.output.output or _default_folder(request)
         self.modes = request.scoring.mode.modes
 
     @cached_property
@@ -221,7 +222,7 @@ class Evaluation:
                 modes=self.modes,
                 command=watch.command,
                 bootstrap=request.scoring.bootstrap,
-                ks=request.scoring.k,
+                ks=None if request.task.shard else request.scoring.k,  # a problem may be cut in two
                 figures=load(request.scoring.figures),
             )
             pool = _pool(request)
@@ -357,6 +358,11 @@ def _carried_out(
     figures = run.results()
     run.store.write_results(figures)
     failures = run.failures()
+    if shard := stored_shard(run.info):
+        run.warnings.append(
+            f"this is part {shard.index} of {shard.count} of a run, and these are the figures of this part: "
+            "`cipo-eval merge` makes one run of all parts"
+        )
     return Results(
         folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *_gaps(figures)]
     )
@@ -370,8 +376,14 @@ def _gaps(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _default_folder(request: RunRequest) -> Path:
+    folder = folders.default_folder(request.engine.model)
+    return Shard.of(request.task.shard).folder(folder) if request.task.shard else folder
+
+
 def _extent(plan: TaskPlan) -> str:
     """How much of a task is asked for; told where that is less than ``--limit`` says."""
     selected = len(plan.selected)
     less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
-    return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"
+    whole = f"{plan.name}: {selected} problems{less} x {plan.samples} samples"
+    return f"{whole}; of them {plan.first_attempts} in shard {plan.share.shard}" if plan.share else whole

@@ -35,6 +35,8 @@ def bind(
     """
     old = store.read_info()
     identities = {plan.name: plan.identity() for plan in plans}
+    if share := next((plan.share for plan in plans), None):
+        common = {**common, "shard": share.to_json()}
     tasks = {plan.name: _task_info(plan, identities[plan.name]) for plan in plans}
     call = {"at": _now(), "command": list(command), "version": __version__}
     if old is None:
