@@ -177,9 +177,7 @@ class Selection:
             part &= np.array([name in asked for name in attempts.words("problem")], bool)[problem]
         own = PROTOCOLS[protocol].own
         if self.shares is not None:
-            bounds = [self.shares.get(name, (0, 0)) for name in attempts.words("problem")]
-            starts, stops = np.array(bounds, np.int64).reshape(-1, 2).T
-            part &= (sample >= starts[problem]) & (sample < stops[problem])
+            part &= self.shared(attempts)
         if extent.samples is not None:
             part &= sample < self._samples(attempts.words("problem"), protocol)[problem]
         first = (of == attempts.number_of("protocol", DIRECT)) & (turn == 1)
@@ -188,6 +186,15 @@ class Selection:
         later = of == attempts.number_of("protocol", protocol)
         later &= turn <= PROTOCOLS[protocol].last_turn(extent.turns)
         return np.asarray(part & (first | later if own else later), dtype=bool)
+
+    def shared(self, attempts: Attempts) -> BoolArray:
+        """Which attempts are of conversations of this shard, shape (attempts,)."""
+        if self.shares is None:
+            return np.ones(len(attempts), bool)
+        bounds = [self.shares.get(name, (0, 0)) for name in attempts.words("problem")]
+        starts, stops = np.array(bounds, np.int64).reshape(-1, 2).T
+        problem, sample = attempts.column("problem"), attempts.column("sample")
+        return np.asarray((sample >= starts[problem]) & (sample < stops[problem]), dtype=bool)
 
     def _samples(self, problems: Sequence[str], protocol: str) -> IntArray:
         """How many samples were asked for of each problem, shape (problems,)."""

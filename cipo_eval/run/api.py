@@ -122,7 +122,7 @@ def evaluate(request: RunRequest | None = None, *, watch: Watch | None = None, *
     ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``request``. What is
     missing or wrong raises ``UsageError`` or ``MissingError`` before anything is loaded.
     """
-    return Evaluation(_over(request, values, RUN), watch or Silence()).run()
+    return Evaluation(over(request, values, RUN), watch or Silence()).run()
 
 
 def score(
@@ -132,7 +132,7 @@ def score(
 
     ``values`` as for ``evaluate``. Raises ``UsageError``, ``MissingError``.
     """
-    return _score(Path(file), _over(request, values, SCORE), watch or Silence())
+    return _score(Path(file), over(request, values, SCORE), watch or Silence())
 
 
 def rescore(
@@ -143,10 +143,10 @@ def rescore(
     ``values`` as for ``evaluate``: ``mode``, ``think`` and ``harness`` are the run's where they are not given. Raises
     ``UsageError``, ``MissingError``.
     """
-    return _rescore(Path(run), _over(request, values, RESCORE), watch or Silence())
+    return _rescore(Path(run), over(request, values, RESCORE), watch or Silence())
 
 
-def _over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
+def over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
     """The request with values by name over it. Raises ``UsageError`` for fields that the call does not take."""
     base = {} if request is None else request.model_dump(exclude_unset=True)
     return validated(merged(sectioned(base, fields), sectioned(values, fields)))
@@ -364,11 +364,12 @@ def _carried_out(
             "`cipo-eval merge` makes one run of all parts"
         )
     return Results(
-        folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *_gaps(figures)]
+        folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *gaps(figures)]
     )
 
 
-def _gaps(figures: dict[str, Any]) -> list[str]:
+def gaps(figures: dict[str, Any]) -> list[str]:
+    """A line for each task that lacks first attempts."""
     return [
         f"{name}: {block['missing_attempts']} of the attempts asked for are not there; the figures leave them out"
         for name, block in figures["tasks"].items()
