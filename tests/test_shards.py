@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seeded_engine import sums, task_text
 
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.errors import UsageError
 from cipo_eval.files import locked
 from cipo_eval.run.api import Results, evaluate
 from cipo_eval.run.merge import merge
@@ -26,7 +25,13 @@ from cipo_eval.run.request import RunRequest
 from cipo_eval.run.shards import Shard, split
 from cipo_eval.storage.store import attempts_path, read_info
 
-ENGINE = {"engine": "seeded_engine:Seeded", "model": "solver", "mode": "both", "verifier_workers": 1}
+ENGINE = {
+    "engine": "seeded_engine:Seeded",
+    "model": "solver",
+    "mode": "both",
+    "verifier_workers": 1,
+    "bootstrap": 100,
+}
 COUNTS = st.dictionaries(
     st.text(min_size=1, max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(0, 9), max_size=9),
@@ -131,21 +136,147 @@ def same(run: Path, other: Path, names: list[str]) -> None:
     assert infos[0] == infos[1]
 
 
-@pytest.mark.parametrize("protocol", ["direct", "self,oracle,critique", "given"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        "self,oracle,critique",
+        pytest.param("direct", marks=pytest.mark.slow),
+        pytest.param("given", marks=pytest.mark.slow),
+    ],
+)
 def test_shards_merged_are_the_run(tasks: list[Path], tmp_path: Path, protocol: str) -> None:
     asked = {"tasks": [str(path) for path in tasks], "samples": 3, "protocol": protocol}
     evaluate(**ENGINE, **asked, output=tmp_path / "whole" / "run")
     lines = {}
-    for count in (2, 11):
+    for count in (2, 5):
         paths = shards(count, tmp_path / f"of-{count}", **asked)
         sizes = [sum(path.read_bytes().count(b'"turn": 1') for path in p.glob("attempts/*")) for p in paths]
         if protocol != "self,oracle,critique":
             assert max(sizes) - min(sizes) <= 1
-        merged = merge(paths, output=tmp_path / f"of-{count}" / "merged" / "run")
+        merged = merge(paths, output=tmp_path / f"of-{count}" / "merged" / "run", bootstrap=100)
         assert not merged.warnings
         same(merged.folder, tmp_path / "whole" / "run", ["sums", "plus"])
         lines[count] = [list(turns(merged.folder, name)) for name in ("sums", "plus")]
-    assert lines[2] == lines[11]
+    assert lines[2] == lines[5]
     assert lines[2][0] == sorted(
         lines[2][0], key=lambda key: (key[0], key[2], key[1] != "direct", key[1], key[3])
     )
+
+
+@pytest.fixture
+def two(tasks: list[Path], tmp_path: Path) -> list[Path]:
+    """Both shards of a run."""
+    return shards(2, tmp_path / "two", tasks=str(tasks[0]), samples=2)
+
+
+def again(paths: list[Path], tasks: list[Path], **asked: Any) -> Results:
+    """The second shard once more, asked otherwise, in another directory."""
+    folder = paths[1].with_name("other")
+    evaluate(**{**ENGINE, "tasks": str(tasks[0]), "samples": 2, "shard": "2/2", "output": folder, **asked})
+    return merge([paths[0], folder], output=paths[0].with_name("merged"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"seed": 1}, "seed: 0 in the first, 1 in the other"),
+        ({"samples": 3}, "shard.split"),
+        ({"shard": "2/3"}, "shard.of: 2 in the first, 3 in the other"),
+        ({"temperature": 0.9}, "sampling.temperature: 0.6 in the first, 0.9 in the other"),
+        ({"model": "another"}, "engine.fingerprint"),
+        ({"mode": "fixed"}, "modes"),
+        ({"shard": "1/2"}, "are both shard 1/2"),
+        ({"shard": None}, "is a whole run and no shard"),
+    ],
+)
+def test_what_is_not_of_one_run_is_not_merged(
+    two: list[Path], tasks: list[Path], asked: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)):
+        again(two, tasks, **asked)
+    assert not two[0].with_name("merged").exists()
+
+
+def test_a_directory_keeps_to_its_part(two: list[Path], tasks: list[Path]) -> None:
+    asked = {**ENGINE, "tasks": str(tasks[0]), "samples": 2, "output": two[0]}
+    evaluate(**asked, shard="1/2")
+    evaluate(**asked, shard="1/2", protocol="direct,self")  # further turns are split as the first ones are
+    for other, why in (
+        ({}, "holds part 1 of 2 and a whole run was asked for"),
+        ({"shard": "2/2"}, "holds part 1 of 2 and part 2 of 2 was asked for"),
+        ({"shard": "1/2", "samples": 3}, "of other tasks, problems or samples"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            evaluate(**{**asked, **other})
+
+
+def test_missing_shards_are_named_and_the_merged_run_goes_on(
+    tasks: list[Path], tmp_path: Path, cipo: Commands
+) -> None:
+    asked = {"tasks": str(tasks[0]), "samples": 3, "protocol": "self"}
+    paths = shards(3, tmp_path / "parts", **asked)
+    whole = evaluate(**ENGINE, **asked, output=tmp_path / "whole" / "run").folder
+    assert whole is not None
+    (paths[2] / "results.json").unlink()  # broken off
+    output = tmp_path / "run"
+    outcome = cipo("merge", paths[0], paths[2], tmp_path / "nothing", "-o", output)
+    assert outcome.code == 3
+    assert "shard 2/3" in outcome.err
+    assert "nothing in " in outcome.err
+    assert "3/3 is not finished" in outcome.err
+    assert not output.exists()
+    outcome = cipo("merge", paths[0], paths[2], "--partial", "--quiet", "--bootstrap", "100", "-o", output)
+    assert outcome.code == 0
+    assert "not in this run: shard 2/3" in outcome.err
+    assert figures(output)["tasks"]["sums"]["missing_attempts"] == 5
+    evaluate(**ENGINE, **asked, output=output)
+    same(output, whole, ["sums"])
+    assert cipo("rescore", output, "--quiet", "--bootstrap", "100", "--verifier-workers", "1").code == 0
+    same(output, whole, ["sums"])
+    outcome = cipo("merge", *paths, "--partial", "-o", output)
+    assert outcome.code == 2
+    assert "is there already" in outcome.err
+
+
+def test_no_reader_takes_a_shard_for_the_run(two: list[Path], cipo: Commands) -> None:
+    for command in (["compare", *two], ["report", two[0], "-o", "page"], ["pool", "build", two[0]]):
+        outcome = cipo(*command, *(["--wrong", "1", "--right", "0", "-o", "p"] if "pool" in command else []))
+        assert outcome.code == 2, command
+        assert "cipo-eval merge" in outcome.err
+    shown = cipo("show", two[1])
+    assert shown.code == 0
+    assert "this is part 2 of 2 of a run" in shown.err
+    assert json.loads((two[0] / "results.json").read_text())["shard"]["of"] == 2
+
+
+def test_a_shard_that_is_being_written_is_not_merged(two: list[Path]) -> None:
+    with locked(two[1] / "run.lock", ""), pytest.raises(UsageError, match="is still being written"):
+        merge(two, output=two[0].with_name("merged"))
+
+
+def test_torn_and_replaced_lines(two: list[Path]) -> None:
+    """A torn last line is left out, of an attempt that was judged again the last line counts."""
+    path = attempts_path(two[0], "sums")
+    lines = path.read_bytes().splitlines(keepends=True)
+    later = lines[0].replace(b'"left_out": 0', b'"left_out": 7')
+    path.write_bytes(b"".join([*lines, later, lines[1][:20]]))
+    merged = merge(two, output=two[0].with_name("merged")).folder
+    assert merged is not None
+    text = attempts_path(merged, "sums").read_bytes()
+    assert text.count(b"\n") == 10
+    assert later in text
+    assert lines[0] not in text
+
+
+def test_a_merge_that_is_killed_leaves_nothing_half(two: list[Path], tmp_path: Path) -> None:
+    """Whatever the moment, there is no run yet or the whole of it, and the same command makes it."""
+    home = tmp_path / "home"
+    with fault_points(home, tmp_path / "states") as states:
+        reference = merge(two, output=home / "run").folder
+    assert reference is not None
+    assert len(states) > 5
+    for state in states:
+        if not (state / "run").exists():
+            merge(two, output=state / "run")
+        for name in ("attempts/sums.jsonl", "problems/sums.jsonl", "results.json"):
+            assert (state / "run" / name).read_bytes() == (reference / name).read_bytes(), state

@@ -24,6 +24,7 @@ from cipo_eval.cli import (
     run,
     score,
     show,
+    status,
     study,
     tasks,
     train,
@@ -62,6 +63,7 @@ app.command(cls=deferred(run.run, run.parameters))(run.run)
 app.command(cls=deferred(score.score, score.parameters))(score.score)
 app.command(cls=deferred(rescore.rescore, rescore.parameters))(rescore.rescore)
 app.command(cls=deferred(merge.merge, merge.parameters))(merge.merge)
+app.command()(status.status)
 app.command()(show.show)
 app.command()(compare.compare)
 app.command()(report.report)

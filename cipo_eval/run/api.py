@@ -31,6 +31,7 @@ from cipo_eval.run.progress import Progress
 from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, sectioned, validated
 from cipo_eval.run.runner import Run
 from cipo_eval.run.shards import Shard, stored_shard
+from cipo_eval.run.status import begin, kept_up
 from cipo_eval.run.stored import stored_plan
 from cipo_eval.run.watched import Watched
 from cipo_eval.settings import merged
@@ -211,6 +212,7 @@ class Evaluation:
         for plan in plans:
             watch.say(_extent(plan))
         with RunStore(self.folder) as store:
+            begin(self.folder)
             with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
                 source = self.engine.make(problems, clock=folders.frozen_clock(self.folder))
@@ -347,16 +349,18 @@ def _carried_out(
     engine: Watched | None = None,
 ) -> Results:
     """Does ``work`` and stores ``results.json``; closes the pool."""
-    with Interrupts() as interrupts, watch.attempts(engine) as progress:
-        try:
-            work(progress, interrupts)
-        except KeyboardInterrupt:
-            watch.interrupted(run, progress)
-            raise
-        finally:
-            pool.close()
-    figures = run.results()
-    run.store.write_results(figures)
+    with kept_up(run.store.path) as note:
+        with Interrupts() as interrupts, watch.attempts(engine) as progress:
+            note.progress = progress
+            try:
+                work(progress, interrupts)
+            except KeyboardInterrupt:
+                watch.interrupted(run, progress)
+                raise
+            finally:
+                pool.close()
+        figures = run.results()
+        run.store.write_results(figures)
     failures = run.failures()
     if shard := stored_shard(run.info):
         run.warnings.append(

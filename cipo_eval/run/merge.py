@@ -57,7 +57,7 @@ LINES = 4096
 NAMED = 12
 """Missing shards that a message names."""
 _ELSEWHERE = ("source", "definition")
-"""What ``run.json`` says of a task that may differ between machines: paths, behind which fingerprints tell what is there."""
+"""What may differ between machines in what ``run.json`` says of a task: paths."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,10 @@ class Run:
         for plan in self.plans:
             progress.count_stored(self._wanted(plan), self.modes[0].value)
         progress.total = progress.done + feed.open
+        progress.wanted_of = progress.done_of + Counter(
+            generated.request.problem.task for generated in pooled
+        )
+        progress.wanted_of.update({p.name: count for p, (count, _) in zip(self.plans, missing, strict=True)})
         progress.changed(progress)
         if not feed.open:
             return
@@ -261,6 +265,7 @@ class Run:
                     if follow:
                         requests = self.following(generated, attempt)
                         progress.total += len(requests)
+                        progress.wanted_of[attempt.task] += len(requests)
                         feed.add(requests)
                 if judged:
                     feed.done(len(judged))
