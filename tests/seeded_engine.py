@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import Field
+
 from cipo_eval.engines.engine import OneByOneEngine
 from cipo_eval.engines.options import EngineOptions
 from cipo_eval.records import Completion, FinishReason, Request
@@ -15,7 +17,7 @@ from cipo_eval.records import Completion, FinishReason, Request
 class SeededOptions(EngineOptions):
     """What can be chosen."""
 
-    delay: float = 0.0
+    delay: float = Field(default=0.0, exclude=True)
     """Seconds of a sample."""
 
 

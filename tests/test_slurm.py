@@ -1,0 +1,75 @@
+"""Jobs of a real SLURM: an array with a task that fails, a task that is requeued, and the run that they come to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import Commands, results, turns
+from slurm import Slurm, cluster
+
+TASK = ("--tasks", "arithmetic", "--limit", "6", "--samples", "2", "--protocol", "direct,self")
+ENGINE = ("--engine", "seeded_engine:Seeded", "--verifier-workers", "1", "--quiet")
+HOSTILE = 'it\'s $HOME; "%A" `x`'
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A cluster of two nodes."""
+    with cluster(tmp_path_factory.mktemp("slurm")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is a module of the tests, also for jobs."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+
+
+@pytest.mark.slow
+def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Commands, tmp_path: Path) -> None:
+    """Of three shards the first fails once (its folder holds something else), the second is requeued in the middle. The
+    merge that follows says what is missing; submitted again, all of it equals the run without shards."""
+    output = tmp_path / HOSTILE / "run"
+    output.parent.mkdir()
+    delay = ("--engine-option", "delay=0.5")
+    command = ("run", "--model", HOSTILE, *ENGINE, *delay, *TASK, "-o", output)
+    submit = (*command, "--submit", "slurm", "--shards", "3", "--sbatch", "mem=100", "--time", "30")
+    shards = [output.with_name(f"run.shard-{i}-of-3") for i in (1, 2, 3)]
+    shards[0].mkdir()
+    (shards[0] / "notes").write_text("in the way")
+    outcome = cipo(*submit)
+    assert outcome.code == 0, outcome.err
+    array, merging = outcome.out.split()
+    slurm.wait(lambda: len(list(shards[1].glob("attempts/*.jsonl"))) == 1)
+    slurm.command("scontrol", "requeue", f"{array}_2")
+    slurm.start_now(f"{array}_2")
+    slurm.wait(lambda: slurm.states()[merging] in ("FAILED", "COMPLETED"))
+    states = slurm.states()
+    assert [states[f"{array}_{i}"] for i in (1, 2, 3)] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert states[merging] == "FAILED"
+    logs = output.with_name("run.slurm")
+    assert "shard 1/3" in (logs / f"merge-{merging}.log").read_text()
+    second = (logs / f"run-{array}_2.log").read_text()
+    assert re.findall(r"started (\d) time", second) == ["0", "1"]
+    assert len(json.loads((shards[1] / "run.json").read_text())["calls"]) == 2
+    state = cipo("status", *shards, "--json").json
+    assert [run["state"] for run in state["runs"]] == ["not started", "done", "done"]
+
+    (shards[0] / "notes").unlink()
+    outcome = cipo(*submit)
+    assert outcome.code == 0, outcome.err
+    merging = outcome.out.split()[1]
+    slurm.wait(lambda: slurm.states()[merging] in ("FAILED", "COMPLETED"))
+    assert slurm.states()[merging] == "COMPLETED", (logs / f"merge-{merging}.log").read_text()
+    whole = tmp_path / "whole" / "run"
+    assert (
+        cipo("run", "--model", HOSTILE, *ENGINE, "--engine-option", "delay=0.5", *TASK, "-o", whole).code == 0
+    )
+    assert turns(output, "arithmetic") == turns(whole, "arithmetic")
+    assert results(output) == results(whole)
