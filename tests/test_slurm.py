@@ -12,7 +12,7 @@ import pytest
 from commands import Commands, results, turns
 from slurm import Slurm, cluster
 
-TASK = ("--tasks", "arithmetic", "--limit", "6", "--samples", "2", "--protocol", "direct,self")
+TASK = ("--tasks", "arithmetic", "--limit", "4", "--samples", "2", "--protocol", "direct,self")
 ENGINE = ("--engine", "seeded_engine:Seeded", "--verifier-workers", "1", "--quiet")
 HOSTILE = 'it\'s $HOME; "%A" `x`'
 
@@ -33,14 +33,14 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Commands, tmp_path: Path) -> None:
-    """Of three shards the first fails once (its folder holds something else), the second is requeued in the middle. The
+    """Of two shards the first fails once (its folder holds something else), the second is requeued in the middle. The
     merge that follows says what is missing; submitted again, all of it equals the run without shards."""
     output = tmp_path / HOSTILE / "run"
     output.parent.mkdir()
     delay = ("--engine-option", "delay=0.5")
     command = ("run", "--model", HOSTILE, *ENGINE, *delay, *TASK, "-o", output)
-    submit = (*command, "--submit", "slurm", "--shards", "3", "--sbatch", "mem=100", "--time", "30")
-    shards = [output.with_name(f"run.shard-{i}-of-3") for i in (1, 2, 3)]
+    submit = (*command, "--submit", "slurm", "--shards", "2", "--sbatch", "mem=100", "--time", "30")
+    shards = [output.with_name(f"run.shard-{i}-of-2") for i in (1, 2)]
     shards[0].mkdir()
     (shards[0] / "notes").write_text("in the way")
     outcome = cipo(*submit)
@@ -51,15 +51,15 @@ def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Command
     slurm.start_now(f"{array}_2")
     slurm.wait(lambda: slurm.states()[merging] in ("FAILED", "COMPLETED"))
     states = slurm.states()
-    assert [states[f"{array}_{i}"] for i in (1, 2, 3)] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert [states[f"{array}_{i}"] for i in (1, 2)] == ["FAILED", "COMPLETED"]
     assert states[merging] == "FAILED"
     logs = output.with_name("run.slurm")
-    assert "shard 1/3" in (logs / f"merge-{merging}.log").read_text()
+    assert "shard 1/2" in (logs / f"merge-{merging}.log").read_text()
     second = (logs / f"run-{array}_2.log").read_text()
     assert re.findall(r"started (\d) time", second) == ["0", "1"]
     assert len(json.loads((shards[1] / "run.json").read_text())["calls"]) == 2
     state = cipo("status", *shards, "--json").json
-    assert [run["state"] for run in state["runs"]] == ["not started", "done", "done"]
+    assert [run["state"] for run in state["runs"]] == ["not started", "done"]
 
     (shards[0] / "notes").unlink()
     outcome = cipo(*submit)
@@ -73,3 +73,39 @@ def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Command
     )
     assert turns(output, "arithmetic") == turns(whole, "arithmetic")
     assert results(output) == results(whole)
+
+
+STUDY = """
+title: a tiny study
+families:
+  chains: {dial: {modulus: 5, steps: 2}, items: 8}
+shape: {layers: 1, hidden: 16, inner: 16, heads: 1}
+warm: {steps: 10, data: {corrections: 0.5}, optimizer: {batch: 8, lr: 1.0e-2}, checkpoint: {every: 10}}
+train:
+  steps: 1
+  rollout: {problems: 2, samples: 2, max_tokens: 4}
+arms:
+  start:
+  GRPO: {algorithm: grpo}
+evaluate: {samples: 2, max_tokens: 4, protocols: [direct, self]}
+"""
+
+
+@pytest.mark.exhaustive
+def test_a_study_is_an_array_of_arms(slurm: Slurm, cipo: Commands, tmp_path: Path) -> None:
+    """The warm start, then both arms, then the report: each stage waits for the one before."""
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    folder = tmp_path / "a study"
+    outcome = cipo("study", tmp_path / "tiny.yaml", "title=it's", "-o", folder, "--submit", "slurm")
+    assert outcome.code == 0, outcome.err
+    numbers = outcome.out.split()
+    slurm.wait(lambda: slurm.states()[numbers[-1]] in ("FAILED", "COMPLETED"), 240)
+    states = slurm.states()
+    said = [log.read_text() for log in sorted((tmp_path / "a study.slurm").glob("*.log"))]
+    assert set(
+        states[number] for number in (f"{numbers[0]}_1", *(f"{numbers[1]}_{i}" for i in (1, 2)), numbers[2])
+    ) == {"COMPLETED"}, said
+    assert "it&#39;s" in (folder / "report" / "report.html").read_text() or said
+    early = cipo("study", tmp_path / "tiny.yaml", "-o", tmp_path / "empty", "--report")
+    assert early.code == 3
+    assert "4 of 4 jobs are missing" in early.err

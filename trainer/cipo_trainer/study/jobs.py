@@ -263,7 +263,7 @@ def prepared(
     with Writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_tasks(config, folder)
-        write_text(folder / "study.yaml", to_yaml(config))
+        write_text(folder / "study.yaml", to_yaml(config), shared=True)
     runner = Runner(folder, chosen, workers or len(devices) or _cores(), devices)
     names = {job.name for job in chosen}
     before = {need for job in chosen for need in job.needs} - set(runner.done) - names
