@@ -88,7 +88,7 @@ class Selection:
         for problem, row in rows.items():
             for protocol, count in row.get("pool", {}).items():
                 pooled.setdefault(protocol, {})[problem] = count
-        shares = {problem: tuple(row["shard"]) for problem, row in rows.items() if "shard" in row}
+        shares = {problem: _share(task, row["shard"]) for problem, row in rows.items() if "shard" in row}
         return cls(
             task=task,
             extents=extents,
@@ -215,6 +215,13 @@ class Selection:
         """The attempts that count, of all that are there."""
         every = Attempts.of(attempts)
         return Selected(selection=self, every=every.only(every.judged))
+
+
+def _share(task: str, value: Any) -> tuple[int, int]:
+    """What a problem's row says of its samples in a shard. Raises ``UsageError`` for what cannot be."""
+    if isinstance(value, list | tuple) and [type(part) for part in value] == [int, int]:
+        return value[0], value[1]
+    raise UsageError(f"problems/{task}.jsonl names samples of a shard that there cannot be ({value!r:.60})")
 
 
 @dataclass(frozen=True)  # no slots: parts of it are cached
