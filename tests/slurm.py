@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 NODES = 2
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -79,6 +81,11 @@ class Slurm:
             assert time.monotonic() < end, self.command("scontrol", "show", "job")
             time.sleep(0.2)
 
+    def end_of(self, job: str, seconds: float = 120) -> str:
+        """How a job ends."""
+        self.wait(lambda: self.states().get(job) in ENDED, seconds)
+        return self.states()[job]
+
     def start_now(self, job: str) -> None:
         """A job that was requeued waits two minutes otherwise."""
         self.wait(lambda: self.states().get(job) == "PENDING")
@@ -86,8 +93,17 @@ class Slurm:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Slurm]:
-    """Starts a cluster, names it in the environment, and ends it."""
+def cluster() -> Iterator[Slurm]:
+    """Starts a cluster in a folder of its own, names it in the environment, and ends it.
+
+    The folder is none of pytest's: its daemons run as other users, and pytest closes its folders to them now and then.
+    """
+    with tempfile.TemporaryDirectory(prefix="cipo-slurm-") as name:
+        Path(name).chmod(0o755)
+        yield from _cluster(Path(name))
+
+
+def _cluster(folder: Path) -> Iterator[Slurm]:
     needed = ("munged", "slurmctld", "slurmd", "sbatch", "runuser")
     paths = os.environ["PATH"] + os.pathsep + "/usr/sbin"
     if os.geteuid() != 0:
@@ -109,9 +125,6 @@ def cluster(folder: Path) -> Iterator[Slurm]:
     shutil.chown(key, "munge")
     configuration = folder / "slurm.conf"
     configuration.write_text(CONFIGURATION.format(host=host, folder=folder, port=ports[0], nodes=nodes))
-    for above in (folder, *folder.parents):  # its users must get through
-        if above.stat().st_uid == os.geteuid() and above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o055)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("SLURM_CONF", str(configuration))
         patch.setenv("PATH", paths)

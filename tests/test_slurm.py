@@ -18,9 +18,9 @@ HOSTILE = 'it\'s $HOME; "%A" `x`'
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     """A cluster of two nodes."""
-    with cluster(tmp_path_factory.mktemp("slurm")) as found:
+    with cluster() as found:
         yield found
 
 
@@ -49,10 +49,9 @@ def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Command
     slurm.wait(lambda: len(list(shards[1].glob("attempts/*.jsonl"))) == 1)
     slurm.command("scontrol", "requeue", f"{array}_2")
     slurm.start_now(f"{array}_2")
-    slurm.wait(lambda: slurm.states()[merging] in ("FAILED", "COMPLETED"))
+    assert slurm.end_of(merging) == "FAILED"
     states = slurm.states()
     assert [states[f"{array}_{i}"] for i in (1, 2)] == ["FAILED", "COMPLETED"]
-    assert states[merging] == "FAILED"
     logs = output.with_name("run.slurm")
     assert "shard 1/2" in (logs / f"merge-{merging}.log").read_text()
     second = (logs / f"run-{array}_2.log").read_text()
@@ -65,8 +64,7 @@ def test_an_array_that_fails_is_requeued_and_goes_on(slurm: Slurm, cipo: Command
     outcome = cipo(*submit)
     assert outcome.code == 0, outcome.err
     merging = outcome.out.split()[1]
-    slurm.wait(lambda: slurm.states()[merging] in ("FAILED", "COMPLETED"))
-    assert slurm.states()[merging] == "COMPLETED", (logs / f"merge-{merging}.log").read_text()
+    assert slurm.end_of(merging) == "COMPLETED", (logs / f"merge-{merging}.log").read_text()
     whole = tmp_path / "whole" / "run"
     assert (
         cipo("run", "--model", HOSTILE, *ENGINE, "--engine-option", "delay=0.5", *TASK, "-o", whole).code == 0
@@ -99,7 +97,7 @@ def test_a_study_is_an_array_of_arms(slurm: Slurm, cipo: Commands, tmp_path: Pat
     outcome = cipo("study", tmp_path / "tiny.yaml", "title=it's", "-o", folder, "--submit", "slurm")
     assert outcome.code == 0, outcome.err
     numbers = outcome.out.split()
-    slurm.wait(lambda: slurm.states()[numbers[-1]] in ("FAILED", "COMPLETED"), 240)
+    slurm.end_of(numbers[-1], 240)
     states = slurm.states()
     said = [log.read_text() for log in sorted((tmp_path / "a study.slurm").glob("*.log"))]
     of_all = (f"{numbers[0]}_1", *(f"{numbers[1]}_{i}" for i in (1, 2)), numbers[2])
