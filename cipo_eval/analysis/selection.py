@@ -15,6 +15,7 @@ Nothing is ever deleted: asked for again, it counts again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,6 +73,8 @@ class Selection:
     """By id, in the order of the data, their metadata: all that any extent may mean, or more. Empty: not known."""
     pooled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By protocol and problem, the attempts of the pool that it corrects, where that is known."""
+    shares: Mapping[str, tuple[int, int]] | None = None
+    """Of one shard of a run, by problem: its first sample, and the first one after that it does not have. None: all."""
 
     @classmethod
     def stored(cls, task: str, facts: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> Selection:
@@ -85,11 +88,13 @@ class Selection:
         for problem, row in rows.items():
             for protocol, count in row.get("pool", {}).items():
                 pooled.setdefault(protocol, {})[problem] = count
+        shares = {problem: _share(task, row["shard"]) for problem, row in rows.items() if "shard" in row}
         return cls(
             task=task,
             extents=extents,
             problems={problem: row.get("metadata", {}) for problem, row in rows.items()},
             pooled=pooled,
+            shares=shares or None,
         )
 
     @cached_property
@@ -98,7 +103,12 @@ class Selection:
         return {name: frozenset(self.problems_of(name)) if self.problems else None for name in self.extents}
 
     def problems_of(self, protocol: str) -> tuple[str, ...]:
-        """The problems that a protocol was asked for, in the order of the data; none where it was not."""
+        """The problems that a protocol was asked for, in the order of the data; none where it was not. Of a shard,
+        those of which it has a sample."""
+        return tuple(p for p in self.problems_of_run(protocol) if self.range_of(p))
+
+    def problems_of_run(self, protocol: str) -> tuple[str, ...]:
+        """The same of the whole run, where this is a shard of one."""
         extent = self.extents.get(protocol)
         if extent is None:
             return ()
@@ -106,8 +116,19 @@ class Selection:
         admitted = [p for p, of in self.problems.items() if scope is None or scope.admits_metadata(of)]
         return tuple(admitted[: extent.limit])
 
+    def range_of(self, problem: str) -> range:
+        """The samples of a problem that may count: all, unless this is a shard."""
+        return range(sys.maxsize) if self.shares is None else range(*self.shares.get(problem, (0, 0)))
+
+    def first_samples_of(self, problem: str) -> range:
+        """Which first attempts were asked for at a problem."""
+        every = self.range_of(problem)
+        return range(every.start, min(every.stop, self.first_samples))
+
     def _sampled(self, key: AttemptKey, protocol: str) -> bool:
         """Whether so many samples were asked for."""
+        if key.sample not in self.range_of(key.problem):
+            return False
         samples = self.extents[protocol].samples
         if samples is not None and not PROTOCOLS[protocol].own:
             items = self.pooled.get(protocol, {}).get(key.problem)
@@ -140,7 +161,9 @@ class Selection:
     @property
     def first_attempts(self) -> int:
         """How many first attempts were asked for, whether they are there or not."""
-        return len(self.problems_of(DIRECT)) * self.first_samples
+        if self.shares is None:
+            return len(self.problems_of(DIRECT)) * self.first_samples
+        return sum(len(self.first_samples_of(problem)) for problem in self.problems_of(DIRECT))
 
     def part_of(self, attempts: Attempts, protocol: str) -> BoolArray:
         """``belongs`` of many attempts, shape (attempts,)."""
@@ -153,6 +176,8 @@ class Selection:
         if (asked := self._asked[protocol]) is not None:
             part &= np.array([name in asked for name in attempts.words("problem")], bool)[problem]
         own = PROTOCOLS[protocol].own
+        if self.shares is not None:
+            part &= self.shared(attempts)
         if extent.samples is not None:
             part &= sample < self._samples(attempts.words("problem"), protocol)[problem]
         first = (of == attempts.number_of("protocol", DIRECT)) & (turn == 1)
@@ -161,6 +186,15 @@ class Selection:
         later = of == attempts.number_of("protocol", protocol)
         later &= turn <= PROTOCOLS[protocol].last_turn(extent.turns)
         return np.asarray(part & (first | later if own else later), dtype=bool)
+
+    def shared(self, attempts: Attempts) -> BoolArray:
+        """Which attempts are of conversations of this shard, shape (attempts,)."""
+        if self.shares is None:
+            return np.ones(len(attempts), bool)
+        bounds = [self.shares.get(name, (0, 0)) for name in attempts.words("problem")]
+        starts, stops = np.array(bounds, np.int64).reshape(-1, 2).T
+        problem, sample = attempts.column("problem"), attempts.column("sample")
+        return np.asarray((sample >= starts[problem]) & (sample < stops[problem]), dtype=bool)
 
     def _samples(self, problems: Sequence[str], protocol: str) -> IntArray:
         """How many samples were asked for of each problem, shape (problems,)."""
@@ -181,6 +215,13 @@ class Selection:
         """The attempts that count, of all that are there."""
         every = Attempts.of(attempts)
         return Selected(selection=self, every=every.only(every.judged))
+
+
+def _share(task: str, value: Any) -> tuple[int, int]:
+    """What a problem's row says of its samples in a shard. Raises ``UsageError`` for what cannot be."""
+    if isinstance(value, list | tuple) and [type(part) for part in value] == [int, int]:
+        return value[0], value[1]
+    raise UsageError(f"problems/{task}.jsonl names samples of a shard that there cannot be ({value!r:.60})")
 
 
 @dataclass(frozen=True)  # no slots: parts of it are cached
@@ -229,13 +270,21 @@ class Selected:
         return self.selection.extents[protocol].turns
 
 
-def selected_attempts(run: Path, task: str, info: Mapping[str, Any] | None = None) -> Selected:
+def selected_attempts(
+    run: Path, task: str, info: Mapping[str, Any] | None = None, *, shards: bool = False
+) -> Selected:
     """The attempts of a run directory at a task that count; ``info``: its ``run.json`` where it was read already.
 
-    Raises ``UsageError`` for a damaged file, and where only some of the problems were asked for and the run does not
-    say which.
+    Raises ``UsageError`` for a damaged file, where only some of the problems were asked for and the run does not say
+    which, and for a shard, which must not pass for the whole run, unless ``shards`` are wanted.
     """
-    facts = (read_info(run) if info is None else info)["tasks"][task]
+    info = read_info(run) if info is None else info
+    if "shard" in info and not shards:
+        raise UsageError(
+            f"{run} is part {info['shard'].get('index')} of {info['shard'].get('of')} of a run: `cipo-eval merge` "
+            "makes one of all parts (`cipo-eval merge SHARD… -o RUN`)"
+        )
+    facts = info["tasks"][task]
     selection = Selection.stored(task, facts, read_problems(run, task))
     attempts = attempts_of_task(run, task)
     if not selection.problems:

@@ -17,12 +17,14 @@ from cipo_eval.cli import (
     data,
     demo,
     doctor,
+    merge,
     pool,
     report,
     rescore,
     run,
     score,
     show,
+    status,
     study,
     tasks,
     train,
@@ -60,6 +62,8 @@ def _main(
 app.command(cls=deferred(run.run, run.parameters))(run.run)
 app.command(cls=deferred(score.score, score.parameters))(score.score)
 app.command(cls=deferred(rescore.rescore, rescore.parameters))(rescore.rescore)
+app.command(cls=deferred(merge.merge, merge.parameters))(merge.merge)
+app.command()(status.status)
 app.command()(show.show)
 app.command()(compare.compare)
 app.command()(report.report)

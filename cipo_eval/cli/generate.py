@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+ARGUMENTS = "cipo_eval.arguments"
+"""Where a deferred command's context has its words as they were given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """What one command says otherwise of an option that several commands have."""
@@ -123,6 +127,10 @@ def deferred(
 
     class Deferred(TyperCommand):
         _parameters: list[Any] | None = None
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            ctx.meta[ARGUMENTS] = list(args)
+            return super().parse_args(ctx, args)
 
         @property
         def params(self) -> list[Any]:  # an attribute there

@@ -6,7 +6,6 @@ Told by the clock and not by what happens: a slow model is silent for minutes be
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
+
+from cipo_eval.run.ticks import every
 
 if TYPE_CHECKING:
     from cipo_eval.run.progress import Progress
@@ -55,26 +56,6 @@ def phase(name: str, what: str, *, messages: bool = True) -> Iterator[None]:
 def _since(started: float) -> str:
     seconds = time.monotonic() - started
     return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
-
-
-@contextmanager
-def every(first: float, then: float, tell: Callable[[], None]) -> Iterator[None]:
-    """Calls ``tell`` in a thread, after ``first`` seconds and then every ``then``, until the end."""
-    ended = threading.Event()
-
-    def tick() -> None:
-        pause = first
-        while not ended.wait(pause):
-            tell()
-            pause = then
-
-    thread = threading.Thread(target=tick, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Pace:

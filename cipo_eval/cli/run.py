@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cipo_eval.cli import requests
+from cipo_eval.cli import requests, submit
 from cipo_eval.cli.session import Display, show
 
 
@@ -15,7 +15,7 @@ def parameters() -> list[inspect.Parameter]:
     """The options of the command."""
     from cipo_eval.run.request import RUN
 
-    return requests.parameters(RUN)
+    return [*requests.parameters(RUN), *submit.parameters()]
 
 
 def run(context: typer.Context, **values: Any) -> None:
@@ -25,8 +25,13 @@ def run(context: typer.Context, **values: Any) -> None:
     from cipo_eval.run.api import Evaluation
     from cipo_eval.run.request import RUN
 
+    jobs = {name: values.pop(name) for name in submit.OPTIONS}
     request = requests.request_of(context, RUN, values)
     evaluation = Evaluation(request, Display(request.output))
+    submit.batch_of(jobs)
+    if jobs["submit"]:
+        submit.submit_run(context, request, evaluation, jobs)
+        return
     if request.output.dry_run:
         from cipo_eval.cli.dry_run import dry_run
 

@@ -67,7 +67,7 @@ def show(
     count, not_asked = 0, 0
     attempted: set[str] = set()
     for name in tasks:
-        selected = selected_attempts(run, name, info)
+        selected = selected_attempts(run, name, info, shards=True)
         attempted.update(selected.attempts.present("problem"))
         not_asked += selected.not_asked
         for of, chains in _chains(selected, protocol):
@@ -86,6 +86,8 @@ def show(
         typer.echo(f"{count - limit} more: --limit {count} shows them", err=True)
     if not count:
         typer.echo("no attempts are like that", err=True)
+    if shard := info.get("shard"):
+        typer.echo(f"this is part {shard.get('index')} of {shard.get('of')} of a run", err=True)
     if not_asked:
         typer.echo(
             f"{not_asked} attempt(s) more are on disk, which the run's last calls did not ask for", err=True

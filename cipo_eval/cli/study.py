@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cipo_eval.cli import options as o
+from cipo_eval.cli import submit as batch
 from cipo_eval.cli.session import say
 from cipo_eval.cli.training_progress import of_study
-from cipo_eval.errors import EXIT_FAILURES, UsageError
+from cipo_eval.errors import EXIT_FAILURES, MissingError, UsageError
 from cipo_eval.run.folder import look_at_place
 
 if TYPE_CHECKING:
+    from cipo_eval.run.slurm import Batch
     from cipo_trainer.study.grid import Job, StudyConfig
     from cipo_trainer.study.jobs import Carrier, Runner
 
+NAMED = 12
+"""Missing jobs that a message names."""
 PAGE_CHARACTERS = (
     20_000_000  # of attempts in a study's page; each of its many runs can have a report of its own
 )
@@ -28,6 +33,7 @@ PAGE_CHARACTERS = (
 class Submit(StrEnum):
     """Where jobs may be carried out other than here."""
 
+    SLURM = "slurm"
     RAY = "ray"
 
 
@@ -57,11 +63,29 @@ def study(
         ),
     ] = False,
     submit: Annotated[
-        Submit | None, typer.Option("--submit", help="Carry the jobs out on a Ray cluster (docs/ray.md).")
+        Submit | None,
+        typer.Option(
+            "--submit",
+            help="Carry the jobs out elsewhere: slurm writes scripts for sbatch and submits them (docs/slurm.md), "
+            "ray takes a Ray cluster (docs/ray.md).",
+        ),
     ] = None,
-    address: Annotated[str, typer.Option(help="Of the cluster: auto, HOST:PORT or local.")] = "auto",
-    job_cpus: Annotated[float, typer.Option(min=0, help="Cores of a node for each job there.")] = 1.0,
-    job_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a node for each job there.")] = 0.0,
+    address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or local.")] = "auto",
+    job_cpus: Annotated[float, typer.Option(min=0, help="Cores of a Ray node for each job.")] = 1.0,
+    job_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a Ray node for each job.")] = 0.0,
+    report: Annotated[
+        bool, typer.Option("--report", help="Only the report; refused while jobs are missing.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="With --submit slurm: show the scripts.", rich_help_panel=batch.PANEL),
+    ] = False,
+    submit_template: batch.TemplateFile = None,
+    partition: batch.Partition = None,
+    account: batch.Account = None,
+    time: batch.Time = None,
+    gpus: batch.Gpus = None,
+    sbatch: batch.Sbatch = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -80,7 +104,24 @@ def study(
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return
-    elsewhere = None if submit is None else _on_ray(address, job_cpus, job_gpus)
+    in_batch = submit is Submit.SLURM or None
+    options: dict[str, Any] = {"submit": in_batch, "submit_template": submit_template, "partition": partition}
+    options |= {"account": account, "time": time, "gpus": gpus, "sbatch": sbatch}
+    cluster = batch.batch_of(options)
+    if in_batch or report:
+        from cipo_trainer.study.jobs import Ledger
+
+        every = jobs(asked)
+        done = Ledger(folder).done(every)
+        if in_batch:
+            words = [config, *(overrides or ()), "--output", str(folder)]
+            _submit(words, every, done, folder, cluster, dry_run=dry_run)
+            return
+        if left := [job.name for job in every if job.name not in done]:
+            raise MissingError(f"{len(left)} of {len(every)} jobs are missing: {', '.join(left[:NAMED])}")
+        conclude(asked, folder, as_json=json, quiet=quiet)
+        return
+    elsewhere = _on_ray(address, job_cpus, job_gpus) if submit is Submit.RAY else None
     runner = carry_out(
         asked, folder, workers=workers, only=job, messages=not (quiet or json), elsewhere=elsewhere
     )
@@ -150,6 +191,21 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     elif not quiet:
         show_table(shown, Console())
         typer.echo(pages[0])
+
+
+def _submit(
+    words: Sequence[str],
+    every: Sequence[Job],
+    done: Collection[str],
+    folder: Path,
+    cluster: Batch,
+    *,
+    dry_run: bool,
+) -> None:
+    from cipo_trainer.study.submission import batch_jobs
+
+    hint = f"cipo-eval study {shlex.join(words)} --list"
+    batch.carry_out(batch_jobs(words, every, done, folder.name), folder, cluster, dry_run=dry_run, hint=hint)
 
 
 def _list(every: Sequence[Job], folder: Path, *, as_json: bool) -> None:

@@ -30,6 +30,8 @@ from cipo_eval.run.info import confinement
 from cipo_eval.run.progress import Progress
 from cipo_eval.run.request import RESCORE, RUN, SCORE, RunRequest, sectioned, validated
 from cipo_eval.run.runner import Run
+from cipo_eval.run.shards import Shard, stored_shard
+from cipo_eval.run.status import begin, kept_up
 from cipo_eval.run.stored import stored_plan
 from cipo_eval.run.watched import Watched
 from cipo_eval.settings import merged
@@ -121,7 +123,7 @@ def evaluate(request: RunRequest | None = None, *, watch: Watch | None = None, *
     ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``request``. What is
     missing or wrong raises ``UsageError`` or ``MissingError`` before anything is loaded.
     """
-    return Evaluation(_over(request, values, RUN), watch or Silence()).run()
+    return Evaluation(over(request, values, RUN), watch or Silence()).run()
 
 
 def score(
@@ -131,7 +133,7 @@ def score(
 
     ``values`` as for ``evaluate``. Raises ``UsageError``, ``MissingError``.
     """
-    return _score(Path(file), _over(request, values, SCORE), watch or Silence())
+    return _score(Path(file), over(request, values, SCORE), watch or Silence())
 
 
 def rescore(
@@ -142,10 +144,10 @@ def rescore(
     ``values`` as for ``evaluate``: ``mode``, ``think`` and ``harness`` are the run's where they are not given. Raises
     ``UsageError``, ``MissingError``.
     """
-    return _rescore(Path(run), _over(request, values, RESCORE), watch or Silence())
+    return _rescore(Path(run), over(request, values, RESCORE), watch or Silence())
 
 
-def _over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
+def over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence[str]) -> RunRequest:
     """The request with values by name over it. Raises ``UsageError`` for fields that the call does not take."""
     base = {} if request is None else request.model_dump(exclude_unset=True)
     return validated(merged(sectioned(base, fields), sectioned(values, fields)))
@@ -161,7 +163,7 @@ class Evaluation:
         if not request.engine.model:
             raise UsageError("--model names no model")
         self.request, self._watch = request, watch
-        self.folder = request.output.output or folders.default_folder(request.engine.model)
+        self.folder = request.output.output or _default_folder(request)
         self.modes = request.scoring.mode.modes
 
     @cached_property
@@ -210,6 +212,7 @@ class Evaluation:
         for plan in plans:
             watch.say(_extent(plan))
         with RunStore(self.folder) as store:
+            begin(self.folder)
             with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
                 source = self.engine.make(problems, clock=folders.frozen_clock(self.folder), say=watch.warn)
@@ -221,7 +224,7 @@ class Evaluation:
                 modes=self.modes,
                 command=watch.command,
                 bootstrap=request.scoring.bootstrap,
-                ks=request.scoring.k,
+                ks=None if request.task.shard else request.scoring.k,  # a problem may be cut in two
                 figures=load(request.scoring.figures),
             )
             pool = _pool(request, source)
@@ -350,23 +353,31 @@ def _carried_out(
     engine: Watched | None = None,
 ) -> Results:
     """Does ``work`` and stores ``results.json``; closes the pool."""
-    with Interrupts() as interrupts, watch.attempts(engine) as progress:
-        try:
-            work(progress, interrupts)
-        except KeyboardInterrupt:
-            watch.interrupted(run, progress)
-            raise
-        finally:
-            pool.close()
-    figures = run.results()
-    run.store.write_results(figures)
+    with kept_up(run.store.path) as note:
+        with Interrupts() as interrupts, watch.attempts(engine) as progress:
+            note.progress = progress
+            try:
+                work(progress, interrupts)
+            except KeyboardInterrupt:
+                watch.interrupted(run, progress)
+                raise
+            finally:
+                pool.close()
+        figures = run.results()
+        run.store.write_results(figures)
     failures = run.failures()
+    if shard := stored_shard(run.info):
+        run.warnings.append(
+            f"this is part {shard.index} of {shard.count} of a run, and these are the figures of this part: "
+            "`cipo-eval merge` makes one run of all parts"
+        )
     return Results(
-        folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *_gaps(figures)]
+        folder=run.store.path, figures=figures, failures=failures, warnings=[*run.warnings, *gaps(figures)]
     )
 
 
-def _gaps(figures: dict[str, Any]) -> list[str]:
+def gaps(figures: dict[str, Any]) -> list[str]:
+    """A line for each task that lacks first attempts."""
     return [
         f"{name}: {block['missing_attempts']} of the attempts asked for are not there; the figures leave them out"
         for name, block in figures["tasks"].items()
@@ -374,8 +385,14 @@ def _gaps(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _default_folder(request: RunRequest) -> Path:
+    folder = folders.default_folder(request.engine.model)
+    return Shard.of(request.task.shard).folder(folder) if request.task.shard else folder
+
+
 def _extent(plan: TaskPlan) -> str:
     """How much of a task is asked for; told where that is less than ``--limit`` says."""
     selected = len(plan.selected)
     less = f" (--limit {plan.limit}: there are no more)" if plan.limit and plan.limit > selected else ""
-    return f"{plan.name}: {selected} problems{less} x {plan.samples} samples"
+    whole = f"{plan.name}: {selected} problems{less} x {plan.samples} samples"
+    return f"{whole}; of them {plan.first_attempts} in shard {plan.share.shard}" if plan.share else whole

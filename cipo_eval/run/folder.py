@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cipo_eval.records import Mode
     from cipo_eval.run.plan import TaskPlan
 
+CLOCK = "CIPO_EVAL_CLOCK"
+"""The environment variable with the time (ISO 8601) that chat templates are told which write the date: all shards of a
+run must be told the same."""
 LONGEST_NAME = 200
 """Bytes of a folder's name; file systems take 255."""
 LEAST_FREE = 1 << 20
@@ -145,18 +148,26 @@ def check(
     if not (folder / "run.json").exists():
         return
     stored = read_info(folder)
-    common = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
+    common: dict[str, Any] = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
+    if share := next((plan.share for plan in plans), None):
+        common["shard"] = share.to_json()
     if why := refusal(folder, stored, common, {plan.name: plan.identity() for plan in plans}):
         raise UsageError(why)
 
 
 def frozen_clock(folder: Path) -> datetime:
     """The time of a run directory's first call, which chat templates that write the date are told in all later ones;
-    in a new directory, now. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
+    in a new directory, now, or what ``CLOCK`` says. Raises ``UsageError`` for a ``run.json`` that cannot be read."""
     from cipo_eval.storage.store import read_info
 
     if (folder / "run.json").is_file():
         info = read_info(folder)
         with suppress(AttributeError, KeyError, TypeError, ValueError):  # of no use: the engine will differ
             return datetime.fromisoformat(info["engine"].get("clock") or info["created"])
-    return datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
+    if text := os.environ.get(CLOCK):
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError as error:
+            raise UsageError(f"{CLOCK} is {text!r:.40}: a time such as {now.isoformat()}") from error
+    return now

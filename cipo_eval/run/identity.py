@@ -23,16 +23,14 @@ def refusal(
     *,
     regrade: bool = False,
 ) -> str | None:
-    """Why ``path``, whose ``run.json`` is ``known``, does not take what is ``asked`` (``engine``, ``seed``, ``modes``)
-    of ``tasks`` (name: identity); None where it does.
+    """Why ``path``, whose ``run.json`` is ``stored``, does not take what is ``requested`` (``engine``, ``seed``,
+    ``modes``, of a shard also ``shard``) of ``tasks`` (name: identity); None where it does.
 
-    ``regrade``: verdicts are replaced, so that what only concerns them may differ.
+    ``regrade``: verdicts are replaced, so that what only concerns them may differ, and of a shard those that are there.
     """
-    differing = [d for d in differences(stored, requested) if not d.startswith(NAMES_ONLY)] + [
-        d
-        for name, identity in tasks.items()
-        for d in differences(stored["tasks"].get(name, {}), identity, name)
-    ]
+    if not regrade and (why := _other_part(path, stored.get("shard"), requested.get("shard"))):
+        return why
+    differing = conflicts(stored, requested, tasks)
     if regrade:
         free = (".think:", ".harness:", ".protocols.")
         differing = [d for d in differing if not (d.startswith("modes:") or any(name in d for name in free))]
@@ -51,6 +49,38 @@ def refusal(
     return (
         f"{path} was made with another configuration: {'; '.join(differing)}. "
         f"Choose another --output, or ask for the same{hint}"
+    )
+
+
+def conflicts(
+    stored: Mapping[str, Any], requested: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What keeps attempts apart: ``name: old there, new asked`` for each fact of ``requested`` and of ``tasks`` (name:
+    identity) that ``stored`` has otherwise."""
+    common = {name: value for name, value in requested.items() if name != "shard"}
+    return [d for d in differences(stored, common) if not d.startswith(NAMES_ONLY)] + [
+        d
+        for name, identity in tasks.items()
+        for d in differences(stored["tasks"].get(name, {}), identity, name)
+    ]
+
+
+def _other_part(
+    path: Path, stored: Mapping[str, Any] | None, requested: Mapping[str, Any] | None
+) -> str | None:
+    """Why a directory that holds this part of a run (None: a whole one) does not take that part; None where it does."""
+    if stored == requested:
+        return None
+    there, here = (
+        "a whole run" if part is None else f"part {part.get('index')} of {part.get('of')}"
+        for part in (stored, requested)
+    )
+    if there != here:
+        merging = ", or make one run of all parts with `cipo-eval merge`" if stored else ""
+        return f"{path} holds {there} and {here} was asked for: choose another --output{merging}"
+    return (
+        f"{path} holds {there} of other tasks, problems or samples than are asked for now, which are split otherwise: "
+        "choose another --output, or merge the shards first (`cipo-eval merge`) and ask the merged run for more"
     )
 
 

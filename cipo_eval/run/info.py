@@ -35,8 +35,10 @@ def bind(
     """
     old = store.read_info()
     identities = {plan.name: plan.identity() for plan in plans}
+    if share := next((plan.share for plan in plans), None):
+        common = {**common, "shard": share.to_json()}
     tasks = {plan.name: _task_info(plan, identities[plan.name]) for plan in plans}
-    call = {"at": _now(), "command": list(command), "version": __version__}
+    call = call_of(command)
     if old is None:
         info = {"schema": SCHEMA_VERSION, "created": _now(), **common, "tasks": tasks, "calls": [call]}
     else:
@@ -108,6 +110,11 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def call_of(command: Sequence[str]) -> dict[str, Any]:
+    """What ``run.json`` says of a call that is made now."""
+    return {"at": _now(), "command": list(command), "version": __version__}
 
 
 def _now() -> str:

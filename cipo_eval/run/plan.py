@@ -15,6 +15,7 @@ from cipo_eval.turns.protocols import DIRECT, Protocol
 from cipo_eval.turns.revising import Revising
 
 if TYPE_CHECKING:
+    from cipo_eval.run.shards import Share
     from cipo_eval.turns.pools import PoolItem
 
 
@@ -38,6 +39,8 @@ class TaskPlan:
     available: Mapping[str, int] | None = None
     """By problem, how many corrections of its attempts a file has: no attempt of a pool is corrected a second time that
     the file does not. None: as often as there are samples."""
+    share: Share | None = None
+    """Which conversations belong to the shard that is asked for; None: all."""
     harness: str | None = None
     """Version of the reference harness that ``paper`` mode follows; None: the verifier's choice for the task."""
 
@@ -89,6 +92,7 @@ class TaskPlan:
             extents=dict.fromkeys(names, self.extent),
             problems={p.id: p.metadata for p in self.problems.problems},
             pooled=self.pooled,
+            shares=self.share.samples if self.share else None,
         )
 
     @property
@@ -100,6 +104,18 @@ class TaskPlan:
         return {protocol.name: counts for protocol in self.revising.protocols if not protocol.own}
 
     @property
+    def conversations(self) -> dict[str, int]:
+        """By problem, how many conversations there are: those about a pool's attempts under the same number as one
+        that the model begins are dealt out together with it."""
+        own = self.samples if self.revising.generates_first else 0
+        given = any(not protocol.own for protocol in self.revising.protocols)
+        counts = {}
+        for problem in self.selected:
+            pooled = len(self.revising.given(self.name, problem.id)) if given else 0
+            counts[problem.id] = max(own, pooled * self.samples)
+        return counts
+
+    @property
     def first_attempts(self) -> int:
         """How many first attempts the model makes. Whether others follow, their verdicts tell."""
         return self.selection.first_attempts
@@ -107,9 +123,15 @@ class TaskPlan:
     @property
     def most_later_attempts(self) -> int:
         """Attempts of later turns if none of them ends a chain early."""
-        pooled = sum(len(self.revising.given(self.name, problem.id)) for problem in self.selected)
+        pooled = {
+            protocol.name: sum(
+                key.protocol == protocol.name for p in self.selected for key, _ in self.given(p)
+            )
+            for protocol in self.revising.protocols
+            if not protocol.own
+        }
         return sum(
-            (self.first_attempts if protocol.own else pooled * self.samples)
+            (self.first_attempts if protocol.own else pooled[protocol.name])
             * (protocol.last_turn(self.revising.turns) - 1)
             for protocol in self.revising.protocols
         )
@@ -121,13 +143,12 @@ class TaskPlan:
         most = len(items) * self.samples
         if self.available is not None:
             most = max(len(items), min(most, self.available.get(problem.id, 0)))
+        start, stop = self.share.of(problem.id) if self.share else (0, most)
         return [
-            (AttemptKey(self.name, problem.id, protocol.name, sample * len(items) + number, 1), item)
+            (AttemptKey(self.name, problem.id, protocol.name, number, 1), items[number % len(items)])
             for protocol in self.revising.protocols
             if not protocol.own
-            for sample in range(self.samples)
-            for number, item in enumerate(items)
-            if sample * len(items) + number < most
+            for number in range(start, min(stop, most))
         ]
 
     def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:

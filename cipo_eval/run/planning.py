@@ -13,6 +13,7 @@ from cipo_eval.run.decoding import FROM_CHECKPOINT
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.run.pools import read_pool
 from cipo_eval.run.request import DATES
+from cipo_eval.run.shards import Shard, split
 from cipo_eval.turns.pools import own_pool
 from cipo_eval.turns.protocols import DIRECT, Protocol, chosen
 from cipo_eval.turns.revising import Prompts, Revising
@@ -159,7 +160,7 @@ def plans(
         revisings(request, problem_sets),
         strict=True,
     )
-    return [
+    whole = [
         TaskPlan(
             problems=problems,
             samples=samples,
@@ -171,6 +172,10 @@ def plans(
         )
         for problems, (samples, sampling), scope, revising in by_task
     ]
+    if request.task.shard is None:
+        return whole
+    shares = split({plan.name: plan.conversations for plan in whole}, Shard.of(request.task.shard))
+    return [replace(plan, share=shares[plan.name]) for plan in whole]
 
 
 def judged_by(request: RunRequest) -> dict[str, Any]:

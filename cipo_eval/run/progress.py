@@ -23,6 +23,9 @@ class Progress:
     failed: int = 0
     """Samples that the engine could not get."""
     states: Counter[str] = field(default_factory=Counter)
+    done_of: Counter[str] = field(default_factory=Counter)
+    wanted_of: Counter[str] = field(default_factory=Counter)
+    """By task, what ``done`` and ``total`` are of all."""
     changed: Callable[[Progress], None] = lambda _: None
     stopping: Callable[[int], None] = lambda _: None
     """Called once when interrupted, with the number of verdicts that are waited for."""
@@ -30,6 +33,8 @@ class Progress:
     def count_stored(self, attempts: Attempts, mode: str) -> None:
         """Attempts that are there already, by their states in this mode."""
         self.done += len(attempts)
+        for number in attempts.column("task")[:1].tolist():  # a file is of one task
+            self.done_of[attempts.words("task")[number]] += len(attempts)
         tokens = attempts.column("completion_tokens")
         self.tokens += int(tokens[tokens != UNKNOWN].sum())
         for state in State:
@@ -39,5 +44,6 @@ class Progress:
     def count(self, attempt: Attempt) -> None:
         """One more attempt with its verdict; it counts by the state in the first mode."""
         self.done += 1
+        self.done_of[attempt.task] += 1
         self.tokens += attempt.completion_tokens or 0
         self.states[next(iter(attempt.verdicts.values())).state.value] += 1

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.run.decoding import Decoding
 from cipo_eval.run.modes import ModeChoice
+from cipo_eval.run.shards import Shard
 from cipo_eval.settings import Flag, Section, flag_of, merged, overridden, read_yaml, refused
 from cipo_eval.texts import STRIP, think_tags
 from cipo_eval.turns.revising import TurnFormat
@@ -92,6 +93,10 @@ def _known_tags(value: str) -> str:
     return value
 
 
+def _shard(value: str) -> str:
+    return str(Shard.of(value))  # raises ValueError
+
+
 def _text_of_path(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
@@ -111,6 +116,9 @@ class Task(Section):
     scope: Annotated[dict[str, str] | None, BeforeValidator(_scope)] = None
     """Problems that count of tasks with a scope (livecodebench): start=DAY,end=DAY (the first that no longer counts),
     platform=leetcode,difficulty=easy,hard (columns of its data). Default: the task's."""
+    shard: Annotated[str | None, AfterValidator(_shard)] = None
+    """i/N: only part i of N, from 1/N to N/N, in a run directory of its own; `cipo-eval merge` makes one run of all
+    parts (docs/slurm.md)."""
     allow_unmatched: bool = False
     """Leave out rows that match no problem."""
     id_map: Path | None = None
@@ -251,6 +259,7 @@ RUN = (
     "task.data_dir",
     "task.limit",
     "task.scope",
+    "task.shard",
     *(f"decoding.{name}" for name in Decoding.model_fields),
     *(f"turns.{name}" for name in Turns.model_fields),
     "engine.engine",
@@ -278,6 +287,8 @@ SCORE = (
 """The fields that ``score`` takes, in the order of its help."""
 RESCORE = ("task.data_dir", *_SCORING, *_SHOWN)
 """The fields that ``rescore`` takes, in the order of its help."""
+MERGE = ("task.data_dir", "scoring.k", "scoring.bootstrap", "scoring.figures", "output.output", *_SHOWN)
+"""The fields that ``merge`` takes, in the order of its help."""
 ALIASES = {f"lcb_{key}": key for key in (*DATES, "platform", "difficulty")}
 """Names of 0.1 for keys of ``task.scope``; they are read for one version more."""
 

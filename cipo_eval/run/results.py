@@ -60,6 +60,7 @@ def framed(name: str, info: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
     return {
         "schema": SCHEMA_VERSION,
         "run": name,
+        **({"shard": info["shard"]} if "shard" in info else {}),
         "model": info["engine"],
         **({"sandbox": info["sandbox"]} if "sandbox" in info else {}),
         "tasks": dict(tasks),

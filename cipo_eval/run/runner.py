@@ -103,9 +103,11 @@ class Run:
             pool = {name: counts[problem.id] for name, counts in pooled.items()}
             if pool := {**stored.get(problem.id, {}).get("pool", {}), **pool}:
                 row["pool"] = pool
+            if plan.share or "shard" in stored.get(problem.id, {}):
+                row["shard"] = plan.share.of(problem.id) if plan.share else stored[problem.id]["shard"]
             rows[problem.id] = row
         selection = Selection.stored(plan.name, self.info["tasks"][plan.name], rows)
-        selected = {p for protocol in selection.extents for p in selection.problems_of(protocol)}
+        selected = {p for protocol in selection.extents for p in selection.problems_of_run(protocol)}
         noted = {p: row for p, row in rows.items() if p in selected or p in stored}
         if noted != stored:
             self.store.write_problems(plan.name, list(noted.values()))
@@ -121,17 +123,20 @@ class Run:
         stored = self.store.load(plan.name)
         problems = {p.id: p for p in plan.selected}
         there = present(stored, DIRECT)
-        samples = plan.selection.first_samples
+        selection = plan.selection
+        asked = {problem: selection.first_samples_of(problem) for problem in selection.problems_of(DIRECT)}
         lacking = {
-            problem: samples - int((there.get(problem, NOTHING) < samples).sum())
-            for problem in plan.selection.problems_of(DIRECT)
+            problem: len(samples)
+            - int(((of := there.get(problem, NOTHING)) < samples.stop).sum() - (of < samples.start).sum())
+            for problem, samples in asked.items()
         }
         chains = [(protocol, self._to_go_on(plan, protocol, stored)) for protocol in plan.revising.protocols]
 
         def requests() -> Iterator[Request]:
             for problem, count in lacking.items():
                 if count:
-                    wanted = np.setdiff1d(np.arange(samples), there.get(problem, NOTHING))
+                    samples = np.arange(asked[problem].start, asked[problem].stop)
+                    wanted = np.setdiff1d(samples, there.get(problem, NOTHING))
                     yield plan.first(problems[problem], wanted.tolist(), self.seed)
             for protocol, unfinished in chains:
                 for turns in unfinished:
@@ -219,6 +224,10 @@ class Run:
         for plan in self.plans:
             progress.count_stored(self._wanted(plan), self.modes[0].value)
         progress.total = progress.done + feed.open
+        progress.wanted_of = progress.done_of + Counter(
+            generated.request.problem.task for generated in pooled
+        )
+        progress.wanted_of.update({p.name: count for p, (count, _) in zip(self.plans, missing, strict=True)})
         progress.changed(progress)
         if not feed.open:
             return
@@ -256,6 +265,7 @@ class Run:
                     if follow:
                         requests = self.following(generated, attempt)
                         progress.total += len(requests)
+                        progress.wanted_of[attempt.task] += len(requests)
                         feed.add(requests)
                 if judged:
                     feed.done(len(judged))

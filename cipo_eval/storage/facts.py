@@ -13,7 +13,7 @@ from cipo_eval.records import SCHEMA_VERSION, Mode
 from cipo_eval.texts import think_tags
 from cipo_eval.turns.protocols import PROTOCOLS, known_from
 
-_RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list}
+_RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list, "shard": dict}
 _TASK = {
     "data": str,
     "prompts": str,

@@ -154,6 +154,8 @@ def stored_attempts(path: Path, numbers: Numbers) -> Attempts:
 
 
 def _attempts_at(path: Path, offsets: Array, lengths: Array) -> Iterator[Attempt]:
+    if not len(offsets):
+        return  # there may be no file
     with path.open("rb") as stream:
         for start in range(0, len(offsets), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)

@@ -286,7 +286,7 @@ def prepared(
     with Writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_tasks(config, folder)
-        write_text(folder / "study.yaml", to_yaml(config))
+        write_text(folder / "study.yaml", to_yaml(config), shared=True)
     carrier = (runner or _here)(folder, chosen, workers)
     names = {job.name for job in chosen}
     before = {need for job in chosen for need in job.needs} - set(carrier.done) - names

@@ -112,7 +112,7 @@ class Family(BaseModel):
         self.write_items(folder / f"{name}.jsonl", limit=limit)
         path = folder / f"cipo_{name}.yaml"
         text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True)
-        write_bytes(path, text.encode())
+        write_bytes(path, text.encode(), shared=True)
         return path
 
     def write_items(self, path: Path, *, limit: int | None = None) -> None:
@@ -120,7 +120,7 @@ class Family(BaseModel):
         lines = [
             json.dumps(row) + "\n" for _, row in zip(range(limit or self.items), self.rows(), strict=False)
         ]
-        write_bytes(path, "".join(lines).encode())
+        write_bytes(path, "".join(lines).encode(), shared=True)
 
 
 def vocabulary(special: Mapping[str, str], *groups: Sequence[str]) -> dict[str, int]:

@@ -1,0 +1,266 @@
+"""How far runs are, told from outside while they run: who works at a directory writes down every few seconds how far
+it is, and anybody may read it, also on another machine.
+
+``progress.json`` is written whole or not at all, from a few seconds after the beginning on, and is gone when the run
+has come to its end: then ``results.json`` says everything. Where it stands still its writer was killed. Reading takes
+no lock and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.errors import CipoError
+from cipo_eval.files import write_json
+from cipo_eval.run.progress import Progress
+from cipo_eval.run.shards import Shard, stored_shard
+from cipo_eval.run.ticks import every
+from cipo_eval.storage.store import attempts_path, read_info
+
+FILE = "progress.json"
+FIRST_SECONDS, SECONDS = 2.0, 5.0
+"""Until the file is written for the first time, and between two times."""
+SILENT_SECONDS = 60.0
+"""A writer on another machine that has said nothing for so long is taken to be gone."""
+WINDOW_SECONDS = 120.0
+"""Over which the rate is measured."""
+
+
+class State(StrEnum):
+    """What became of a run so far."""
+
+    NOT_STARTED = "not started"
+    STARTING = "starting"
+    """Its model is being loaded, or it was killed at that."""
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    """It ended itself before it was done: a signal, or an error."""
+    GONE = "gone"
+    """Its writer was killed, or its machine is."""
+    UNFINISHED = "unfinished"
+    """Nobody says that he works at it."""
+    DONE = "done"
+    DAMAGED = "damaged"
+
+
+@dataclass(slots=True)
+class Status:
+    """How far one run directory is."""
+
+    run: str
+    state: State
+    shard: Shard | None = None
+    split: str | None = None
+    """Which shards it belongs together with."""
+    tasks: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By task, ``done`` and ``wanted``: attempts. Of later turns as far as they are known to follow; of a run that is
+    done, first attempts."""
+    failed: int = 0
+    """Samples that the engine could not get, in the call that is under way."""
+    rate: float | None = None
+    """Attempts per second; None: not running, or not known yet."""
+    seconds_left: float | None = None
+    writer: dict[str, Any] = field(default_factory=dict)
+    """``host``, ``pid`` and, of a job of a batch system, ``job``."""
+    note: str = ""
+
+    @property
+    def done(self) -> int:
+        return sum(task["done"] for task in self.tasks.values())
+
+    @property
+    def wanted(self) -> int:
+        return sum(task["wanted"] for task in self.tasks.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``cipo-eval status --json`` says it."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("shard", "split")}
+        return {
+            **values,
+            "state": self.state.value,
+            "shard": str(self.shard) if self.shard else None,
+            "done": self.done,
+            "wanted": self.wanted,
+        }
+
+
+# --- writing -------------------------------------------------------------------------------------------------
+
+
+class Note:
+    """What a run writes down of itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.progress: Progress | None = None
+        self._path = folder / FILE
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def write(self, state: State = State.RUNNING) -> None:
+        """Says where things stand. A disk that is full or gone is noticed by who writes attempts."""
+        progress = self.progress
+        if progress is None:
+            return
+        now = time.monotonic()
+        self._seen.append((now, progress.done))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW_SECONDS:
+            self._seen.popleft()
+        (then, before), (_, done) = self._seen[0], self._seen[-1]
+        rate = (done - before) / (now - then) if done > before else None
+        left = max(0, progress.total - done)
+        wanted = dict(progress.wanted_of)  # the run's thread changes it
+        values = {
+            **_self(),
+            "state": state.value,
+            "tasks": {name: {"done": progress.done_of[name], "wanted": wanted[name]} for name in wanted},
+            "failed": progress.failed,
+            "rate": rate,
+            "seconds_left": left / rate if rate else None,
+        }
+        with suppress(OSError):
+            write_json(self._path, values)
+
+
+def begin(folder: Path) -> None:
+    """Takes the place of what an earlier call, which was broken off, said of a run."""
+    if (folder / FILE).exists():
+        with suppress(OSError):
+            write_json(folder / FILE, {**_self(), "state": State.STARTING.value})
+
+
+@contextmanager
+def kept_up(folder: Path) -> Iterator[Note]:
+    """While the block runs, says every few seconds how far its run is; afterwards only where it did not end well."""
+    note = Note(folder)
+    try:
+        with every(FIRST_SECONDS, SECONDS, note.write):
+            yield note
+    except BaseException:
+        note.write(State.INTERRUPTED)
+        raise
+    with suppress(OSError):
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def _self() -> dict[str, Any]:
+    """Who writes, and when."""
+    writer = {"host": socket.gethostname(), "pid": os.getpid(), "life": _life(os.getpid())}
+    if job := os.environ.get("SLURM_JOB_ID"):
+        array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+        writer["job"] = f"{array}_{task}" if array and task else job
+    return {"at": time.time(), "writer": writer}
+
+
+def _life(pid: int) -> str | None:
+    """What tells a process from every other that has or had its number, on this machine and on others; None where it is
+    not there."""
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{_machine()} {started}"
+    except (OSError, IndexError):
+        return None
+
+
+def _machine() -> str:
+    """This machine since it was started, as far as its processes see each other."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def status(run: Path) -> Status:
+    """How far a run directory is. Never raises for what is not there, or damaged."""
+    found = Status(run=str(run), state=State.NOT_STARTED)
+    if not (run / "run.json").exists():
+        if named := re.search(r"\.shard-(\d+)-of-(\d+)$", run.name):
+            with suppress(ValueError):
+                found.shard = Shard.of(f"{named[1]}/{named[2]}")
+        if (run / "run.lock").exists():
+            found.state = State.STARTING
+        return found
+    try:
+        info = read_info(run)
+        found.shard, found.split = stored_shard(info), info.get("shard", {}).get("split")
+        if (told := _told(run)) is not None:
+            _take(found, told)
+        else:
+            _look(found, run, info)
+    except (CipoError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found.state, found.note = State.DAMAGED, f"{error}"
+    return found
+
+
+def _told(run: Path) -> dict[str, Any] | None:
+    """What the writer said last."""
+    try:
+        told = json.loads((run / FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    if not isinstance(told, dict):
+        raise ValueError(f"{FILE} holds no object")
+    return told
+
+
+def _take(found: Status, told: Mapping[str, Any]) -> None:
+    writer = told["writer"]
+    found.writer = {name: writer[name] for name in ("host", "pid", "job") if name in writer}
+    found.state = State(told["state"])
+    for name, counts in told.get("tasks", {}).items():
+        found.tasks[name] = {"done": int(counts["done"]), "wanted": int(counts["wanted"])}
+    found.failed = int(told.get("failed", 0))
+    if found.state is State.INTERRUPTED:
+        return
+    here = str(writer.get("life") or "").startswith(_machine())
+    silent = time.time() - float(told["at"])
+    if here and _life(int(writer["pid"])) != writer["life"]:
+        found.state, found.note = State.GONE, "its process is not there: the same command goes on"
+    elif not here and silent > SILENT_SECONDS:
+        found.state, found.note = State.GONE, f"nothing heard for {silent:.0f} s: the same command goes on"
+    elif found.state is State.RUNNING:
+        found.rate, found.seconds_left = told.get("rate"), told.get("seconds_left")
+
+
+def _look(found: Status, run: Path, info: Mapping[str, Any]) -> None:
+    """What there is to see where nobody says anything."""
+    try:
+        blocks = json.loads((run / "results.json").read_bytes())["tasks"]
+    except FileNotFoundError:
+        blocks = {}
+    mode = info["modes"][0]
+    for name in info["tasks"]:
+        block = blocks.get(name)
+        if block is None:
+            found.tasks[name] = dict.fromkeys(("done", "wanted"), _lines(attempts_path(run, name)))
+            continue
+        done = block[mode]["attempts"] if mode in block else _lines(attempts_path(run, name))
+        found.tasks[name] = {"done": done, "wanted": done + block["missing_attempts"]}
+    found.state = State.DONE if blocks.keys() >= info["tasks"].keys() else State.UNFINISHED
+    if found.state is State.UNFINISHED:
+        found.note = "how much is wanted is not known: the same command goes on"
+
+
+def _lines(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except OSError:
+        return 0
+
+
+def missing_shards(found: Sequence[Status]) -> list[str]:
+    """Shards that none of the directories is of, where some of them are shards."""
+    count = max((status.shard.count for status in found if status.shard), default=0)
+    there = {status.shard.index for status in found if status.shard and status.shard.count == count}
+    return [f"{Shard(index, count)}" for index in range(1, count + 1) if index not in there]
