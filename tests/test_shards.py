@@ -139,8 +139,8 @@ def same(run: Path, other: Path, names: list[str]) -> None:
 @pytest.mark.parametrize(
     "protocol",
     [
-        "self,oracle,critique",
-        pytest.param("direct", marks=pytest.mark.slow),
+        "direct",
+        pytest.param("self,oracle,critique", marks=pytest.mark.slow),
         pytest.param("given", marks=pytest.mark.slow),
     ],
 )
@@ -211,6 +211,7 @@ def test_a_directory_keeps_to_its_part(two: list[Path], tasks: list[Path]) -> No
             evaluate(**{**asked, **other})
 
 
+@pytest.mark.slow
 def test_missing_shards_are_named_and_the_merged_run_goes_on(
     tasks: list[Path], tmp_path: Path, cipo: Commands
 ) -> None:
@@ -239,6 +240,7 @@ def test_missing_shards_are_named_and_the_merged_run_goes_on(
     assert "is there already" in outcome.err
 
 
+@pytest.mark.slow
 def test_no_reader_takes_a_shard_for_the_run(two: list[Path], cipo: Commands) -> None:
     for command in (["compare", *two], ["report", two[0], "-o", "page"], ["pool", "build", two[0]]):
         outcome = cipo(*command, *(["--wrong", "1", "--right", "0", "-o", "p"] if "pool" in command else []))
