@@ -97,15 +97,15 @@ def chains_of(attempts: Iterable[Attempt], protocol: Protocol) -> StoredChains:
     attempts = Attempts.of(attempts).latest()
     of, turn = attempts.column("protocol"), attempts.column("turn")
     begun = of == attempts.number_of("protocol", DIRECT if protocol.own else protocol.name)
-    chains = attempts.only(begun & (turn == 1)).in_order()
-    place = np.full(len(attempts.numbers), -1)
-    place[attempts.rows] = np.arange(len(attempts))
-    columns = [place[chains.rows]]
+    firsts = np.flatnonzero(begun & (turn == 1))
+    columns = [firsts[attempts.only(firsts).order()]]
+    own = of == attempts.number_of("protocol", protocol.name)
+    if not (own & (turn > 1)).any():  # as it is of first attempts alone, of which there may be millions
+        return StoredChains(attempts, columns[0][:, None])
     samples = int(attempts.column("sample").max(initial=0)) + 1
     names = len(attempts.words("problem"))
     chain = (attempts.column("task").astype(np.int64) * names + attempts.column("problem")) * samples
     chain += attempts.column("sample")  # a number for each chain
-    own = of == attempts.number_of("protocol", protocol.name)
     while len(columns[-1]) and (columns[-1] >= 0).any():
         following = np.flatnonzero(own & (turn == len(columns) + 1))
         if not len(following):
@@ -362,9 +362,9 @@ def _items(chains: StoredChains) -> IntArray:
     return np.asarray(np.argsort(np.argsort(begins))[item.ravel()], dtype=np.int64)
 
 
-def _known(counts: NDArray[Any]) -> IntArray:
+def _known(counts: NDArray[Any]) -> NDArray[Any]:
     """Counts of tokens, 0 where they are not known."""
-    return np.where(counts == UNKNOWN, 0, counts).astype(np.int64)
+    return np.where(counts == UNKNOWN, 0, counts)
 
 
 def _counts_as_right(attempts: Attempts, mode: Mode) -> BoolArray:

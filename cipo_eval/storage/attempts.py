@@ -154,7 +154,12 @@ class Attempts(Sequence[Attempt]):
 
     def in_order(self) -> Attempts:
         """The same, ordered as their keys are: by task, problem, protocol, sample and turn."""
-        return self.only(np.argsort(self._keys(*KEY, ranked=True), kind="stable"))
+        keys = self._keys(*KEY, ranked=True)
+        return self if bool((keys[1:] >= keys[:-1]).all()) else self.only(np.argsort(keys, kind="stable"))
+
+    def order(self) -> IntArray:
+        """Their places in this order, shape (attempts,)."""
+        return np.argsort(self._keys(*KEY, ranked=True), kind="stable")
 
     def rank(self, name: str) -> IntArray:
         """By number, the place of each word of a column in the alphabet."""
