@@ -47,10 +47,15 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
 
 
+MOST_KNOWN = 80
+"""Names that a message lists."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A "did you mean" clause for an unknown ``name``, or the whole list where nothing is near."""
+    """A "did you mean" clause for an unknown ``name``, or the list, as far as it can be read, where nothing is near."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(options)}"
+    more = f" … ({len(options) - MOST_KNOWN} more)" if len(options) > MOST_KNOWN else ""
+    return f"known: {', '.join(options[:MOST_KNOWN])}{more}"

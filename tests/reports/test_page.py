@@ -149,7 +149,8 @@ def _chains_problems(study: Study) -> list[str]:
         for arm in study.arms
         for run in arm.runs
         for task in run.results["tasks"]
-        for _, chain in _chains(run.selected(task))
+        for _, chains in _chains(run.selected(task))
+        for chain in chains
     ]
 
 
