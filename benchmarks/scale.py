@@ -215,6 +215,33 @@ def measured(name: str, folder: Path, attempts: int, samples: int) -> dict[str, 
     }
 
 
+def plot(figures: Path, out: Path) -> None:
+    """Draws processor time and memory of each step over the attempts. ``figures``: the last lines of several calls, or
+    ``scale.json``."""
+    import matplotlib.pyplot as plt
+
+    steps = [
+        row
+        for line in figures.read_text().replace("}\n{", "}\0{").split("\0")
+        for row in json.loads(line)["steps"]
+    ]
+    drawing, (time_axis, memory_axis) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axis, column, label in (
+        (time_axis, "cpu_seconds", "processor seconds"),
+        (memory_axis, "peak_mb", "peak memory (MB)"),
+    ):
+        for name, marker in zip(dict.fromkeys(row["step"] for row in steps), "osD^v<>p", strict=False):
+            of = [row for row in steps if row["step"] == name]
+            axis.loglog(
+                [row["attempts"] for row in of], [row[column] for row in of], marker=marker, label=name
+            )
+        axis.set_xlabel("attempts")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    time_axis.legend(frameon=False)
+    drawing.savefig(out, dpi=150)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -223,8 +250,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=100, help="of each problem")
     parser.add_argument("--steps", default=",".join(DEFAULT), help=f"of {', '.join(STEPS)}")
     parser.add_argument("--folder", type=Path, help="where the runs go (default: a temporary one)")
+    parser.add_argument(
+        "--plot", type=Path, nargs=2, metavar=("FIGURES", "PNG"), help="draw, and run nothing"
+    )
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
+    if asked.plot:
+        return plot(*asked.plot)
     if asked.step:
         return step(asked.step, asked.folder, asked.samples)
     problems = max(asked.attempts // asked.samples, 1)
