@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import CipoError
-from cipo_eval.files import write_json
+from cipo_eval.files import count_lines, write_json
 from cipo_eval.run.progress import Progress
 from cipo_eval.run.shards import Shard, stored_shard
 from cipo_eval.run.ticks import every
@@ -242,21 +242,13 @@ def _look(found: Status, run: Path, info: Mapping[str, Any]) -> None:
     for name in info["tasks"]:
         block = blocks.get(name)
         if block is None:
-            found.tasks[name] = dict.fromkeys(("done", "wanted"), _lines(attempts_path(run, name)))
+            found.tasks[name] = dict.fromkeys(("done", "wanted"), count_lines(attempts_path(run, name)))
             continue
-        done = block[mode]["attempts"] if mode in block else _lines(attempts_path(run, name))
+        done = block[mode]["attempts"] if mode in block else count_lines(attempts_path(run, name))
         found.tasks[name] = {"done": done, "wanted": done + block["missing_attempts"]}
     found.state = State.DONE if blocks.keys() >= info["tasks"].keys() else State.UNFINISHED
     if found.state is State.UNFINISHED:
         found.note = "how much is wanted is not known: the same command goes on"
-
-
-def _lines(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0
 
 
 def missing_shards(found: Sequence[Status]) -> list[str]:

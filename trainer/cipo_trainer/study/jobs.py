@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import yaml
 
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest
-from cipo_eval.files import Writing, append_json_line, write_text
+from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
 from cipo_eval.storage.facts import differences
@@ -247,7 +247,7 @@ class Runner:
         """Of a job under way, from what it has written."""
         place = self._folder / job.name
         if job.kind == "evaluate":
-            lines = sum(_lines(path) for path in (place / "attempts").glob("*.jsonl"))
+            lines = sum(count_lines(path) for path in (place / "attempts").glob("*.jsonl"))
             return min(0.98, lines / job.units)
         log = place / "log.jsonl"
         return min(0.98, _last_step(log) / job.units)
@@ -361,14 +361,6 @@ def filled(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {name: filled(item, folder) for name, item in value.items()}
     return [filled(item, folder) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _lines(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0
 
 
 def _last_step(path: Path) -> int:
