@@ -24,11 +24,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from cipo_eval.engines import registry  # noqa: E402
-from cipo_eval.engines.feed import Feed, as_feed  # noqa: E402
-from cipo_eval.engines.options import EngineContext, EngineOptions  # noqa: E402
-from cipo_eval.engines.pump import Pump  # noqa: E402
-from cipo_eval.records import Completion, Failure, FinishReason, Problem, Request, Sampling  # noqa: E402
+from cipo_eval.engines import registry  # noqa: E402  found in the folder that is added above
+from cipo_eval.engines.feed import Feed, as_feed  # noqa: E402  found in the folder that is added above
+from cipo_eval.engines.options import EngineContext, EngineOptions  # noqa: E402  found in the folder that is added above
+from cipo_eval.engines.pump import Pump  # noqa: E402  found in the folder that is added above
+from cipo_eval.records import Completion, Failure, FinishReason, Problem, Request, Sampling  # noqa: E402  found in the folder that is added above
 
 CASES = {"wide": {"seconds": 0.5, "at_once": 128}, "narrow": {"seconds": 0.1, "at_once": 8}}
 INSTANT = {"seconds": 0.0, "at_once": 128}

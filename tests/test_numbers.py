@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cipo_eval.analysis.chains import chains_of
 from cipo_eval.analysis.selection import Extent, Selection
+from cipo_eval.errors import UsageError
 from cipo_eval.records import Attempt, AttemptKey, State, Verdict
 from cipo_eval.storage import index, numbers
 from cipo_eval.storage.attempts import Attempts
@@ -263,5 +264,23 @@ def test_judged_again_while_the_run_is_open(run: Path) -> None:
 def test_a_run_that_was_changed_while_it_is_read_is_said(run: Path) -> None:
     stored = attempts_of_task(run, "t")
     attempts_path(run, "t").write_text("x" * 100_000)
-    with pytest.raises(Exception, match="was changed while it was read"):
+    with pytest.raises(UsageError, match="was changed while it was read"):
         list(stored)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample": 1 << 40},
+        {"turn": 1 << 20},
+        {"left_out": -(1 << 40)},
+        {"prompt_tokens": 1 << 33},
+        {"seconds": 10**400},
+    ],
+)
+def test_a_number_that_no_column_holds_is_a_damaged_line(tmp_path: Path, change: dict[str, int]) -> None:
+    lines = [json.dumps(made(0).to_json()), json.dumps({**made(1).to_json(), **change})]
+    (tmp_path / "attempts").mkdir()
+    attempts_path(tmp_path, "t").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match="line 2 is damaged"):
+        attempts_of_task(tmp_path, "t")

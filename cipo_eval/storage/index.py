@@ -23,7 +23,7 @@ from cipo_eval.files import DamagedLineError, read_json_lines, whole_file
 from cipo_eval.records import Attempt
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.storage.lines import attempt_of, values_of
-from cipo_eval.storage.numbers import ATTEMPT, VERDICT, WORDS, Array, Numbers
+from cipo_eval.storage.numbers import ATTEMPT, NONE, VERDICT, WORDS, Array, Numbers
 
 LEAST_ROWS = 20_000
 """An index of fewer is not worth a file."""
@@ -48,11 +48,15 @@ def read_attempts(path: Path, *, start: int = 0, before: int = 0) -> Iterator[tu
             yield end, Attempt.from_json(value)
     except (DamagedLineError, KeyError, TypeError, AttributeError, ValueError) as error:
         at = error.number if isinstance(error, DamagedLineError) else number
-        what = error if isinstance(error, DamagedLineError) else f"{type(error).__name__}: {error}"
-        raise UsageError(
-            f"{path} line {at} is damaged ({what}). Delete that line "
-            f"(`sed -i {at}d {path}`) and run the same command again: its attempt is generated anew",
-        ) from error
+        raise _damaged(path, at, error) from error
+
+
+def _damaged(path: Path, line: int, error: Exception) -> UsageError:
+    what = error if isinstance(error, DamagedLineError) else f"{type(error).__name__}: {error}"
+    return UsageError(
+        f"{path} line {line} is damaged ({what}). Delete that line "
+        f"(`sed -i {line}d {path}`) and run the same command again: its attempt is generated anew"
+    )
 
 
 def read_numbers(path: Path) -> tuple[Numbers, int]:
@@ -61,7 +65,10 @@ def read_numbers(path: Path) -> tuple[Numbers, int]:
     numbers, covered = _stored(path) or (Numbers(), 0)
     indexed = len(numbers)
     for end, attempt in read_attempts(path, start=covered, before=indexed):
-        numbers.add(attempt, covered, end - covered)
+        try:
+            numbers.add(attempt, covered, end - covered)
+        except ValueError as error:
+            raise _damaged(path, len(numbers) + 1, error) from error
         covered = end
     if len(numbers) > indexed:
         with suppress(OSError):  # a folder that cannot be written is read as well, only more slowly
@@ -107,7 +114,7 @@ def _stored(path: Path) -> tuple[Numbers, int] | None:
             if facts["version"] != VERSION or not _describes(facts, path):
                 return None
             return _numbers(facts, stored), facts["bytes"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
         return None
 
 
@@ -119,6 +126,10 @@ def _numbers(facts: dict[str, Any], stored: Any) -> Numbers:
         verdicts: dict[str, Array] = {mode: stored[f"{mode} {i}"] for mode in facts["modes"]}
         if rows.dtype != ATTEMPT or any(v.dtype != VERDICT or len(v) != len(rows) for v in verdicts.values()):
             raise ValueError("other columns")
+        for name in WORDS:
+            tables = (rows,) if name in (ATTEMPT.names or ()) else tuple(verdicts.values())
+            if any(table[name].max(initial=NONE) >= len(facts["words"][name]) for table in tables):
+                raise ValueError("numbers without a word")
         numbers.extend(rows, verdicts)
     return numbers
 

@@ -139,22 +139,23 @@ class Numbers:
             UNKNOWN if attempt.prompt_tokens is None else attempt.prompt_tokens,
             UNKNOWN if attempt.completion_tokens is None else attempt.completion_tokens,
             attempt.left_out,
-            math.nan if attempt.seconds is None else attempt.seconds,
+            math.nan if attempt.seconds is None else _seconds(attempt.seconds),
         )
         if (
             max(row[5], row[9], row[10], row[11]) > MOST
-            or min(row[9], row[10]) < UNKNOWN
+            or min(row[9], row[10], row[11]) < UNKNOWN
             or row[6] > MOST_TURNS
         ):
             raise ValueError("a count is too large")
         if max(row[2], row[4], row[8]) > MOST_TURNS:
             raise ValueError("there are too many names of tasks, protocols or reasons to end")
-        for mode, verdict in attempt.verdicts.items():
+        verdicts = {mode: self._verdict(verdict) for mode, verdict in attempt.verdicts.items()}
+        for mode, verdict in verdicts.items():
             judged = self._judged.get(mode)
             if judged is None:
                 self._judged[mode] = judged = [_NO_VERDICT] * len(self._rows)
                 self._verdicts[mode] = [_no_verdicts(len(chunk)) for chunk in self._chunks]
-            judged.append(self._verdict(verdict))
+            judged.append(verdict)
         self._rows.append(row)
         for judged in self._judged.values():
             if len(judged) < len(self._rows):
@@ -179,7 +180,7 @@ class Numbers:
             SAID_NOTHING if extracted is None else _WORDS_OF_JUDGEMENTS.get(extracted, SAID_SOMETHING),
             parts,
             report,
-            verdict.seconds,
+            _seconds(verdict.seconds),
         )
 
     def extend(self, rows: Array, verdicts: Mapping[str, Array]) -> None:
@@ -230,6 +231,14 @@ class Numbers:
 
 
 _STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
+
+
+def _seconds(value: float) -> float:
+    """Of a file, whose whole numbers may have any number of digits."""
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("a time is too large") from error
 
 
 def _no_verdicts(count: int) -> Array:
