@@ -147,6 +147,7 @@ def test_a_run_seen_from_outside(cipo: Commands, tmp_path: Path) -> None:
         "--protocol",
         "direct,self",
     ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # where the engine is
     seen = []
 
     def look() -> dict[str, Any]:
@@ -160,17 +161,18 @@ def test_a_run_seen_from_outside(cipo: Commands, tmp_path: Path) -> None:
         return row
 
     assert look()["state"] == "not started"
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=environment)
     end = time.monotonic() + 120
     while (row := look())["state"] != "running" or row["done"] < 2:
         assert time.monotonic() < end, seen
+        assert process.poll() is None
         time.sleep(0.1)
     assert row["tasks"]["arithmetic"]["wanted"] >= 20
     assert row["writer"]["pid"] == process.pid
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert look()["state"] == "gone"
-    subprocess.run([*command, "--engine-option", "delay=0.25"], check=True)
+    subprocess.run([*command, "--engine-option", "delay=0.25"], env=environment, check=True)
     row = look()
     assert (row["state"], row["done"], row["wanted"], row["shard"]) == ("done", 20, 20, "1/2")
     outcome = cipo("status", *runs)
