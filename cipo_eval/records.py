@@ -20,6 +20,8 @@ SCHEMA_VERSION = 1
 class State(StrEnum):
     """What became of one attempt. All but ``CORRECT`` count as wrong in accuracy; each is counted separately."""
 
+    __hash__ = str.__hash__  # that of ``Enum`` is written in Python; equal as texts they are anyway
+
     CORRECT = "correct"
     INCORRECT = "incorrect"
     NO_ANSWER = "no_answer"
@@ -36,12 +38,16 @@ class State(StrEnum):
 class Mode(StrEnum):
     """How answers are judged: ``FIXED`` is right, ``PAPER`` does what the reference implementation does."""
 
+    __hash__ = str.__hash__
+
     FIXED = "fixed"
     PAPER = "paper"
 
 
 class FinishReason(StrEnum):
     """Why a completion ended. A word that is none of these (in a file of another harness) is kept as it is."""
+
+    __hash__ = str.__hash__
 
     STOP = "stop"
     """At an end token or a stop string."""
@@ -68,8 +74,11 @@ class FinishReason(StrEnum):
 
 def _name_reason(record: Completion | Attempt) -> None:
     """A word of a file's, or of a user's own engine, becomes the reason that it names."""
-    if type(record.finish_reason) is str:
-        object.__setattr__(record, "finish_reason", FinishReason(record.finish_reason))
+    if type(reason := record.finish_reason) is str:
+        object.__setattr__(record, "finish_reason", _REASONS.get(reason) or FinishReason(reason))
+
+
+_REASONS = {reason.value: reason for reason in FinishReason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

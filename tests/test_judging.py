@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from commands import Commands, turns
 
+from cipo_eval.records import Completion, FinishReason, Mode, Problem, Request, Sampling
 from cipo_eval.run import judging
 from cipo_eval.run.runner import Run
+from cipo_eval.verifiers.pool import VerifierPool
 
 FOLLOWED = (
     "--protocol",
@@ -43,3 +46,31 @@ def test_attempts_are_kept_by_the_thread_that_generates(
     assert len(stored) == 4 * 3 * 2
     assert all(attempt["verdicts"] for attempt in stored.values())
     assert threads == {threading.main_thread()}
+
+
+def test_what_is_judged_at_once_is_kept_with_its_verdict() -> None:
+    """Also where nobody came to take it any more: an interrupted run judges nothing twice."""
+    problem = Problem(
+        task="sums", id="p", index=0, question="1+1?", prompt="1+1?", gold="2", options={"kind": "integer"}
+    )
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=8)
+    request = Request(
+        problem=problem,
+        messages=({"role": "user", "content": "1+1?"},),
+        samples=(0, 1),
+        seeds=(0, 1),
+        sampling=sampling,
+    )
+    plan: Any = SimpleNamespace(name="sums", problems=SimpleNamespace(spec=SimpleNamespace(verifier="math")))
+    with VerifierPool(1) as pool:
+        under_way = judging.Judging([plan], pool, [Mode.FIXED])
+        for sample, reason in enumerate((FinishReason.STOP, FinishReason.CONTENT_FILTER)):
+            completion = Completion(text="\\boxed{2}", finish_reason=reason)
+            under_way.submit(judging.Generated(request, sample, completion))
+        assert under_way.ready <= 1 < under_way.open == 2
+        under_way.wait(0)
+        kept = {attempt.sample: attempt.verdicts for attempt in under_way.without_verdict()}
+        assert not under_way.open
+        assert not under_way.ready
+    assert kept[0] == {}
+    assert kept[1]["fixed"].state == "filtered"

@@ -156,8 +156,9 @@ class ReplayEngine:
         stored: dict[tuple[str, str, bool], list[Held]] = defaultdict(list)
         for place, held in self._held.items():
             stored[place.task, place.problem, _own(place.protocol)] += held
+        several_turns = self._several_turns
         for place, held in self._held.items():
-            if place[2:] == (DIRECT, 1) and not self._several_turns:
+            if place[2:] == (DIRECT, 1) and not several_turns:
                 pairing.in_order(held)
             else:
                 same = stored[place.task, place.problem, _own(place.protocol)]

@@ -37,6 +37,13 @@ class Generated(NamedTuple):
     """Whether it is right according to the pool that it comes from."""
 
 
+class _Known(NamedTuple):
+    """A completion that was judged at once."""
+
+    generated: Generated
+    verdicts: Mapping[Mode, Verdict]
+
+
 class Judging:
     """Completions that wait for their verdicts, and those that have them. For one thread."""
 
@@ -44,7 +51,9 @@ class Judging:
         self._plans = {plan.name: plan for plan in plans}
         self._pool, self._modes = pool, tuple(modes)
         self._waiting: dict[Verdicts, Generated] = {}
-        self._finished: deque[Verdicts] = deque()
+        self._finished: deque[Verdicts | _Known] = deque()
+        self._known = 0
+        """How many of them were judged at once."""
         self._without: list[Generated] = []
         """Those that will have none."""
         self._some = threading.Event()
@@ -54,7 +63,7 @@ class Judging:
     @property
     def open(self) -> int:
         """Completions that were submitted and whose verdict was not taken."""
-        return len(self._waiting)
+        return len(self._waiting) + self._known
 
     @property
     def ready(self) -> int:
@@ -69,6 +78,10 @@ class Judging:
     def submit(self, generated: Generated) -> None:
         """Hands one completion to the verifiers."""
         verdicts = self._verdicts(generated.request, generated.completion)
+        if not isinstance(verdicts, Future):
+            self._known += 1
+            self._finished.append(_Known(generated, verdicts))
+            return
         self._waiting[verdicts] = generated
         if verdicts.done():
             self._finished.append(verdicts)
@@ -85,6 +98,10 @@ class Judging:
         self._some.clear()
         while self._finished:
             verdicts = self._finished.popleft()
+            if isinstance(verdicts, _Known):
+                self._known -= 1
+                yield verdicts.generated, self._attempt(*verdicts)
+                continue
             generated = self._waiting.pop(verdicts)
             try:
                 attempt = self._attempt(generated, verdicts.result())
@@ -97,13 +114,18 @@ class Judging:
             yield generated, attempt
 
     def without_verdict(self) -> Iterator[Attempt]:
-        """Takes everything that still waits, without a verdict: the next start judges it, and need not generate it
-        again. What came with a pool is there anyway, and left out."""
+        """Takes everything that still waits, without a verdict where none is there: the next start judges it, and need
+        not generate it again. What came with a pool is there anyway, and left out."""
+        for known in self._finished:
+            if isinstance(known, _Known):
+                yield self._attempt(*known)
         for generated in [*self._without, *self._waiting.values()]:
             if generated.request.messages:
                 yield self._attempt(generated, {})
         self._without.clear()
         self._waiting.clear()
+        self._finished.clear()
+        self._known = 0
 
     def _attempt(self, generated: Generated, verdicts: Mapping[Mode, Verdict]) -> Attempt:
         request, sample, completion, label = generated
@@ -141,15 +163,14 @@ class Judging:
         self._finished.append(verdicts)
         self._some.set()
 
-    def _verdicts(self, request: Request, completion: Completion) -> Verdicts:
+    def _verdicts(self, request: Request, completion: Completion) -> Verdicts | dict[Mode, Verdict]:
         plan = self._plans[request.problem.task]
         if not PROTOCOLS[request.protocol].is_judgement(request.turn):
             verifier = plan.problems.spec.verifier
             text, finish_reason = completion.text, completion.finish_reason
-            return self._pool.submit(verifier, request.problem, text, finish_reason, self._modes)
-        verdicts: Verdicts = Future()  # reading a judgement takes no time: no worker is needed
-        verdicts.set_result(judgement(completion, request.history[-1].verdicts, plan))
-        return verdicts
+            return self._pool.judge(verifier, request.problem, text, finish_reason, self._modes)
+        # reading a judgement takes no time: no worker is needed
+        return judgement(completion, request.history[-1].verdicts, plan)
 
 
 def judgement(

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeGuard
 
 from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
@@ -134,16 +134,39 @@ class VerifierPool:
         ``finish_reason``: a ``FinishReason``, or a word that names one. The future's
         exception is a ``MissingError`` where no worker process can be started.
         """
+        verdicts = self.judge(verifier, problem, text, finish_reason, modes)
+        if isinstance(verdicts, Future):
+            return verdicts
         result: Future[dict[Mode, Verdict]] = Future()
-        reason = None if finish_reason is None else FinishReason(finish_reason)
+        result.set_result(verdicts)
+        return result
+
+    def judge(
+        self,
+        verifier: str,
+        problem: Problem,
+        text: str,
+        finish_reason: str | None,
+        modes: Sequence[Mode],
+    ) -> dict[Mode, Verdict] | Future[dict[Mode, Verdict]]:
+        """As ``submit``, with no future around verdicts that are known already: of most completions somebody has given
+        the same answer before."""
+        if finish_reason is None or finish_reason.__class__ is FinishReason:
+            reason = finish_reason
+        else:
+            reason = FinishReason(finish_reason)
         begun = {mode: self._begin(verifier, problem, text, reason, mode) for mode in modes}
         open_ones = [
             of.done
             for of in begun.values()
             if isinstance(of, _Grading) and isinstance(of.done, Future) and not of.done.done()
         ]
+        result: Future[dict[Mode, Verdict]] = Future()
         if not open_ones:
-            _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
+            outcomes = {mode: self._settled(of) for mode, of in begun.items()}
+            if _all_known(outcomes):
+                return outcomes
+            _settle(result, outcomes)
             return result
         lock, left = threading.Lock(), len(open_ones)
 
@@ -275,11 +298,15 @@ def most_asleep(wall_limit: float | None, limit: float) -> float:
     return wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 
+def _all_known(outcomes: dict[Mode, _Settled]) -> TypeGuard[dict[Mode, Verdict]]:
+    return all(verdict.__class__ is Verdict for verdict in outcomes.values())
+
+
 def _settle(result: Future[dict[Mode, Verdict]], outcomes: dict[Mode, _Settled]) -> None:
     """Gives a future its verdicts, or the reason why there are none."""
-    if all(verdict.__class__ is Verdict for verdict in outcomes.values()):
+    if _all_known(outcomes):
         with suppress(InvalidStateError):  # whoever asked does not want it any more
-            result.set_result(cast("dict[Mode, Verdict]", outcomes))
+            result.set_result(outcomes)
         return
     broken = [verdict for verdict in outcomes.values() if isinstance(verdict, MissingError)]
     with suppress(InvalidStateError):

@@ -15,14 +15,15 @@ Layouts are recognised by their columns:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cipo_eval.data.attempt_files.lines import Line
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Attempt, Completion, FinishReason
+from cipo_eval.records import Attempt, Completion
 from cipo_eval.verifiers.code.extract import WHOLE_PROGRAM
 
 _TEXTS = ("text", "code", "model_outputs", "model_output", "response", "completion", "critic", "reasoning")
@@ -53,28 +54,65 @@ class RowContent:
 def read_row(line: Line) -> RowContent:
     """Reads a row. Raises ``UsageError`` with its place for what has another form."""
     row = line.fields
-    if "v" in row:
+    columns = _columns(tuple(row))
+    if columns.stored:
         return _stored(line)
-    texts = _texts(line)
-    count = len(texts)
-    ends = [_optional(line, column, kind) for column, kind in _ENDS]
-    reason = None if ends[0] is None else FinishReason(ends[0])
+    completions = _completions(line, columns)
+    count = len(completions)
     labels = row.get("previous_score")
     verdicts = labels if isinstance(labels, list) else []
     return RowContent(
-        completions=tuple(
-            Completion(text=text, finish_reason=reason, prompt_tokens=ends[1], completion_tokens=ends[2])
-            for text in texts
-        ),
-        sample=_optional(line, "sample", int),
+        completions=completions,
+        sample=_optional(line, "sample", int) if columns.numbered else None,
         turn=None,
-        corrected=(None,) * count if row.keys().isdisjoint(_CORRECTING) else tuple(_corrected(line, count)),
-        critique="critic" in row,
+        corrected=tuple(_corrected(line, count)) if columns.correcting else (None,) * count,
+        critique=columns.critique,
         labels=tuple(
             verdicts[i] if i < len(verdicts) and isinstance(verdicts[i], bool) else None for i in range(count)
         )
         if verdicts
         else (None,) * count,
+    )
+
+
+def read_completions(line: Line) -> tuple[Completion, ...]:
+    """Only the completions of a row that was read before."""
+    columns = _columns(tuple(line.fields))
+    return read_row(line).completions if columns.stored else _completions(line, columns)
+
+
+def _completions(line: Line, columns: _Columns) -> tuple[Completion, ...]:
+    texts = _texts(line, columns.text)
+    ends: dict[str, Any] = {"finish_reason": None}
+    fields = line.fields
+    for column, kind in columns.ends:
+        value = fields[column]
+        ends[column] = value if value.__class__ is kind else _optional(line, column, kind)
+    return tuple([Completion(text=text, **ends) for text in texts])
+
+
+class _Columns(NamedTuple):
+    """What the columns of a row say of its layout."""
+
+    stored: bool
+    text: str | None
+    """The column of the completions, unless it is one of bare programs."""
+    ends: tuple[tuple[str, type], ...]
+    numbered: bool
+    correcting: bool
+    critique: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def _columns(columns: tuple[str, ...]) -> _Columns:
+    """Looked up once for all rows that have these columns."""
+    return _Columns(
+        stored="v" in columns,
+        text=next((column for column in _TEXTS if column in columns), None),
+        ends=tuple((column, kind) for column, kind in _ENDS if column in columns),
+        numbered="sample" in columns,
+        correcting=any(column in columns for column in _CORRECTING),
+        critique="critic" in columns,
     )
 
 
@@ -105,10 +143,13 @@ def _stored(line: Line) -> RowContent:
     )
 
 
-def _texts(line: Line) -> Sequence[str]:
+def _texts(line: Line, column: str | None) -> Sequence[str]:
+    """The completions of a row; ``column``: of text, if it has one."""
     row = line.fields
+    if column and row[column].__class__ is str:
+        return (row[column],)
     program = next((column for column in _PROGRAMS if column in row), None)
-    if column := next((column for column in _TEXTS if column in row), None):
+    if column:
         value = row[column]
     elif program is not None:
         value = row[program]

@@ -9,7 +9,6 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -61,23 +60,24 @@ def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None], *, placed
     for number, line in enumerate(file, start=1):
         digest(line)
         begin, end = end, end + len(line)
-        where = f"{name} line {number}"
-        if number == 1 and line.strip() in (b"[", b"[{"):
+        content = line.strip()
+        if number == 1 and content in (b"[", b"[{"):
             rest = file.read()
             digest(rest)
             yield from _array(name, parse(line + rest, name))
             return
         if number == 1 and (mark := next((m for m in _OTHER_MARKS if line.startswith(m)), None)):
             raise UsageError(f"{name} is not JSON Lines: it is {_OTHER_MARKS[mark]}, not UTF-8 text")
-        if not line.strip():
+        if not content:
             continue
+        where = f"{name} line {number}"
         value = parse(line, where)
         if number == 1 and isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             yield from _array(name, value)
             continue
         if not isinstance(value, dict):
             raise UsageError(f"{where} is not JSON Lines: it holds no JSON object")
-        yield Line(name, number, value, hash(line.strip()), begin if placed else -1, len(line))
+        yield Line(name, number, value, hash(content), begin if placed else -1, len(line))
 
 
 def _array(name: str, rows: Iterable[Any]) -> Iterator[Line]:
@@ -92,19 +92,21 @@ def _has_large_number(value: Any) -> bool:
     of whole numbers."""
     if not isinstance(value, dict):
         return True
-    for of in (value, value.get("doc")):
-        for number in of.values() if isinstance(of, dict) else ():
-            if number.__class__ is float and abs(number) >= _LARGE:
-                return True
-    return False
+    for number in value.values():
+        if number.__class__ is float and abs(number) >= _LARGE:
+            return True
+    doc = value.get("doc")
+    return isinstance(doc, dict) and any(n.__class__ is float and abs(n) >= _LARGE for n in doc.values())
 
 
 def parse(data: bytes, where: str) -> Any:
     """One JSON text. Raises ``UsageError`` that says where and what is wrong."""
-    with suppress(ValueError):
+    try:
         value = orjson.loads(data)
         if not _has_large_number(value):
             return value
+    except ValueError:
+        pass  # what only Python reads, or an error with its place
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from cipo_eval.data.attempt_files.clues import Clues, clues
-from cipo_eval.data.attempt_files.layouts import read_row
+from cipo_eval.data.attempt_files.clues import Clues, clues, told
+from cipo_eval.data.attempt_files.layouts import read_completions, read_row
 from cipo_eval.data.attempt_files.lines import Line, parse, read_lines
 from cipo_eval.data.attempt_files.pairing import Held
 from cipo_eval.errors import UsageError
@@ -28,6 +28,7 @@ class FileRows:
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
+        self._names: list[str] = []
         self._begins: list[int] = []
         """First row of each file."""
         self._lines, self._offsets, self._lengths, self._marks = (array("q") for _ in range(4))
@@ -51,16 +52,23 @@ class FileRows:
         """Reads a file; ``digest`` is given every byte. Returns its rows, what they say of their problems, each once in
         the order in which it was last said, and by row the place in that list."""
         number_of: dict[Clues, int] = {}
+        seen: dict[Hashable, int] = {}
         last: list[int] = []
         start = len(self)
         self._paths.append(path)
+        self._names.append(path.name)
         self._begins.append(start)
         unit = "line"
         for line in read_lines(path, digest):
-            said, unit = clues(line.fields), line.unit
-            number = number_of.setdefault(said, len(last))
-            if number == len(last):
-                last.append(0)
+            unit = line.unit
+            known = told(line.fields)
+            number = -1 if known is None else seen.get(known, -1)
+            if number < 0:
+                number = number_of.setdefault(clues(line.fields), len(last))
+                if number == len(last):
+                    last.append(0)
+                if known is not None:
+                    seen[known] = number
             last[number] = len(self)
             self._clue.append(number)
             self._add(line)
@@ -129,7 +137,7 @@ class FileRows:
 
     def _again(self, row: int) -> tuple[Completion, ...]:
         file = bisect_right(self._begins, row) - 1
-        path = self._paths[file]
+        path, mark = self._paths[file], self._marks[row]
         try:
             if self._open is None or self._open[0] != file:
                 self.close()
@@ -137,10 +145,10 @@ class FileRows:
             text = os.pread(self._open[1].fileno(), self._lengths[row], self._offsets[row])
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        if hash(text.strip()) != self._marks[row]:
+        if hash(text.strip()) != mark:
             raise UsageError(f"{path} was changed while it was read: run the command again")
-        fields = parse(text, path.name)
-        return read_row(Line(path.name, self._lines[row], fields, self._marks[row])).completions
+        fields = parse(text, self._names[file])
+        return read_completions(Line(self._names[file], self._lines[row], fields, mark))
 
     def close(self) -> None:
         """Closes the file that was read last."""
