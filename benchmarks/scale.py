@@ -112,24 +112,25 @@ class SimulatedVerifier:
 
     workers = 1
 
-    def submit(self, _verifier: str, problem: Any, said: str, *_: Any) -> Future[Any]:
+    def judge(self, _verifier: str, problem: Any, said: str, *_: Any) -> dict[Any, Any]:
         from cipo_eval.records import Mode, State, Verdict
 
         value = said[said.rindex("{") + 1 : said.rindex("}")]
         right = value == problem.gold
+        return {
+            Mode.FIXED: Verdict(
+                correct=right,
+                state=State.CORRECT if right else State.INCORRECT,
+                extracted=value,
+                canonical=value,
+                detail="simulated",
+                seconds=0.001,
+            )
+        }
+
+    def submit(self, *asked: Any) -> Future[Any]:
         verdicts: Future[Any] = Future()
-        verdicts.set_result(
-            {
-                Mode.FIXED: Verdict(
-                    correct=right,
-                    state=State.CORRECT if right else State.INCORRECT,
-                    extracted=value,
-                    canonical=value,
-                    detail="simulated",
-                    seconds=0.001,
-                )
-            }
-        )
+        verdicts.set_result(self.judge(*asked))
         return verdicts
 
     def close(self) -> None:

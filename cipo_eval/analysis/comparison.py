@@ -35,6 +35,8 @@ Runs = Sequence[Path]
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
 """What must be the same of a task; of protocols, all but how much was asked for."""
 EXTENT = ("turns", "samples", "limit")
+KEPT = 1_000_000
+"""Of a run with more attempts the table (79 bytes each) is not kept beside that of another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,9 @@ def compare_arms(
     rows: list[Row] = []
     how = _Test(mode=judged, bootstrap=bootstrap, paired=paired, figures=tuple(figures))
     for task in shared:
-        task_rows, remarks = _task_rows(task, [[read(run, task) for run in arm[task]] for arm in arms], how)
+        task_rows, remarks = _task_rows(
+            task, [[_Of(run, task, read) for run in arm[task]] for arm in arms], how
+        )
         rows += task_rows
         notes += remarks
     return Comparison(
@@ -190,15 +194,33 @@ class _Test:
     figures: tuple[Figure, ...]
 
 
-Arms = Sequence[Sequence[Selected]]
-"""Of both arms, the attempts of each of its runs."""
+class _Of:
+    """What a run says of a task. Where there are millions of attempts they are at hand only while chains are made of
+    them: read once for the first attempts, and once more for each protocol."""
+
+    def __init__(self, run: Path, task: str, read: Read) -> None:
+        self._run, self._task, self._read = run, task, read
+        self._kept: Selected | None = None
+        self.turns: Mapping[str, int] = {}
+        """Of a whole chain, by protocol."""
+
+    def chains(self, protocol: Protocol, mode: Mode, turns: int) -> Chains:
+        """The complete chains of a protocol."""
+        selected = self._kept or self._read(self._run, self._task)
+        self._kept = selected if len(selected.every) <= KEPT else None
+        self.turns = {name: selected.turns(name) for name in selected.protocols}
+        return chains_of_run(selected, protocol, mode, turns)
+
+
+Arms = Sequence[Sequence[_Of]]
+"""Of both arms, its runs."""
 
 
 def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]:
     """Rows of a task, first attempts and then protocols, and what there is to say about them."""
     rows, notes = [], []
     direct = PROTOCOLS[DIRECT]
-    first = [[chains_of_run(run, direct, how.mode, 1) for run in arm] for arm in arms]
+    first = [[run.chains(direct, how.mode, 1) for run in arm] for arm in arms]
     tables = [dict(zip(c.problems, c.counts.tolist(), strict=True)) for arm in first for c in arm]
     if all(tables):
         problems = set.intersection(*(set(table) for table in tables))
@@ -216,14 +238,14 @@ def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]
                     rows.append(_row(task, direct, figure, first, how, seed))
     every = [run for arm in arms for run in arm]
     for name in _protocols(every):
-        turns = min(run.turns(name) for run in every)
+        turns = min(run.turns[name] for run in every)
         rows += _protocol_rows(task, PROTOCOLS[name], arms, turns, how)
     return rows, notes
 
 
-def _protocols(runs: Sequence[Selected]) -> list[str]:
+def _protocols(runs: Sequence[_Of]) -> list[str]:
     """Those that all runs were asked for."""
-    return [name for name in runs[0].protocols if all(name in run.protocols for run in runs)]
+    return [name for name in runs[0].turns if all(name in run.turns for run in runs)]
 
 
 def _sums(figure: Figure, arms: Sequence[Sequence[Chains]]) -> list[list[Sums]]:
@@ -260,7 +282,7 @@ def _with_problems(row: Row, arms: Sequence[Sequence[Chains]], single: bool) -> 
 
 def _protocol_rows(task: str, protocol: Protocol, arms: Arms, turns: int, how: _Test) -> list[Row]:
     """The compared figures of a protocol, where all runs have chains and some problem is in all of them."""
-    chains = [[chains_of_run(run, protocol, how.mode, turns) for run in arm] for arm in arms]
+    chains = [[run.chains(protocol, how.mode, turns) for run in arm] for arm in arms]
     every = [of_run for arm in chains for of_run in arm]
     if not all(map(len, every)) or not set.intersection(*(set(of_run.problems) for of_run in every)):
         return []
