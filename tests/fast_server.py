@@ -107,9 +107,9 @@ class Protocol(asyncio.Protocol):
             self.transport.abort()
 
 
-async def serve(port: int, delay: float, lies: float, canned: bool) -> None:
+async def serve(host: str, port: int, delay: float, lies: float, canned: bool) -> None:
     server = await asyncio.get_running_loop().create_server(
-        lambda: Protocol(delay, lies, canned), "127.0.0.1", port, backlog=1024
+        lambda: Protocol(delay, lies, canned), host, port, backlog=1024
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -146,10 +146,11 @@ class FastServer:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--lies", type=float, default=0.0)
     parser.add_argument("--canned", action="store_true")
     arguments = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(arguments.port, arguments.delay, arguments.lies, arguments.canned))
+        asyncio.run(serve(arguments.host, arguments.port, arguments.delay, arguments.lies, arguments.canned))
