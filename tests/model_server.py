@@ -35,10 +35,13 @@ class ModelServer:
         context: int | None = None,
         name: str = "tiny",
         owner: str = "vllm",
+        told: dict[str, Any] | None = None,
         rule: Callable[[dict[str, Any]], Fault | None] = lambda _: None,
     ) -> None:
         self.engine, self.key, self.context, self.name = engine, key, context, name
         self.owned_by, self.rule = owner, rule
+        self.told = told or {}
+        """Of the model, in the list of models."""
         self.faults: list[Fault] = []
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
@@ -88,7 +91,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self._allowed():
-            self.send(200, {"data": [{"id": self.owner.name, "owned_by": self.owner.owned_by}]})
+            model = {"id": self.owner.name, "owned_by": self.owner.owned_by, **self.owner.told}
+            self.send(200, {"data": [model]})
 
     def do_POST(self) -> None:
         owner = self.owner

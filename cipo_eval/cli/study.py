@@ -78,7 +78,11 @@ def study(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="With --submit slurm: show the scripts.", rich_help_panel=batch.PANEL),
+        typer.Option(
+            "--dry-run",
+            help="With --submit: show the scripts, or the jobs, and submit nothing.",
+            rich_help_panel=batch.PANEL,
+        ),
     ] = False,
     submit_template: batch.TemplateFile = None,
     partition: batch.Partition = None,
@@ -104,6 +108,8 @@ def study(
     if listing:
         _list(jobs(asked), folder, as_json=json)
         return
+    if dry_run and submit is None:
+        raise UsageError("--dry-run belongs together with --submit; --list shows the jobs and what is done")
     in_batch = submit is Submit.SLURM or None
     options: dict[str, Any] = {"submit": in_batch, "submit_template": submit_template, "partition": partition}
     options |= {"account": account, "time": time, "gpus": gpus, "sbatch": sbatch}
@@ -120,6 +126,9 @@ def study(
         if left := [job.name for job in every if job.name not in done]:
             raise MissingError(f"{len(left)} of {len(every)} jobs are missing: {', '.join(left[:NAMED])}")
         conclude(asked, folder, as_json=json, quiet=quiet)
+        return
+    if dry_run:
+        _show(asked, folder, job, f"Ray ({address}), each with {job_cpus:g} CPU and {job_gpus:g} GPU")
         return
     elsewhere = _on_ray(address, job_cpus, job_gpus) if submit is Submit.RAY else None
     runner = carry_out(
@@ -161,6 +170,17 @@ def _on_ray(address: str, cpus: float, gpus: float) -> Carrier:
 
     place = Place(address=address, cpus=cpus, gpus=gpus)
     return lambda folder, jobs, workers: RayRunner(folder, jobs, workers, place, say=say)
+
+
+def _show(config: StudyConfig, folder: Path, only: Sequence[str] | None, where: str) -> None:
+    """The jobs that would be submitted to a place."""
+    from cipo_trainer.study.grid import jobs
+    from cipo_trainer.study.jobs import Ledger, chosen
+    from cipo_trainer.study.submission import described
+
+    every = chosen(jobs(config), only)
+    lines = described(every, Ledger(folder).done(every), folder)
+    typer.echo("\n".join([f"# {len(lines)} of {len(every)} jobs on {where}", *lines]))
 
 
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:

@@ -239,6 +239,20 @@ class Fleet:
         meta = found.get("meta")
         told = {**(meta if isinstance(meta, dict) else {}), **found}
         member.facts = {n: printable_line(str(told[n])) for n in _FACTS if isinstance(told.get(n), str | int)}
+        self._compare(member)
+
+    def _compare(self, member: Member) -> None:
+        """Raises ``UsageError`` for a server whose model is another one than that of a server at work, as far as both
+        tell something of it."""
+        others = [other for other in self._members.values() if other is not member and not other.server.left]
+        for name in _FACTS:
+            for other in others:
+                told = [one.facts.get(name) for one in (other, member)]
+                if None not in told and len({_essence(name, str(value)) for value in told}) > 1:
+                    raise UsageError(
+                        f"{other.server} and {member.server} serve different models as {printable_line(self._model)} "
+                        f"({name}: {told[0]} and {told[1]}): a run has one; leave out the servers of the other"
+                    )
 
     async def _watch(self, plain: Callable[[Member], Awaitable[None]]) -> None:
         """Tries servers again that were left, and looks whether the list of servers is another one."""
@@ -351,6 +365,11 @@ class Fleet:
     def shown(self, text: str) -> str:
         """One line of a server's words."""
         return printable_line(self.unkeyed(text))
+
+
+def _essence(name: str, value: str) -> str:
+    """What must not differ in a fact: a model may lie in another folder on each server."""
+    return value.rstrip("/").rpartition("/")[2] if name == "root" else value
 
 
 def named_status(status: int, text: str) -> str:

@@ -39,6 +39,27 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_dry_run_shows_what_ray_would_be_given(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+    """No cluster is asked, nothing is written; without a place to submit to there is none."""
+    folder = tmp_path / "study"
+    shown = cipo("study", tiny, "-o", folder, "--submit", "ray", "--dry-run", "--job-gpus", "1")
+    assert shown.code == 0, shown.err
+    first, *lines = shown.out.splitlines()
+    assert first == "# 5 of 5 jobs on Ray (auto), each with 1 CPU and 1 GPU"
+    assert sorted(line.split()[1] for line in lines) == ["run", "run", "train", "train", "train"]
+    assert str(folder) in lines[0]
+    assert "#" not in lines[0]
+    assert lines[1].endswith("# after chains/seed-0/warm/train")
+    one = cipo(
+        "study", tiny, "-o", folder, "--submit", "ray", "--dry-run", "--job", "chains/seed-0/warm/train"
+    )
+    assert one.out.splitlines()[1:] == lines[:1]
+    assert not folder.exists()
+    refused = cipo("study", tiny, "-o", folder, "--dry-run")
+    assert refused.code == 2
+    assert "--dry-run belongs together with --submit" in refused.err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("some_figures")
 def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_path: Path) -> None:

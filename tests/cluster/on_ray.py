@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from asking import SAMPLED, request
 from commands import results, turns
+from made import bandit
 
 from cipo_eval.cluster.connection import Connection
 from cipo_eval.engines import registry
@@ -26,11 +28,15 @@ from cipo_eval.engines.ray import RayEngine
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Completion, Mode, Problem, State
 from cipo_eval.run.api import evaluate
+from cipo_eval.verifiers.pool import VerifierPool
 from cipo_eval.verifiers.ray_pool import RayVerifierPool
+from cipo_trainer.evaluation import Evaluator
+from cipo_trainer.loop import Trainer
 from cipo_trainer.study.grid import Job
 from cipo_trainer.study.jobs import Ledger
 from cipo_trainer.study.on_ray import Place, RayRunner
 
+ROOT = Path(__file__).resolve().parents[2]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
 QUICK = {  # a node that is gone is known to be after two seconds
     "health_check_initial_delay_ms": 0,
@@ -118,6 +124,34 @@ def test_results_are_those_of_one_process(nodes: Nodes, tiny_checkpoint: Path, t
     assert (one.failures, two.failures, two.warnings) == ([], [], one.warnings)
     evaluate(**{**values, "limit": 7}, output=tmp_path / "two", engine="hf", options=inner)
     assert len(turns(tmp_path / "two", "arithmetic")) == 42
+
+
+def test_a_training_evaluates_on_the_cluster(nodes: Nodes, tmp_path: Path) -> None:
+    """The weights after a step, on a replica that gets a checkpoint of them: the figures of the training's own engine,
+    and of its attempts each."""
+    asked = {"tasks": ["arithmetic"], "limit": 3, "samples": 2, "max_tokens": 3, "protocol": ["self"]}
+    config = bandit(tmp_path, "sft", steps=1, eval=asked)
+    trainer = Trainer(config)
+    with Interrupts() as interrupts:
+        trainer.run(interrupts)
+    ray = {
+        "engine": "ray",
+        "inner": "hf",
+        "address": nodes.address,
+        "dtype": "float32",
+        "verify_on_workers": True,
+    }
+    evaluation = config.eval.model_copy(update={"engine": ray})
+    elsewhere = Evaluator(config.model_copy(update={"eval": evaluation}))
+    with VerifierPool(1) as pool, Interrupts() as interrupts:
+        figures = elsewhere.run(trainer.policy, pool, tmp_path / "there", 1, interrupts)
+    here = config.output / "eval/step-000001"
+    assert turns(tmp_path / "there", "arithmetic") == turns(here, "arithmetic")
+    assert results(tmp_path / "there") == results(here)
+    logged = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    (last,) = [row for row in logged if row["kind"] == "eval" and row["step"] == 1]
+    assert figures
+    assert {name: last[name] for name in figures} == figures
 
 
 def test_a_node_is_lost_and_another_comes(nodes: Nodes) -> None:
@@ -264,3 +298,74 @@ def test_jobs_of_a_study(nodes: Nodes, tmp_path: Path) -> None:
     assert len(calls) == 2
     assert "nonsense" in runner.log("bad").read_text()
     assert Ledger(tmp_path).done(asked) == {"a": 0, "b": 0}
+
+
+STUDY = """
+families: {chains: {dial: {modulus: 5, steps: 2}, items: 6}}
+shape: {layers: 1, hidden: 16, inner: 16, heads: 1}
+warm: {steps: 2, optimizer: {batch: 4}}
+arms: {warm start: }
+evaluate: {samples: 1, max_tokens: 4, protocols: [direct]}
+"""
+
+
+def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
+    """A training and its evaluation, named in the wrong order, each on a node."""
+    (tmp_path / "small.yaml").write_text(STUDY)
+    command = [
+        sys.executable,
+        "-m",
+        "cipo_eval",
+        "study",
+        str(tmp_path / "small.yaml"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    command += ["--submit", "ray", "--address", nodes.address]
+    names = [f"chains/seed-0/warm/{name}" for name in ("run-t1", "train")]
+    for name in names:
+        command += ["--job", name]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 jobs, 0 of them done" in ended.stderr
+    assert [row["job"] for row in Ledger(tmp_path / "out").rows()] == names[::-1]
+    run = tmp_path / "out" / names[0]
+    assert json.loads((run / "results.json").read_text())["tasks"]["chains"]["fixed"]["attempts"] == 6
+
+
+# --- the recipe that begins a cluster ------------------------------------------------------------------------
+
+
+def test_the_recipe_for_skypilot(nodes: Nodes, tmp_path: Path) -> None:
+    """Its command line, with the variables of a cluster's nodes: the first one has a run, the others none."""
+    recipe = yaml.safe_load((ROOT / "examples/skypilot/ray.yaml").read_text())
+    for name in ("venv/bin/activate", "sky_templates/ray/start_cluster"):  # what a node has
+        (path := tmp_path / name).parent.mkdir(parents=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    asked = yaml.safe_load((ROOT / "examples/skypilot/run.yaml").read_text())
+    tiny: dict[str, Any] = {
+        "model": "x",
+        "tasks": ["arithmetic"],
+        "limit": 3,
+        "samples": 2,
+        "protocol": ["direct"],
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**asked, **tiny}))
+    platform = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "1", "HOME": str(tmp_path)}
+    given = {"CONFIG": str(tmp_path / "run.yaml"), "RUNS": str(tmp_path / "runs"), "INNER": "steady:Steady"}
+    given["RAY_HEAD_PORT"] = nodes.address.rpartition(":")[2]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for rank in ("1", "0"):
+        assert not (tmp_path / "runs").exists()
+        environment = {
+            **os.environ,
+            **recipe["envs"],
+            **platform,
+            **given,
+            "SKYPILOT_NODE_RANK": rank,
+            "PATH": path,
+        }
+        subprocess.run(["bash", "-c", recipe["run"]], env=environment, cwd=tmp_path, check=True, timeout=120)
+    evaluate(**tiny, engine="steady:Steady", output=tmp_path / "one")
+    assert turns(tmp_path / "runs/math-on-ray", "arithmetic") == turns(tmp_path / "one", "arithmetic")

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 INSIDE = Path(__file__).with_name("on_ray.py")
+TRAINER = INSIDE.parents[1] / "trainer"
+"""Its tests' makers."""
 UNSHARE = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 """Also the processes are in a namespace of their own: all of them end with the first one."""
 
@@ -42,7 +44,7 @@ def test_on_a_cluster(short: str, tmp_path: Path) -> None:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
         "HOME": str(tmp_path),
-        "PYTHONPATH": os.pathsep.join([str(INSIDE.parent), *filter(None, sys.path)]),
+        "PYTHONPATH": os.pathsep.join([str(INSIDE.parent), str(TRAINER), *filter(None, sys.path)]),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--durations", "9", "-p", "no:cacheprovider"]
     said = subprocess.run(

@@ -198,6 +198,57 @@ def test_servers_that_differ_are_named() -> None:
     assert "fp_2" in note
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ({"max_model_len": 8192}, {"max_model_len": 4096}, "max_model_len: "),
+        ({"root": "/models/step-100"}, {"root": "/models/step-200"}, "root: "),
+        ({"meta": {"n_params": 7}}, {"meta": {"n_params": 8}, "root": "x"}, "n_params: "),
+    ],
+)
+def test_servers_of_different_models_are_refused(
+    one: dict[str, Any], other: dict[str, Any], said: str
+) -> None:
+    with ModelServer(told=one) as a, ModelServer() as silent, ModelServer(told=other) as b:
+        engine_of(a, silent).close()
+        with pytest.raises(UsageError, match="serve different models as tiny") as refused:
+            engine_of(a, silent, b)
+    assert all(part in str(refused.value) for part in (a.url, b.url, said))
+
+
+def test_one_model_in_different_folders_is_one() -> None:
+    with ModelServer(told={"root": "org/model"}) as a, ModelServer(told={"root": "/mnt/model/"}) as b:
+        engine = engine_of(a, b)
+        try:
+            assert answered(found(engine, *MANY[:4]))
+            assert any("differ in root of the model" in note for note in engine.notes())
+        finally:
+            engine.close()
+
+
+@pytest.mark.usefixtures("short_waits")
+def test_a_server_that_comes_back_with_another_model_is_left() -> None:
+    dead = threading.Event()
+    with (
+        ModelServer(told={"max_model_len": 64}, rule=lambda _: pause(0.02)) as a,
+        ModelServer(told={"max_model_len": 64}, rule=lambda _: drop if dead.is_set() else pause(0.02)) as b,
+    ):
+        engine = engine_of(a, b, concurrency=4)
+        try:
+            answers = engine.generate([request(str(i)) for i in range(60)])
+            for number, (_, _, completion) in enumerate(answers):
+                assert isinstance(completion, Completion)
+                if number == 5:
+                    dead.set()
+                    b.told["max_model_len"] = 32
+                if number == 20:
+                    before = len(b.bodies)
+                    dead.clear()
+        finally:
+            engine.close()
+        assert len(b.bodies) == before
+
+
 def test_a_list_of_servers_that_changes_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cipo_eval.engines import fleet
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Commands
+from commands import Commands, results, turns
 from fault_points import fault_points
 from forks import Runs
 from made import bandit, make_bandit, write_rows
 from safetensors.torch import load_file
 from tiny import make_checkpoint
 
+from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import State, Verdict
 from cipo_eval.settings import to_yaml
@@ -344,6 +345,46 @@ def test_an_evaluation_before_the_first_step_is_logged_once(tmp_path: Path) -> N
         shutil.rmtree(path)
     train(config)
     assert [row["step"] for row in read(config.output / "log.jsonl") if row["kind"] == "eval"] == [0, 1]
+
+
+@pytest.mark.slow
+def test_an_evaluation_with_another_engine_is_the_same(tmp_path: Path) -> None:
+    """It gets the weights as they are after the step, in a checkpoint of which nothing is left."""
+    asked = {"tasks": ["arithmetic"], "limit": 3, "samples": 2, "max_tokens": 3, "protocol": ["self"]}
+    one = bandit(tmp_path, "sft", steps=1, eval=asked)
+    two = bandit(tmp_path, "sft", steps=1, eval={**asked, "engine": {"engine": "hf", "dtype": "float32"}})
+    two = two.model_copy(update={"output": tmp_path / "two"})
+    for config in (one, two):
+        train(config)
+    places = [config.output / "eval" for config in (one, two)]
+    for step in ("step-000000", "step-000001"):
+        assert turns(places[0] / step, "arithmetic") == turns(places[1] / step, "arithmetic")
+        assert results(places[0] / step) == results(places[1] / step)
+        infos = [json.loads((place / step / "run.json").read_text()) for place in places]
+        assert infos[0]["engine"] == infos[1]["engine"]
+    assert sorted(path.name for path in places[1].iterdir()) == ["step-000000", "step-000001"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [
+        (
+            {"engine": "openai", "base_url": "http://localhost:1/v1"},
+            "openai does not generate with the weights",
+        ),
+        (
+            {"engine": "ray", "inner": "openai", "base_url": "http://localhost:1/v1"},
+            "openai does not generate",
+        ),
+        ({"engine": "hf", "replicas": 2}, "has no --replicas"),
+        ({"engine": "hg"}, "did you mean hf"),
+    ],
+)
+def test_an_engine_that_cannot_evaluate_is_refused_at_once(
+    tmp_path: Path, engine: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UsageError, match=why):
+        train(bandit(tmp_path, "sft", steps=1, eval={"tasks": ["arithmetic"], "engine": engine}))
 
 
 @pytest.mark.slow

@@ -286,6 +286,9 @@ class Evaluation(Section):
     """How a protocol shows the earlier answer, as in ``correction``."""
     prompt_dir: Beside = None
     """Folder of own templates, as in ``correction``."""
+    engine: dict[str, Any] = {}
+    """Another engine than the training's own, with its options, as the section engine of `cipo-eval run` has them:
+    ``{engine: ray, inner: hf, replicas: 4}``. It gets a checkpoint of the weights, in ``output``."""
 
 
 class Saving(Section):

@@ -89,8 +89,15 @@ class Trainer:
     in the folder, a run of another configuration or on other data, a model, data or a package that is not there.
     """
 
-    def __init__(self, config: Config, watch: Watch = lambda *_: None, *, resume: bool = True) -> None:
-        """``resume`` False: refuses a folder that holds a run."""
+    def __init__(
+        self,
+        config: Config,
+        watch: Watch = lambda *_: None,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        resume: bool = True,
+    ) -> None:
+        """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``."""
         self.config, self._watch = config, watch
         self.supervised = config.algorithm == "sft"
         self._advantages = advantage.chosen(config.advantage)
@@ -100,7 +107,7 @@ class Trainer:
         }
         with ExitStack() as resources:
             folder = resources.enter_context(run_dir.held(config, resume=resume))
-            self.evaluator = Evaluator(config)
+            self.evaluator = Evaluator(config, say)
             self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
             self.policy = Policy(config)
             resources.callback(self.policy.close)
@@ -300,10 +307,11 @@ class Trainer:
         """Scores the held-out tasks; whether the first figure is the best so far."""
         if not self.evaluator:
             return False
-        self.policy.wake()
+        if not self.config.eval.engine:
+            self.policy.wake()
         step = self.state.step
         folder = self.config.output / "eval" / f"step-{step:06d}"
-        figures = self.evaluator.run(self.policy.engine, self.pool, folder, step, interrupts)
+        figures = self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
         log.write(step, "eval", figures)
         self._watch(step, figures)
         name = next(iter(figures), None)

@@ -96,7 +96,7 @@ def train(
     with (
         _threads(config.threads),
         Interrupts() as interrupts,
-        Trainer(config, watch, resume=resume) as trainer,
+        Trainer(config, watch, say, resume=resume) as trainer,
     ):
         if done := trainer.state.step:
             say(f"going on after step {done} of {config.steps}")

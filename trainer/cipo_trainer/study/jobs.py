@@ -281,15 +281,15 @@ def prepared(
     makes one of folder, jobs and workers that carries them out elsewhere (``on_ray``). Raises ``UsageError`` for jobs
     that there are not, or that need others first, and for a folder that holds another study.
     """
-    chosen = _named(jobs(config), only)
+    picked = chosen(jobs(config), only)
     folder = folder.resolve()
     with Writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_tasks(config, folder)
         write_text(folder / "study.yaml", to_yaml(config), shared=True)
-    carrier = (runner or _here)(folder, chosen, workers)
-    names = {job.name for job in chosen}
-    before = {need for job in chosen for need in job.needs} - set(carrier.done) - names
+    carrier = (runner or _here)(folder, picked, workers)
+    names = {job.name for job in picked}
+    before = {need for job in picked for need in job.needs} - set(carrier.done) - names
     if only and before:
         raise UsageError(f"--job: {', '.join(sorted(before))} must come before")
     return carrier
@@ -321,7 +321,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def _named(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+def chosen(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+    """The jobs of these names, all without any. Raises ``UsageError`` for one that there is not."""
     by_name = {job.name: job for job in every}
     for name in only or ():
         if name not in by_name:

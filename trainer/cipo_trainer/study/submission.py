@@ -1,4 +1,5 @@
-"""A study as jobs of a batch system: the warm starts, then an arm of a seed each, then the report.
+"""A study as jobs elsewhere: of a batch system (the warm starts, then an arm of a seed each, then the report), or of a
+Ray cluster, before they are submitted.
 
 Every job calls ``cipo-eval study`` with the jobs of the study that it is to do (``--job``), so that what is done stays
 done, whoever did it.
@@ -13,6 +14,7 @@ from pathlib import Path
 from cipo_eval.run.slurm import INDEX, call
 from cipo_eval.run.slurm import Job as BatchJob
 from cipo_trainer.study.grid import Job
+from cipo_trainer.study.jobs import filled
 
 
 def batch_jobs(
@@ -35,6 +37,17 @@ def batch_jobs(
         ),
         BatchJob(name="report", title=f"{title}-report", command=report, gpus=False),
     ]
+
+
+def described(every: Sequence[Job], done: Collection[str], folder: Path) -> list[str]:
+    """A line for each job that is missing: its command, and the missing jobs that it waits for."""
+    left = {job.name: job for job in every if job.name not in done}
+    lines = []
+    for job in left.values():
+        needs = [need for need in job.needs if need in left]
+        after = f"   # after {', '.join(needs)}" if needs else ""
+        lines.append(shlex.join(["cipo-eval", *filled(job.arguments, folder.absolute())]) + after)
+    return lines
 
 
 def _one_of(groups: Sequence[Sequence[str]], study: Sequence[str]) -> str:
