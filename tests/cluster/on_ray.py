@@ -310,27 +310,23 @@ evaluate: {samples: 1, max_tokens: 4, protocols: [direct]}
 
 
 def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
-    """A training and its evaluation, named in the wrong order, each on a node."""
+    """One of its jobs, on a node; the other waits for it no longer."""
     (tmp_path / "small.yaml").write_text(STUDY)
-    command = [
-        sys.executable,
-        "-m",
-        "cipo_eval",
-        "study",
-        str(tmp_path / "small.yaml"),
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    command += ["--submit", "ray", "--address", nodes.address]
-    names = [f"chains/seed-0/warm/{name}" for name in ("run-t1", "train")]
-    for name in names:
-        command += ["--job", name]
-    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=240)
+    command = [sys.executable, "-m", "cipo_eval", "study", str(tmp_path / "small.yaml")]
+    command += ["-o", str(tmp_path / "out"), "--submit", "ray", "--address", nodes.address]
+    first = "chains/seed-0/warm/train"
+    ended = subprocess.run([*command, "--job", first], stderr=subprocess.PIPE, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
-    assert "2 jobs, 0 of them done" in ended.stderr
-    assert [row["job"] for row in Ledger(tmp_path / "out").rows()] == names[::-1]
-    run = tmp_path / "out" / names[0]
-    assert json.loads((run / "results.json").read_text())["tasks"]["chains"]["fixed"]["attempts"] == 6
+    assert "1 jobs, 0 of them done" in ended.stderr
+    assert [(row["job"], row["code"]) for row in Ledger(tmp_path / "out").rows()] == [(first, 0)]
+    assert (tmp_path / "out" / first / "checkpoints/step-000002/model.safetensors").is_file()
+    shown = subprocess.run(
+        [*command, "--dry-run"], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    head, only = shown.stdout.splitlines()
+    assert head.startswith("# 1 of 2 jobs on Ray")
+    assert only.startswith("cipo-eval run")
+    assert "# after" not in only
 
 
 # --- the recipe that begins a cluster ------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_on_a_cluster(short: str, tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     print(said.stdout[-20_000:], said.stderr[-5_000:])
     assert said.returncode == 0
