@@ -17,6 +17,7 @@ from cipo_eval.cli import (
     data,
     demo,
     doctor,
+    generate,
     merge,
     pool,
     report,
@@ -29,7 +30,6 @@ from cipo_eval.cli import (
     tasks,
     train,
 )
-from cipo_eval.cli.generate import deferred
 from cipo_eval.errors import CipoError
 
 app = typer.Typer(
@@ -59,19 +59,22 @@ def _main(
     """Can this model find and fix its own mistakes, and does training for it help?"""
 
 
-app.command(cls=deferred(run.run, run.parameters))(run.run)
-app.command(cls=deferred(score.score, score.parameters))(score.score)
-app.command(cls=deferred(rescore.rescore, rescore.parameters))(rescore.rescore)
-app.command(cls=deferred(merge.merge, merge.parameters))(merge.merge)
-app.command()(status.status)
-app.command()(show.show)
-app.command()(compare.compare)
-app.command()(report.report)
-app.command()(train.train)
-app.command()(study.study)
-app.command()(demo.demo)
-app.command()(tasks.tasks)
-app.command()(doctor.doctor)
+generate.add(app, run.run, run.parameters)
+generate.add(app, score.score, score.parameters)
+generate.add(app, rescore.rescore, rescore.parameters)
+generate.add(app, merge.merge, merge.parameters)
+for command in (
+    status.status,
+    show.show,
+    compare.compare,
+    report.report,
+    train.train,
+    study.study,
+    demo.demo,
+    tasks.tasks,
+    doctor.doctor,
+):
+    generate.add(app, command)
 app.add_typer(data.app, name="data")
 app.add_typer(pool.app, name="pool")
 

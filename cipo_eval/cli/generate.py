@@ -119,12 +119,31 @@ def _range(field: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def deferred(
+def add(
+    app: typer.Typer,
+    function: Callable[..., None],
+    parameters: Callable[[], list[inspect.Parameter]] | None = None,
+) -> None:
+    """Makes a function a command, whose options are read off it, or made of models, when it is called or asked for its
+    help. The list of all commands does without them, which saves a tenth of its time.
+
+    ``parameters``: what the function takes; by default what its signature says.
+    """
+
+    def empty() -> None:
+        """As much as the list of commands shows."""
+
+    empty.__name__, empty.__doc__ = function.__name__, function.__doc__
+    app.command(cls=_deferred(function, parameters or (lambda: _signed(function))))(empty)
+
+
+def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _deferred(
     function: Callable[..., None], parameters: Callable[[], list[inspect.Parameter]]
 ) -> type[TyperCommand]:
-    """The class of a command whose options are made when it is called or asked for its help: the models that they are
-    made of take a while to import, and the list of all commands does without them."""
-
     class Deferred(TyperCommand):
         _parameters: list[Any] | None = None
 
@@ -141,7 +160,7 @@ def deferred(
 
         @params.setter
         def params(self, value: list[Any]) -> None:
-            """What typer reads off the function's own signature, which says nothing."""
+            """What typer reads off a function that takes nothing."""
 
     return Deferred
 
