@@ -184,7 +184,7 @@ class Pods:
             "PATH": f"{program()}:/usr/bin:/bin",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-        environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables(container), **more}
+        environment |= {"OMP_NUM_THREADS": "1", **variables(container), **more}
         words += ["--remount-ro", "/", "--clearenv"]
         for name, value in environment.items():
             words += ["--setenv", name, value]
