@@ -303,14 +303,14 @@ def test_jobs_of_a_study(nodes: Nodes, tmp_path: Path) -> None:
 STUDY = """
 families: {chains: {dial: {modulus: 5, steps: 2}, items: 6}}
 shape: {layers: 1, hidden: 16, inner: 16, heads: 1}
-warm: {steps: 2, optimizer: {batch: 4}}
+warm: {steps: 2, optimizer: {batch: 4}, reward: {workers: 1}}
 arms: {warm start: }
 evaluate: {samples: 1, max_tokens: 4, protocols: [direct]}
 """
 
 
 def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
-    """One of its jobs, on a node; the other waits for it no longer."""
+    """One of its jobs, on a node."""
     (tmp_path / "small.yaml").write_text(STUDY)
     command = [sys.executable, "-m", "cipo_eval", "study", str(tmp_path / "small.yaml")]
     command += ["-o", str(tmp_path / "out"), "--submit", "ray", "--address", nodes.address]
@@ -320,13 +320,6 @@ def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
     assert "1 jobs, 0 of them done" in ended.stderr
     assert [(row["job"], row["code"]) for row in Ledger(tmp_path / "out").rows()] == [(first, 0)]
     assert (tmp_path / "out" / first / "checkpoints/step-000002/model.safetensors").is_file()
-    shown = subprocess.run(
-        [*command, "--dry-run"], stdout=subprocess.PIPE, text=True, check=True, timeout=120
-    )
-    head, only = shown.stdout.splitlines()
-    assert head.startswith("# 1 of 2 jobs on Ray")
-    assert only.startswith("cipo-eval run")
-    assert "# after" not in only
 
 
 # --- the recipe that begins a cluster ------------------------------------------------------------------------
