@@ -18,6 +18,7 @@ from cipo_eval.cli import (
     demo,
     doctor,
     merge,
+    plan,
     pool,
     report,
     rescore,
@@ -63,6 +64,7 @@ app.command(cls=deferred(run.run, run.parameters))(run.run)
 app.command(cls=deferred(score.score, score.parameters))(score.score)
 app.command(cls=deferred(rescore.rescore, rescore.parameters))(rescore.rescore)
 app.command(cls=deferred(merge.merge, merge.parameters))(merge.merge)
+app.command(cls=deferred(plan.plan, plan.parameters))(plan.plan)
 app.command()(status.status)
 app.command()(show.show)
 app.command()(compare.compare)

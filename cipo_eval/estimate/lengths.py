@@ -1,0 +1,82 @@
+"""How many tokens a completion has on average, where a limit cuts the long ones off."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cipo_eval.estimate.constants import LEVELS, Length
+
+SURE = 2.0
+"""Standard errors to either side of an interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Completions of one kind under one limit."""
+
+    mean: float
+    """Tokens of a completion."""
+    held: float
+    """Tokens that a completion has on average at a moment at which it is being generated."""
+    long: float
+    """Tokens of one of the longest: of a hundred."""
+
+
+def expected(length: Length, limit: int, scale: float = 1.0) -> Expected:
+    """Of completions that are ``scale`` times as long as measured, and at most ``limit`` tokens: the quantile function
+    is a line between its known points."""
+    whole = _integral(length.quantiles, math.inf, 1)
+    first = _integral(length.quantiles, limit / _unit(length, whole) / scale, 1)
+    second = _integral(length.quantiles, limit / _unit(length, whole) / scale, 2)
+    unit = scale * _unit(length, whole)
+    mean = max(unit * first, 1.0)
+    longest = length.quantiles[LEVELS.index(0.99)] * unit
+    return Expected(
+        mean=mean, held=unit * second / first / 2 if first else 0.5, long=min(max(longest, mean), limit)
+    )
+
+
+def _unit(length: Length, whole: float) -> float:
+    """What quantiles are multiplied with, so that they have the stated mean: between few points they miss it a bit."""
+    return length.mean / whole if whole else 1.0
+
+
+def _integral(quantiles: tuple[float, ...], limit: float, power: int) -> float:
+    """Of the quantile function, cut off at a limit, to a power (1, 2), from 0 to 1."""
+    total = 0.0
+    for (left, low), (right, high) in pairwise(zip(LEVELS, quantiles, strict=True)):
+        if high <= limit or high == low:
+            total += (right - left) * _mean_of_power(min(low, limit), min(high, limit), power)
+            continue
+        inside = min(max((limit - low) / (high - low), 0.0), 1.0)  # share of the piece below the limit
+        below = _mean_of_power(min(low, limit), limit, power)
+        total += (right - left) * (inside * below + (1 - inside) * limit**power)
+    return total
+
+
+def _mean_of_power(low: float, high: float, power: int) -> float:
+    """Of a number that is anywhere between two others."""
+    return (low + high) / 2 if power == 1 else (low * low + low * high + high * high) / 3
+
+
+def scale(length: Length, level: int, problems: int, attempts: float, beyond: float = 0.0) -> float:
+    """The mean at an end of its interval (``level`` -1 or 1; 0: 1) by the mean: the interval of what was measured, and
+    beside it what so many attempts at so many problems are off by chance.
+
+    ``beyond``: tokens that each of those which were cut off may have more under a higher limit.
+    """
+    if not level:
+        return 1.0
+    chance = SURE * math.sqrt(length.between**2 / max(problems, 1) + length.within**2 / max(attempts, 1))
+    if level < 0:
+        return max(1 - math.hypot(1 - length.low / length.mean, chance), length.low / length.mean / 2)
+    return 1 + math.hypot(length.high / length.mean - 1, chance) + length.cut * beyond / length.mean
+
+
+def told(mean: float, like: Length) -> Length:
+    """Lengths whose mean a user says, in the shape of others."""
+    return like.model_copy(
+        update={"mean": mean, "low": mean, "high": mean, "limit": None, "cut": 0.0, "source": "--mean-tokens"}
+    )
