@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ LEAST_PROBLEMS = 4
 """For which a straight line from characters to tokens is fitted."""
 ONE_RUN, MANY_RUNS = 1.25, 1.1
 """Factor to either side of a measured speed: of a single run, and beyond the spread of several."""
+FULL = 2
+"""A speed is read off runs with so many times as many attempts as are decoded together: the last ones are alone."""
 Array = NDArray[Any]
 
 
@@ -286,6 +289,13 @@ def _speed(
             continue
         work = Workload(tasks=tuple(part.load for part in own if part.load), notes=())
         counts = {part.name: len(part.attempts) for part in own}
+        full = machines.speed.batch * machines.replicas
+        if sum(counts.values()) < FULL * full:
+            notes.append(
+                f"{run}: its speed is not fitted (a run of at least {FULL * full:,} attempts keeps the engine busy "
+                f"enough to tell, it has {sum(counts.values()):,})"
+            )
+            continue
         calculated = calculated_seconds(work, constants, machines, counts)
         factors.append(measured * machines.gpus / calculated * machines.gpu.time.value)
     if not factors:
@@ -362,7 +372,9 @@ def _by(problems: Array, values: Array) -> Array:
     return np.asarray(np.bincount(places, weights=np.asarray(values, float)) / np.bincount(places))
 
 
+@cache
 def _t(degrees: int) -> float:
+    """Student's t beyond which so much is left on both sides."""
     from scipy.stats import t
 
     return float(t.ppf((1 + SURE) / 2, max(1, degrees)))

@@ -25,22 +25,22 @@ class Expected:
 
 
 def expected(length: Length, limit: int, scale: float = 1.0) -> Expected:
-    """Of completions that are ``scale`` times as long as measured, and at most ``limit`` tokens: the quantile function
-    is a line between its known points."""
-    whole = _integral(length.quantiles, math.inf, 1)
-    first = _integral(length.quantiles, limit / _unit(length, whole) / scale, 1)
-    second = _integral(length.quantiles, limit / _unit(length, whole) / scale, 2)
-    unit = scale * _unit(length, whole)
-    mean = max(unit * first, 1.0)
-    longest = length.quantiles[LEVELS.index(0.99)] * unit
-    return Expected(
-        mean=mean, held=unit * second / first / 2 if first else 0.5, long=min(max(longest, mean), limit)
-    )
+    """Of completions that are ``scale`` times as long as measured, and at most ``limit`` tokens.
 
-
-def _unit(length: Length, whole: float) -> float:
-    """What quantiles are multiplied with, so that they have the stated mean: between few points they miss it a bit."""
-    return length.mean / whole if whole else 1.0
+    Under the limit that they were measured under, or a higher one, the mean is what was measured; under a lower one
+    the quantile function (a line between its known points) tells how much of it is cut off.
+    """
+    unit = length.mean / _integral(length.quantiles, math.inf, 1)  # few points miss the stated mean a bit
+    longest = length.quantiles[LEVELS.index(0.99)] * unit * scale
+    if length.limit is not None and limit >= length.limit:
+        mean, square = scale * length.mean, scale**2 * unit**2 * _integral(length.quantiles, math.inf, 2)
+    else:
+        below = limit / (scale * unit)
+        mean, square = (
+            (scale * unit) ** power * _integral(length.quantiles, below, power) for power in (1, 2)
+        )
+    mean = min(max(mean, 1.0), limit)
+    return Expected(mean=mean, held=min(square / mean / 2, limit), long=min(max(longest, mean), limit))
 
 
 def _integral(quantiles: tuple[float, ...], limit: float, power: int) -> float:
