@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ def show(found: Estimate, work: Workload, price: float | None) -> None:
         f"tokens out      {_range(total['tokens_out'], _count)}{_because(found, 'tokens_out')}\n"
         f"GPU hours       {_range(total['gpu_seconds'], _hours)}{_because(found, 'gpu_seconds')}\n"
         f"time            {_range(found.wall_seconds, _duration)} on {machines.gpus} x {machines.name}\n"
-        f"judging         {_range(total['judging_seconds'], _hours)} processor hours\n"
+        f"judging         {_range(total['judging_seconds'], _hours)} processor hours; "
+        f"{math.ceil(total['judging_seconds'].value / found.wall_seconds.value)} process(es) keep up\n"
         f"disk            {_range(total['bytes'], _size)}{_because(found, 'bytes')}"
     )
     if price is not None:

@@ -135,7 +135,7 @@ def _task(parts: Sequence[Part]) -> tuple[dict[str, Any], list[float], list[Arra
     for protocol, turn in kinds:
         chosen = [_at(part.attempts, protocol, turn) for part in parts]
         problems, tokens = _joined(parts, chosen, "completion_tokens")
-        if len(tokens):
+        if tokens.any():
             cut = np.concatenate(
                 [_cut(part.attempts)[rows] for part, rows in zip(parts, chosen, strict=True)]
             )

@@ -165,7 +165,7 @@ class _Calculation:
             known = figures.lengths["critique 2"]
         if known is None:
             known = figures.lengths["critique 3" if load.protocol == "critique" else "direct 1"]
-        return known if mean is None or load.judges else told(mean, known)
+        return known if mean is None or load.judges else told(mean, task.sampling.max_tokens, known)
 
     def new_tokens(self, task: TaskLoad, load: Load, levels: Mapping[str, int]) -> Expected:
         """Of an attempt."""

@@ -30,15 +30,13 @@ def expected(length: Length, limit: int, scale: float = 1.0) -> Expected:
     Under the limit that they were measured under, or a higher one, the mean is what was measured; under a lower one
     the quantile function (a line between its known points) tells how much of it is cut off.
     """
-    unit = length.mean / _integral(length.quantiles, math.inf, 1)  # few points miss the stated mean a bit
-    longest = length.quantiles[LEVELS.index(0.99)] * unit * scale
+    unit = (
+        scale * length.mean / _integral(length.quantiles, math.inf, 1)
+    )  # few points miss the stated mean a bit
+    longest = length.quantiles[LEVELS.index(0.99)] * unit
+    mean, square = (unit**power * _integral(length.quantiles, limit / unit, power) for power in (1, 2))
     if length.limit is not None and limit >= length.limit:
-        mean, square = scale * length.mean, scale**2 * unit**2 * _integral(length.quantiles, math.inf, 2)
-    else:
-        below = limit / (scale * unit)
-        mean, square = (
-            (scale * unit) ** power * _integral(length.quantiles, below, power) for power in (1, 2)
-        )
+        mean = scale * length.mean
     mean = min(max(mean, 1.0), limit)
     return Expected(mean=mean, held=min(square / mean / 2, limit), long=min(max(longest, mean), limit))
 
@@ -75,8 +73,16 @@ def scale(length: Length, level: int, problems: int, attempts: float, beyond: fl
     return 1 + math.hypot(length.high / length.mean - 1, chance) + length.cut * beyond / length.mean
 
 
-def told(mean: float, like: Length) -> Length:
-    """Lengths whose mean a user says, in the shape of others."""
+def told(mean: float, limit: int, like: Length) -> Length:
+    """Lengths whose mean under a limit a user says, in the shape of others."""
+    mean = min(mean, limit)
     return like.model_copy(
-        update={"mean": mean, "low": mean, "high": mean, "limit": None, "cut": 0.0, "source": "--mean-tokens"}
+        update={
+            "mean": mean,
+            "low": mean,
+            "high": mean,
+            "limit": limit,
+            "cut": 0.0,
+            "source": "--mean-tokens",
+        }
     )
