@@ -12,14 +12,14 @@ import typer
 
 from cipo_eval.cli import requests
 from cipo_eval.cli.generate import Variant
-from cipo_eval.errors import UsageError, nearest
+from cipo_eval.errors import UsageError
 
 if TYPE_CHECKING:
-    from cipo_eval.estimate.constants import Constants, Gpu
-    from cipo_eval.estimate.estimate import Machines
+    from cipo_eval.estimate.constants import Constants
+    from cipo_eval.estimate.machines import Machines
 
-MACHINES, FITTING = "Machines", "Constants"
-"""Panels of the help."""
+_MACHINES: dict[str, Any] = {"rich_help_panel": "Machines"}
+_FITTING: dict[str, Any] = {"rich_help_panel": "Constants"}
 
 
 class Speed(StrEnum):
@@ -29,53 +29,35 @@ class Speed(StrEnum):
     hf = "hf"
 
 
+Gpu = Annotated[str | None, typer.Option(help="H100, H200, A100, L40S, … (docs/plan.md).", **_MACHINES)]
+Gpus = Annotated[
+    int | None, typer.Option(min=1, help="How many (default: as few as hold the model).", **_MACHINES)
+]
+Price = Annotated[float | None, typer.Option(min=0, help="US dollars for a GPU and an hour.", **_MACHINES)]
+Engine = Annotated[
+    Speed | None, typer.Option(help="vllm (default; also behind servers and Ray) or hf.", **_MACHINES)
+]
+MeanTokens = Annotated[
+    str | None,
+    typer.Option(help="Tokens of a first attempt: 3000, or aime24=9000,math500=3000.", **_FITTING),
+]
+File = Annotated[Path | None, typer.Option(help="File of constants over the shipped ones.", **_FITTING)]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option(help="Fit constants to this run and write them; may be repeated.", **_FITTING),
+]
+Write = Annotated[
+    Path | None, typer.Option(help="Where fitted constants go (default: standard output).", **_FITTING)
+]
 OPTIONS: dict[str, Any] = {
-    "gpu": Annotated[
-        str | None,
-        typer.Option("--gpu", help="H100, H200, A100, L40S, … (docs/plan.md).", rich_help_panel=MACHINES),
-    ],
-    "gpus": Annotated[
-        int | None,
-        typer.Option(
-            "--gpus", min=1, help="How many (default: as few as hold the model).", rich_help_panel=MACHINES
-        ),
-    ],
-    "price": Annotated[
-        float | None,
-        typer.Option("--price", min=0, help="US dollars for a GPU and an hour.", rich_help_panel=MACHINES),
-    ],
-    "engine": Annotated[
-        Speed | None,
-        typer.Option(
-            "--engine", help="vllm (default; also behind servers and Ray) or hf.", rich_help_panel=MACHINES
-        ),
-    ],
-    "mean_tokens": Annotated[
-        str | None,
-        typer.Option(
-            "--mean-tokens",
-            help="Tokens of a first attempt: 3000, or aime24=9000,math500=3000.",
-            rich_help_panel=FITTING,
-        ),
-    ],
-    "constants": Annotated[
-        Path | None,
-        typer.Option("--constants", help="File of constants over the shipped ones.", rich_help_panel=FITTING),
-    ],
-    "calibrate": Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--calibrate",
-            help="Fit constants to this run and write them; may be repeated.",
-            rich_help_panel=FITTING,
-        ),
-    ],
-    "write": Annotated[
-        Path | None,
-        typer.Option(
-            "--write", help="Where fitted constants go (default: standard output).", rich_help_panel=FITTING
-        ),
-    ],
+    "gpu": Gpu,
+    "gpus": Gpus,
+    "price": Price,
+    "engine": Engine,
+    "mean_tokens": MeanTokens,
+    "constants": File,
+    "calibrate": Runs,
+    "write": Write,
 }
 """By parameter, what only this command takes."""
 _PLANNED = ("task.", "decoding.", "turns.", "engine.model", "scoring.mode", "output.json_")
@@ -105,6 +87,7 @@ def plan(context: typer.Context, **values: Any) -> None:
     from cipo_eval.cli.plan_table import show
     from cipo_eval.estimate.constants import constants
     from cipo_eval.estimate.estimate import as_json, estimate
+    from cipo_eval.estimate.lengths import told_means
     from cipo_eval.estimate.workload import workload
     from cipo_eval.run.request import RUN
 
@@ -122,7 +105,8 @@ def plan(context: typer.Context, **values: Any) -> None:
         raise UsageError(f"--gpu is missing: {', '.join(known.gpus)}")
     machines = _machines(own, known, request.engine.model)
     work = workload(request, known)
-    found = estimate(work, known, machines, mean_tokens=_mean_tokens(own["mean_tokens"], request.task.tasks))
+    means = told_means(own["mean_tokens"], [task.task for task in work.tasks])
+    found = estimate(work, known, machines, mean_tokens=means)
     if request.output.json_:
         typer.echo(json.dumps(as_json(found, own["price"])))
         return
@@ -130,40 +114,10 @@ def plan(context: typer.Context, **values: Any) -> None:
 
 
 def _machines(own: dict[str, Any], known: Constants, model: str) -> Machines:
-    from cipo_eval.estimate.estimate import Machines
-    from cipo_eval.estimate.roofline import Replica
-    from cipo_eval.estimate.shapes import shape_of
+    from cipo_eval.estimate.machines import machines_of
 
-    name, gpu = _gpu(own["gpu"], known)
-    speed = known.engines[(own["engine"] or Speed.vllm).value]
-    shape = shape_of(model, known)
-    gpus = own["gpus"] or Replica(gpu=gpu, speed=speed, shape=shape).gpus
-    machines = Machines(name=name, gpu=gpu, speed=speed, shape=shape, gpus=gpus)
-    _ = machines.replicas  # too few are said here
-    return machines
-
-
-def _gpu(name: str, known: Constants) -> tuple[str, Gpu]:
-    for key, gpu in known.gpus.items():
-        if key.lower() == name.strip().lower():
-            return key, gpu
-    raise UsageError(f"unknown --gpu {name}: {nearest(name, known.gpus)} (others: --constants, docs/plan.md)")
-
-
-def _mean_tokens(text: str | None, tasks: tuple[str, ...]) -> dict[str, float]:
-    """By task, what ``--mean-tokens`` says; under the empty name, of all."""
-    found: dict[str, float] = {}
-    for part in (text or "").split(",") if text is not None else ():
-        task, _, number = part.rpartition("=")
-        try:
-            found[task.strip()] = float(number)
-        except ValueError:
-            raise UsageError(f"--mean-tokens {text}: 3000, or aime24=9000,math500=3000") from None
-        if not 1 <= found[task.strip()] <= 1e7:
-            raise UsageError(f"--mean-tokens {text}: from 1 to 10,000,000")
-        if task.strip() and task.strip() not in tasks:
-            raise UsageError(f"--mean-tokens {task.strip()}: {nearest(task.strip(), tasks)}")
-    return found
+    engine = own["engine"] or Speed.vllm
+    return machines_of(known, gpu=own["gpu"], gpus=own["gpus"], engine=engine.value, model=model)
 
 
 def _calibrate(own: dict[str, Any], known: Constants, model: str, data_dir: Path | None) -> None:

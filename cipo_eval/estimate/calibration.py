@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from cipo_eval.errors import CipoError, UsageError
 from cipo_eval.estimate.constants import LEVELS, VERSION, Constants
-from cipo_eval.estimate.estimate import Machines, calculated_seconds
+from cipo_eval.estimate.estimate import calculated_seconds
+from cipo_eval.estimate.machines import Machines
 from cipo_eval.estimate.workload import TaskLoad, Workload, task_load
 from cipo_eval.records import FinishReason
 from cipo_eval.run.stored import stored_plan

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cipo_eval.errors import UsageError
-from cipo_eval.estimate.constants import Constants, Gpu, Length, ModelShape, Quantity, Speed, TaskFigures
+from cipo_eval.estimate.constants import Constants, Length, Quantity, TaskFigures
 from cipo_eval.estimate.lengths import Expected, expected, scale, told
-from cipo_eval.estimate.roofline import Replica, Sequences
+from cipo_eval.estimate.machines import Machines
+from cipo_eval.estimate.roofline import Sequences
 from cipo_eval.estimate.workload import Load, TaskLoad, Workload
 
 INDEXED, INDEX_BYTES = 20_000, 79
@@ -38,31 +38,6 @@ SOURCES = {
 """What may be off, and what that is."""
 FIGURES = ("attempts", "tokens_in", "tokens_reusable", "tokens_computed", "tokens_out", "gpu_seconds", "bytes",
            "judging_seconds")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machines:
-    """What it is to run on."""
-
-    name: str
-    gpu: Gpu
-    speed: Speed
-    shape: ModelShape
-    gpus: int
-    """How many, in all."""
-
-    @property
-    def replica(self) -> Replica:
-        return Replica(gpu=self.gpu, speed=self.speed, shape=self.shape)
-
-    @property
-    def replicas(self) -> int:
-        """Copies of the model. Raises ``UsageError`` where not even one fits."""
-        if self.gpus < (needed := self.replica.gpus):
-            raise UsageError(
-                f"--gpus {self.gpus}: {self.shape.bytes / 1e9:,.0f} GB of weights need {needed} of {self.name}"
-            )
-        return self.gpus // needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cipo_eval.errors import UsageError, nearest
 from cipo_eval.estimate.constants import LEVELS, Length
 
 SURE = 2.0
 """Standard errors to either side of an interval."""
+MOST_TOKENS = 10_000_000
+"""That anybody says of a completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +90,19 @@ def told(mean: float, limit: int, like: Length) -> Length:
             "source": "--mean-tokens",
         }
     )
+
+
+def told_means(text: str | None, tasks: Sequence[str]) -> dict[str, float]:
+    """By task, what ``--mean-tokens`` says; under the empty name, of all. Raises ``UsageError``."""
+    means: dict[str, float] = {}
+    for part in text.split(",") if text is not None else ():
+        task, _, number = (word.strip() for word in part.rpartition("="))
+        try:
+            means[task] = float(number)
+        except ValueError:
+            raise UsageError(f"--mean-tokens {text}: 3000, or aime24=9000,math500=3000") from None
+        if not 1 <= means[task] <= MOST_TOKENS:
+            raise UsageError(f"--mean-tokens {text}: from 1 to {MOST_TOKENS:,}")
+        if task and task not in tasks:
+            raise UsageError(f"--mean-tokens {task}: {nearest(task, tasks)}")
+    return means

@@ -21,8 +21,9 @@ from made_runs import make_run
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.estimate.calibration import _length
 from cipo_eval.estimate.constants import LEVELS, Length, constants
-from cipo_eval.estimate.estimate import FIGURES, SOURCES, Machines, estimate
+from cipo_eval.estimate.estimate import FIGURES, SOURCES, estimate
 from cipo_eval.estimate.lengths import expected, scale
+from cipo_eval.estimate.machines import Machines
 from cipo_eval.estimate.roofline import Replica, Sequences
 from cipo_eval.estimate.shapes import shape_of
 from cipo_eval.estimate.workload import Workload, workload
