@@ -93,6 +93,8 @@ def plan(context: typer.Context, **values: Any) -> None:
 
     own = {name: values.pop(name) for name in OPTIONS}
     request = requests.request_of(context, RUN, values)
+    if own["engine"] is None and "engine" in request.engine.model_fields_set:  # a run's configuration file
+        own["engine"] = Speed.hf if request.engine.engine == "hf" else Speed.vllm
     known = constants(own["constants"])
     if own["calibrate"]:
         _calibrate(own, known, request.engine.model, request.task.data_dir)

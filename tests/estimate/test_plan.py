@@ -70,6 +70,14 @@ def test_attempts_are_those_of_the_run() -> None:
     assert (sure.low, sure.value, sure.high) == (42, 42, 42)
 
 
+def test_shards_add_up_to_the_run() -> None:
+    call = {"tasks": "realcritic_math", "samples": 2, "limit": 5, "protocol": "given,critique"}
+    whole = asked(**call)
+    parts = [most(asked(**call, shard=f"{i}/3")) for i in (1, 2, 3)]
+    assert {key: sum(part[key] for part in parts) for key in most(whole)} == most(whole)
+    assert most(whole) == {("realcritic_math", name): 10 for name in ("given 2", "critique 2", "critique 3")}
+
+
 def test_all_eleven_tasks_without_their_data() -> None:
     names = "aime24,aime25,amc23,math500,minerva,olympiadbench,humaneval,mbpp,livecodebench,debugbench,criticbench"
     work = asked(tasks=names, samples=32, protocol="self")
