@@ -88,17 +88,26 @@ def test_all_eleven_tasks_without_their_data() -> None:
     assert sum("its data is not here" in note for note in work.notes) == 10  # HumanEval comes with a package
 
 
-@pytest.mark.slow
-def test_stated_counts_are_those_of_the_data(real_data: Path) -> None:
-    for name, figures in KNOWN.tasks.items():
-        if name in ("criticbench", "livecodebench"):  # not public here; slow to read
-            continue
-        (task,) = asked(tasks=name, data_dir=real_data, limit=None).tasks
-        assert task.here
-        assert task.problems == figures.problems, name
-        if figures.characters_per_token:
-            stated = figures.prompt_tokens * figures.characters_per_token.value  # type: ignore[operator]
-            assert stated == pytest.approx(task.characters, rel=0.1), name
+SLOW_TO_READ = ("humaneval", "mbpp", "mbpp_classic", "livecodebench", "debugbench")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name in SLOW_TO_READ else ())
+        for name in KNOWN.tasks
+        if name != "criticbench"
+    ],
+)
+def test_stated_counts_are_those_of_the_data(real_data: Path, name: str) -> None:
+    figures = KNOWN.tasks[name]
+    (task,) = asked(tasks=name, data_dir=real_data).tasks
+    assert task.here
+    assert task.problems == figures.problems
+    stated = KNOWN.of(name, task.kind)
+    assert stated.prompt_tokens is not None
+    assert stated.characters_per_token is not None
+    assert stated.prompt_tokens * stated.characters_per_token.value == pytest.approx(task.characters, rel=0.2)
 
 
 def test_pools_that_come_with_the_data_are_asked_about() -> None:
@@ -417,7 +426,7 @@ def test_a_run_predicts_one_that_it_has_not_seen(cipo: Commands, tmp_path: Path)
     assert total["attempts"] == {"value": real["attempts"], "low": real["attempts"], "high": real["attempts"]}
     for figure, value in real.items():
         assert total[figure]["low"] <= value <= total[figure]["high"], figure
-        assert total[figure]["high"] < 1.35 * total[figure]["low"], figure  # and it says something
+        assert total[figure]["high"] < 1.7 * total[figure]["low"], figure  # and it says something
     shutil.rmtree(tmp_path / "seen" / "problems")
     assert cipo("plan", "--calibrate", "seen", "--calibrate", "unseen").code == 0
 
