@@ -7,7 +7,6 @@ only those that differ.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,13 +22,19 @@ LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 1.0)
 VERSION = 1
 
 
+MOST = 1e18
+"""Of any figure."""
+
+
 def _finite(value: float) -> float:
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= MOST:
         raise ValueError("a number from 0")
     return value
 
 
 Number = Annotated[float, AfterValidator(_finite)]
+Large = Annotated[float, Field(ge=1e3, le=MOST)]
+"""A rate or size of real machines and models."""
 
 
 class Quantity(Section):
@@ -147,11 +152,11 @@ class Speed(Section):
 class Gpu(Section):
     """A GPU as its maker describes it."""
 
-    memory: float = Field(gt=0)
+    memory: float = Field(ge=1e8, le=MOST)
     """Bytes."""
-    bandwidth: float = Field(gt=0)
+    bandwidth: Large
     """Peak bytes per second."""
-    flops: float = Field(gt=0)
+    flops: Large
     """Peak of dense bfloat16 multiplications, per second, without sparsity."""
     time: Quantity
     """Measured time as a multiple of what the model of time says, with the errors of that model."""
@@ -161,15 +166,15 @@ class Gpu(Section):
 class ModelShape(Section):
     """A decoder-only transformer, as far as its speed depends on it."""
 
-    parameters: float = Field(gt=0)
+    parameters: Large
     """All of them: what is read in a step."""
-    multiplied: float = Field(gt=0)
+    multiplied: Large
     """Those that every token is multiplied with: without an input embedding of its own."""
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     key_value_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
-    weight_bytes: float = Field(default=2.0, gt=0)
+    weight_bytes: float = Field(default=2.0, gt=0, le=16)
     source: str = ""
 
     @property

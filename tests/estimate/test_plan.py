@@ -331,6 +331,7 @@ def test_the_command_says_the_same_twice_over(cipo: Commands) -> None:
         (["--constants", "keys.yaml"], "tasks.chains.lengts: there is no such key; did you mean lengths"),
         (["--constants", "order.yaml"], "gpus.H100.time: 1 is not from 2 to 3"),
         (["--constants", "old.yaml"], "version: "),
+        (["--constants", "endless.yaml"], "gpus.H100.memory: "),
         (["--calibrate", "absent"], "absent is not a run directory"),
         (["--calibrate", "empty"], "empty has no judged completions"),
         (["--calibrate", "uncounted"], "does not say how many tokens"),
@@ -342,6 +343,7 @@ def test_what_is_refused(cipo: Commands, tmp_path: Path, more: list[str], why: s
         "keys.yaml": "tasks: {chains: {lengts: {}}}",
         "order.yaml": "gpus: {H100: {time: {value: 1, low: 2, high: 3}}}",
         "old.yaml": "version: 0",
+        "endless.yaml": "gpus: {H100: {memory: .inf}}",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
