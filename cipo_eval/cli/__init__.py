@@ -19,6 +19,7 @@ from cipo_eval.cli import (
     doctor,
     generate,
     merge,
+    plan,
     pool,
     report,
     rescore,
@@ -63,6 +64,7 @@ generate.add(app, run.run, run.parameters)
 generate.add(app, score.score, score.parameters)
 generate.add(app, rescore.rescore, rescore.parameters)
 generate.add(app, merge.merge, merge.parameters)
+generate.add(app, plan.plan, plan.parameters)
 for command in (
     status.status,
     show.show,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -123,18 +124,19 @@ class TaskPlan:
     @property
     def most_later_attempts(self) -> int:
         """Attempts of later turns if none of them ends a chain early."""
-        pooled = {
-            protocol.name: sum(
-                key.protocol == protocol.name for p in self.selected for key, _ in self.given(p)
-            )
-            for protocol in self.revising.protocols
-            if not protocol.own
-        }
-        return sum(
-            (self.first_attempts if protocol.own else pooled[protocol.name])
-            * (protocol.last_turn(self.revising.turns) - 1)
-            for protocol in self.revising.protocols
-        )
+        return sum(count for (_, turn), count in self.most_by_turn.items() if turn > 1)
+
+    @property
+    def most_by_turn(self) -> dict[tuple[str, int], int]:
+        """By protocol and turn, attempts that the model makes if none of them ends a chain early; those at turn 1 are
+        shared by all protocols that begin with the model's own."""
+        pooled = Counter(key.protocol for problem in self.selected for key, _ in self.given(problem))
+        counts = {(DIRECT, 1): self.first_attempts} if self.revising.generates_first else {}
+        for protocol in self.revising.protocols:
+            chains = self.first_attempts if protocol.own else pooled[protocol.name]
+            turns = range(2, protocol.last_turn(self.revising.turns) + 1)
+            counts |= {(protocol.name, turn): chains for turn in turns}
+        return counts
 
     def given(self, problem: Problem) -> list[tuple[AttemptKey, PoolItem]]:
         """The pool's attempts at a problem, each as often as there are samples, with the keys that they get as turn 1:
