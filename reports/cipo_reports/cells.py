@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cipo_eval.analysis.figure import Measure
+
+if TYPE_CHECKING:  # every run prints a table, and few processes need pandas
+    import pandas as pd
 
 NONE = "–"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
