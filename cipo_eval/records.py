@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 SCHEMA_VERSION = 1
@@ -278,7 +279,7 @@ class Verdict:
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
         """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what is not a verdict, or contradicts itself."""
         found = cls(**{**data, "state": State(data["state"])})
-        types = tuple(getattr(found, name).__class__ for name, _ in _VERDICT_TYPES)
+        types = tuple(map(type, _verdict_values(found)))
         if types not in _FITTING:
             _check_types(found, _VERDICT_TYPES)
             _FITTING.add(types)
@@ -364,7 +365,7 @@ class Attempt:
             raise TypeError("verdicts holds no verdicts")
         fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
         found = cls(**fields)
-        types = tuple(getattr(found, name).__class__ for name, _ in _ATTEMPT_TYPES)
+        types = tuple(map(type, _attempt_values(found)))
         if types not in _FITTING:
             _check_types(found, _ATTEMPT_TYPES)
             _FITTING.add(types)
@@ -394,6 +395,8 @@ _ATTEMPT_TYPES: _Types = (
 )
 
 
+_verdict_values = attrgetter(*(name for name, _ in _VERDICT_TYPES))
+_attempt_values = attrgetter(*(name for name, _ in _ATTEMPT_TYPES))
 _FITTING: set[tuple[type, ...]] = set()
 """Types of fields that were found to fit: there are few combinations, and millions of attempts."""
 

@@ -85,13 +85,13 @@ class _Again:
         self.plan, self._problems, self._pool = plan, problems, pool
         self._modes, self._interrupts = modes, interrupts
 
-    def submit(self, attempt: Attempt) -> Verdicts:
+    def submit(self, attempt: Attempt) -> Verdicts | dict[Mode, Verdict]:
         verifier, problem = self.plan.problems.spec.verifier, self._problems[attempt.problem]
-        return self._pool.submit(verifier, problem, attempt.text, attempt.finish_reason, self._modes)
+        return self._pool.judge(verifier, problem, attempt.text, attempt.finish_reason, self._modes)
 
-    def result(self, attempt: Attempt, verdicts: Future[dict[Mode, Verdict]]) -> Attempt:
-        with self._interrupts.allowed():
-            by_mode = verdicts.result()
+    def result(self, attempt: Attempt, verdicts: Verdicts | dict[Mode, Verdict]) -> Attempt:
+        with self._interrupts.allowed():  # also where nothing is waited for: a signal comes through here
+            by_mode = verdicts.result() if isinstance(verdicts, Future) else verdicts
         label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
         return replace(attempt, verdicts={m.value: labelled(v, label) for m, v in by_mode.items()})
 
@@ -99,7 +99,7 @@ class _Again:
 def _judged(
     again: _Again, attempts: Iterator[Attempt], responses: _Responses | None
 ) -> Iterator[tuple[Attempt, Attempt]]:
-    under_way: deque[tuple[Attempt, Verdicts | None]] = deque()
+    under_way: deque[tuple[Attempt, Verdicts | dict[Mode, Verdict] | None]] = deque()
 
     def first() -> tuple[Attempt, Attempt]:
         attempt, verdicts = under_way.popleft()
