@@ -29,7 +29,7 @@ import scale
 from simulated_ray import Cluster, Machines, SimulatedRay
 
 MODELS: dict[str, dict[str, Any]] = {
-    "small": {"slots": 1024, "token_seconds": 1024 / 64_500, "median_tokens": 450, "sigma": 0.47},
+    "small": {"slots": 256, "token_seconds": 256 / 64_500, "median_tokens": 450, "sigma": 0.47},
     "large": {"slots": 256, "token_seconds": 256 / 6_450, "median_tokens": 600, "sigma": 0.94},
 }
 """What a replica holds. ``small``: 64,500 tokens a second, as one H200 was measured to give with the shape of a model
@@ -37,6 +37,10 @@ of half a billion parameters (RESULTS.md), lengths as those of Qwen2.5-14B-Instr
 fast, lengths as those of Qwen2.5-Math-7B, which now and then does not stop. Three characters count as a token."""
 LIFE_SECONDS = 4 * 3600.0
 """Mean of a replica's life: as short as machines that are let until somebody pays more."""
+TOGETHER = 128
+"""Verdicts that are asked for until the clock goes on: to look at it costs some microseconds."""
+SAID_EVERY = 500_000
+"""Attempts between two lines of figures so far."""
 STEPS = 2_000_000
 """Of the loop that says how fast this processor is at the moment."""
 
@@ -49,10 +53,19 @@ class Verifiers(scale.SimulatedVerifier):
 
         self._cluster, self._most = cluster, IN_FLIGHT - 1
         self.workers = cluster.machines.verifiers
+        self._count = 0
 
     def submit(self, _verifier: str, problem: Any, said: str, *_: Any) -> Future[Any]:
+        self._count += 1
+        if self._count % SAID_EVERY == 0:
+            cluster = self._cluster
+            so_far = figures(cluster, self._count, cluster.driver_seconds, samples=0)
+            print(json.dumps({"so far": so_far}), flush=True)
         verdicts: Future[Any] = Future()
         self._cluster.pending.append((verdicts, self.verdicts(problem.gold, said)))
+        if len(self._cluster.pending) >= TOGETHER:
+            self._cluster.enter()
+            self._cluster.leave()
         while self._cluster.judging >= self._most:  # the run would wait: it does here, in virtual time
             self._cluster.wait_for_verdicts()
         return verdicts

@@ -134,6 +134,11 @@ class Crew(Generic[T]):
         return sum(tuple(self._dispatcher.held(name) for name in tuple(self._actors)))
 
     @property
+    def room(self) -> int:
+        """Parts that actors may have at the most."""
+        return self._dispatcher.room
+
+    @property
     def ready(self) -> Any:
         """What the first actor said of itself that could work; None: none could yet."""
         return self._ready

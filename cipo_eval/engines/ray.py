@@ -106,6 +106,7 @@ class RayEngine:
         feed, crew = as_feed(requests), self._crew
         try:
             while True:
+                feed.ahead = max(feed.ahead, 2 * crew.room)
                 for request in feed.take(wait=crew.idle):
                     home = (request.problem.task, request.problem.id) if feed.follow else None
                     crew.add((request, feed.follow), request.samples, home=home, first=request.turn > 1)
