@@ -39,6 +39,8 @@ LIFE_SECONDS = 4 * 3600.0
 """Mean of a replica's life: as short as machines that are let until somebody pays more."""
 TOGETHER = 128
 """Verdicts that are asked for until the clock goes on: to look at it costs some microseconds."""
+SETTINGS = ("life", "start", "verifiers", "call_seconds", "driver_pace")
+"""Of ``Machines``, those that a command sets."""
 SAID_EVERY = 500_000
 """Attempts between two lines of figures so far."""
 STEPS = 2_000_000
@@ -136,6 +138,7 @@ def simulate(folder: Path, machines: Machines, problems: int, samples: int, seed
 def figures(cluster: Cluster, attempts: int, driver: float, samples: int) -> dict[str, Any]:
     """What a run showed. ``driver``: its processor seconds without those of the figures in the end."""
     machines, ledger, makespan = cluster.machines, cluster.ledger, cluster.now
+    busy = (driver + cluster.calls * machines.call_seconds) * machines.driver_pace
     capacity = machines.replicas * machines.slots * makespan
     lost = {
         "driver too slow": ledger.idle["driver"],
@@ -154,7 +157,7 @@ def figures(cluster: Cluster, attempts: int, driver: float, samples: int) -> dic
         "attempts_per_virtual_second": round(attempts / makespan, 1),
         "driver_cpu_seconds": round(driver, 2),
         "driver_calls": cluster.calls,
-        "driver_busy": round((driver + cluster.calls * machines.call_seconds) / makespan, 4),
+        "driver_busy": round(busy / makespan, 4),
         "attempts_per_cpu_second": round(attempts / driver),
         "attempts_per_cpu_second_with_figures": round(attempts / cluster.driver_seconds),
         "simulation_cpu_seconds": round(cluster.own_seconds, 2),
@@ -181,7 +184,7 @@ def in_process(model: str, replicas: int, asked: argparse.Namespace) -> dict[str
     with tempfile.TemporaryDirectory(dir=asked.folder) as temporary:
         folder = Path(temporary)
         words = [__file__, "--one", "--folder", temporary, "--model", model, "--replicas", str(replicas)]
-        for name in ("attempts", "samples", "life", "start", "verifiers", "call_seconds"):
+        for name in ("attempts", "samples", *SETTINGS):
             words += [f"--{name.replace('_', '-')}", str(getattr(asked, name))]
         scale.process(words, folder / "one.log")
         row: dict[str, Any] = json.loads((folder / "one.log").read_text().splitlines()[-1])
@@ -222,7 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--life", type=float, default=LIFE_SECONDS, help="mean, of a replica, in seconds")
     parser.add_argument("--start", type=float, default=Machines.start, help="of a replica, in seconds")
     parser.add_argument("--verifiers", type=int, default=Machines.verifiers)
-    parser.add_argument("--call-seconds", type=float, default=Machines.call_seconds, help="of Ray, in the driver")
+    parser.add_argument(
+        "--call-seconds", type=float, default=Machines.call_seconds, help="of Ray, in the driver"
+    )
+    parser.add_argument("--driver-pace", type=float, default=Machines.driver_pace, help="0.5: twice as fast")
     parser.add_argument("--folder", type=Path, help="where the runs go (default: a temporary one)")
     parser.add_argument(
         "--plot", type=Path, nargs=2, metavar=("FIGURES", "PNG"), help="draw, and run nothing"
@@ -233,14 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return plot(json.loads(asked.plot[0].read_text())["configurations"], asked.plot[1])
     if asked.one:
         machines = Machines(replicas=int(asked.replicas), **MODELS[asked.model])
-        given = {name: getattr(asked, name) for name in ("life", "start", "verifiers", "call_seconds")}
+        given = {name: getattr(asked, name) for name in SETTINGS}
         return print(json.dumps(one(asked, replace(machines, **given))))
     rows = []
     for model in asked.model.split(","):
         for replicas in asked.replicas.split(","):
             rows.append(in_process(model, int(replicas), asked))
             print(json.dumps(rows[-1]), flush=True)
-    settings = {name: getattr(asked, name) for name in ("life", "start", "verifiers", "call_seconds")}
+    settings = {name: getattr(asked, name) for name in SETTINGS}
     print(json.dumps({"benchmark": "scale_sim", **settings, "models": MODELS, "configurations": rows}))
     return None
 

@@ -64,6 +64,8 @@ class Machines:
     """On average; exponential."""
     call_seconds: float = 0.0005
     """Of the driver's processor that one call of Ray costs, beyond what is computed here."""
+    driver_pace: float = 1.0
+    """Virtual seconds that a second of the driver's processor takes; 0: it takes no time, whatever it does."""
 
 
 @dataclass(slots=True)
@@ -124,7 +126,9 @@ class Cluster:
     """Replicas, verifiers and their clock. ``total``: samples that will be asked for. ``text``: that of a sample of a
     problem (its index). ``seed``: of all that is drawn."""
 
-    def __init__(self, machines: Machines, total: int, text: Callable[[int, int], str], seed: int = 0) -> None:
+    def __init__(
+        self, machines: Machines, total: int, text: Callable[[int, int], str], seed: int = 0
+    ) -> None:
         self.machines, self._text = machines, text
         self.now = 0.0
         self.ledger = Ledger()
@@ -164,7 +168,7 @@ class Cluster:
         self.driver_seconds += computed
         called = (self.calls - self._charged) * self.machines.call_seconds
         self._charged = self.calls
-        self._advance(self.now + computed + called, DRIVER)
+        self._advance(self.now + (computed + called) * self.machines.driver_pace, DRIVER)
         self._judge()
 
     def leave(self) -> None:
@@ -380,7 +384,7 @@ class Cluster:
         self._answered -= 1
         if poll.answer is None:
             raise ActorDied("The actor died unexpectedly: its process has died.")
-        answer, finished = pickle.loads(poll.answer)  # noqa: S301  pickled above
+        answer, finished = pickle.loads(poll.answer)
         self._unheard -= finished
         poll.answer = None
         return answer
