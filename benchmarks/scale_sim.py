@@ -136,7 +136,8 @@ def simulate(folder: Path, machines: Machines, problems: int, samples: int, seed
 
 
 def figures(cluster: Cluster, attempts: int, driver: float, samples: int) -> dict[str, Any]:
-    """What a run showed. ``driver``: its processor seconds without those of the figures in the end."""
+    """What a run showed. ``driver``: its processor seconds without those of the figures in the end. What is lost, and
+    the rate, are of the time after replicas were ready for the first time."""
     machines, ledger, makespan = cluster.machines, cluster.ledger, cluster.now
     busy = (driver + cluster.calls * machines.call_seconds) * machines.driver_pace
     capacity = machines.replicas * machines.slots * makespan
@@ -146,15 +147,16 @@ def figures(cluster: Cluster, attempts: int, driver: float, samples: int) -> dic
         "verifiers": ledger.idle["verifiers"],
         "down after failures": ledger.down,
         "lost work": ledger.redone,
-        "first start": ledger.start,
         "tail": ledger.tail,
     }
+    started = capacity - ledger.start
     return {
         "replicas": machines.replicas,
         "attempts": attempts,
         "samples": samples,
         "virtual_seconds": round(makespan, 1),
-        "attempts_per_virtual_second": round(attempts / makespan, 1),
+        "first_start_seconds": round(makespan * ledger.start / capacity, 1),
+        "attempts_per_virtual_second": round(attempts / makespan / (started / capacity), 1),
         "driver_cpu_seconds": round(driver, 2),
         "driver_calls": cluster.calls,
         "driver_busy": round(busy / makespan, 4),
@@ -165,9 +167,14 @@ def figures(cluster: Cluster, attempts: int, driver: float, samples: int) -> dic
         "queues": cluster.queues.figures(),
         "failures": cluster.failures,
         "samples_redone": cluster.redone,
-        "lost_share": round(1 - cluster.useful / capacity, 4),
-        "lost": {name: round(seconds / capacity, 4) for name, seconds in lost.items()},
-        "slot_seconds": {"useful": cluster.useful, "all": ledger.total, **lost},
+        "lost_share": round(1 - cluster.useful / started, 4),
+        "lost": {name: round(seconds / started, 4) for name, seconds in lost.items()},
+        "slot_seconds": {
+            "useful": cluster.useful,
+            "all": ledger.total,
+            "first start": ledger.start,
+            **lost,
+        },
     }
 
 
