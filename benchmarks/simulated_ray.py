@@ -371,9 +371,9 @@ class Cluster:
         self.enter()
         self.queues.look(self)
         until = self.now + seconds
-        while seconds and not self._answered and self._events and self._events[0][0] <= until:
+        while self._answered < wanted and self._events and self._events[0][0] <= until:
             self._step(HANDING)
-        if seconds and not self._answered:
+        if self._answered < wanted:
             self._pass(until, HANDING)
         heard = [poll for poll in polls if poll.answered][:wanted]
         self.leave()
