@@ -146,26 +146,32 @@ def plan(definition: Path, samples: int) -> Any:
     return TaskPlan(problems=load_problems(str(definition)), samples=samples, sampling=sampling)
 
 
+def bound(store: Any, definition: Path, samples: int, engine: Any, *, again: bool = False) -> Any:
+    """A run of so many samples of each problem, in a directory."""
+    from cipo_eval.records import Mode
+    from cipo_eval.run.runner import Run
+
+    return Run(
+        store,
+        [plan(definition, samples)],
+        engine=engine.describe(),
+        seed=0,
+        modes=[Mode.FIXED],
+        command=["scale"],
+        bootstrap=1000,
+        regrade=again,
+    )
+
+
 def run(folder: Path, samples: int, *, again: bool = False) -> None:
     """Runs what is missing, with everything but the model and the verifier as it always is."""
     from cipo_eval.interrupts import Interrupts
-    from cipo_eval.records import Mode
     from cipo_eval.run.progress import Progress
-    from cipo_eval.run.runner import Run
     from cipo_eval.storage.store import RunStore
 
     engine, pool, progress = SimulatedEngine(), SimulatedVerifier(), Progress()
     with RunStore(folder / "run") as store:
-        of = Run(
-            store,
-            [plan(folder / "scale.yaml", samples)],
-            engine=engine.describe(),
-            seed=0,
-            modes=[Mode.FIXED],
-            command=["scale"],
-            bootstrap=1000,
-            regrade=again,
-        )
+        of = bound(store, folder / "scale.yaml", samples, engine, again=again)
         if again:
             of.rescore(pool, progress, Interrupts())  # type: ignore[arg-type]  it has all that is used
         else:
@@ -193,18 +199,22 @@ def step(name: str, folder: Path, samples: int) -> None:
     return None
 
 
-def measured(name: str, folder: Path, attempts: int, samples: int) -> dict[str, Any]:
-    """A step in a process of its own: what it took."""
-    words = [sys.executable, __file__, "--step", name, "--folder", str(folder), "--samples", str(samples)]
-    started = time.perf_counter()
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+def process(words: Sequence[str], log: Path) -> Any:
+    """Runs a script in a process of its own, and returns what it took (as ``resource.getrusage``)."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, *words], stdout=out, stderr=out)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(
-            f"{name} ended with {process.returncode}: {(folder / f'{name}.log').read_text()[-2000:]}"
-        )
+        raise SystemExit(f"{log.stem} ended with {process.returncode}: {log.read_text()[-2000:]}")
+    return used
+
+
+def measured(name: str, folder: Path, attempts: int, samples: int) -> dict[str, Any]:
+    """A step in a process of its own: what it took."""
+    words = [__file__, "--step", name, "--folder", str(folder), "--samples", str(samples)]
+    started = time.perf_counter()
+    used = process(words, folder / f"{name}.log")
     seconds = used.ru_utime + used.ru_stime
     return {
         "step": name,

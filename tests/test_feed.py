@@ -67,8 +67,11 @@ def test_a_look_takes_in_what_is_there_also_while_samples_are_under_way() -> Non
     assert feed.take(wait=False) == [request(2)]
 
 
+@pytest.mark.parametrize("ahead", [8, 30])
 @pytest.mark.parametrize("follow", [True, False])
-def test_requests_are_made_as_they_are_taken(monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
+def test_requests_are_made_as_they_are_taken(
+    monkeypatch: pytest.MonkeyPatch, follow: bool, ahead: int
+) -> None:
     """Never many more than an engine has room for; all of them in the end, and what follows comes first."""
     monkeypatch.setattr(feeds, "AHEAD", 8)
     made: list[int] = []
@@ -79,14 +82,15 @@ def test_requests_are_made_as_they_are_taken(monkeypatch: pytest.MonkeyPatch, fo
             yield request(3 * number, 3 * number + 1, 3 * number + 2)
 
     feed = Feed(requests(), follow=follow, samples=60)
+    feed.ahead = ahead
     taken: list[Request] = []
     under_way = 0
     while feed.open:
         new = feed.take(wait=not under_way)
         taken += new
         under_way += sum(len(of.samples) for of in new)
-        assert under_way <= 8 + 3
-        assert len(made) * 3 <= 60 - feed.open + 8 + 3
+        assert min(feed.open, ahead - 8) <= under_way <= ahead + 3
+        assert len(made) * 3 <= 60 - feed.open + ahead + 3
         feed.done()
         under_way -= 1
     assert [of.samples[0] for of in taken] == list(range(0, 60, 3))

@@ -9,7 +9,17 @@ from typing import Any
 
 from commands import Commands, turns
 
-from cipo_eval.records import Completion, FinishReason, Mode, Problem, Request, Sampling
+from cipo_eval.records import (
+    Completion,
+    FinishReason,
+    Mode,
+    Problem,
+    Request,
+    Sampling,
+    State,
+    Verdict,
+    fingerprint,
+)
 from cipo_eval.run import judging
 from cipo_eval.run.runner import Run
 from cipo_eval.verifiers.pool import VerifierPool
@@ -46,6 +56,38 @@ def test_attempts_are_kept_by_the_thread_that_generates(
     assert len(stored) == 4 * 3 * 2
     assert all(attempt["verdicts"] for attempt in stored.values())
     assert threads == {threading.main_thread()}
+
+
+def test_each_attempt_has_the_seed_and_prompt_of_its_own_request(monkeypatch: Any) -> None:
+    """However the samples of several requests come mixed, and whichever of a request are left."""
+    monkeypatch.setattr(judging, "PROMPTS", 2)
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=8)
+    problem = Problem(task="sums", id="p", index=0, question="?", prompt="?", gold="2")
+    requests = [
+        Request(
+            problem=problem,
+            messages=({"role": "user", "content": f"{number}?"},),
+            samples=samples,
+            seeds=tuple(100 * number + sample for sample in samples),
+            sampling=sampling,
+        )
+        for number, samples in enumerate([(0, 1, 2), (5, 7, 9), (4, 3)])
+    ]
+    verdict = Verdict(correct=False, state=State.NO_ANSWER)
+    pool: Any = SimpleNamespace(judge=lambda *_: {Mode.FIXED: verdict})
+    plan: Any = SimpleNamespace(name="sums", problems=SimpleNamespace(spec=SimpleNamespace(verifier="math")))
+    under_way = judging.Judging([plan], pool, [Mode.FIXED])
+    for place in range(3):
+        for request in requests:
+            for sample in request.samples[place : place + 1]:
+                said = Completion(text="", finish_reason=FinishReason.STOP)
+                under_way.submit(judging.Generated(request, sample, said))
+    judged = list(under_way.judged())
+    assert len(judged) == 8
+    for generated, attempt in judged:
+        number = requests.index(generated.request)
+        assert attempt.seed == 100 * number + attempt.sample
+        assert attempt.prompt_hash == fingerprint([{"role": "user", "content": f"{number}?"}])
 
 
 def test_what_is_judged_at_once_is_kept_with_its_verdict() -> None:

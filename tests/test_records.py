@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from typing import Any
@@ -49,3 +50,12 @@ def test_only_limits_cut_a_completion_off() -> None:
 def test_a_finish_reason_that_is_no_word_is_refused(word: Any) -> None:
     with pytest.raises(TypeError, match="finish_reason"):
         Attempt.from_json({**LINE, "finish_reason": word})
+
+
+def test_a_completion_that_came_from_another_process_is_the_same() -> None:
+    said = Completion(
+        text="4", finish_reason=FinishReason.STOP, seconds=0.5, token_ids=(1, 2), prompt_hash="x"
+    )
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(said, protocol)) == said
+    assert copy.deepcopy(said) == said

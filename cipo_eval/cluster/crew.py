@@ -23,6 +23,9 @@ LOOK_NODES_SECONDS = 2.0
 """Between two looks at which nodes there are."""
 MOST_PASSED_SECONDS = 1.0
 """That count of the time between two looks: this process may have been stopped."""
+HEARD_TOGETHER = 16
+"""One in so many of the actors says something before they are heard, if that does not take too long: to hear any of
+them costs a look at all."""
 FIRST_SAY_SECONDS, SAY_SECONDS = 10.0, 60.0
 """Without a single actor: until the first message, and between two."""
 START_SECONDS = 60.0
@@ -134,6 +137,11 @@ class Crew(Generic[T]):
         return sum(tuple(self._dispatcher.held(name) for name in tuple(self._actors)))
 
     @property
+    def room(self) -> int:
+        """Parts that actors may have at the most."""
+        return self._dispatcher.room
+
+    @property
     def ready(self) -> Any:
         """What the first actor said of itself that could work; None: none could yet."""
         return self._ready
@@ -235,7 +243,8 @@ class Crew(Generic[T]):
         library = ray()
         polls = {actor.poll: name for name, actor in self._actors.items()}
         if polls:
-            library.wait(list(polls), num_returns=1, timeout=seconds)
+            some = -(-len(polls) // HEARD_TOGETHER)
+            library.wait(list(polls), num_returns=some, timeout=seconds)
         else:
             time.sleep(seconds)
         heard = set(library.wait(list(polls), num_returns=len(polls), timeout=0)[0]) if polls else set()

@@ -63,6 +63,11 @@ class Dispatcher(Generic[T]):
         """Parts that members have."""
         return sum(member.parts for member in self._members.values())
 
+    @property
+    def room(self) -> int:
+        """Parts that members may have at the most."""
+        return sum(member.room for member in self._members.values())
+
     def held(self, member: int) -> int:
         """Parts that one member has."""
         return self._members[member].parts

@@ -3,8 +3,8 @@
 An engine takes what is there whenever it has room, and waits only when it has nothing else to do. The feed ends when
 every sample that was asked for is done: each one may, before that, add the requests that follow from it.
 
-Requests that were known from the beginning are made as they are taken, ``AHEAD`` samples before they are needed: ten
-million of them take no memory.
+Requests that were known from the beginning are made as they are taken, ``AHEAD`` samples before they are needed, or as
+many as the engine has room for: ten million of them take no memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.2
 
 
 AHEAD = 1 << 16
-"""At most so many samples are with the engine of those that are made as they are taken: more than any has room for."""
+"""At most so many samples are with the engine of those that are made as they are taken, unless it has room for more."""
 
 
 class Feed:
@@ -39,6 +39,8 @@ class Feed:
         """Samples that are not done."""
         self._taken = 0
         """Samples that were taken and are not done."""
+        self.ahead = AHEAD
+        """As ``AHEAD``; an engine that has room for more raises it."""
         self.follow = follow
         """Whether requests may follow from what is done."""
         self.settle: Callable[[float], None] = self._rest
@@ -82,7 +84,7 @@ class Feed:
         self.settle(0.0)
         while True:
             with self._changed:
-                if self._later is not None and (wait or self._taken < AHEAD // 2):
+                if self._later is not None and (wait or self._taken < self.ahead - AHEAD // 2):
                     self._make()
                 if self._waiting or not (wait and self.follow and self.open > 0):
                     requests, self._waiting = self._waiting, []
@@ -92,7 +94,7 @@ class Feed:
 
     def _make(self) -> None:
         """Makes requests until the engine has enough."""
-        room = AHEAD - self._taken
+        room = self.ahead - self._taken
         for request in self._later or ():
             self._waiting.append(request)
             room -= len(request.samples)

@@ -106,6 +106,7 @@ class RayEngine:
         feed, crew = as_feed(requests), self._crew
         try:
             while True:
+                feed.ahead = max(feed.ahead, 2 * crew.room)
                 for request in feed.take(wait=crew.idle):
                     home = (request.problem.task, request.problem.id) if feed.follow else None
                     crew.add((request, feed.follow), request.samples, home=home, first=request.turn > 1)
@@ -167,8 +168,10 @@ def _starter(model: str, options: RayOptions, context: EngineContext) -> Callabl
 def _packed(payload: tuple[Request, bool], parts: set[int]) -> tuple[Request, bool]:
     """What a replica is sent: samples that are wanted (still), without what an engine has no use for."""
     request, follow = payload
-    wanted = [(s, seed) for s, seed in zip(request.samples, request.seeds, strict=True) if s in parts]
-    samples, seeds = zip(*wanted, strict=True)
+    samples, seeds = request.samples, request.seeds
+    if len(parts) < len(samples):
+        wanted = [(s, seed) for s, seed in zip(samples, seeds, strict=True) if s in parts]
+        samples, seeds = zip(*wanted, strict=True)
     slim = replace(request, samples=samples, seeds=seeds, history=(), problem=_shown(request.problem))
     return slim, follow
 

@@ -23,6 +23,8 @@ from cipo_eval.verifiers.pool import VerifierPool
 
 IN_FLIGHT = 4096
 """Completions waiting for their verdict before generation pauses."""
+PROMPTS = 8192
+"""Requests whose prompts' fingerprints are remembered: the samples of many come mixed where many replicas generate."""
 
 Verdicts = Future[dict[Mode, Verdict]]
 
@@ -57,8 +59,8 @@ class Judging:
         self._without: list[Generated] = []
         """Those that will have none."""
         self._some = threading.Event()
-        self._prompt: tuple[Request, str, dict[int, int]] | None = None
-        """Of the request that came last its prompt's fingerprint, and its seeds by sample."""
+        self._prompts: dict[int, tuple[Request, str]] = {}
+        """By identity, the requests that came last, each with its prompt's fingerprint."""
 
     @property
     def open(self) -> int:
@@ -129,12 +131,8 @@ class Judging:
 
     def _attempt(self, generated: Generated, verdicts: Mapping[Mode, Verdict]) -> Attempt:
         request, sample, completion, label = generated
-        if self._prompt is None or self._prompt[0] is not request:
-            seeds = dict(zip(request.samples, request.seeds, strict=True)) if request.messages else {}
-            # an attempt that nobody was asked for here is known by its text
-            prompt = fingerprint(list(request.messages)) if request.messages else fingerprint(completion.text)
-            self._prompt = request, prompt, seeds
-        _, prompt, seeds = self._prompt
+        # an attempt that nobody was asked for here is known by its text
+        prompt = self._prompt(request) if request.messages else fingerprint(completion.text)
         parent = None
         if request.turn > 1:
             before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
@@ -148,7 +146,7 @@ class Judging:
             turn=request.turn,
             parent=parent,
             prompt_hash=completion.prompt_hash or prompt,
-            seed=seeds.get(sample),
+            seed=_seed(request, sample) if request.messages else None,
             text=completion.text,
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.prompt_tokens,
@@ -157,6 +155,15 @@ class Judging:
             verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
             left_out=completion.left_out,
         )
+
+    def _prompt(self, request: Request) -> str:
+        """The fingerprint of a request's prompt."""
+        known = self._prompts.get(id(request))
+        if known is None:
+            if len(self._prompts) >= PROMPTS:
+                self._prompts.clear()
+            known = self._prompts[id(request)] = request, fingerprint(list(request.messages))
+        return known[1]
 
     def _done(self, verdicts: Verdicts) -> None:
         """In whichever thread that is."""
@@ -171,6 +178,17 @@ class Judging:
             return self._pool.judge(verifier, request.problem, text, finish_reason, self._modes)
         # reading a judgement takes no time: no worker is needed
         return judgement(completion, request.history[-1].verdicts, plan)
+
+
+def _seed(request: Request, sample: int) -> int | None:
+    """That of one of its samples, most of which follow one another."""
+    samples = request.samples
+    at = sample - samples[0]
+    if not (0 <= at < len(samples) and samples[at] == sample):
+        if sample not in samples:
+            return None
+        at = samples.index(sample)
+    return request.seeds[at]
 
 
 def judgement(
