@@ -4,7 +4,7 @@ processes of a test run. Which tests run where is said here, too (docs/testing.m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,12 @@ def code_cache(request: pytest.FixtureRequest, once: Once, monkeypatch: pytest.M
 
 
 @pytest.fixture(params=["some", pytest.param("all", marks=pytest.mark.exhaustive)])
-def some_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report has a few of its figures, of which each takes a second, and with ``-m exhaustive`` all."""
-    from cipo_reports import report
+def some_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A report has a few of its figures, and with ``-m exhaustive`` all."""
+    from reports.few import some_of_figures
 
-    few, made = {"accuracy", "transitions-given", "training", "along"}, report.figures
-    if request.param == "some":
-        monkeypatch.setattr(report, "figures", lambda study: (f for f in made(study) if f[0] in few))
+    with some_of_figures(only=request.param == "some"):
+        yield
 
 
 @pytest.fixture
