@@ -105,13 +105,40 @@ def tiny_checkpoint(once: Once) -> Path:
     return once("tiny", lambda folder: make_checkpoint(folder / "tiny")) / "tiny"
 
 
+@pytest.fixture(scope="session")
+def read_once() -> Callable[[Any, Any], Any]:
+    """``tasks.read`` of real data, which takes five seconds of some code tasks, once for each definition and place."""
+    from cipo_eval.data import tasks
+
+    known: dict[tuple[str, str], Any] = {}
+    read, real = tasks.read, data_dir()
+
+    def read_or_recall(spec: Any, located: Any) -> Any:
+        places = [located.place, *located.companions.values()]
+        if real is None or not any(Path(place.path).is_relative_to(real) for place in places):
+            return read(spec, located)
+        key = (repr(spec), repr(located))
+        if key not in known:
+            known[key] = read(spec, located)
+        return known[key]
+
+    return read_or_recall
+
+
 @pytest.fixture
-def code_cache(request: pytest.FixtureRequest, once: Once, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is found out about the test sets of code tasks (it takes minutes), kept for the whole test run."""
+def code_cache(
+    request: pytest.FixtureRequest,
+    once: Once,
+    monkeypatch: pytest.MonkeyPatch,
+    read_once: Callable[[Any, Any], Any],
+) -> Path:
+    """What is found out about the test sets of code tasks (it takes minutes), kept for the whole test run, and the
+    problems of real data, for each process."""
     if "cipo" in request.fixturenames:
         request.getfixturevalue("cipo")  # which names a fresh one
     folder = once("code-cache", lambda _: None)
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
+    monkeypatch.setattr("cipo_eval.data.tasks.read", read_once)
     return folder
 
 

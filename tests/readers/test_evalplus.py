@@ -110,6 +110,7 @@ def everything(real_data: Path, name: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_humaneval_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "humaneval")
     assert all([group.name for group in tests.groups] == ["base", "plus"] for tests in sets)
@@ -149,6 +150,7 @@ def test_humaneval_without_plus_runs_its_own_tests(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_mbpp_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "mbpp")
     assert [sum(len(tests.groups[i].tests) for tests in sets) for i in (0, 1)] == [1173, 39461]
