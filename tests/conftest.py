@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TOGETHER = {
     "engines/test_vllm.py": "an engine",
     "sandbox/test_attacks.py": "all attacks, under way at once",
-    "reports/test_page.py": "written reports in a browser",
     "test_faults.py": "commands in a process that has imported everything",
     "test_turns.py": "a run of all protocols",
 }
 """Modules with fixtures that take long to make and live in one process: each module's tests run in one process."""
+TOGETHER_FOLDERS = ("reports",)
+"""Likewise, all modules of a folder: a study that is read once, a browser."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,8 +39,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            module = nodeid.partition("::")[0]
-            return module if module.removeprefix("tests/") in TOGETHER else nodeid
+            module = nodeid.partition("::")[0].removeprefix("tests/")
+            folder = module.partition("/")[0]
+            return folder if folder in TOGETHER_FOLDERS else module if module in TOGETHER else nodeid
 
     return Together(config, log)
 
