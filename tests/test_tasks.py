@@ -386,6 +386,7 @@ def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_process_results_gives_shares_of_parts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample without a program has failed in every part; the others say themselves."""
     from cipo_eval.verifiers import pool

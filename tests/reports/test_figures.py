@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from cipo_reports.panels import COLOURS, LINES, MARKERS, log_ticks, save, shares
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.training_figures import along
 
+Makes = Callable[[Study], Iterator[tuple[str, str, Figure]]]
+
 
 def drawn(make: object, study: Study) -> list[tuple[str, str, Figure]]:
     """Laid out as they are when they are saved: every text has its place, of which pixels say no more."""
@@ -40,6 +42,18 @@ def drawn(make: object, study: Study) -> list[tuple[str, str, Figure]]:
 def made_figures(study: Study) -> list[tuple[str, str, Figure]]:
     """All figures of the study."""
     return drawn(figures, study)
+
+
+EACH_KIND = {"accuracy", "passk", "by-turn-self", "transitions-self", "scatter-self", "differences", "along"}
+"""Without those that take longest to lay out: ``budget`` and ``training`` are panels of curves, too."""
+
+
+@pytest.fixture(params=["each kind", pytest.param("all", marks=pytest.mark.exhaustive)])
+def wanted(request: pytest.FixtureRequest) -> Makes:
+    """Makes the figures of a study to look at: one of each kind, or all."""
+    if request.param == "all":
+        return figures
+    return lambda study: (made for made in figures(study) if made[0] in EACH_KIND)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +187,7 @@ def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], 
 
 
 @pytest.mark.slow
-def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
+def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study, wanted: Makes) -> None:
     names = {
         "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
         "GRPO": "a long name that does not come to an end",
@@ -185,21 +199,21 @@ def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     other.training["data"] = [
         f"chains (steps {6 + seed}, told 0.3)/.." if seed < 2 else "x" for seed in other.training["seed"]
     ]
-    for name, _, figure in drawn(figures, other):
+    for name, _, figure in drawn(wanted, other):
         assert overlaps(figure) == [], name
         assert re.fullmatch(r"[\w.-]+", name)  # of files, as LaTeX takes them
     assert short("x" * 30) == "x" * 23 + "…"
 
 
 @pytest.mark.slow
-def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study) -> None:
+def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study, wanted: Makes) -> None:
     name = "\U0001f9ff\u2d5f\U00013000 warm"
     assert lacking(name)
     arms = [Arm(name=name, runs=single.arms[0].runs), *single.arms[1:]]
     other = changed(single, arms, lambda frame: frame.assign(arm=frame["arm"].replace("warm start", name)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of characters that its fonts lack
-        found = drawn(figures, other)
+        found = drawn(wanted, other)
     for kind, caption, figure in found:
         assert f"method 1: {name}" in caption, kind
         assert name not in [text.get_text() for text in figure.findobj(Text)]
@@ -223,7 +237,7 @@ def test_an_installed_font_is_taken_for_what_the_usual_one_lacks() -> None:
 
 
 @pytest.mark.slow
-def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) -> None:
+def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study, wanted: Makes) -> None:
     names = [f"arm {i}" for i in range(9)]
     arms = [Arm(name=name, runs=single.arms[0].runs) for name in names]
 
@@ -239,7 +253,7 @@ def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) ->
 
     study = changed(single, arms, many)
     assert focus(study) == ("arm 0", "arm 6", "arm 7", "arm 8")
-    found = {name: figure for name, _, figure in drawn(figures, study)}
+    found = {name: figure for name, _, figure in drawn(wanted, study)}
     for name, figure in found.items():
         assert overlaps(figure) == [], name
         for axes in figure.axes:

@@ -580,7 +580,7 @@ REWRAPPED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.slow
-@part(5)
+@part(10)
 @pytest.mark.parametrize("wrapping", REWRAPPED)
 def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrapping: str, part: Part) -> None:
     seen = 0
