@@ -4,7 +4,7 @@ processes of a test run. Which tests run where is said here, too (docs/testing.m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TOGETHER = {
     "engines/test_vllm.py": "an engine",
     "sandbox/test_attacks.py": "all attacks, under way at once",
-    "reports/test_page.py": "written reports in a browser",
     "test_faults.py": "commands in a process that has imported everything",
     "test_turns.py": "a run of all protocols",
 }
 """Modules with fixtures that take long to make and live in one process: each module's tests run in one process."""
+TOGETHER_FOLDERS = ("reports",)
+"""Likewise, all modules of a folder: a study that is read once, a browser."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,8 +39,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            module = nodeid.partition("::")[0]
-            return module if module.removeprefix("tests/") in TOGETHER else nodeid
+            module = nodeid.partition("::")[0].removeprefix("tests/")
+            folder = module.partition("/")[0]
+            return folder if folder in TOGETHER_FOLDERS else module if module in TOGETHER else nodeid
 
     return Together(config, log)
 
@@ -105,24 +107,50 @@ def tiny_checkpoint(once: Once) -> Path:
     return once("tiny", lambda folder: make_checkpoint(folder / "tiny")) / "tiny"
 
 
+@pytest.fixture(scope="session")
+def read_once() -> Callable[[Any, Any], Any]:
+    """``tasks.read`` of real data, which takes five seconds of some code tasks, once for each definition and place."""
+    from cipo_eval.data import tasks
+
+    known: dict[tuple[str, str], Any] = {}
+    read, real = tasks.read, data_dir()
+
+    def read_or_recall(spec: Any, located: Any) -> Any:
+        places = [located.place, *located.companions.values()]
+        if real is None or not any(Path(place.path).is_relative_to(real) for place in places):
+            return read(spec, located)
+        key = (repr(spec), repr(located))
+        if key not in known:
+            known[key] = read(spec, located)
+        return known[key]
+
+    return read_or_recall
+
+
 @pytest.fixture
-def code_cache(request: pytest.FixtureRequest, once: Once, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is found out about the test sets of code tasks (it takes minutes), kept for the whole test run."""
+def code_cache(
+    request: pytest.FixtureRequest,
+    once: Once,
+    monkeypatch: pytest.MonkeyPatch,
+    read_once: Callable[[Any, Any], Any],
+) -> Path:
+    """What is found out about the test sets of code tasks (it takes minutes), kept for the whole test run, and the
+    problems of real data, for each process."""
     if "cipo" in request.fixturenames:
         request.getfixturevalue("cipo")  # which names a fresh one
     folder = once("code-cache", lambda _: None)
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
+    monkeypatch.setattr("cipo_eval.data.tasks.read", read_once)
     return folder
 
 
 @pytest.fixture(params=["some", pytest.param("all", marks=pytest.mark.exhaustive)])
-def some_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report has a few of its figures, of which each takes a second, and with ``-m exhaustive`` all."""
-    from cipo_reports import report
+def some_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A report has a few of its figures, and with ``-m exhaustive`` all."""
+    from reports.few import some_of_figures
 
-    few, made = {"accuracy", "transitions-given", "training", "along"}, report.figures
-    if request.param == "some":
-        monkeypatch.setattr(report, "figures", lambda study: (f for f in made(study) if f[0] in few))
+    with some_of_figures(only=request.param == "some"):
+        yield
 
 
 @pytest.fixture

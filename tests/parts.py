@@ -22,6 +22,9 @@ class Part:
 
     one_in: int
 
+    def __str__(self) -> str:
+        return "all" if self.whole else f"1 in {self.one_in}"
+
     @property
     def whole(self) -> bool:
         """Whether all items are tried, so that counts and totals can be checked."""
@@ -43,8 +46,8 @@ def part(one_in: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "part",
         [
-            pytest.param(Part(one_in), id=f"1 in {one_in}"),
-            pytest.param(Part(1), id="all", marks=pytest.mark.exhaustive),
+            pytest.param(Part(one_in), id=str(Part(one_in))),
+            pytest.param(Part(1), id=str(Part(1)), marks=pytest.mark.exhaustive),
         ],
     )
 

@@ -196,6 +196,7 @@ def test_how_it_is_shown(cipo: Commands, task: Path, said: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures")
 def test_comparing_judges(cipo: Commands, task: Path, said: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(said.read_text().replace("I cannot say.", "[[correct]]"))

@@ -135,13 +135,13 @@ def bench(tmp_path: Path, warm: tuple[Runs, Path]) -> Bench:
     return Bench(tmp_path, *warm)
 
 
-def cells(*axes: Sequence[Any], always: Callable[..., bool] = lambda *_: False) -> list[Any]:
+def cells(*axes: Sequence[Any], one_in: int, always: Callable[..., bool] = lambda *_: False) -> list[Any]:
     """The cells of a matrix. Every commit has those of which ``always`` says so, and those whose positions add up to a
-    multiple of three: every value of every axis is among them."""
+    multiple of ``one_in``: every value of every axis is among them."""
     found = []
     for positions in product(*(range(len(axis)) for axis in axes)):
         values = [axis[at] for axis, at in zip(axes, positions, strict=True)]
-        marks = () if sum(positions) % 3 == 0 or always(*values) else (pytest.mark.exhaustive,)
+        marks = () if sum(positions) % one_in == 0 or always(*values) else (pytest.mark.exhaustive,)
         found.append(pytest.param(*values, marks=marks, id="-".join(map(str, values))))
     return found
 
@@ -152,7 +152,9 @@ def usual(number: signal.Signals, place: str, moment: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "place", "moment"), cells(SIGNALS, PLACES, MOMENTS, always=usual))
+@pytest.mark.parametrize(
+    ("number", "place", "moment"), cells(SIGNALS, PLACES, MOMENTS, one_in=4, always=usual)
+)
 def test_signals(bench: Bench, number: signal.Signals, place: str, moment: str) -> None:
     child = bench.start_until(moment)
     started = time.monotonic()
@@ -176,7 +178,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "place"), cells(POOL_SIGNALS, POOL_PLACES))
+@pytest.mark.parametrize(("number", "place"), cells(POOL_SIGNALS, POOL_PLACES, one_in=3))
 def test_processes_of_the_pool(bench: Bench, number: signal.Signals, place: str) -> None:
     """The run goes on and ends well by itself. A server that is stopped and not needed may stay so."""
     child = bench.start_until("judging")

@@ -55,15 +55,25 @@ def test_a_run_with_it_reads_without_its_module(
         "countdown_again",
     }
     elsewhere = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p and p != str(EXAMPLES))}
-    for arguments in (["show", run], ["compare", run, run, "--json"], ["rescore", run, "--json"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "cipo_eval", *map(str, arguments)],
-            env=elsewhere,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "substitute" in done.stdout
+    code = (  # in one process, which imports what they need once
+        "import json, sys\n"
+        "from cipo_eval.cli import main\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit as stopped: assert not stopped.code\n"
+        "    print('-- end')"
+    )
+    calls = [["show", run], ["compare", run, run, "--json"], ["rescore", run, "--json"]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(calls, default=str)],
+        env=elsewhere,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *said, _ = done.stdout.split("-- end")
+    assert len(said) == 3
+    assert all("substitute" in text for text in said)
 
 
 @pytest.mark.usefixtures("examples")

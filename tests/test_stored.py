@@ -135,6 +135,7 @@ def test_a_study_that_was_done_is_done(cipo: Commands, stored: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("some_figures")
 def test_a_run_and_its_training_are_reported(cipo: Commands, tmp_path: Path) -> None:
     arm = STORED / "study" / "chains" / "seed-0" / "grpo"
     done = cipo("report", arm / "run-t1", arm / "train", "-o", tmp_path / "report", "--quiet")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parts import mostly_slow
 
 from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
@@ -341,11 +342,9 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        *ROWS,
+        *mostly_slow([*ROWS, BUILTIN, *FAMILIES], 4),
         *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("humaneval", "mbpp", "mbpp_classic")),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("livecodebench", "debugbench")),
-        BUILTIN,
-        *FAMILIES,
     ],
 )
 @pytest.mark.usefixtures("code_cache")
@@ -387,6 +386,7 @@ def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_process_results_gives_shares_of_parts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample without a program has failed in every part; the others say themselves."""
     from cipo_eval.verifiers import pool

@@ -66,8 +66,7 @@ def protocols(run: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(task: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of all protocols."""
-    import subprocess
-    import sys
+    from cipo_eval.cli import main
 
     run = tmp_path_factory.mktemp("whole") / "run"
     command = [
@@ -83,7 +82,9 @@ def whole(task: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
         "-o",
         run,
     ]
-    subprocess.run([sys.executable, "-m", "cipo_eval", *map(str, command)], check=True, env=environment())
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, command)))
+    assert not stopped.value.code
     return run
 
 

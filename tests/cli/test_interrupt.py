@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import attempts
+from commands import Commands, attempts
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ def wait_for_attempts(path: Path, number: int, process: subprocess.Popen[str]) -
     ],
 )
 def test_an_interrupted_run_keeps_what_it_has(
-    tiny_checkpoint: Path, tmp_path: Path, sign: signal.Signals
+    tiny_checkpoint: Path, tmp_path: Path, sign: signal.Signals, cipo: Commands
 ) -> None:
     command = (
         "run",
@@ -71,8 +71,7 @@ def test_an_interrupted_run_keeps_what_it_has(
         "no_answer",
         "truncated",
     }
-    again = start(tmp_path, *command, "--limit", "10", "--quiet")
-    assert again.wait(timeout=120) == 0
+    assert cipo(*command, "--limit", "10", "--quiet").code == 0
     assert stored.items() <= attempts(tmp_path / "run", "arithmetic").items()
 
 

@@ -34,7 +34,7 @@ def test_math500_is_the_published_80_4(cipo: Commands, real_data: Path) -> None:
 
 
 @pytest.mark.slow
-@part(6)
+@part(12)
 @pytest.mark.parametrize(
     ("name", "harness", "published"),
     [("Qwen2.5-14B-Instruct", "skythought", 44.7), ("Llama-3.1-8B-Instruct", "qwen", 15.6)],

@@ -62,7 +62,14 @@ def test_a_dry_run_shows_what_ray_would_be_given(cipo: Commands, tiny: Path, tmp
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("some_figures")
-def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "alone", [("warm", "grpo", "cipo"), pytest.param(("warm",), marks=pytest.mark.exhaustive)], ids="-".join
+)
+def test_a_study_is_trained_scored_and_compared(
+    cipo: Commands, tiny: Path, tmp_path: Path, alone: tuple[str, ...]
+) -> None:
+    """The trainings of ``alone`` one by one, the other jobs two at once: each is a process of its own then, which
+    takes ten seconds to import what it needs."""
     folder = tmp_path / "study"
     listed = cipo("study", tiny, "-o", folder, "--list")
     assert listed.out.count("open  chains/seed-0/") == 5
@@ -71,11 +78,12 @@ def test_a_study_is_trained_scored_and_compared(cipo: Commands, tiny: Path, tmp_
     assert early.code == 2
     assert "chains/seed-0/warm/train must come before" in early.err
     # one by one, as a cluster's launcher would have it
-    first = cipo("study", tiny, "-o", folder, "--job", "chains/seed-0/warm/train", "--quiet")
-    assert (first.code, (folder / "report").exists()) == (0, False)
+    for arm in alone:
+        one = cipo("study", tiny, "-o", folder, "--job", f"chains/seed-0/{arm}/train", "--quiet")
+        assert (one.code, (folder / "report").exists()) == (0, False)
     done = cipo("study", tiny, "-o", folder, "--workers", "2")
     assert done.code == 0, done.err
-    assert "5 jobs, 1 of them done" in done.err
+    assert f"5 jobs, {len(alone)} of them done" in done.err
     assert "acc@t2" in done.out
     assert "difference to GRPO" in done.out
     assert str(folder / "report" / "report.html") in done.out

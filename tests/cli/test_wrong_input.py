@@ -130,7 +130,7 @@ def test_something_that_is_no_run(cipo: Commands, tiny_checkpoint: Path, tmp_pat
 
 CONFIGS: dict[str, bytes] = {
     "not text": b"\xff\xfe\x00model: x",
-    "nested deeply": DEEP[:2000].encode(),
+    "nested deeply": DEEP[:1000].encode(),
     "a list": b"- tasks\n",
     "half": b"tasks: [arithmetic\n",
     "a word": b"arithmetic\n",

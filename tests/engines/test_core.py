@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import mostly_slow
 from scipy import stats
 
 from cipo_eval.engines.core.loop import Core
@@ -93,7 +94,7 @@ def taught(model: Any, sample: GenOutput) -> list[float]:
     return [float(logits[first + i, token]) for i, token in enumerate(sample.tokens)]
 
 
-@pytest.mark.parametrize("family", [*sorted(FAMILIES), "qwen2 sliding"])
+@pytest.mark.parametrize("family", mostly_slow([*sorted(FAMILIES), "qwen2 sliding"], 3))
 def test_greedy_is_a_loop_without_a_cache(family: str) -> None:
     """Prompts of one token to several windows, more samples than slots, some of them longer than others."""
     name, _, sliding = family.partition(" ")

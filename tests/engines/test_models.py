@@ -13,6 +13,7 @@ import transformers.utils.chat_template_utils as templates
 from asking import GREEDY, SAMPLED, outputs, request
 from commands import Commands, attempts
 from model_matrix import MODELS, Made, day, make
+from parts import mostly_slow
 
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.prompting import Thinking
@@ -68,7 +69,7 @@ def said(engine: HFEngine, *requests: Request) -> dict[tuple[str, int], Completi
     return {key: replace(c, seconds=None, logprobs=None) for key, c in found.items()}
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", mostly_slow(RUNNING, 3))
 def test_texts_depend_on_nothing_but_what_is_asked(name: str, folders: dict[str, Path], today: Any) -> None:
     """Not on what else is in the batch, on the day, or on how many samples were asked for before."""
     made, folder = MODELS[name], str(folders[name])

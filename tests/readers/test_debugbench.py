@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parts import Part, part
 
 from cipo_eval.data import tasks
 from cipo_eval.data.readers import ReadProblem, debugbench
 from cipo_eval.data.readers.leetcode import judge as leetcode
 from cipo_eval.data.readers.leetcode.judge import UnfitError
+from cipo_eval.data.sources import read_rows
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.testsets import Test
 
@@ -239,6 +241,16 @@ def test_items(real_data: Path) -> None:
 
 
 @pytest.mark.slow
+@part(12)
+def test_an_item_without_leetcodedataset_has_the_statements_examples(real_data: Path, part: Part) -> None:
+    rows = {row["slug"]: row for row in read_rows(real_data / "debugbench/python3.jsonl.gz")}
+    items = [debugbench.read(row, {}) for row in part.of(rows.values(), lambda row: row["slug"])]
+    assert len(items) > 150 // part.one_in
+    assert sum(item.tests is not None for item in items) > 0.8 * len(items)
+    assert {item.metadata["tests"] for item in items if item.tests} == {"examples"}
+
+
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("code_cache")
 def test_without_leetcodedataset_the_statements_examples_remain(real_data: Path, tmp_path: Path) -> None:
     mirror = tmp_path / "debugbench"

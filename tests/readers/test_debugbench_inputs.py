@@ -304,13 +304,11 @@ def test_most_problems_have_many_tests(real_data: Path) -> None:
     assert max(counts.values()) <= MOST + 1
     assert len(counts) == 214
     assert sum(count >= 10 for count in counts.values()) >= 190
-    again = tasks.load_problems("debugbench", data_dir=real_data)
-    assert again.fingerprint == found.fingerprint
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
-@part(5)
+@part(10)
 def test_right_programs_agree_on_nearly_all_made_inputs(lane: Lane, real_data: Path, part: Part) -> None:
     found = tasks.load_problems("debugbench", data_dir=real_data)
     dropped = total = passing = 0

@@ -57,7 +57,7 @@ def test_test_programs_are_read_and_not_run() -> None:
 
 
 @pytest.mark.slow
-@part(6)
+@part(18)
 def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data: Path, part: Part) -> None:
     own = rows(real_data / "humaneval/HumanEval.jsonl.gz")
     release = rows(real_data / "humaneval/HumanEvalPlus-v0.1.10.jsonl.gz")
@@ -70,7 +70,7 @@ def test_humaneval_is_the_same_from_the_release_and_from_test_programs(real_data
 
 
 @pytest.mark.slow
-@part(6)
+@part(18)
 def test_mbpp_is_the_same_from_the_release_and_from_test_programs(real_data: Path, part: Part) -> None:
     release = rows(real_data / "mbpp/MbppPlus-v0.2.0.jsonl.gz")
     programs = rows(real_data / "mbpp/MbppPlus-v0.2.0-OriginFmt.jsonl.gz")
@@ -110,6 +110,7 @@ def everything(real_data: Path, name: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_humaneval_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "humaneval")
     assert all([group.name for group in tests.groups] == ["base", "plus"] for tests in sets)
@@ -149,6 +150,7 @@ def test_humaneval_without_plus_runs_its_own_tests(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 def test_mbpp_items(real_data: Path) -> None:
     problems, sets = everything(real_data, "mbpp")
     assert [sum(len(tests.groups[i].tests) for tests in sets) for i in (0, 1)] == [1173, 39461]

@@ -9,8 +9,8 @@ from matplotlib.text import Text
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie on each other, and texts that are cut off (paired with ``the edge``): for tests."""
-    figure.canvas.draw()
+    """Pairs of texts that lie on each other, and texts that are cut off (paired with ``the edge``): for tests. The
+    figure has been drawn, or laid out."""
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     hidden = _hidden(figure)
     found: list[tuple[str, str]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,47 @@ from PIL import Image
 from reports.readable import overlaps
 
 from cipo_reports.arms import Arm
-from cipo_reports.dots import forest
-from cipo_reports.figures import budget as budget_figures
-from cipo_reports.figures import by_turn, figures, pass_curves, transitions
+from cipo_reports.figures import figures, pass_curves
 from cipo_reports.fonts import USUAL, families, lacking, not_drawable
 from cipo_reports.methods import FEW, focus
 from cipo_reports.panels import COLOURS, LINES, MARKERS, log_ticks, save, shares, short, spaced, style
 from cipo_reports.study import AVERAGE, Study
-from cipo_reports.training_figures import along, dynamics
+from cipo_reports.training_figures import along
+
+Makes = Callable[[Study], Iterator[tuple[str, str, Figure]]]
 
 
 def drawn(make: object, study: Study) -> list[tuple[str, str, Figure]]:
+    """Laid out as they are when they are saved: every text has its place, of which pixels say no more."""
     with style():
         found = list(make(study))  # type: ignore[operator]
         for _, _, figure in found:
-            FigureCanvasAgg(figure).draw()
+            FigureCanvasAgg(figure)
+            figure.draw_without_rendering()
     return found
+
+
+@pytest.fixture(scope="module")
+def made_figures(study: Study) -> list[tuple[str, str, Figure]]:
+    """All figures of the study."""
+    return drawn(figures, study)
+
+
+EACH_KIND = {"accuracy", "passk", "by-turn-self", "transitions-self", "scatter-self", "differences", "along"}
+"""Without those that take longest to lay out: ``budget`` and ``training`` are panels of curves, too."""
+
+
+@pytest.fixture(params=["each kind", pytest.param("all", marks=pytest.mark.exhaustive)])
+def wanted(request: pytest.FixtureRequest) -> Makes:
+    """Makes the figures of a study to look at: one of each kind, or all."""
+    if request.param == "all":
+        return figures
+    return lambda study: (made for made in figures(study) if made[0] in EACH_KIND)
+
+
+@pytest.fixture(scope="module")
+def by_name(made_figures: list[tuple[str, str, Figure]]) -> dict[str, Figure]:
+    return {name: figure for name, _, figure in made_figures}
 
 
 def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -41,8 +66,8 @@ def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_every_figure_is_there_and_readable(study: Study) -> None:
-    found = drawn(figures, study)
+def test_every_figure_is_there_and_readable(made_figures: list[tuple[str, str, Figure]]) -> None:
+    found = made_figures
     names = [name for name, _, _ in found]
     assert len(names) == len(set(names))
     for kind in (
@@ -88,24 +113,24 @@ def test_overlaps_finds_them() -> None:
 
 
 @pytest.mark.slow
-def test_curves_are_the_frames_numbers(study: Study) -> None:
-    ((_, _, figure),) = drawn(pass_curves, study)
-    for axes in figure.axes:
+def test_curves_are_the_frames_numbers(study: Study, by_name: dict[str, Figure]) -> None:
+    for axes in by_name["passk"].axes:
         for arm, (x, y) in lines(axes).items():
             for k, value in zip(x, y, strict=True):
                 row = study.figure(f"pass@{int(k)}")
                 row = row[(row["arm"] == arm) & (row["task"] == axes.get_title())]
                 assert row["value"].item() == pytest.approx(value)
-    (of_self, _) = drawn(by_turn, study)
-    for axes in of_self[2].axes:
+    for axes in by_name["by-turn-self"].axes:
         assert set(lines(axes)) == set(study.names)
         assert all(list(x) == [1, 2, 3] for x, _ in lines(axes).values())
 
 
 @pytest.mark.slow
-def test_flows_add_up(study: Study) -> None:
-    for name, _, figure in drawn(transitions, study):
-        protocol = name.removeprefix("transitions-")
+def test_flows_add_up(study: Study, by_name: dict[str, Figure]) -> None:
+    flows = [name for name in by_name if name.startswith("transitions-")]
+    assert flows
+    for name in flows:
+        figure, protocol = by_name[name], name.removeprefix("transitions-")
         for axes in figure.axes:
             arm = axes.get_title()
             texts = [text.get_text().split("\n") for text in axes.texts]
@@ -118,21 +143,19 @@ def test_flows_add_up(study: Study) -> None:
 
 
 @pytest.mark.slow
-def test_differences_and_budget_and_training(study: Study) -> None:
-    ((_, _, figure),) = drawn(forest, study)
+def test_differences_and_budget_and_training(study: Study, by_name: dict[str, Figure]) -> None:
     points = {
         round(float(line.get_xdata()[0]), 9)
-        for axes in figure.axes
+        for axes in by_name["differences"].axes
         for line in axes.get_lines()
         if len(line.get_xdata()) == 1
     }
     wanted = study.differences.query("figure == 'pass@1'")["difference"]
     assert {round(float(x), 9) for x in wanted} <= points
-    for name, _, made in drawn(budget_figures, study):
-        kinds = {text.get_text() for text in made.legends[0].get_texts()}
+    for name in ("budget-self", "budget-oracle"):
+        kinds = {text.get_text() for text in by_name[name].legends[0].get_texts()}
         assert ("resample, vote" in kinds) == (name == "budget-self")
-    ((_, _, dynamic),) = drawn(dynamics, study)
-    titles = [axes.get_title() for axes in dynamic.axes if axes.axison]
+    titles = [axes.get_title() for axes in by_name["training"].axes if axes.axison]
     assert titles[:2] == ["reward, %", "retention and ρ, %"]
 
 
@@ -164,7 +187,7 @@ def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], 
 
 
 @pytest.mark.slow
-def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
+def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study, wanted: Makes) -> None:
     names = {
         "CIPO": "$\\frac{1}{0}$ & <b>" + "x" * 40,
         "GRPO": "a long name that does not come to an end",
@@ -176,21 +199,21 @@ def test_hostile_and_long_names_neither_fail_nor_overlap(study: Study) -> None:
     other.training["data"] = [
         f"chains (steps {6 + seed}, told 0.3)/.." if seed < 2 else "x" for seed in other.training["seed"]
     ]
-    for name, _, figure in drawn(figures, other):
+    for name, _, figure in drawn(wanted, other):
         assert overlaps(figure) == [], name
         assert re.fullmatch(r"[\w.-]+", name)  # of files, as LaTeX takes them
     assert short("x" * 30) == "x" * 23 + "…"
 
 
 @pytest.mark.slow
-def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study) -> None:
+def test_a_name_that_no_font_has_is_a_number_that_the_caption_explains(single: Study, wanted: Makes) -> None:
     name = "\U0001f9ff\u2d5f\U00013000 warm"
     assert lacking(name)
     arms = [Arm(name=name, runs=single.arms[0].runs), *single.arms[1:]]
     other = changed(single, arms, lambda frame: frame.assign(arm=frame["arm"].replace("warm start", name)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of characters that its fonts lack
-        found = drawn(figures, other)
+        found = drawn(wanted, other)
     for kind, caption, figure in found:
         assert f"method 1: {name}" in caption, kind
         assert name not in [text.get_text() for text in figure.findobj(Text)]
@@ -214,7 +237,7 @@ def test_an_installed_font_is_taken_for_what_the_usual_one_lacks() -> None:
 
 
 @pytest.mark.slow
-def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) -> None:
+def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study, wanted: Makes) -> None:
     names = [f"arm {i}" for i in range(9)]
     arms = [Arm(name=name, runs=single.arms[0].runs) for name in names]
 
@@ -230,24 +253,23 @@ def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study) ->
 
     study = changed(single, arms, many)
     assert focus(study) == ("arm 0", "arm 6", "arm 7", "arm 8")
-    for name, _, figure in drawn(figures, study):
+    found = {name: figure for name, _, figure in drawn(wanted, study)}
+    for name, figure in found.items():
         assert overlaps(figure) == [], name
         for axes in figure.axes:
             lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1 and "-" in name]
             coloured = {line.get_color() for line in lines} - {"#b5b5b5", "#777777", "#666666"}
             assert len(coloured) <= FEW, name
-    ((_, _, figure),) = drawn(pass_curves, study)
-    texts = {text.get_text() for text in figure.axes[-1].texts}
+    texts = {text.get_text() for text in found["passk"].axes[-1].texts}
     assert texts == set(focus(study))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["5 others"]
-    ((_, _, points),) = drawn(forest, study)
-    assert [label.get_text() for label in points.axes[0].get_yticklabels()] == names
+    assert [text.get_text() for text in found["passk"].legends[0].get_texts()] == ["5 others"]
+    assert [label.get_text() for label in found["differences"].axes[0].get_yticklabels()] == names
 
 
 @pytest.mark.slow
 def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: Study) -> None:
     only = changed(single, single.arms, lambda f: f[f["protocol"] == "direct"] if "protocol" in f else f)
-    found = {name: figure for name, _, figure in drawn(figures, only)}
+    found = {name: figure for name, _, figure in figures(only)}
     assert {"accuracy", "passk", "differences"} <= set(found)
     assert not any(name.startswith(("scatter", "budget", "by-turn")) for name in found)
     for task, axes in zip([*only.tasks, AVERAGE], found["accuracy"].axes, strict=True):
@@ -260,7 +282,7 @@ def test_first_attempts_alone_have_a_chart_of_accuracies_with_intervals(single: 
 @pytest.mark.slow
 def test_a_few_points_are_no_cloud_and_one_arm_has_a_line_for_each_task(single: Study) -> None:
     one = changed(single, single.arms[:1], lambda f: f[f["arm"] == single.arms[0].name])
-    found = {name: figure for name, _, figure in drawn(figures, one)}
+    found = {name: figure for name, _, figure in figures(one)}
     assert not any(name.startswith("scatter") for name in found)
     (axes,) = found["accuracy"].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [*one.tasks, AVERAGE]

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from parts import mostly_slow
 
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.lines import record
@@ -369,7 +370,7 @@ BOMBS = {
 """Texts that would cost their reader more than their writer."""
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", mostly_slow(BOMBS, 3))
 def test_decoding_is_bounded(name: str) -> None:
     """In time and memory, and so is walking through what comes out. A fork bears the consequences."""
     text = json.dumps(BOMBS[name])

@@ -229,18 +229,19 @@ def test_the_dial_decides_the_task(tiny: StudyConfig, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
+def test_jobs_end_with_the_process_that_started_them(tmp_path: Path, workers: int) -> None:
     """kill -9 of a study: its jobs keep what they have and end, so the next call finds nobody in their folders."""
     (tmp_path / "tiny.yaml").write_text(TINY)
     command = [sys.executable, "-m", "cipo_eval", "study", str(tmp_path / "tiny.yaml"), "warm.steps=1000000"]
-    options = ["-o", str(tmp_path / "study"), "--workers", "2", "--quiet"]
+    options = ["-o", str(tmp_path / "study"), "--workers", str(workers), "--quiet"]
     parent = subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
-    logs = [tmp_path / f"study/{f}/seed-0/warm/train/log.jsonl" for f in ("chains", "slips")]
+    logs = [tmp_path / f"study/{f}/seed-0/warm/train/log.jsonl" for f in ("chains", "slips")[:workers]]
     until(lambda: all(log.is_file() and log.stat().st_size for log in logs), parent)
     children = [
         int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     ]
-    assert len(children) == 2
+    assert len(children) == workers
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     until(lambda: not any(alive(pid) for pid in children))

@@ -63,7 +63,7 @@ JUDGED = {
 """Rows whose problem has tests here, and on which LeetCode came to a verdict."""
 
 
-@part(20)
+@part(40)
 def test_every_oracle_passes(part: Part, judges: Court, real_data: Path) -> None:
     every = load_problems("debugbench", data_dir=real_data).problems
     problems = {p.gold: p for p in part.of(every, lambda problem: problem.metadata["slug"])}
@@ -71,7 +71,7 @@ def test_every_oracle_passes(part: Part, judges: Court, real_data: Path) -> None
     assert [(p.id, g.report) for p, g in zip(problems.values(), grades, strict=True) if not g.correct] == []
 
 
-@part(20)
+@part(40)
 @pytest.mark.parametrize("name", JUDGED)
 def test_verdicts_of_leetcode_by_category(name: str, part: Part, judges: Court, real_data: Path) -> None:
     problems = {p.metadata["slug"]: p for p in load_problems("debugbench", data_dir=real_data).problems}
@@ -134,7 +134,7 @@ def programs(data: Path, name: str) -> Iterator[tuple[str, str, bool, dict[str, 
             yield str(row["question_id"]), code, passed, json.loads(told) if isinstance(told, str) else told
 
 
-@part(16)
+@part(32)
 @pytest.mark.parametrize(("name", "count"), [(FILES[0], 602), (FILES[1], 293)])
 def test_recorded_passes_pass_the_public_tests(
     name: str, count: int, part: Part, judges: Court, real_data: Path
@@ -152,7 +152,7 @@ CHANGED_BY_A_PROGRAM = {"2872", "2878", "3226", "3454", "3607", "3616"}
 """The runner tells a method's arguments as they are after the call: these are not what the test gave."""
 
 
-@part(16)
+@part(32)
 @pytest.mark.parametrize(("name", "count"), [(FILES[0], 394), (FILES[1], 55)])
 def test_recorded_passes_pass_the_tests_that_became_known(
     name: str, count: int, part: Part, judges: Court, real_data: Path
@@ -187,7 +187,7 @@ RIGHT_AFTER_ALL = {
 """Programs that the reference failed and that are right (``fixed``)."""
 
 
-@part(16)
+@part(32)
 @pytest.mark.parametrize(("name", "count"), [(FILES[0], 211), (FILES[1], 534)])
 def test_recorded_failures_fail_the_test_that_they_are_recorded_to_fail(
     name: str, count: int, part: Part, judges: Court, real_data: Path
@@ -236,7 +236,7 @@ LARGE = ("3560", "3607", "3629")
 """Problems whose tests take ten seconds each."""
 
 
-@part(16)
+@part(32)
 @pytest.mark.parametrize(("name", "count"), [(FILES[0], 129), (FILES[1], 78)])
 def test_recorded_passes_pass_the_tests_that_others_made(
     name: str, count: int, part: Part, judges: Court, real_data: Path

@@ -432,8 +432,16 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("unit", HOSTILE)
-@pytest.mark.parametrize("entry_point", [pytest.param(None, marks=pytest.mark.slow), "f"])
+def with_or_without_entry_point() -> Iterator[Any]:
+    """Each unit in one of two ways, which its hash decides; in the other for ``-m exhaustive``."""
+    for unit in HOSTILE:
+        for entry_point in (None, "f"):
+            here = Part(2).holds(repr(unit)) == (entry_point is None)
+            marks = [pytest.mark.slow] if entry_point is None else []
+            yield pytest.param(unit, entry_point, marks=marks if here else pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("unit", "entry_point"), with_or_without_entry_point())
 def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> None:
     text = unit * (100_000 // len(unit))
     started = time.process_time()
@@ -445,7 +453,16 @@ def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "unit", ["`", "```python\n", "```\n", "def f(x):\n", "a", "\r", "\0", "\ud800", "(", '"""\\"', '"\\"']
+    "unit",
+    [
+        "```\n",
+        "\r",
+        '"""\\"',
+        *(
+            pytest.param(unit, marks=pytest.mark.exhaustive)
+            for unit in ("`", "```python\n", "def f(x):\n", "a", "\0", "\ud800", "(", '"\\"')
+        ),
+    ],
 )
 def test_time_is_linear_in_the_length(unit: str) -> None:
     seconds = []
@@ -563,7 +580,7 @@ REWRAPPED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.slow
-@part(5)
+@part(10)
 @pytest.mark.parametrize("wrapping", REWRAPPED)
 def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrapping: str, part: Part) -> None:
     seen = 0
@@ -597,11 +614,14 @@ CONTINUATIONS = [(wrapping, "kept") for wrapping in WRAPPINGS] + [
 ]
 
 
+@part(6)
 @pytest.mark.parametrize(("wrapping", "indent"), CONTINUATIONS)
-def test_canonical_bodies_continue_their_prompts(real_data: Path, wrapping: str, indent: str) -> None:
+def test_canonical_bodies_continue_their_prompts(
+    real_data: Path, wrapping: str, indent: str, part: Part
+) -> None:
     rows = list(human_eval(real_data))
     assert len(rows) == 328
-    for row in rows:
+    for row in part.of(rows, lambda row: (row["task_id"], wrapping, indent)):
         text = WRAPPINGS[wrapping](INDENTS[indent](row["canonical_solution"].strip("\n")))
         program = code(text, entry_point=row["entry_point"], prompt=row["prompt"])
         assert program is not None

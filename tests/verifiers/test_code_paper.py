@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts import Part
 
 from cipo_eval.data.readers.livecodebench import build_tests
 from cipo_eval.records import Mode
@@ -173,7 +174,12 @@ RUNNING = {
 
 @pytest.mark.parametrize(
     ("name", "modes"),
-    [(name, modes) for table in (READING, RUNNING) for modes, programs in table.items() for name in programs],
+    [
+        pytest.param(name, modes, marks=() if Part(3).holds(name) else pytest.mark.slow)
+        for table in (READING, RUNNING)
+        for modes, programs in table.items()
+        for name in programs
+    ],
 )
 def test_programs_with_standard_input(name: str, modes: str, judges: Court) -> None:
     program = next(table[modes][name] for table in (READING, RUNNING) if name in table.get(modes, {}))

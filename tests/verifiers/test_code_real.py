@@ -42,7 +42,7 @@ WEAK = {"mbpp_classic": ["Mbpp/367"]}
 """Problems whose tests and programs share a process."""
 
 
-@part(24)
+@part(48)
 @pytest.mark.parametrize(
     ("task", "real", "count"),
     [
@@ -86,7 +86,7 @@ NEWER_ORACLE = {"Mbpp/2", "Mbpp/232", "Mbpp/579"}
 """Their answers are sets in any order; the recorded run of 2024 (MBPP+ v0.1.0) compared them as lists."""
 
 
-@part(15)
+@part(30)
 @pytest.mark.parametrize(
     ("task", "model", "figures", "differing"),
     [

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import Part
 
 from cipo_eval.records import FinishReason, Mode, State
 from cipo_eval.texts import THINK_TAGS, boxes, last_boxed, strip_think
@@ -200,16 +201,25 @@ def test_an_integer_is_not_read_out_of_a_fraction() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "unit",
-    ["(", "\\boxed{", "{", "}", "\\boxed{1} and ", "$", "\\(", "<think>", "</think>", "answer is ", "1", "9,",
+UNITS = [
+    "(", "\\boxed{", "{", "}", "\\boxed{1} and ", "$", "\\(", "<think>", "</think>", "answer is ", "1", "9,",
     "\\", "\n",
-     "#### ", "final answer is I hope it is correct", "\\boxed ", "boxed{}{", "\\fbox{", "\\boxed{{}", "{}",
-     "Problem:\n", "\\boxed{1}\nProblem 2:\n", "The answer is 3.\n\nQ: ", "[THINK]", "</reasoning>",
-     "\n<thinking>", "<|end|>",
-     "<|channel|>analysis<|message|>", "```\n", "analysisA", "\\text{", "\\[", "<|im_start|>assistant\n", "<th"],
-)  # fmt: skip
-@pytest.mark.parametrize("mode", list(Mode))
+    "#### ", "final answer is I hope it is correct", "\\boxed ", "boxed{}{", "\\fbox{", "\\boxed{{}", "{}",
+    "Problem:\n", "\\boxed{1}\nProblem 2:\n", "The answer is 3.\n\nQ: ", "[THINK]", "</reasoning>",
+    "\n<thinking>", "<|end|>",
+    "<|channel|>analysis<|message|>", "```\n", "analysisA", "\\text{", "\\[", "<|im_start|>assistant\n", "<th"
+]  # fmt: skip
+ONE_MODE = [
+    pytest.param(
+        unit, mode, marks=() if Part(2).holds(unit) is (mode is Mode.FIXED) else pytest.mark.exhaustive
+    )
+    for unit in UNITS
+    for mode in Mode
+]
+"""Each unit in one mode, which its hash decides; in the other for ``-m exhaustive``."""
+
+
+@pytest.mark.parametrize(("unit", "mode"), ONE_MODE)
 def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
     text = unit * (1_000_000 // len(unit))
     started = time.process_time()

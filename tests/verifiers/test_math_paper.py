@@ -48,7 +48,7 @@ def test_published_scores_of_the_short_runs(real_data: Path, part: Part) -> None
 
 
 @pytest.mark.slow
-@part(20)
+@part(40)
 @pytest.mark.parametrize("benchmark", ["minerva_math", "olympiadbench"])
 def test_published_scores_of_the_long_runs(real_data: Path, benchmark: str, part: Part) -> None:
     names = [name for name in output_files(real_data) if name.endswith(benchmark)]
@@ -68,7 +68,7 @@ def test_golds_are_normalised_as_published(real_data: Path) -> None:
 
 
 @pytest.mark.slow
-@part(12)
+@part(24)
 def test_published_triples(real_data: Path, part: Part) -> None:
     """The rows hold normal forms of golds and predictions with the harness's verdict, so equality is tested alone."""
     rows = json_lines(real_data / "verifier" / "qwen_grader_triples.jsonl.gz")

@@ -138,6 +138,7 @@ def test_hostile_texts_take_little_time(unit: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("code_cache")
 @pytest.mark.parametrize("name", ["humaneval", "mbpp"])
 def test_real_answers_give_what_the_reference_s_sanitizer_gave(real_data: Path, name: str) -> None:
     """The programs of a published file are what the reference took from a model's answers: from an answer with each of
