@@ -291,14 +291,16 @@ class Verdict:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
         """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what is not a verdict, or contradicts itself."""
-        found = cls(**{**data, "state": State(data["state"])})
-        types = tuple(map(type, _verdict_values(found)))
+        verdict = cls(**{**data, "state": State(data["state"])})
+        types = tuple(map(type, _verdict_values(verdict)))
         if types not in _FITTING:
-            _check_types(found, _VERDICT_TYPES)
+            _check_types(verdict, _VERDICT_TYPES)
             _FITTING.add(types)
-        if found.correct is not (found.state is State.CORRECT):
-            raise ValueError(f"correct is {str(found.correct).lower()} and the state is {found.state.value}")
-        return found
+        if verdict.correct is not (verdict.state is State.CORRECT):
+            raise ValueError(
+                f"correct is {str(verdict.correct).lower()} and the state is {verdict.state.value}"
+            )
+        return verdict
 
 
 class AttemptKey(NamedTuple):
@@ -377,14 +379,16 @@ class Attempt:
         if not isinstance(fields["verdicts"], dict):
             raise TypeError("verdicts holds no verdicts")
         fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
-        found = cls(**fields)
-        types = tuple(map(type, _attempt_values(found)))
+        attempt = cls(**fields)
+        types = tuple(map(type, _attempt_values(attempt)))
         if types not in _FITTING:
-            _check_types(found, _ATTEMPT_TYPES)
+            _check_types(attempt, _ATTEMPT_TYPES)
             _FITTING.add(types)
-        if found.sample < 0 or found.turn < 1:
-            raise ValueError(f"sample is {found.sample} and turn {found.turn}: they count from 0 and from 1")
-        return found
+        if attempt.sample < 0 or attempt.turn < 1:
+            raise ValueError(
+                f"sample is {attempt.sample} and turn {attempt.turn}: they count from 0 and from 1"
+            )
+        return attempt
 
 
 _Types = tuple[tuple[str, tuple[type, ...]], ...]
@@ -414,10 +418,10 @@ _FITTING: set[tuple[type, ...]] = set()
 """Types of fields that were found to fit: there are few combinations, and millions of attempts."""
 
 
-def _check_types(found: Verdict | Attempt, types: _Types) -> None:
+def _check_types(record: Verdict | Attempt, types: _Types) -> None:
     """Raises ``TypeError`` for the first field of another type; a truth value is no number."""
     for name, kinds in types:
-        if type(value := getattr(found, name)) not in kinds:
+        if type(value := getattr(record, name)) not in kinds:
             raise TypeError(f"{name} is {json.dumps(value)[:40]}")
 
 

@@ -18,9 +18,9 @@ LEAST_SHARE = 0.02
 HOUR = 3600.0
 
 
-def show(found: Estimate, work: Workload, price: float | None) -> None:
+def show(estimate: Estimate, work: Workload, price: float | None) -> None:
     """Prints the estimate: a row a task, the total, and where its error comes from."""
-    machines, total = found.machines, found.total
+    machines, total = estimate.machines, estimate.total
     shape, replicas = machines.shape, machines.replicas
     source = f" ({shape.source})" if shape.source else ""
     typer.echo(
@@ -31,7 +31,7 @@ def show(found: Estimate, work: Workload, price: float | None) -> None:
     rows: list[tuple[str, ...]] = [header]
     for task in work.tasks:
         counts = f"{task.problems:,}", f"{task.samples:,}"
-        rows.append((task.task, *counts, *_cells(found.tasks[task.task])))
+        rows.append((task.task, *counts, *_cells(estimate.tasks[task.task])))
     rows.append(("all, with loading and the end", "", "", *_cells(total)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     for first, *others in rows:
@@ -41,21 +41,21 @@ def show(found: Estimate, work: Workload, price: float | None) -> None:
     reusable, computed, tokens = (total[n].value for n in ("tokens_reusable", "tokens_computed", "tokens_in"))
     typer.echo(
         f"attempts        {_range(total['attempts'], _count)}\n"
-        f"tokens in       {_range(total['tokens_in'], _count)}{_because(found, 'tokens_in')}\n"
+        f"tokens in       {_range(total['tokens_in'], _count)}{_because(estimate, 'tokens_in')}\n"
         f"  prefix reuse  {reusable / tokens:.0%} of them were computed before for another request; "
         f"{_range(total['tokens_computed'], _count)} are computed ({computed / tokens:.0%})\n"
-        f"tokens out      {_range(total['tokens_out'], _count)}{_because(found, 'tokens_out')}\n"
-        f"GPU hours       {_range(total['gpu_seconds'], _hours)}{_because(found, 'gpu_seconds')}\n"
-        f"time            {_range(found.wall_seconds, _duration)} on {machines.gpus} x {machines.name}\n"
+        f"tokens out      {_range(total['tokens_out'], _count)}{_because(estimate, 'tokens_out')}\n"
+        f"GPU hours       {_range(total['gpu_seconds'], _hours)}{_because(estimate, 'gpu_seconds')}\n"
+        f"time            {_range(estimate.wall_seconds, _duration)} on {machines.gpus} x {machines.name}\n"
         f"judging         {_range(total['judging_seconds'], _hours)} processor hours; "
-        f"{math.ceil(total['judging_seconds'].value / found.wall_seconds.value)} process(es) keep up\n"
-        f"disk            {_range(total['bytes'], _size)}{_because(found, 'bytes')}"
+        f"{math.ceil(total['judging_seconds'].value / estimate.wall_seconds.value)} process(es) keep up\n"
+        f"disk            {_range(total['bytes'], _size)}{_because(estimate, 'bytes')}"
     )
     if price is not None:
         typer.echo(
-            f"cost            {_range(found.cost(price), _dollars)} at ${price:,.2f} for a GPU and an hour"
+            f"cost            {_range(estimate.cost(price), _dollars)} at ${price:,.2f} for a GPU and an hour"
         )
-    for note in found.notes:
+    for note in estimate.notes:
         typer.echo(f"note: {note}")
 
 
@@ -65,9 +65,9 @@ def _cells(row: Mapping[str, Quantity]) -> tuple[str, ...]:
     return tuple(shown(row[name].value) for name, shown in formats)
 
 
-def _because(found: Estimate, figure: str) -> str:
+def _because(estimate: Estimate, figure: str) -> str:
     """Which sources of error matter for a figure, the largest first."""
-    shares = sorted(found.causes[figure].items(), key=lambda item: -item[1])
+    shares = sorted(estimate.causes[figure].items(), key=lambda item: -item[1])
     shown = [f"{source} {share:.0%}" for source, share in shares if share >= LEAST_SHARE]
     return f"; up to: {', '.join(shown)}" if shown else ""
 

@@ -28,15 +28,15 @@ def status(
     from cipo_eval.run.status import State, missing_shards
     from cipo_eval.run.status import status as status_of
 
-    found = [status_of(run) for run in runs]
-    missing = missing_shards(found)
-    done = all(each.state is State.DONE for each in found) and not missing
+    statuses = [status_of(run) for run in runs]
+    missing = missing_shards(statuses)
+    done = all(each.state is State.DONE for each in statuses) and not missing
     if json:
-        rows = [each.to_json() for each in found]
+        rows = [each.to_json() for each in statuses]
         totals = {name: sum(row[name] for row in rows) for name in ("done", "wanted", "failed")}
         typer.echo(json_module.dumps({"finished": done, **totals, "missing_shards": missing, "runs": rows}))
         return
-    for each in found:
+    for each in statuses:
         typer.echo(f"{each.run}: {_words(each)}")
         if len(each.tasks) > 1:
             for name, task in each.tasks.items():
@@ -44,8 +44,8 @@ def status(
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         typer.echo(f"not among them: shard {', '.join(missing[:NAMED])}{more}")
-    if len(found) > 1:
-        typer.echo(_sum(found))
+    if len(statuses) > 1:
+        typer.echo(_sum(statuses))
 
 
 def _words(status: Status) -> str:
@@ -79,16 +79,16 @@ def _share(done: int, wanted: int) -> str:
     return f" ({done / wanted:.0%})" if wanted else ""
 
 
-def _sum(found: list[Status]) -> str:
+def _sum(statuses: list[Status]) -> str:
     """All together: it takes as long as the one that takes longest."""
-    done, wanted = sum(each.done for each in found), sum(each.wanted for each in found)
+    done, wanted = sum(each.done for each in statuses), sum(each.wanted for each in statuses)
     states: dict[str, int] = {}
-    for each in found:
+    for each in statuses:
         states[each.state.value] = states.get(each.state.value, 0) + 1
     parts = [f"{done}/{wanted} attempts{_share(done, wanted)}"]
-    if rate := sum(each.rate or 0 for each in found):
+    if rate := sum(each.rate or 0 for each in statuses):
         parts.append(f"{rate:,.1f}/s")
-    left = [each.seconds_left for each in found if each.seconds_left is not None]
+    left = [each.seconds_left for each in statuses if each.seconds_left is not None]
     if left:
         parts.append(f"{duration(max(left))} left of those that run")
     return f"together: {', '.join(parts)}; {', '.join(f'{count} {state}' for state, count in states.items())}"

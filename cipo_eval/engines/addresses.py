@@ -35,15 +35,15 @@ def proxy_of(url: str) -> str | None:
     one that does not speak HTTP."""
     parts = urlsplit(url)
     proxies = getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found or proxy_bypass(parts.hostname or ""):
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
         return None
-    if not found.startswith(("http://", "https://")):
+    if not proxy.startswith(("http://", "https://")):
         raise UsageError(
             f"the environment's proxy for {parts.scheme} is no HTTP proxy: "
             f"set NO_PROXY={parts.hostname}, or another proxy"
         )
-    return found
+    return proxy
 
 
 class Addresses:
@@ -121,8 +121,8 @@ class Addresses:
             self._resolved_at = self._clock()
         else:
             names = [url for url in names if url not in self._resolved]
-        found = await asyncio.gather(*(_addresses(url) for url in names))
-        for url, addresses in zip(names, found, strict=True):
+        resolved = await asyncio.gather(*(_addresses(url) for url in names))
+        for url, addresses in zip(names, resolved, strict=True):
             if addresses or url not in self._resolved:
                 self._resolved[url] = addresses
 
@@ -147,16 +147,16 @@ async def _addresses(url: str) -> list[str]:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        entries = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    preferred = [str(entry[4][0]) for entry in found if entry[0] == found[0][0]]
+    preferred = [str(entry[4][0]) for entry in entries if entry[0] == entries[0][0]]
     return sorted(dict.fromkeys(preferred))
 
 
 def _stamp(path: Path) -> _Stamp | None:
     try:
-        found = path.stat()
+        info = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return info.st_mtime_ns, info.st_size, info.st_ino

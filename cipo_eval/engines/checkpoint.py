@@ -81,8 +81,8 @@ class Checkpoint:
         if (Path(self.model) / "config.json").is_file():  # weights, whatever else is beside them
             return None
         with _load_errors(self.model, "configuration"):
-            found = find_adapter_config_file(self.model, revision=self.revision)
-        return Path(found) if found else None
+            path = find_adapter_config_file(self.model, revision=self.revision)
+        return Path(path) if path else None
 
     @cached_property
     def adapter(self) -> str | None:
@@ -128,12 +128,12 @@ class Checkpoint:
         own = self.adapter is not None and any((Path(self.adapter) / f).is_file() for f in TOKENIZER_FILES)
         place = self.adapter if own else self.base
         with _load_errors(str(place), "tokenizer"):
-            found = AutoTokenizer.from_pretrained(place, **({} if own else self._common))
+            tokenizer = AutoTokenizer.from_pretrained(place, **({} if own else self._common))
             # Llama 3's configuration asks for it: spaces before punctuation would vanish from what was said
-            found.clean_up_tokenization_spaces = False
-            if isinstance(found.chat_template, dict):
-                found.chat_template = _default_template(str(place), found.chat_template)
-            return found
+            tokenizer.clean_up_tokenization_spaces = False
+            if isinstance(tokenizer.chat_template, dict):
+                tokenizer.chat_template = _default_template(str(place), tokenizer.chat_template)
+            return tokenizer
 
     @cached_property
     def _generation(self) -> Any:
@@ -156,8 +156,8 @@ class Checkpoint:
     @property
     def recommended(self) -> dict[str, Any]:
         """Sampling parameters that its ``generation_config.json`` recommends."""
-        said = self._generation.to_diff_dict()
-        return {name: said[name] for name in _RECOMMENDED if said.get(name) is not None}
+        defaults = self._generation.to_diff_dict()
+        return {name: defaults[name] for name in _RECOMMENDED if defaults.get(name) is not None}
 
     @property
     def context(self) -> int | None:
@@ -215,16 +215,16 @@ class Checkpoint:
 
     def describe(self) -> dict[str, Any]:
         """Its identity for ``run.json``."""
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "model": self.model,
             "revision": getattr(self.config, "_commit_hash", None) or self.revision,
             "fingerprint": model_fingerprint(self.base, self.config.to_dict()),
             "recommended_sampling": self.recommended,
         }
         if self.adapter is not None:
-            found["base"] = self.base
-            found["adapter_fingerprint"] = model_fingerprint(self.adapter, {})
-        return found
+            facts["base"] = self.base
+            facts["adapter_fingerprint"] = model_fingerprint(self.adapter, {})
+        return facts
 
 
 def model_fingerprint(model: str, config: Mapping[str, Any]) -> str:
@@ -281,8 +281,8 @@ def _load_errors(place: str, part: str) -> Iterator[None]:
 
 def _load_error(model: str, part: str, error: Exception) -> Exception:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
-    why = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
+    why = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if isinstance(error, ImportError):
         return MissingError(f"the {part} of {model} needs a package that is not here ({why})")
     if Path(model).is_dir():

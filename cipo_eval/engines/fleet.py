@@ -234,10 +234,10 @@ class Fleet:
                 f"{where} has no model {printable_line(self._model)}: "
                 f"{printable_line(nearest(self._model, by_name))}"
             )
-        found = by_name.get(self._model, {})
-        member.owner = str(found.get("owned_by", ""))
-        meta = found.get("meta")
-        told = {**(meta if isinstance(meta, dict) else {}), **found}
+        entry = by_name.get(self._model, {})
+        member.owner = str(entry.get("owned_by", ""))
+        meta = entry.get("meta")
+        told = {**(meta if isinstance(meta, dict) else {}), **entry}
         member.facts = {n: printable_line(str(told[n])) for n in _FACTS if isinstance(told.get(n), str | int)}
         self._compare(member)
 
@@ -392,10 +392,10 @@ def _differences(members: Iterable[Member]) -> Iterator[str]:
     """What servers of one model should not differ in."""
     members = list(members)
     for name in _FACTS:
-        found = {member.facts[name]: member for member in members if name in member.facts}
-        if len(found) > 1:
-            said = ", ".join(f"{value} ({member.server})" for value, member in sorted(found.items())[:4])
-            yield f"the servers differ in {name} of the model: {said}; is it the same one on all of them?"
+        by_value = {member.facts[name]: member for member in members if name in member.facts}
+        if len(by_value) > 1:
+            values = ", ".join(f"{value} ({member.server})" for value, member in sorted(by_value.items())[:4])
+            yield f"the servers differ in {name} of the model: {values}; is it the same one on all of them?"
     named = [member for member in members if member.builds]
     for member in named[1:]:
         if not member.builds & named[0].builds:

@@ -31,15 +31,15 @@ def look_at_hub(model: str, revision: str | None) -> Path | None:
         if cached is None:
             raise _missing(model, "HF_HUB_OFFLINE is set and the hub's cache does not hold it: unset it")
         return cached
-    found = _asked(model, revision)
-    if isinstance(found, set):
-        if "adapter_config.json" not in found:
-            check_names(model, found)
+    outcome = _asked(model, revision)
+    if isinstance(outcome, set):
+        if "adapter_config.json" not in outcome:
+            check_names(model, outcome)
         return None
-    if isinstance(found, CipoError):
-        raise found
+    if isinstance(outcome, CipoError):
+        raise outcome
     if cached is None:
-        raise _missing(model, f"{found}: check the network, HF_ENDPOINT and the proxy")
+        raise _missing(model, f"{outcome}: check the network, HF_ENDPOINT and the proxy")
     _keep_to_the_cache()
     return cached
 
@@ -49,9 +49,9 @@ def _cached(model: str, revision: str | None) -> Path | None:
 
     try:
         for name in _PARTS:
-            found = try_to_load_from_cache(model, name, revision=revision)
-            if isinstance(found, str):
-                return Path(found).parent
+            path = try_to_load_from_cache(model, name, revision=revision)
+            if isinstance(path, str):
+                return Path(path).parent
     except errors.HFValidationError as error:
         raise UsageError(f"{model!r} is neither a local folder nor a hub id (owner/name)") from error
     return None
@@ -74,8 +74,8 @@ def _asked(model: str, revision: str | None) -> set[str] | CipoError | str:
     thread = threading.Thread(target=ask, daemon=True, name="cipo-eval-hub")
     thread.start()
     thread.join(DEADLINE)
-    found: set[str] | CipoError | str = answer[0] if answer else f"no answer within {DEADLINE:.0f} s"
-    return found
+    outcome: set[str] | CipoError | str = answer[0] if answer else f"no answer within {DEADLINE:.0f} s"
+    return outcome
 
 
 def _explained(model: str, revision: str | None, error: Exception) -> CipoError | str:

@@ -138,17 +138,17 @@ class LMEvalEngine:
 
     def _texts(self, instances: Sequence[Any]) -> list[str | None]:
         """The class's texts; None where it has none, twice."""
-        found = self._ask(instances)
-        if without := [at for at, text in enumerate(found) if text is None]:
+        texts = self._ask(instances)
+        if without := [at for at, text in enumerate(texts) if text is None]:
             for at, text in zip(without, self._ask([instances[at] for at in without]), strict=True):
-                found[at] = text
-        return found
+                texts[at] = text
+        return texts
 
     def _ask(self, instances: Sequence[Any]) -> list[str | None]:
         from lm_eval.models.api_models import LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER
 
         try:
-            found = self.lm.generate_until(list(instances), disable_tqdm=True)
+            texts = self.lm.generate_until(list(instances), disable_tqdm=True)
         except (Exception, SystemExit) as error:
             raise MissingError(
                 f"lm-eval's {self.kind} broke off ({_said(error)}); what is judged is kept"
@@ -158,7 +158,7 @@ class LMEvalEngine:
             if text is None
             or (self._knows_ends and text == LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER and type(text) is str)
             else text
-            for text in found
+            for text in texts
         ]
 
     def _completion(self, text: str | None, empty: Completion) -> Completion | Failure:
@@ -179,19 +179,19 @@ class LMEvalEngine:
             prompt = self.texts.prompt(request)
             return prompt.text, self.texts.room(prompt, most), no_room(prompt)
         carrying = {span.message for span in request.carried}
-        said = [
+        messages = [
             {**m, "content": harmless(m["content"]) if i in carrying else m["content"]}
             for i, m in enumerate(request.messages)
         ]
         unknown = Completion(text="", finish_reason=FinishReason.CONTEXT)
         if "chat" in self.kind:
-            return self.lm.apply_chat_template(said), most, unknown
-        return "\n\n".join(m["content"] for m in said), most, unknown
+            return self.lm.apply_chat_template(messages), most, unknown
+        return "\n\n".join(m["content"] for m in messages), most, unknown
 
     def _settings(self, request: Request, room: int, seed: int) -> dict[str, Any]:
         """Generation arguments, as a task of lm-eval would give them."""
         sampling = request.sampling
-        found: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "until": list(sampling.stop),
             "max_gen_toks": room,
             "do_sample": sampling.temperature > 0,
@@ -199,17 +199,17 @@ class LMEvalEngine:
         }
         local = hasattr(getattr(self.lm, "model", None), "generation_config")
         if local:  # else the checkpoint's recommendation is mixed in
-            found["repetition_penalty"] = 1.0
+            settings["repetition_penalty"] = 1.0
         if self._seeds_each:
-            found["seed"] = seed % 2**31
+            settings["seed"] = seed % 2**31
         if sampling.temperature == 0:
-            return found
-        found["top_p"] = sampling.top_p
+            return settings
+        settings["top_p"] = sampling.top_p
         if local or sampling.top_k:  # transformers' default is 50, servers may not know it
-            found["top_k"] = sampling.top_k
+            settings["top_k"] = sampling.top_k
         if sampling.min_p:
-            found["min_p"] = sampling.min_p
-        return found
+            settings["min_p"] = sampling.min_p
+        return settings
 
 
 class _Text(str):
@@ -234,11 +234,11 @@ def _with_ends(parse: Callable[..., list[str | None]], outputs: Any, **more: Any
 
 def _ended(text: str | None, choice: Any) -> str | None:
     try:
-        found = _Text(text or "")
-        found.finish_reason = finish_reason(choice)
+        ended = _Text(text or "")
+        ended.finish_reason = finish_reason(choice)
     except Again:
         return None
-    return found
+    return ended
 
 
 def _said(error: BaseException) -> str:

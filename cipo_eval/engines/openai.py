@@ -104,7 +104,7 @@ class OpenAIEngine:
     def describe(self) -> dict[str, Any]:
         """What is known of the model: its name and where it is served; a server does not show its weights."""
         entries = self.server.base_url
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "engine": self.name,
             "model": self.model_name,
             "fingerprint": fingerprint({"served as": self.model_name}),
@@ -112,10 +112,10 @@ class OpenAIEngine:
             "endpoint": self.server.endpoint.value,
         }
         if self.server.enable_thinking is not None:
-            found["enable_thinking"] = self.server.enable_thinking
+            facts["enable_thinking"] = self.server.enable_thinking
         if self.server.samples_per_request > 1:  # other seeds, other samples
-            found["samples_per_request"] = self.server.samples_per_request
-        return found
+            facts["samples_per_request"] = self.server.samples_per_request
+        return facts
 
     def notes(self) -> list[str]:
         """What of the requests servers did not take, and what became of servers, a line each."""
@@ -140,14 +140,14 @@ class OpenAIEngine:
     async def _complete(self, request: Request) -> list[Completion | Failure]:
         """The samples of a request, each after as many tries as it takes and is given."""
         self._latest = request
-        found = await self._tried(request)
-        if isinstance(found, Failure):
-            return [found] * len(request.samples)
-        if len(found) < len(request.samples):  # a server that knows no n
+        completions = await self._tried(request)
+        if isinstance(completions, Failure):
+            return [completions] * len(request.samples)
+        if len(completions) < len(request.samples):  # a server that knows no n
             self._together = 1
-            found += [None] * (len(request.samples) - len(found))
+            completions += [None] * (len(request.samples) - len(completions))
         results: list[Completion | Failure] = []
-        for completion, sample, seed in zip(found, request.samples, request.seeds, strict=True):
+        for completion, sample, seed in zip(completions, request.samples, request.seeds, strict=True):
             if completion is not None:
                 results.append(completion)
             else:
@@ -158,7 +158,7 @@ class OpenAIEngine:
         """One request for all samples, after as many tries as it takes; None: no answer for this one."""
         started = time.monotonic()
         try:
-            found = await self._sample(request)
+            completions = await self._sample(request)
         except Again as error:
             if error.unreachable and self.fleet.heard < started:
                 raise self.fleet.gone(f"gives no answer after {self._retries.tries} ({error})") from error
@@ -168,7 +168,7 @@ class OpenAIEngine:
             return await self._failure(request, why, refusal)
         self._answered = True
         self._failed_in_a_row.clear()
-        return found
+        return completions
 
     async def _failure(self, request: Request, why: str, error: Again | Refused) -> Failure:
         """A sample that failed. Raises where it seems to be the server that failed, or the kind of request."""
@@ -229,11 +229,11 @@ class OpenAIEngine:
                     return await self._ask(member, request, messages, most)
 
             try:
-                found = await self._retries.run(ask, elsewhere=lambda: self.fleet.elsewhere(visits))
+                endings = await self._retries.run(ask, elsewhere=lambda: self.fleet.elsewhere(visits))
             except _TooLong:
                 continue
-            seconds = (time.perf_counter() - started) / len(found)
-            return [None if ended is None else _completion(ended, seconds, left_out) for ended in found]
+            seconds = (time.perf_counter() - started) / len(endings)
+            return [None if ended is None else _completion(ended, seconds, left_out) for ended in endings]
         nothing = Completion(text="", finish_reason=FinishReason.CONTEXT, left_out=left_out)
         return [nothing] * len(request.samples)
 
@@ -267,8 +267,8 @@ class OpenAIEngine:
             return "completions", {**body, "prompt": "\n\n".join(texts)}
         if self.server.enable_thinking is not None:
             body["chat_template_kwargs"] = {"enable_thinking": self.server.enable_thinking}
-        said = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
-        return "chat/completions", {**body, "messages": said}
+        chat = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
+        return "chat/completions", {**body, "messages": chat}
 
     async def _ask(
         self, member: Member, request: Request, messages: Sequence[Mapping[str, str]], most: int

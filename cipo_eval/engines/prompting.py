@@ -70,17 +70,17 @@ class Prompting:
     def describe(self) -> dict[str, Any]:
         """What of an engine's identity is the business of texts."""
         written = self.tokenizer.chat_template
-        found: dict[str, Any] = {"chat_template": fingerprint(written) if written else None}
+        facts: dict[str, Any] = {"chat_template": fingerprint(written) if written else None}
         if self.ends:
-            found["end_tokens"] = [self.tokenizer.convert_ids_to_tokens(end) for end in sorted(self.ends)]
+            facts["end_tokens"] = [self.tokenizer.convert_ids_to_tokens(end) for end in sorted(self.ends)]
         if template.dated(self.tokenizer):
-            found["clock"] = self.clock.isoformat(timespec="seconds")
+            facts["clock"] = self.clock.isoformat(timespec="seconds")
         if self.thinking.enabled is not None:
-            found["enable_thinking"] = self.thinking.enabled
+            facts["enable_thinking"] = self.thinking.enabled
         if self.thinking.budget is not None:
-            found["thinking_budget"] = self.thinking.budget
-            found |= {} if self.thinking.tags in (STRIP, KEEP) else {"think_tags": self.thinking.tags}
-        return found
+            facts["thinking_budget"] = self.thinking.budget
+            facts |= {} if self.thinking.tags in (STRIP, KEEP) else {"think_tags": self.thinking.tags}
+        return facts
 
     def prompt(self, request: Request) -> Prompt:
         """Where its tokens leave less room than wanted, carried attempts lose their middle, and nothing else."""
@@ -130,11 +130,11 @@ class Prompting:
     @cached_property
     def _marks(self) -> frozenset[int]:
         """Ids of special tokens of which the tags of thoughts consist, where the tokenizer has a tag's beginning."""
-        found: set[int] = set()
+        marks: set[int] = set()
         for tags in think_tags(STRIP if self.thinking.tags == KEEP else self.thinking.tags):
             if any(word in tags.start for word in self._special.values()):
-                found |= {n for n, word in self._special.items() if word in tags.start + tags.end}
-        return frozenset(found)
+                marks |= {n for n, word in self._special.items() if word in tags.start + tags.end}
+        return frozenset(marks)
 
     def completion(
         self,
@@ -148,8 +148,8 @@ class Prompting:
     ) -> Completion:
         """``text``: what a stop string left of it."""
         if text is None:  # an end token need not be a special one
-            said = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
-            text = self.spoken(said)
+            spoken = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
+            text = self.spoken(spoken)
         return Completion(
             text=text,
             finish_reason=reason,

@@ -85,11 +85,11 @@ def cut_off(text: str) -> bool:
 def error_name(text: str) -> str:
     """The name that a server's error has (``insufficient_quota``), where it has one."""
     try:
-        found = json.loads(text)
+        error = json.loads(text)
     except (ValueError, RecursionError):
         return ""
-    found = found.get("error", found) if isinstance(found, dict) else found
-    names = [found.get(key) for key in ("code", "type", "status")] if isinstance(found, dict) else []
+    error = error.get("error", error) if isinstance(error, dict) else error
+    names = [error.get(key) for key in ("code", "type", "status")] if isinstance(error, dict) else []
     return next((name for name in names if isinstance(name, str) and _WORD.fullmatch(name)), "")
 
 
@@ -101,21 +101,21 @@ def printable_line(text: str) -> str:
 def json_object(content: bytes) -> dict[str, Any]:
     """Raises ``Again`` for what is not a JSON object."""
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Again("the reply is not JSON", content[:200].decode("utf-8", "replace")) from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise Again("the reply is not a JSON object")
-    return found
+    return value
 
 
-def read_completions(found: Mapping[str, Any], most: int, n: int = 1) -> list[Ended | None]:
+def read_completions(reply: Mapping[str, Any], most: int, n: int = 1) -> list[Ended | None]:
     """The completions of a reply, which was asked for ``n`` of at most ``most`` tokens each, by their index; None for
     one of several that is no answer. A server that knows no ``n`` gives one, the first. Raises ``Again`` for any other
     number, or where the only one is no answer, and ``ErrorInside``."""
-    choices = _choices(found)
+    choices = _choices(reply)
     if len(choices) == 1:
-        return [_ended(choices[0], found, most, alone=True)]
+        return [_ended(choices[0], reply, most, alone=True)]
     if n == 1:  # which of them is the sample? a server that sorts them would bias it
         raise Again("the reply holds several completions where one was asked for", in_form=True)
     by_index = {index: c for c in choices if type(index := c.get("index")) is int}
@@ -124,29 +124,29 @@ def read_completions(found: Mapping[str, Any], most: int, n: int = 1) -> list[En
     ended: list[Ended | None] = []
     for index in range(n):
         try:
-            ended.append(_ended(by_index[index], found, most, alone=False))
+            ended.append(_ended(by_index[index], reply, most, alone=False))
         except Again:
             ended.append(None)
     return ended
 
 
-def _choices(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    _look_for_error(found)
-    choices = found.get("choices")
+def _choices(reply: Mapping[str, Any]) -> list[dict[str, Any]]:
+    _look_for_error(reply)
+    choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(c, dict) for c in choices):
         raise Again("the reply holds no completion")
     return choices
 
 
-def _ended(choice: Mapping[str, Any], found: Mapping[str, Any], most: int, *, alone: bool) -> Ended:
+def _ended(choice: Mapping[str, Any], reply: Mapping[str, Any], most: int, *, alone: bool) -> Ended:
     """One choice of a reply. ``alone``: the only one, so that what the reply counts as generated is its own."""
     reason = finish_reason(choice)
     text = wellformed(_text(choice, reason))
-    used = found.get("usage")
+    used = reply.get("usage")
     used = used if isinstance(used, dict) else {}
     generated = used.get("completion_tokens") if alone else None
     completion_tokens = _count(generated, max(most, len(text.encode())) + _SPARE_TOKENS)
-    build = found.get("system_fingerprint")
+    build = reply.get("system_fingerprint")
     return Ended(
         text=text,
         finish_reason=reason,
@@ -158,20 +158,20 @@ def _ended(choice: Mapping[str, Any], found: Mapping[str, Any], most: int, *, al
 
 def finish_reason(choice: Mapping[str, Any]) -> FinishReason:
     """Ours for a choice's. Raises ``Again`` for one that is not the end of an answer."""
-    said = choice.get("finish_reason")
+    word = choice.get("finish_reason")
     message = choice.get("message")
     if isinstance(message, dict) and (message.get("tool_calls") or message.get("function_call")):
-        said = "tool_calls"  # some servers call it a stop
-    found = _MEANING.get(said.lower()) if isinstance(said, str) else None
-    if found is None:
-        known = isinstance(said, str) and _WORD.fullmatch(said)
-        name = str(said).lower() if known else "missing" if said is None else "unknown"
+        word = "tool_calls"  # some servers call it a stop
+    reason = _MEANING.get(word.lower()) if isinstance(word, str) else None
+    if reason is None:
+        known = isinstance(word, str) and _WORD.fullmatch(word)
+        name = str(word).lower() if known else "missing" if word is None else "unknown"
         raise Again(f"finish reason {name}", in_form=True)
-    return found
+    return reason
 
 
-def _look_for_error(found: Mapping[str, Any]) -> None:
-    error = found.get("error") or (found if found.get("object") == "error" else None)
+def _look_for_error(reply: Mapping[str, Any]) -> None:
+    error = reply.get("error") or (reply if reply.get("object") == "error" else None)
     if not error:
         return
     code = error.get("code") if isinstance(error, dict) else None
@@ -235,9 +235,9 @@ def _parts(content: Any) -> tuple[str, str]:
 def _words(value: Any) -> str:
     """A text, or a list of texts and of parts that have one."""
     pieces = value if isinstance(value, list) else [value]
-    found = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
-    texts = [piece for piece in found if isinstance(piece, str)]
-    if len(texts) < len(found):
+    parts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
+    texts = [piece for piece in parts if isinstance(piece, str)]
+    if len(texts) < len(parts):
         raise Again("the content has a part that is not a text", in_form=True)
     return "".join(texts)
 

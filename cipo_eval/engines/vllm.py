@@ -236,14 +236,14 @@ class VLLMEngine:
     ) -> tuple[list[int], FinishReason, list[float] | None]:
         """What follows thoughts whose budget is used up."""
         closing = self.texts.closing(prompt, tokens)
-        said = [*tokens, *closing][:room]
-        if len(said) == room:
-            return said, FinishReason.LENGTH, None if closing else logprobs
+        spoken = [*tokens, *closing][:room]
+        if len(spoken) == room:
+            return spoken, FinishReason.LENGTH, None if closing else logprobs
         more, reason, drawn = await self._ask(
-            request, [*prompt.ids, *said], room - len(said), derive_seed(seed, "after thoughts")
+            request, [*prompt.ids, *spoken], room - len(spoken), derive_seed(seed, "after thoughts")
         )
         both = None if closing or logprobs is None or drawn is None else [*logprobs, *drawn]
-        return [*said, *more], reason, both
+        return [*spoken, *more], reason, both
 
     async def _ask(
         self, request: Request, ids: Sequence[int], most: int, seed: int
@@ -254,7 +254,7 @@ class VLLMEngine:
 
         sampling = request.sampling
         self._count += 1
-        found: Any = None
+        completion: Any = None
         try:
             params = SamplingParams(
                 temperature=sampling.temperature,
@@ -273,21 +273,21 @@ class VLLMEngine:
             async for output in self._engine.generate(
                 {"prompt_token_ids": list(ids)}, params, str(self._count), lora_request=self._lora
             ):
-                found = output.outputs[0]
+                completion = output.outputs[0]
         except (ValueError, VLLMClientError) as error:
             raise UsageError(f"vLLM refuses the request: {_said(error)}") from error
         except Exception as error:
             raise MissingError(
                 f"vLLM broke off ({_said(error)}); what is judged is kept, and the same command goes on from there"
             ) from error
-        reason = getattr(found, "finish_reason", None)
+        reason = getattr(completion, "finish_reason", None)
         if reason not in ("stop", "length"):  # abort, error, or no output at all
             raise Again(f"vLLM's finish reason {reason or 'missing'}")
-        tokens = list(found.token_ids)
-        said = None
-        if found.logprobs is not None:
-            said = [step[token].logprob for step, token in zip(found.logprobs, tokens, strict=True)]
-        return tokens, FinishReason(reason), said
+        tokens = list(completion.token_ids)
+        logprobs = None
+        if completion.logprobs is not None:
+            logprobs = [step[token].logprob for step, token in zip(completion.logprobs, tokens, strict=True)]
+        return tokens, FinishReason(reason), logprobs
 
     # --- starting --------------------------------------------------------------------------------------------
 

@@ -182,24 +182,24 @@ def _machine() -> str:
 
 def status(run: Path) -> Status:
     """How far a run directory is. Never raises for what is not there, or damaged."""
-    found = Status(run=str(run), state=State.NOT_STARTED)
+    current = Status(run=str(run), state=State.NOT_STARTED)
     if not (run / "run.json").exists():
         if named := re.search(r"\.shard-(\d+)-of-(\d+)$", run.name):
             with suppress(ValueError):
-                found.shard = Shard.of(f"{named[1]}/{named[2]}")
+                current.shard = Shard.of(f"{named[1]}/{named[2]}")
         if (run / "run.lock").exists():
-            found.state = State.STARTING
-        return found
+            current.state = State.STARTING
+        return current
     try:
         info = read_info(run)
-        found.shard, found.split = stored_shard(info), info.get("shard", {}).get("split")
+        current.shard, current.split = stored_shard(info), info.get("shard", {}).get("split")
         if (told := _told(run)) is not None:
-            _take(found, told)
+            _take(current, told)
         else:
-            _look(found, run, info)
+            _look(current, run, info)
     except (CipoError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found.state, found.note = State.DAMAGED, f"{error}"
-    return found
+        current.state, current.note = State.DAMAGED, f"{error}"
+    return current
 
 
 def _told(run: Path) -> dict[str, Any] | None:
@@ -213,26 +213,29 @@ def _told(run: Path) -> dict[str, Any] | None:
     return told
 
 
-def _take(found: Status, told: Mapping[str, Any]) -> None:
+def _take(current: Status, told: Mapping[str, Any]) -> None:
     writer = told["writer"]
-    found.writer = {name: writer[name] for name in ("host", "pid", "job") if name in writer}
-    found.state = State(told["state"])
+    current.writer = {name: writer[name] for name in ("host", "pid", "job") if name in writer}
+    current.state = State(told["state"])
     for name, counts in told.get("tasks", {}).items():
-        found.tasks[name] = {"done": int(counts["done"]), "wanted": int(counts["wanted"])}
-    found.failed = int(told.get("failed", 0))
-    if found.state is State.INTERRUPTED:
+        current.tasks[name] = {"done": int(counts["done"]), "wanted": int(counts["wanted"])}
+    current.failed = int(told.get("failed", 0))
+    if current.state is State.INTERRUPTED:
         return
     here = str(writer.get("life") or "").startswith(_machine())
     silent = time.time() - float(told["at"])
     if here and _life(int(writer["pid"])) != writer["life"]:
-        found.state, found.note = State.GONE, "its process is not there: the same command goes on"
+        current.state, current.note = State.GONE, "its process is not there: the same command goes on"
     elif not here and silent > SILENT_SECONDS:
-        found.state, found.note = State.GONE, f"nothing heard for {silent:.0f} s: the same command goes on"
-    elif found.state is State.RUNNING:
-        found.rate, found.seconds_left = told.get("rate"), told.get("seconds_left")
+        current.state, current.note = (
+            State.GONE,
+            f"nothing heard for {silent:.0f} s: the same command goes on",
+        )
+    elif current.state is State.RUNNING:
+        current.rate, current.seconds_left = told.get("rate"), told.get("seconds_left")
 
 
-def _look(found: Status, run: Path, info: Mapping[str, Any]) -> None:
+def _look(current: Status, run: Path, info: Mapping[str, Any]) -> None:
     """What there is to see where nobody says anything."""
     try:
         blocks = json.loads((run / "results.json").read_bytes())["tasks"]
@@ -242,17 +245,17 @@ def _look(found: Status, run: Path, info: Mapping[str, Any]) -> None:
     for name in info["tasks"]:
         block = blocks.get(name)
         if block is None:
-            found.tasks[name] = dict.fromkeys(("done", "wanted"), count_lines(attempts_path(run, name)))
+            current.tasks[name] = dict.fromkeys(("done", "wanted"), count_lines(attempts_path(run, name)))
             continue
         done = block[mode]["attempts"] if mode in block else count_lines(attempts_path(run, name))
-        found.tasks[name] = {"done": done, "wanted": done + block["missing_attempts"]}
-    found.state = State.DONE if blocks.keys() >= info["tasks"].keys() else State.UNFINISHED
-    if found.state is State.UNFINISHED:
-        found.note = "how much is wanted is not known: the same command goes on"
+        current.tasks[name] = {"done": done, "wanted": done + block["missing_attempts"]}
+    current.state = State.DONE if blocks.keys() >= info["tasks"].keys() else State.UNFINISHED
+    if current.state is State.UNFINISHED:
+        current.note = "how much is wanted is not known: the same command goes on"
 
 
-def missing_shards(found: Sequence[Status]) -> list[str]:
+def missing_shards(statuses: Sequence[Status]) -> list[str]:
     """Shards that none of the directories is of, where some of them are shards."""
-    count = max((status.shard.count for status in found if status.shard), default=0)
-    there = {status.shard.index for status in found if status.shard and status.shard.count == count}
+    count = max((status.shard.count for status in statuses if status.shard), default=0)
+    there = {status.shard.index for status in statuses if status.shard and status.shard.count == count}
     return [f"{Shard(index, count)}" for index in range(1, count + 1) if index not in there]

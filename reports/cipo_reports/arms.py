@@ -39,15 +39,15 @@ class RunData:
         """``results.json``. Raises ``UsageError`` where there is none: the run did not come to its end."""
         path = self.path / "results.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found["tasks"], dict):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values["tasks"], dict):
                 raise TypeError("no tasks")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{self.path} has no results that can be read ({error}): run its command again to finish it, or "
                 f"`cipo-eval rescore {self.path}`"
             ) from error
-        return dict(found)
+        return dict(values)
 
     @cached_property
     def _selected(self) -> dict[str, Selected]:
@@ -104,10 +104,10 @@ def _expanded(folder: str) -> list[Path]:
     if not any(char in folder for char in "*?["):
         return [Path(folder)]
     anchor = Path(Path(folder).anchor)
-    found = sorted(path for path in anchor.glob(str(Path(folder).relative_to(anchor))) if path.is_dir())
-    if not found:
+    folders = sorted(path for path in anchor.glob(str(Path(folder).relative_to(anchor))) if path.is_dir())
+    if not folders:
         raise UsageError(f"no folder is named like {folder}")
-    return found
+    return folders
 
 
 def _name(path: Path) -> str:
@@ -175,18 +175,18 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
 def training_data(folders: Iterable[Path]) -> dict[Path, str]:
     """What each training was on, by a short name: its first held-out task, else where its problems came from, with
     what tells families of one generator apart: the part of the dial that not all of them share."""
-    found: dict[Path, tuple[str, dict[str, Any] | None]] = {}
+    known: dict[Path, tuple[str, dict[str, Any] | None]] = {}
     for folder in folders:
-        found[folder] = "", None
+        known[folder] = "", None
         with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
             config = json.loads((folder / "train.json").read_text(encoding="utf-8"))["config"]
             data, tasks = config["data"], config["eval"]["tasks"]
             named = next(str(n) for n in (*tasks, data["generator"], data["task"], data["path"]) if n)
             dial = None if tasks or not data["generator"] else dict(data.get("dial") or {})
-            found[folder] = Path(named).stem.removeprefix("cipo_"), dial
+            known[folder] = Path(named).stem.removeprefix("cipo_"), dial
     names: dict[Path, str] = {}
-    for folder, (name, dial) in found.items():
-        others = [other for same, other in found.values() if same == name and other is not None]
+    for folder, (name, dial) in known.items():
+        others = [other for same, other in known.values() if same == name and other is not None]
         own = [f"{k} {v}" for k, v in (dial or {}).items() if any(other.get(k) != v for other in others)]
         names[folder] = f"{name} ({', '.join(own)})" if own else name
     return names

@@ -384,11 +384,11 @@ def _encodable(column: Column, console: Console) -> Column:
 
 def encodable(text: Text, console: Console) -> Text:
     """A text without the signs that the terminal's encoding lacks: a hyphen for a minus, and the like."""
-    found = text.copy()
+    written = text.copy()
     for char, other in PLAIN.items():
-        if char in found.plain and not _has(console.encoding, char):
-            found.plain = found.plain.replace(char, other)
-    return found
+        if char in written.plain and not _has(console.encoding, char):
+            written.plain = written.plain.replace(char, other)
+    return written
 
 
 def _has(encoding: str, char: str) -> bool:
@@ -403,23 +403,23 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(column.width + GAP for column in columns) - GAP
 
 
-def show_table(found: CellTable, console: Console) -> None:
+def show_table(cells: CellTable, console: Console) -> None:
     """Prints a table of a report: as the page has it, with its caption and notes."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for place, title in enumerate(found.columns):
-        left = place < found.left
+    for place, title in enumerate(cells.columns):
+        left = place < cells.left
         # Names of methods and values go on in the next line rather than be cut.
-        short = place < found.left - 1
+        short = place < cells.left - 1
         table.add_column(
             encodable(Text(title), console),
             justify="left" if left else "right",
             no_wrap=short,
             overflow="fold",
         )
-    for place, row in enumerate(found.rows):
-        if place in found.rules:
+    for place, row in enumerate(cells.rows):
+        if place in cells.rules:
             table.add_section()
         table.add_row(*(encodable(Text(cell.text), console) for cell in row))
-    console.print(encodable(Text(found.caption), console), table)
-    for note in found.notes:
+    console.print(encodable(Text(cells.caption), console), table)
+    for note in cells.notes:
         console.print(encodable(Text(note), console))
