@@ -277,7 +277,7 @@ def open_thoughts(prompt: str, said: str, think: str = STRIP) -> ThinkTags | Non
     prompt, said = prompt[-_NEAR:].rstrip(), said.lstrip()
     for tags in think_tags(STRIP if think == KEEP else think):
         if prompt.endswith(tags.start) or said.startswith(tags.start):
-            ended = any(found["channel"].strip() == "final" for found in _HARMONY_HEADER.finditer(said))
+            ended = any(header["channel"].strip() == "final" for header in _HARMONY_HEADER.finditer(said))
             return None if (ended if tags is _HARMONY else tags.end in said) else tags
     return None
 
@@ -310,11 +310,11 @@ _NEXT_LINE = re.compile("\\n" + _QUESTION, re.MULTILINE | re.IGNORECASE)
 def own_turn(text: str) -> str:
     """What a model said in its own turn: up to the control token that ends it, without those that begin it."""
     at = 0
-    while found := _CONTROL.match(text, at):
-        role = _ROLE.match(text, found.end())
-        if role is None and found.group() in _NAMES_A_ROLE:
+    while token := _CONTROL.match(text, at):
+        role = _ROLE.match(text, token.end())
+        if role is None and token.group() in _NAMES_A_ROLE:
             return ""  # another turn
-        at = role.end() if role else found.end()
+        at = role.end() if role else token.end()
     ends = _CONTROL.search(text, at)
     return text[at : ends.start() if ends else None]
 
@@ -324,26 +324,28 @@ def next_questions(text: str) -> Iterator[re.Match[str]]:
     (``Problem:``, ``Q:``, ``Human:``, ``### Instruction``). Base models run on like that once they have answered. Parts
     that an answer counts from 0 or 1 on are its own."""
     counted: set[str] = set()
-    for found in chain(filter(None, (_FIRST_LINE.match(text),)), _next_lines(text)):
-        word = (found["turn"] or found["heading"] or found["example"] or found["chinese"] or "").lower()
-        number = found["number"]
-        if not found["end"] and not found["inst"] and not (found["mark"] or "").strip():
+    for question in chain(filter(None, (_FIRST_LINE.match(text),)), _next_lines(text)):
+        word = (
+            question["turn"] or question["heading"] or question["example"] or question["chinese"] or ""
+        ).lower()
+        number = question["number"]
+        if not question["end"] and not question["inst"] and not (question["mark"] or "").strip():
             continue  # a word alone on its line
         if number in ("0", "1"):
             counted.add(word)
-        if word in counted or (found["example"] and not number):
+        if word in counted or (question["example"] and not number):
             continue
-        yield found
+        yield question
 
 
 def _next_lines(text: str) -> Iterator[re.Match[str]]:
     """``_NEXT_LINE.finditer``, which looks at every character, where only ends of lines can match."""
     at = text.find("\n")
     while at >= 0:
-        found = _NEXT_LINE.match(text, at)
-        if found:
-            yield found
-        at = text.find("\n", found.end() if found else at + 1)
+        question = _NEXT_LINE.match(text, at)
+        if question:
+            yield question
+        at = text.find("\n", question.end() if question else at + 1)
 
 
 # --- boxes ---------------------------------------------------------------------------------------------------------
@@ -361,16 +363,16 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     if first < 0:
         return []
     masked = text.replace("\\\\", "\0\0").replace("\\{", "\0\0").replace("\\}", "\0\0")
-    found: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int, int]] = []
     at = 0
     while opening := _next_opening(masked, at):
         end = _closing_brace(masked, opening.end())
         if end is None:
-            found += _boxes_after_an_open_one(masked, opening.end())
+            places += _boxes_after_an_open_one(masked, opening.end())
             break
-        found.append((opening.start(), opening.end(), end))
+        places.append((opening.start(), opening.end(), end))
         at = end + 1
-    return [(start, end + 1, text[inner:end].strip()) for start, inner, end in found]
+    return [(start, end + 1, text[inner:end].strip()) for start, inner, end in places]
 
 
 def _next_opening(masked: str, at: int) -> re.Match[str] | None:
@@ -409,14 +411,14 @@ def _boxes_after_an_open_one(masked: str, at: int) -> list[tuple[int, int, int]]
     depth = np.cumsum((codes == ord("{")).astype(np.int32) - (codes == ord("}")).astype(np.int32))
     lowest = np.minimum.accumulate(depth[::-1])[::-1]
     closes = lowest < depth
-    found: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int, int]] = []
     place = at
     while opening := _next_opening(masked, place):
         place = opening.end()
         if closes[place - 1 - at] and (end := _closing_brace(masked, place)) is not None:
-            found.append((opening.start(), opening.end(), end))
+            places.append((opening.start(), opening.end(), end))
             place = end + 1
-    return found
+    return places
 
 
 def has_open_box(text: str) -> bool:
@@ -430,8 +432,8 @@ def last_boxed(text: str) -> str | None:
 
     This is how the golds of MATH and Minerva stand in their solutions.
     """
-    found = boxes(text)
+    closed = boxes(text)
     bare = last_match(_BOX_BARE, text)
-    if bare is not None and (not found or bare.start() >= found[-1][1]):
+    if bare is not None and (not closed or bare.start() >= closed[-1][1]):
         return bare[1].rstrip(".,;")
-    return found[-1][2] if found else None
+    return closed[-1][2] if closed else None

@@ -377,8 +377,8 @@ def _counts_as_right(attempts: Attempts, mode: Mode) -> BoolArray:
     known = np.array([label is not None for label in labels] + [False])[
         report
     ]  # −1, no report, is the last one
-    said = np.array([bool(label) for label in labels] + [False])[report]
-    return np.asarray(np.where(known, said, correct), dtype=bool)
+    labelled = np.array([bool(label) for label in labels] + [False])[report]
+    return np.asarray(np.where(known, labelled, correct), dtype=bool)
 
 
 def _fresh(names: Sequence[str], first: Attempts, mode: Mode, *, among: bool, votes: bool) -> Fresh:

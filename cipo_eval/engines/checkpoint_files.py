@@ -80,10 +80,10 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     facts = read_object(folder / "adapter_config.json")
     if not facts.get("base_model_name_or_path"):
         raise UsageError(f"adapter_config.json of {folder} names no base_model_name_or_path")
-    found = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
-    if not found:
+    weights = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
+    if not weights:
         raise UsageError(f"the adapter {folder} has no weights: no {' or '.join(ADAPTER_WEIGHTS)}")
-    check_weights(found[0])
+    check_weights(weights[0])
     _check_texts(folder)
     return facts
 
@@ -160,12 +160,12 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that must hold an object. Raises ``UsageError`` for one that does not."""
     place = f"{path.name} of {path.parent}"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{place} cannot be read ({type(error).__name__}: {_line(error)})") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise UsageError(f"{place} must hold an object")
-    return found
+    return value
 
 
 def shown(names: Iterable[str], most: int = 3) -> str:

@@ -106,8 +106,8 @@ class ReplayEngine:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(self, file: Path, problems: Sequence[Problem], refused: dict[str, list[str]]) -> None:
-        rows, said, clue = self._file.read(file, self._digest.update)
-        matches = Matcher(problems, self._id_map).match(said)
+        rows, told, clue = self._file.read(file, self._digest.update)
+        matches = Matcher(problems, self._id_map).match(told)
         for row, number in zip(rows, clue, strict=True):
             match, attempts = matches[number], self._file.attempts(row)
             self._empty += not attempts
@@ -189,14 +189,14 @@ class ReplayEngine:
 
     def notes(self) -> list[str]:
         """What is unusual about the file, for the user: rows that are there twice, equal samples, other numbers."""
-        found = list(self.warnings)
+        notes = list(self.warnings)
         if repeated := list(self._file.repeated()):
-            found.append(
+            notes.append(
                 f"{len(repeated)} row(s) of {self.path} are the same as an earlier one letter for letter "
                 f"(first: {self._file.where(repeated[0])}): each of them counts as an attempt"
             )
         own = {tuple(map(str, place)): held for place, held in self._own_turn().items()}
-        return found + pairing.notes(own, self._where, self._file.text_mark)
+        return notes + pairing.notes(own, self._where, self._file.text_mark)
 
     # --- corrections ------------------------------------------------------------------------------------------------
 
@@ -294,11 +294,11 @@ class ReplayEngine:
         while taken := feed.take(wait=True):
             for request in taken:
                 place = Place(request.problem.task, request.problem.id, request.protocol, request.turn)
-                found = self._numbered.get(place, {})
-                feed.done(len(set(request.samples) - found.keys()))
+                numbered = self._numbered.get(place, {})
+                feed.done(len(set(request.samples) - numbered.keys()))
                 for sample in request.samples:
-                    if sample in found:
-                        yield request, sample, self._file.completion(found[sample])
+                    if sample in numbered:
+                        yield request, sample, self._file.completion(numbered[sample])
 
     @property
     def rows(self) -> Understood:
@@ -328,13 +328,13 @@ def _what(match: Match) -> str:
 def _files(path: Path, tasks: Sequence[str]) -> list[tuple[Path, str]]:
     """The files to read, each with its task."""
     if path.is_dir():
-        found = [(file, task) for task in tasks if (file := path / "attempts" / f"{task}.jsonl").is_file()]
-        if not found:
+        files = [(file, task) for task in tasks if (file := path / "attempts" / f"{task}.jsonl").is_file()]
+        if not files:
             raise UsageError(
                 f"{path} is a folder and no run directory of this task: it holds no "
                 f"attempts/{'|'.join(tasks)}.jsonl"
             )
-        return found
+        return files
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     if len(tasks) > 1:

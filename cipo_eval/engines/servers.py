@@ -95,18 +95,18 @@ class Servers:
         ready = self._ready()
         if not ready:
             return None
-        found = ready[0]
+        chosen = ready[0]
         if len(ready) > 1:
             ready = [server for server in ready if server not in avoid] or ready
             home = self._homes.get(conversation)
             if home in ready and home.under_way < self._share(ready):
-                found = home
+                chosen = home
             else:
-                found = min(ready, key=lambda server: (server.under_way, server._chosen))
+                chosen = min(ready, key=lambda server: (server.under_way, server._chosen))
         self._choices += 1
-        found._chosen = self._choices
-        found.under_way += 1
-        return found
+        chosen._chosen = self._choices
+        chosen.under_way += 1
+        return chosen
 
     def release(self, server: Server) -> None:
         """A request of its is over, however it went."""

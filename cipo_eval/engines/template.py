@@ -132,8 +132,8 @@ def turn_end(tokenizer: Any, setting: Setting = DEFAULT) -> int | None:
         return None
     after = text.partition(turns[-1]["content"])[2].lstrip()
     added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
-    found = max((token for token in added if token and after.startswith(token)), key=len, default=None)
-    return None if found is None else added[found]
+    end = max((token for token in added if token and after.startswith(token)), key=len, default=None)
+    return None if end is None else added[end]
 
 
 def _first(tokenizer: Any, conversations: Sequence[tuple[str, ...]], setting: Setting) -> tuple[str, ...]:

@@ -75,15 +75,15 @@ def load_adapter(model: Any, place: str) -> Any:
             "ignore", ".*copying from a non-meta parameter"
         )  # names and shapes are all it is for
         try:
-            found = peft.PeftModel.from_pretrained(model, place)
+            adapted = peft.PeftModel.from_pretrained(model, place)
             # again: only this call tells what did not match
-            result = found.load_adapter(place, found.active_adapter)
+            result = adapted.load_adapter(place, adapted.active_adapter)
         except KeyError as error:  # modules_to_save that are not in the file
             raise UsageError(
                 f"the weights of the adapter {place} are not those of its base: {error} is missing"
             ) from error
-    check_adapter_names(found, place, missing=result.missing_keys, unexpected=result.unexpected_keys)
-    return found
+    check_adapter_names(adapted, place, missing=result.missing_keys, unexpected=result.unexpected_keys)
+    return adapted
 
 
 def embedding_rows(model: Any, adapter: str, tokens: int) -> int | None:
@@ -152,7 +152,9 @@ def _is_unused(name: str, model: Any) -> bool:
 
 
 def _parts(**names: list[str]) -> str:
-    return "; ".join(f"{len(found):,} {kind} ({shown(found, 2)})" for kind, found in names.items() if found)
+    return "; ".join(
+        f"{len(names_of):,} {kind} ({shown(names_of, 2)})" for kind, names_of in names.items() if names_of
+    )
 
 
 def _remedy(place: str, unexpected: Sequence[str], known: Iterable[str]) -> str:
@@ -161,12 +163,12 @@ def _remedy(place: str, unexpected: Sequence[str], known: Iterable[str]) -> str:
     if change is None:
         return ""
     held = min(unexpected)
-    said = f"; there {re.sub(*change, held)} is called {held}, as training wrappers leave it"
+    problem = f"; there {re.sub(*change, held)} is called {held}, as training wrappers leave it"
     if not any(Path(place).glob("*.safetensors")):
-        return f"{said}: save the model inside the wrapper"
+        return f"{problem}: save the model inside the wrapper"
     renamed = "re.sub({!r}, {!r}, n)".format(*change)
     return (
-        f"{said}: save the model inside the wrapper, or rename: "
+        f"{problem}: save the model inside the wrapper, or rename: "
         f'python -c "import glob, re, safetensors.torch as s; [s.save_file({{{renamed}: t '
         f"for n, t in s.load_file(f).items()}}, f, {{'format': 'pt'}}) "
         f'for f in glob.glob({str(Path(place) / "*.safetensors")!r})]"'

@@ -89,10 +89,10 @@ def calibrated(
         values["requests"]["carried"] = _around(np.concatenate(carried), "second turns of the runs")
     values["requests"]["directory_bytes"] = _spread([_other_bytes(run) for run in runs], "the runs", 2.0)
     if machines is not None:
-        speed, found = _speed(
+        speed, remarks = _speed(
             runs, parts, Constants.model_validate(merged(constants.model_dump(), values)), machines
         )
-        notes += found
+        notes += remarks
         if speed:
             gpu = machines.gpu.model_dump() | {"time": speed}
             values["gpus"] = {machines.name: gpu}
@@ -190,25 +190,25 @@ def _prompts(parts: Sequence[Part], first: Sequence[Array]) -> tuple[dict[str, A
     problems, tokens = _joined(parts, first, "prompt_tokens")
     if not len(tokens):
         return {}, []
-    found: dict[str, Any] = {"prompt_tokens": float(_by(problems, tokens).mean())}
+    prompts: dict[str, Any] = {"prompt_tokens": float(_by(problems, tokens).mean())}
     load = parts[0].load
     if load is None:
-        return found, []
+        return prompts, []
     names, means = np.unique(problems), _by(problems, tokens)
     known = [(load.first_characters[str(name)], mean) for name, mean in zip(names, means, strict=True)
              if str(name) in load.first_characters]  # fmt: skip
     characters, counts = np.array([row[0] for row in known]), np.array([row[1] for row in known])
     if len(known) < LEAST_PROBLEMS or not characters.std():
-        return found, []
+        return prompts, []
     slope, start = np.polyfit(characters, counts, 1)
     if slope <= 0:
-        return found, []
+        return prompts, []
     off = counts - slope * characters - start
     error = math.sqrt(float(off.var()) / len(known)) / float(characters.std()) * _t(len(known) - 1)
-    found["characters_per_token"] = _quantity(
+    prompts["characters_per_token"] = _quantity(
         1 / slope, 1 / (slope + error), 1 / max(slope - error, slope / 2), f"{len(known)} prompts"
     )
-    return found, [max(0.0, float(start)) / 2]  # of one message, and of the answer's beginning
+    return prompts, [max(0.0, float(start)) / 2]  # of one message, and of the answer's beginning
 
 
 def _carried(parts: Sequence[Part], prompts: Mapping[str, Any], templates: Sequence[float]) -> list[Array]:

@@ -300,9 +300,9 @@ def _share(
     return max(abs(end[""][figure] - value) for end in ends) / value if value > 0 else 0.0
 
 
-def as_json(found: Estimate, price: float | None) -> dict[str, Any]:
+def as_json(estimated: Estimate, price: float | None) -> dict[str, Any]:
     """As ``cipo-eval plan --json`` says it."""
-    machines = found.machines
+    machines = estimated.machines
 
     def shown(quantity: Quantity) -> dict[str, float]:
         return {"value": quantity.value, "low": quantity.low, "high": quantity.high}
@@ -312,10 +312,10 @@ def as_json(found: Estimate, price: float | None) -> dict[str, Any]:
         "gpus": machines.gpus,
         "replicas": machines.replicas,
         "model": machines.shape.model_dump(exclude_unset=True),
-        "tasks": {name: {key: shown(q) for key, q in row.items()} for name, row in found.tasks.items()},
-        "total": {key: shown(quantity) for key, quantity in found.total.items()},
-        "wall_seconds": shown(found.wall_seconds),
-        "cost": None if price is None else shown(found.cost(price)),
-        "causes": {key: dict(row) for key, row in found.causes.items()},
-        "notes": list(found.notes),
+        "tasks": {name: {key: shown(q) for key, q in row.items()} for name, row in estimated.tasks.items()},
+        "total": {key: shown(quantity) for key, quantity in estimated.total.items()},
+        "wall_seconds": shown(estimated.wall_seconds),
+        "cost": None if price is None else shown(estimated.cost(price)),
+        "causes": {key: dict(row) for key, row in estimated.causes.items()},
+        "notes": list(estimated.notes),
     }

@@ -112,7 +112,7 @@ def _layout(table: Table) -> tuple[bool, Size, list[Table]]:
 
 def _widths(table: Table, size: Size) -> list[float]:
     """Of each column in points, with the gap behind it."""
-    found = []
+    widths = []
     for place in range(len(table.columns)):
         cells = [row[place] for row in table.rows]
         if place < table.left:
@@ -123,8 +123,8 @@ def _widths(table: Table, size: Size) -> list[float]:
             texts += [interval_text(cell) for cell in cells] if table.intervals else []
         ems = max((em(text) for text in texts), default=0.0) * (bold if place >= table.left else 1.0)
         ems = max(ems, *(em(line) for line in _title_lines(table, place)))
-        found.append(ems * size.points + size.gap)
-    return found
+        widths.append(ems * size.points + size.gap)
+    return widths
 
 
 def em(text: str) -> float:
@@ -228,8 +228,8 @@ def _tabular(table: Table, size: Size) -> list[str]:
         values = [_value(row[place], marks[place]) for place in columns[table.left :]]
         lines.append(f"{' & '.join([*names, *values])} \\\\")
         if table.intervals and any(map(interval_text, row)):
-            found = [f"{{{size.below} {tex(interval_text(cell))}}}" for cell in row[table.left :]]
-            lines.append(f"{' & '.join([*([''] * table.left), *found])} \\\\")
+            intervals = [f"{{{size.below} {tex(interval_text(cell))}}}" for cell in row[table.left :]]
+            lines.append(f"{' & '.join([*([''] * table.left), *intervals])} \\\\")
     return [*lines, "\\bottomrule", "\\end{tabular}"]
 
 
@@ -248,8 +248,8 @@ def _longest_suffix(table: Table, place: int) -> str:
 
 
 def _suffix(text: str) -> str:
-    found = SUFFIX.search(text)
-    return found[0] if found else ""
+    suffix = SUFFIX.search(text)
+    return suffix[0] if suffix else ""
 
 
 def _value(cell: Cell, longest: str) -> str:

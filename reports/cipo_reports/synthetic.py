@@ -65,17 +65,17 @@ def make_study(
 ) -> dict[str, list[Path]]:
     """Writes the runs and trainings of all arms; returns their folders by arm. ``padding``: characters that are added
     to each attempt, to make studies of any size. ``turns``: those of each protocol; none make first attempts only."""
-    found: dict[str, list[Path]] = {}
+    runs: dict[str, list[Path]] = {}
     for number, (arm, skill) in enumerate(arms.items()):
-        found[arm] = []
+        runs[arm] = []
         for seed in range(seeds):
             rng = np.random.default_rng([number, seed])
             run = folder / f"{arm.replace(' ', '-').lower()}-{seed}"
             _write_run(run, arm, skill, rng, problems, samples, padding, turns)
-            found[arm].append(run)
+            runs[arm].append(run)
             if arm != "warm start":
-                found[arm].append(_write_training(folder / f"{run.name}-training", skill, rng))
-    return found
+                runs[arm].append(_write_training(folder / f"{run.name}-training", skill, rng))
+    return runs
 
 
 def _write_run(

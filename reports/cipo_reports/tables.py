@@ -43,17 +43,17 @@ NO_CHANCE = 0.001
 
 def tables(study: Study, *, with_published: bool = False) -> list[Table]:
     """All tables that the study has something for."""
-    found = [main(study, with_published=with_published), *_optional(study)]
+    laid_out = [main(study, with_published=with_published), *_optional(study)]
     if with_published:
-        found.append(_published())
-    return found
+        laid_out.append(_published())
+    return laid_out
 
 
 def _optional(study: Study) -> Iterator[Table]:
     own = any(
         PROTOCOLS[protocol].own for protocol in study.protocols
     )  # corrections of the model's own attempts
-    found = (
+    candidates = (
         *([overview(study)] if own else ()),
         correction(study),
         critique(study),
@@ -61,7 +61,7 @@ def _optional(study: Study) -> Iterator[Table]:
         passk(study),
         *categories(study),
     )
-    for table in (*found, cost(study), training(study)):
+    for table in (*candidates, cost(study), training(study)):
         if table.rows:
             yield table
 
@@ -78,8 +78,8 @@ def main(study: Study, *, with_published: bool = False) -> Table:
     for arm in study.names:
         row = [name(arm)]
         for task, head in heads.items():
-            found = against(arm, task, *head)
-            mark = stars(found["p_holm"], one_seed=one_seed(study, arm, task)) if found else ""
+            test = against(arm, task, *head)
+            mark = stars(test["p_holm"], one_seed=one_seed(study, arm, task)) if test else ""
             row.append(share(look(arm, task, *head), stars=mark))
         if average:
             head = next(iter(heads.values()))
@@ -157,8 +157,8 @@ def differences(study: Study) -> Table:
             rules.append(len(rows))
         previous = group
         cells = [name(row[key]) for key in ("arm", "task", "protocol")] + [figure_name(row["measure"])]
-        found = difference(row, one_seed=one_seed(study, row["arm"], row["task"]))
-        cells += [share({"value": row["first"]}), share({"value": row["second"]}), found]
+        change = difference(row, one_seed=one_seed(study, row["arm"], row["task"]))
+        cells += [share({"value": row["first"]}), share({"value": row["second"]}), change]
         cells += [_p(row["p"]), _p(row["p_holm"]), share({"value": row["mde"]})]
         rows.append(cells)
     notes = [

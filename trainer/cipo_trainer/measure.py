@@ -24,7 +24,7 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
     if not samples:
         return {f"{name}_attempts": 0.0, f"{name}_failed": 0.0}
     lengths = np.array([len(s.tokens) for s in samples])
-    said = np.concatenate([np.array(s.logprobs, dtype=np.float64) for s in samples])
+    logprobs = np.concatenate([np.array(s.logprobs, dtype=np.float64) for s in samples])
     return {
         f"{name}_attempts": float(len(samples)),
         f"{name}_accuracy": float(np.mean([s.correct for s in samples])),
@@ -34,7 +34,7 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
         f"{name}_length": float(lengths.mean()),
         f"{name}_length_max": float(lengths.max()),
         f"{name}_truncated": float(np.mean([s.truncated for s in samples])),
-        f"{name}_entropy": float(-said.mean()) if said.size else 0.0,
+        f"{name}_entropy": float(-logprobs.mean()) if logprobs.size else 0.0,
         f"{name}_failed": float(sum(s.failed for s in samples)),
         f"{name}_tokens": float(lengths.sum()),
     }
@@ -44,22 +44,22 @@ def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]
     """Of a step with these figures: tokens per second, model FLOP/s utilisation, peak memory."""
     parts = ("base_tokens", "dropped_tokens", "correction_tokens")
     generated = sum(measured.get(part, 0.0) for part in parts)
-    found = {
+    values = {
         "generated_tokens": generated,
         "train_tokens_per_second": measured["passed_tokens"] / max(1e-9, measured["seconds_train"]),
     }
-    found["tokens_per_second"] = (generated or measured["trained_tokens"]) / max(1e-9, measured["seconds"])
+    values["tokens_per_second"] = (generated or measured["trained_tokens"]) / max(1e-9, measured["seconds"])
     if rolled := measured.get("seconds_rollout"):
-        found["rollout_tokens_per_second"] = generated / rolled
+        values["rollout_tokens_per_second"] = generated / rolled
     if device.type == "cuda":
-        found["memory_peak"] = float(torch.cuda.max_memory_allocated(device))
+        values["memory_peak"] = float(torch.cuda.max_memory_allocated(device))
         torch.cuda.reset_peak_memory_stats(device)
         name = torch.cuda.get_device_name(device)
         if peak := next((value for part, value in PEAK.items() if part in name), None):
-            found["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / peak
+            values["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / peak
     else:
-        found["memory_peak"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    return found
+        values["memory_peak"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return values
 
 
 def write_samples(log: Log, step: int, streams: Mapping[str, Sequence[Group]], count: int) -> None:

@@ -79,11 +79,11 @@ class Programs(Derivations):
         """Another operand, an operator taken for another, a number off by one, an assignment the wrong way round."""
         verb, _, operand = operation.partition("-")
         if verb in ("plus", "times"):
-            found = [f"{verb}-{(int(operand) + by) % MODULUS}" for by in (-1, 1)]
+            operations = [f"{verb}-{(int(operand) + by) % MODULUS}" for by in (-1, 1)]
         else:
-            found = [f"{verb}-{name}" for name in self.starts() if name != operand]
-        found += [f"{other}-{operand}" for other in SIGNS if verb in SIGNS and other != verb]
-        lines = [_line(other, state) for other in found]
+            operations = [f"{verb}-{name}" for name in self.starts() if name != operand]
+        operations += [f"{other}-{operand}" for other in SIGNS if verb in SIGNS and other != verb]
+        lines = [_line(other, state) for other in operations]
         return [*lines, *([f"{state}={operand};"] if verb == "into" and operand != state else [])]
 
     def text(self, words: Sequence[str]) -> str:
@@ -154,8 +154,8 @@ def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG00
 
 def _tests(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> TestSet:
     pairs = enumerate(zip(inputs, outputs, strict=True))
-    found = [Test(args=list(a), expected=encode(tuple(b)), public=n == 0) for n, (a, b) in pairs]
-    group = Group(name="tests", tests=tuple(found))
+    tests = [Test(args=list(a), expected=encode(tuple(b)), public=n == 0) for n, (a, b) in pairs]
+    group = Group(name="tests", tests=tuple(tests))
     return TestSet(kind=Kind.CALLS, groups=(group,), entry_point="f", cpu_seconds=2.0, memory=1 << 30)
 
 
