@@ -80,26 +80,24 @@ def answer_hash(text: str) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
-class Words:
-    """Words by number, in the order of their first use."""
+class Words(dict[str, int]):
+    """Words and their numbers, in the order of their first use: one that was not seen before gets a number when it is
+    looked up."""
 
-    __slots__ = ("_numbers", "words")
+    __slots__ = ("words",)
 
     def __init__(self, words: Iterable[str] = ()) -> None:
         self.words = list(words)
-        self._numbers = {word: number for number, word in enumerate(self.words)}
+        super().__init__({word: number for number, word in enumerate(self.words)})
 
-    def number(self, word: str) -> int:
-        """That of a word; a new one where it was not seen before."""
-        number = self._numbers.get(word)
-        if number is None:
-            number = self._numbers[word] = len(self.words)
-            self.words.append(word)
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self.words)
+        self.words.append(word)
         return number
 
     def find(self, word: str) -> int:
-        """That of a word, ``NONE`` where it was never seen."""
-        return self._numbers.get(word, NONE)
+        """The number of a word, ``NONE`` where it was never seen."""
+        return self.get(word, NONE)
 
 
 class Numbers:
@@ -129,13 +127,13 @@ class Numbers:
         row = (
             offset,
             length,
-            words["task"].number(attempt.task),
-            words["problem"].number(attempt.problem),
-            words["protocol"].number(attempt.protocol),
+            words["task"][attempt.task],
+            words["problem"][attempt.problem],
+            words["protocol"][attempt.protocol],
             attempt.sample,
             attempt.turn,
             answer_hash(attempt.prompt_hash),
-            NONE if attempt.finish_reason is None else words["finish"].number(attempt.finish_reason.value),
+            NONE if attempt.finish_reason is None else words["finish"][attempt.finish_reason.value],
             UNKNOWN if attempt.prompt_tokens is None else attempt.prompt_tokens,
             UNKNOWN if attempt.completion_tokens is None else attempt.completion_tokens,
             attempt.left_out,
@@ -168,11 +166,11 @@ class Numbers:
         vote = extracted if canonical is None else canonical
         parts = NONE
         if verdict.parts:
-            parts = min(self.words["parts"].number(json.dumps(dict(verdict.parts))), MOST_TURNS)
+            parts = min(self.words["parts"][json.dumps(dict(verdict.parts))], MOST_TURNS)
         report = NONE
         if verdict.report and any(name in verdict.report for name in REPORTED):
             kept = {name: verdict.report[name] for name in REPORTED if name in verdict.report}
-            report = min(self.words["report"].number(json.dumps(kept)), MOST_TURNS)
+            report = min(self.words["report"][json.dumps(kept)], MOST_TURNS)
         return (
             _STATE_NUMBERS[verdict.state],
             verdict.correct,
