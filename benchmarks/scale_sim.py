@@ -96,7 +96,7 @@ def engine_on(cluster: Cluster) -> Any:
             while cluster.judging:
                 cluster.wait_for_verdicts(cluster.judging)
 
-    sys.modules["ray"] = SimulatedRay(cluster)  # type: ignore[assignment]
+    sys.modules["ray"] = SimulatedRay(cluster)  # type: ignore[assignment]  in place of the library
     engine = Engine("simulated", RayOptions(replicas=cluster.machines.replicas), EngineContext())
     dispatcher = engine._crew._dispatcher
     cluster.waiting = lambda: sum(len(parcel.parts) for parcel in dispatcher._waiting)
@@ -136,7 +136,7 @@ def simulate(folder: Path, machines: Machines, problems: int, samples: int, seed
     engine = engine_on(cluster)
     with RunStore(folder / "run") as store:
         run = scale.bound(store, definition, samples, engine)
-        run.execute(engine, Verifiers(cluster), Progress(), Interrupts())  # type: ignore[arg-type]
+        run.execute(engine, Verifiers(cluster), Progress(), Interrupts())  # type: ignore[arg-type]  it has all that is used
         cluster.enter()
         driver = cluster.driver_seconds
         cluster.leave()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from commands import Commands, turns
 
+from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import (
+    Attempt,
     Completion,
     FinishReason,
     Mode,
@@ -21,7 +25,9 @@ from cipo_eval.records import (
     fingerprint,
 )
 from cipo_eval.run import judging
+from cipo_eval.run.rescore import judged_again
 from cipo_eval.run.runner import Run
+from cipo_eval.storage.attempts import Attempts
 from cipo_eval.verifiers.pool import VerifierPool
 
 FOLLOWED = (
@@ -116,3 +122,26 @@ def test_what_is_judged_at_once_is_kept_with_its_verdict() -> None:
         assert not under_way.ready
     assert kept[0] == {}
     assert kept[1]["fixed"].state == "filtered"
+
+
+def test_judging_again_can_be_interrupted_where_every_verdict_is_known() -> None:
+    """Nothing is waited for then: a signal comes through all the same."""
+    problem = Problem(
+        task="sums", id="p", index=0, question="1+1?", prompt="1+1?", gold="2", options={"kind": "integer"}
+    )
+    plan: Any = SimpleNamespace(
+        name="sums",
+        all_problems=[problem],
+        problems=SimpleNamespace(spec=SimpleNamespace(verifier="math")),
+    )
+    withheld = Attempt(
+        task="sums", problem="p", sample=0, prompt_hash="", seed=0, text="", finish_reason=FinishReason.CONTENT_FILTER,
+        prompt_tokens=1, completion_tokens=1, seconds=0.0, verdicts={},
+    )  # fmt: skip
+    stored, interrupts = Attempts.of([withheld]), Interrupts()
+    with VerifierPool(1) as pool:
+        ((_, judged),) = judged_again(plan, stored, pool, [Mode.FIXED], interrupts, stored)
+        assert judged.verdicts["fixed"].state == "filtered"
+        interrupts._receive(signal.SIGINT, None)  # outside of a region that may be interrupted
+        with pytest.raises(KeyboardInterrupt):
+            list(judged_again(plan, stored, pool, [Mode.FIXED], interrupts, stored))

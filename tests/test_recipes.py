@@ -205,7 +205,7 @@ class Pod:
         reading, writing = os.pipe()
         words = [str(writing) if word == "{}" else word for word in words]
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self._process = subprocess.Popen(words, pass_fds=[writing], **pipe)  # type: ignore[call-overload]
+        self._process = subprocess.Popen(words, pass_fds=[writing], **pipe)  # type: ignore[call-overload]  of what **pipe holds
         os.close(writing)
         with os.fdopen(reading) as info:
             self._first = int(json.load(info)["child-pid"])

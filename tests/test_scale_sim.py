@@ -24,7 +24,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setitem(sys.modules, "ray", None)  # put back afterwards
 
     def run(**machines: float) -> dict[str, Any]:
-        return scale_sim.simulate(tmp_path, Machines(**(FEW | machines)), PROBLEMS, SAMPLES)  # type: ignore[arg-type]
+        return scale_sim.simulate(tmp_path, Machines(**(FEW | machines)), PROBLEMS, SAMPLES)  # type: ignore[arg-type]  whole ones among them
 
     return run
 

@@ -7,7 +7,7 @@ meet there by chance.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -111,10 +111,10 @@ def _inexact(number: Number_) -> mpmath.mpc:
     return number
 
 
-def _both(a: Number_, b: Number_, operation: Any) -> Number_:
+def _both(a: Number_, b: Number_, operation: Callable[[Any, Any], Number_]) -> Number_:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
-        return operation(a, b)  # type: ignore[no-any-return]
-    return operation(_inexact(a), _inexact(b))  # type: ignore[no-any-return]
+        return operation(a, b)
+    return operation(_inexact(a), _inexact(b))
 
 
 def _sum(terms: list[Number_]) -> Number_:

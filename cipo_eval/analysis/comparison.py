@@ -160,7 +160,7 @@ def compare_arms(
     how = _Test(mode=judged, bootstrap=bootstrap, paired=paired, figures=tuple(figures))
     for task in shared:
         task_rows, remarks = _task_rows(
-            task, [[_Of(run, task, read) for run in arm[task]] for arm in arms], how
+            task, [[_TaskOfRun(run, task, read) for run in arm[task]] for arm in arms], how
         )
         rows += task_rows
         notes += remarks
@@ -194,7 +194,7 @@ class _Test:
     figures: tuple[Figure, ...]
 
 
-class _Of:
+class _TaskOfRun:
     """What a run says of a task. Where there are millions of attempts they are at hand only while chains are made of
     them: read once for the first attempts, and once more for each protocol."""
 
@@ -212,7 +212,7 @@ class _Of:
         return chains_of_run(selected, protocol, mode, turns)
 
 
-Arms = Sequence[Sequence[_Of]]
+Arms = Sequence[Sequence[_TaskOfRun]]
 """Of both arms, its runs."""
 
 
@@ -243,7 +243,7 @@ def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]
     return rows, notes
 
 
-def _protocols(runs: Sequence[_Of]) -> list[str]:
+def _protocols(runs: Sequence[_TaskOfRun]) -> list[str]:
     """Those that all runs were asked for."""
     return [name for name in runs[0].turns if all(name in run.turns for run in runs)]
 

@@ -9,6 +9,9 @@ import pytest
 from commands import Commands, results
 from made_runs import make_run
 
+from cipo_eval.analysis import comparison
+from cipo_eval.analysis.selection import selected_attempts
+
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
@@ -36,6 +39,24 @@ def test_figures_are_those_of_the_runs(cipo: Commands, pair: tuple[Path, Path]) 
     assert first["lost"] == []
     assert rows["self correction_rate"]["first"] == pytest.approx(4 / 9)
     assert rows["self retention"]["second"] == pytest.approx(6 / 8)
+
+
+def test_of_large_runs_one_is_at_hand_at_a_time(
+    cipo: Commands, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read again for each protocol, they have the same figures."""
+    kept = cipo("compare", *pair, "--json").json
+    reads: list[Path] = []
+
+    def read(run: Path, task: str) -> Any:
+        reads.append(run)
+        return selected_attempts(run, task)
+
+    assert comparison.compare_arms(pair[:1], pair[1:], read=read).to_json() == kept[0]
+    assert reads == [*pair]
+    monkeypatch.setattr(comparison, "KEPT", 0)
+    assert comparison.compare_arms(pair[:1], pair[1:], read=read).to_json() == kept[0]
+    assert reads == [*pair, *pair, *pair]
 
 
 def test_pass_at_k_up_to_the_fewest_attempts(cipo: Commands, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import orjson
 
 from cipo_eval.data.attempt_files.clues import Clues, clues, told
 from cipo_eval.data.attempt_files.layouts import read_completions, read_row
@@ -148,10 +147,7 @@ class FileRows:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         if hash(text.strip()) != mark:
             raise UsageError(f"{path} was changed while it was read: run the command again")
-        try:
-            fields = orjson.loads(text)  # no number of a completion is larger than it reads
-        except ValueError:
-            fields = parse(text, self._names[file])
+        fields = parse(text, self._names[file])
         return read_completions(Line(self._names[file], self._lines[row], fields, mark))
 
     def close(self) -> None:
