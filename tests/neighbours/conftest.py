@@ -1,0 +1,24 @@
+"""Tests with packages of other projects, which only the environment ``neighbours`` of tox has: they are looked at only
+where ``-m neighbour`` names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return (
+        True
+        if HERE in collection_path.parents and "neighbour" not in (config.option.markexpr or "")
+        else None
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.neighbour)
