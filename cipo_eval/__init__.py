@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cipo_eval.run.api import Results, evaluate, rescore, score
     from cipo_eval.run.request import RunRequest
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "Attempt",
@@ -75,12 +75,24 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = next((module for module, names in _HOMES.items() if name in names), "records")
     value = getattr(importlib.import_module(f"{__name__}.{module}"), _HOMES.get(module, {}).get(name, name))
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """That of the installed package; a tree that is not installed has none."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("cipo-eval")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+unknown"
 
 
 def __dir__() -> list[str]:

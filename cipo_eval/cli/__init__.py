@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cipo_eval import __version__, interrupts
+from cipo_eval import interrupts
 from cipo_eval.cli import (
     compare,
     data,
@@ -46,6 +46,8 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
+        from cipo_eval import __version__
+
         typer.echo(__version__)
         raise typer.Exit
 
