@@ -322,7 +322,7 @@ class Run:
         if new := [note for note in notes if note not in adaptations]:
             self.info["adaptations"] = [*adaptations, *new]
             self.store.write_info(self.info)
-        self.warnings += notes
+        self.warnings += [note for note in notes if note not in self.warnings]
 
     def _unsure(self, plan: TaskPlan) -> Attempts:
         """Attempts that are asked for and have no verdict that holds."""
