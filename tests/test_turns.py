@@ -120,6 +120,7 @@ def test_every_chain_is_there_and_none_that_should_not_be(whole: Path) -> None:
     assert max(seeds.values()) == 1
 
 
+@pytest.mark.slow
 def test_prompts_are_those_of_the_protocol(whole: Path, task: Path, tiny_checkpoint: Path) -> None:
     from cipo_eval.data.tasks import load_problems
     from cipo_eval.engines.chat import render
@@ -202,6 +203,7 @@ def test_other_prompts_make_another_run(
     )
 
 
+@pytest.mark.slow
 def test_rescoring_and_replaying_equal_scoring(
     cipo: Commands, whole: Path, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_lift_leaves_out_the_attempt_that_is_revised() -> None:
     assert figures(found["lift"]) == {"correction_lift": -1.0, "revised": 0.0, "fresh": 1.0}
 
 
+@pytest.mark.slow
 def test_without_any_skill_the_lift_is_zero() -> None:
     """A revision that is a fresh draw: the mean over many runs is zero, and the naive estimate is not."""
     rng = np.random.default_rng(0)
@@ -274,6 +275,7 @@ def test_seq_at_k_counts_attempts_with_a_right_turn() -> None:
     )
 
 
+@pytest.mark.slow
 def test_revisions_that_are_fresh_draws_gain_nothing_over_as_many_attempts() -> None:
     rng = np.random.default_rng(1)
     gains = []

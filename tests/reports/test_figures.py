@@ -159,6 +159,7 @@ def test_differences_and_budget_and_training(study: Study, by_name: dict[str, Fi
     assert titles[:2] == ["reward, %", "retention and ρ, %"]
 
 
+@pytest.mark.slow
 def test_ends_along_training_are_the_last_evaluations_means(study: Study) -> None:
     ((_, _, figure),) = drawn(along, study)
     (axes,) = figure.axes

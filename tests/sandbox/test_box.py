@@ -33,7 +33,7 @@ SQUARE = "def f(x): return x * x\n"
 SLEEP = "import time\ndef f(x):\n    time.sleep(x)\n    return x\n"
 
 
-@pytest.fixture(params=["1", "2"])
+@pytest.fixture(params=[pytest.param("1", marks=pytest.mark.slow), "2"])
 def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each tier that works here."""
     found = probe.probe(Tier(int(request.param)))

@@ -115,6 +115,7 @@ def test_arrays_survive() -> None:
         assert numpy.array_equal(found, array)
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_equal_values_have_one_form(value: Any) -> None:
     """So that forms can be compared without decoding."""
@@ -303,6 +304,7 @@ def decoded(text: str | bytes) -> None:
     harmless(value)
 
 
+@pytest.mark.slow
 @given(JSON)
 @settings(max_examples=600)
 @example({"T": "type"})
@@ -325,6 +327,7 @@ def test_any_json_decodes_or_fails_properly(data: Any) -> None:
     decoded(json.dumps(data))
 
 
+@pytest.mark.slow
 @given(VALUES, st.data())
 @settings(max_examples=300)
 def test_damaged_forms_decode_or_fail_properly(value: Any, data: st.DataObject) -> None:
@@ -370,6 +373,7 @@ BOMBS = {
 """Texts that would cost their reader more than their writer."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mostly_slow(BOMBS, 3))
 def test_decoding_is_bounded(name: str) -> None:
     """In time and memory, and so is walking through what comes out. A fork bears the consequences."""
@@ -411,12 +415,14 @@ def recorded(line: bytes) -> None:
         assert 0 <= found[3] < 256
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=6))
 @settings(max_examples=300)
 def test_any_list_is_a_record(parts: list[Any]) -> None:
     recorded(json.dumps(parts).encode())
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(KINDS)), st.lists(st.one_of(JSON, st.text(max_size=5)), max_size=5))
 @settings(max_examples=300)
 def test_any_parts_of_a_kind_are_a_record(kind: str, parts: list[Any]) -> None:

@@ -285,6 +285,7 @@ FRAMES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(FRAMES, st.sampled_from(["die", "listen"]), st.sampled_from(["run", "converse", "request"]))
 @settings(max_examples=25)
 def test_any_answer_ends_well(answers: list[bytes], then: str, what: str) -> None:

@@ -669,6 +669,7 @@ def test_recorded_solutions(real_data: Path, stopped: bool) -> None:
     assert seen > 950
 
 
+@pytest.mark.slow
 def test_debugbench_programs(real_data: Path) -> None:
     """The judged programs, in the format that they were asked for in; published files hold only the programs."""
     seen = 0
@@ -689,6 +690,7 @@ def test_debugbench_programs(real_data: Path) -> None:
     assert seen > 1900
 
 
+@pytest.mark.slow
 def test_small_model_programs(real_data: Path) -> None:
     seen = 0
     for row in json_lines(
