@@ -7,11 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from cipo_eval import interrupts
+from cipo_eval import extras, interrupts
 from cipo_eval.cli import (
     compare,
     data,
@@ -95,8 +95,16 @@ def _carry_out(arguments: list[str] | None) -> None:
     try:
         app(arguments)  # exits by itself: 2 for wrong flags, 130 for Ctrl-C
     except CipoError as error:
-        typer.echo(f"cipo-eval: error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except ModuleNotFoundError as error:
+        if (missing := extras.explained(error)) is None:
+            raise
+        _end(missing)
+
+
+def _end(error: CipoError) -> NoReturn:
+    typer.echo(f"cipo-eval: error: {error}", err=True)
+    sys.exit(error.exit_code)
 
 
 class _Patient(io.FileIO):

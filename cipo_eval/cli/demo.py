@@ -11,6 +11,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
 from cipo_eval.cli.study import carry_out, conclude
 from cipo_eval.errors import EXIT_FAILURES
+from cipo_eval.extras import require
 from cipo_eval.run.folder import look_at_place
 
 
@@ -29,6 +30,7 @@ def demo(
     (minutes on two cores). What is there already is not done again."""
     from cipo_trainer.study.grid import arm_folder, read_study_config, study_file, task_file
 
+    require("train", "the demo")
     config = read_study_config(study_file("demo"), [f"seeds=[{seed}]"])
     look_at_place(output)
     speak = not quiet and not json

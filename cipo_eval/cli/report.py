@@ -11,6 +11,7 @@ import typer
 from cipo_eval.cli import options as o
 from cipo_eval.cli.compare import named
 from cipo_eval.errors import UsageError
+from cipo_eval.extras import require
 
 
 def report(
@@ -89,6 +90,8 @@ def report(
         raise UsageError("--mode both: a report shows one mode's verdicts at a time")
     look_at_place(output)
     check_folder(output)
+    if model_card:
+        require("data", "--model-card")
     speak = not quiet and not json
     with tempfile.TemporaryDirectory(prefix="cipo-eval-") as folder:
         if gallery:

@@ -11,6 +11,7 @@ from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
 from cipo_eval.cli.training_progress import of_training
 from cipo_eval.errors import UsageError
+from cipo_eval.extras import require
 from cipo_eval.run.folder import look_at_place
 
 
@@ -50,6 +51,7 @@ def train(
     if print_config:
         typer.echo(to_yaml(asked), nl=False)
         return
+    require("train", "training")
     look_at_place(asked.output)
     messages = not (quiet or json)
     with of_training(asked, messages=messages) as watch:

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.extras import require
 
 LOCAL = "local"
 """An address: a cluster of this machine alone, for as long as the connection."""
@@ -26,10 +27,9 @@ def ray() -> Any:
         "RAY_USAGE_STATS_ENABLED", "0"
     )  # before the import, or it reports what it is used for
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # nothing starts a cluster by itself
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingError(f"Ray is not installed here ({error}): pip install 'cipo-eval[ray]'") from error
+    require("ray", "a Ray cluster")
+    import ray
+
     return ray
 
 

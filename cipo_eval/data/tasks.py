@@ -38,6 +38,7 @@ from cipo_eval.data.problems import (
 )
 from cipo_eval.data.sources import Row
 from cipo_eval.errors import MissingError
+from cipo_eval.extras import require
 from cipo_eval.verifiers.code import testsets
 
 __all__ = [
@@ -99,6 +100,7 @@ def look(spec: TaskSpec, data_dir: str | Path | None = None) -> str:
         return str(located.place.origin.get("path") or located.place.path)
     if sources.is_offline() or fetch_command(spec) is None:
         raise _not_here(spec)
+    require("data", f"fetching the items of {spec.name} from the hub")
     return "to be fetched from the hub"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from cipo_eval.data.sources import is_offline
 from cipo_eval.engines.checkpoint_files import check_names
 from cipo_eval.errors import CipoError, MissingError, UsageError
+from cipo_eval.extras import require
 
 DEADLINE = 6.0
 """Seconds until a hub that does not answer counts as out of reach, name resolution included."""
@@ -26,6 +27,7 @@ def look_at_hub(model: str, revision: str | None) -> Path | None:
     Raises ``MissingError`` for a model that neither has, or that is not given to us, ``UsageError`` for a name that is
     none and for a repository that is no checkpoint.
     """
+    require("data", f"{model!r}, which is no folder here: looking for it on the hub")
     cached = _cached(model, revision)
     if is_offline():
         if cached is None:

@@ -8,7 +8,6 @@ imports this one, never the other way round.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from pydantic import (
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError, nearest
+from cipo_eval.extras import require
 from cipo_eval.records import Problem
 from cipo_eval.settings import Flag
 from cipo_eval.texts import STRIP
@@ -181,6 +181,7 @@ class HFOptions(CheckpointOptions):
         return value
 
     def look(self, model: str) -> None:
+        require("hf", "--engine hf")
         if self.device.startswith("cuda") and not _has_gpu():
             raise MissingError(f"--device {self.device}: no GPU can be seen here; --device cpu does without")
         super().look(model)
@@ -199,8 +200,7 @@ class VLLMOptions(CheckpointOptions):
     _no_secrets = field_validator("model_args")(_check_model_args)
 
     def look(self, model: str) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingError("--engine vllm: vLLM is not installed here: pip install 'cipo-eval[vllm]'")
+        require("vllm", "--engine vllm")
         super().look(model)
 
 
@@ -211,6 +211,10 @@ class LMEvalOptions(EngineOptions):
     """The model class's arguments, KEY=VALUE,…"""
 
     _no_secrets = field_validator("model_args")(_check_model_args)
+
+    def look(self, model: str) -> None:
+        del model
+        require("lm-eval", "--engine lm-eval")
 
 
 def _entries(value: Any) -> Any:
@@ -323,8 +327,7 @@ class RayOptions(EngineOptions):
         return {"CPU": self.cpus_per_replica, "GPU": self.gpus}
 
     def look(self, model: str) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise MissingError("--engine ray: Ray is not installed here: pip install 'cipo-eval[ray]'")
+        require("ray", "--engine ray")
         inner = self._inner_options
         if isinstance(inner, CheckpointOptions):  # GPUs and vLLM are wanted on the nodes, not here
             CheckpointOptions.look(inner, model)

@@ -24,6 +24,7 @@ from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.extras import missing
 from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:
@@ -333,7 +334,7 @@ def _imported() -> Any:
     try:
         import vllm
     except ImportError as error:
-        raise MissingError(f"vLLM is not here ({error}): pip install 'cipo-eval[vllm]'") from error
+        raise missing("vllm", f"vLLM, which does not import ({error}),") from error
     return vllm
 
 

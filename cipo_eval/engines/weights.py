@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.engines.checkpoint_files import shown
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.errors import UsageError
+from cipo_eval.extras import require
 
 _UNUSED = re.compile(
     r"rotary_emb\.inv_freq$|(^|\.)position_ids$"  # buffers that older versions saved
@@ -120,12 +121,9 @@ def check_adapter_names(model: Any, place: str, *, missing: Sequence[str], unexp
 
 def imported_peft(adapter: str) -> Any:
     """The library. Raises ``MissingError`` where it is not installed."""
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingError(
-            f"{adapter} is a LoRA adapter: pip install 'cipo-eval[lora]' to load it"
-        ) from error
+    require("lora", f"{adapter}, a LoRA adapter,")
+    import peft
+
     return peft
 
 

@@ -376,9 +376,9 @@ def _by(problems: Array, values: Array) -> Array:
 @cache
 def _t(degrees: int) -> float:
     """Student's t beyond which so much is left on both sides."""
-    from scipy.stats import t
+    from scipy import special
 
-    return float(t.ppf((1 + SURE) / 2, max(1, degrees)))
+    return float(special.stdtrit(max(1, degrees), (1 + SURE) / 2))
 
 
 def _around(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cipo_eval.errors import UsageError
+from cipo_eval.extras import missing_packages, require
 from cipo_eval.files import Writing
-from cipo_reports.card import model_card
 from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures
@@ -55,6 +55,8 @@ def write_report(
     ``MissingError`` where it cannot be written.
     """
     check_folder(out)
+    if cards:
+        require("data", "a model card")
     with Writing(out):
         for folder in (out, out / "tables", out / "figures"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -99,16 +101,21 @@ def check_folder(out: Path) -> None:
 
 
 def write_frames(study: Study, out: Path) -> None:
-    """Writes each frame that has rows (``results`` always) as NAME.parquet, as it is, and as NAME.csv for people."""
+    """Writes each frame that has rows (``results`` always) as NAME.parquet, as it is, and as NAME.csv for people.
+    Without the package that writes Parquet there is only the latter."""
+    binary = not missing_packages("data")
     for name, columns in FRAMES.items():
         frame = getattr(study, name)[columns]
         if name == "results" or len(frame):
             frame = frame.astype(dict.fromkeys(NUMBERS.intersection(columns), "float64"))
-            frame.to_parquet(out / f"{name}.parquet", index=False)
+            if binary:
+                frame.to_parquet(out / f"{name}.parquet", index=False)
             (out / f"{name}.csv").write_text(frame_csv(frame), encoding="utf-8")
 
 
 def _cards(study: Study, folder: Path) -> None:
+    from cipo_reports.card import model_card
+
     folder.mkdir(exist_ok=True)
     for arm in study.arms:
         (folder / f"{file_name(arm.name) or 'arm'}.md").write_text(model_card(study, arm), encoding="utf-8")

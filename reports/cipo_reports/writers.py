@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,13 +24,28 @@ def to_markdown(table: Table) -> str:
         [wraps[cell.mark].format(_plain_markdown(cell.text)) + _interval(table, cell) for cell in row]
         for row in table.rows
     ]
-    frame = pd.DataFrame(rows, columns=[_plain_markdown(column) for column in table.columns])
-    align = ["left"] * table.left + ["right"] * (len(table.columns) - table.left)
-    body = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+    body = _pipe_table([_plain_markdown(column) for column in table.columns], rows, table.left)
     return (
         "\n\n".join([f"**{_plain_markdown(table.caption)}**", body, *map(_plain_markdown, table.notes)])
         + "\n"
     )
+
+
+def _pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """The first ``left`` columns to the left, the others to the right, each as wide as its longest text, for people who
+    read it as it is; a cell is one line."""
+    lines = [[" ".join(text.split()) for text in line] for line in (header, *rows)]
+    widths = [max(len(title) + 2, *map(len, cells)) for title, *cells in zip(*lines, strict=True)]
+    sides = "<" * left + ">" * (len(header) - left)
+    rule = [
+        "".join((":" * (side == "<"), "-" * (width + 1), ":" * (side == ">")))
+        for width, side in zip(widths, sides, strict=True)
+    ]
+    padded = [
+        [f" {text:{side}{width}} " for text, side, width in zip(line, sides, widths, strict=True)]
+        for line in lines
+    ]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in (padded[0], rule, *padded[1:]))
 
 
 def interval_text(cell: Cell) -> str:

@@ -17,7 +17,8 @@ from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.core.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.weights import check_adapter_names
-from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.errors import UsageError
+from cipo_eval.extras import require
 from cipo_eval.files import whole_folder
 from cipo_trainer.config import Config
 from cipo_trainer.worlds.registry import NEW, new_model
@@ -163,10 +164,9 @@ class Policy:
             self._engine.close()
 
     def _adapted(self, base: Any) -> Any:
-        try:
-            from peft import LoraConfig, get_peft_model
-        except ImportError as error:
-            raise MissingError("lora: peft is not here: pip install 'cipo-eval[lora]'") from error
+        require("lora", "lora")
+        from peft import LoraConfig, get_peft_model
+
         options = self.config.lora
         assert options is not None
         with torch.random.fork_rng(devices=[]):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, MissingError
+from cipo_eval.extras import require
 from cipo_eval.interrupts import Interrupts
 from cipo_trainer.config import Config
 from cipo_trainer.presets import load
@@ -91,6 +92,7 @@ def train(
     refused. Raises ``UsageError`` where the folder is another process's, or holds something else or another run, and
     what ``Trainer`` raises; ``KeyboardInterrupt`` after a signal, with a checkpoint of the last whole step.
     """
+    require("train", "training")
     from cipo_trainer.loop import Trainer
 
     with (

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import yaml
 
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest
+from cipo_eval.extras import require
 from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
@@ -281,6 +282,8 @@ def prepared(
     makes one of folder, jobs and workers that carries them out elsewhere (``on_ray``). Raises ``UsageError`` for jobs
     that there are not, or that need others first, and for a folder that holds another study.
     """
+    if runner is None:
+        require("train", "a study")
     picked = chosen(jobs(config), only)
     folder = folder.resolve()
     with Writing(folder):
