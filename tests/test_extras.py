@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cipo_eval import extras
+from cipo_eval import errors
 from cipo_eval.errors import MissingError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,9 +42,8 @@ for package in (cipo_eval, cipo_reports, cipo_trainer):
         try:
             importlib.import_module(found.name)
         except ModuleNotFoundError as error:
-            from cipo_eval.extras import explained
-            failed[found.name] = [error.name, str(explained(error))]
-from cipo_eval.extras import EXTRAS, missing_packages
+            from cipo_eval.errors import explained_import
+            failed[found.name] = [error.name, str(explained_import(error))]
 print(json.dumps({"failed": failed, "missing": {name: missing_packages(name) for name in EXTRAS}}))
 """
 
@@ -59,7 +58,7 @@ def declared() -> dict[str, list[Requirement]]:
 
 
 def test_what_needs_an_extra_is_known() -> None:
-    forbidden = {"datasets", *(package for extra in extras.EXTRAS.values() for package in extra.packages)}
+    forbidden = {"datasets", *(package for extra in errors.EXTRAS.values() for package in extra.packages)}
     code = f"FORBIDDEN = {forbidden!r}\n{IMPORT_ALL}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
@@ -76,7 +75,7 @@ def test_what_needs_an_extra_is_known() -> None:
 
 def test_the_extras_are_those_of_the_package() -> None:
     written = declared()
-    for name, extra in extras.EXTRAS.items():
+    for name, extra in errors.EXTRAS.items():
         inner = {
             held
             for requirement in written[name]
@@ -84,25 +83,25 @@ def test_the_extras_are_those_of_the_package() -> None:
             if requirement.name == "cipo-eval"
         }
         assert inner == set(extra.holds), name
-    assert {e for r in written["all"] for e in r.extras} | set(extras.EXTRAS["train"].holds) | {
+    assert {e for r in written["all"] for e in r.extras} | set(errors.EXTRAS["train"].holds) | {
         "data",
         "vllm",
-    } == set(extras.EXTRAS)
+    } == set(errors.EXTRAS)
 
 
 def test_the_message_names_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    extras.require("hf", "this")
-    monkeypatch.setattr(extras, "_is_here", lambda package: package != "torch")
+    errors.require("hf", "this")
+    monkeypatch.setattr(errors, "_is_here", lambda package: package != "torch")
     for name in ("hf", "train", "lora"):
         with pytest.raises(
             MissingError, match=rf"^it needs .* \(torch\): pip install 'cipo-eval\[{name}\]'$"
         ):
-            extras.require(name, "it")
-    extras.require("data", "it")
+            errors.require(name, "it")
+    errors.require("data", "it")
 
 
 def test_only_imports_for_want_of_an_extra_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert extras.explained(ModuleNotFoundError(name="nosuch.module")) is None
-    assert extras.explained(ModuleNotFoundError(name="torch.nosuch")) is None, "torch is here"
-    monkeypatch.setattr(extras, "_is_here", lambda _: False)
-    assert "cipo-eval[hf]" in str(extras.explained(ModuleNotFoundError(name="torch.nn")))
+    assert errors.explained_import(ModuleNotFoundError(name="nosuch.module")) is None
+    assert errors.explained_import(ModuleNotFoundError(name="torch.nosuch")) is None, "torch is here"
+    monkeypatch.setattr(errors, "_is_here", lambda _: False)
+    assert "cipo-eval[hf]" in str(errors.explained_import(ModuleNotFoundError(name="torch.nn")))

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cipo_eval import extras, interrupts
+from cipo_eval import interrupts
 from cipo_eval.cli import (
     compare,
     data,
@@ -31,7 +31,7 @@ from cipo_eval.cli import (
     tasks,
     train,
 )
-from cipo_eval.errors import CipoError
+from cipo_eval.errors import CipoError, explained_import
 
 app = typer.Typer(
     name="cipo-eval",
@@ -97,7 +97,7 @@ def _carry_out(arguments: list[str] | None) -> None:
     except CipoError as error:
         _end(error)
     except ModuleNotFoundError as error:
-        if (missing := extras.explained(error)) is None:
+        if (missing := explained_import(error)) is None:
             raise
         _end(missing)
 

@@ -8,8 +8,7 @@ import json as json_module
 import typer
 
 from cipo_eval.cli import options as o
-from cipo_eval.errors import EXIT_MISSING
-from cipo_eval.extras import EXTRAS, missing_packages
+from cipo_eval.errors import EXIT_MISSING, EXTRAS, missing_packages
 
 
 def doctor(json: o.Json = False) -> None:

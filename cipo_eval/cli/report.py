@@ -10,8 +10,7 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.compare import named
-from cipo_eval.errors import UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import UsageError, require
 
 
 def report(

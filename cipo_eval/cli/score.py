@@ -42,9 +42,12 @@ def parameters() -> list[inspect.Parameter]:
 
 def score(context: typer.Context, file: Path, **values: Any) -> None:
     """Judge attempts from a file. Without --output only the figures remain."""
-    from cipo_eval.run import api
     from cipo_eval.run.request import SCORE
 
     request = requests.request_of(context, SCORE, values)
-    results = api.score(file, request, watch=Display(request.output))
+    display = Display(request.output)
+    display.say(f"reading {file} for {', '.join(request.task.tasks)}")
+    from cipo_eval.run import api  # which takes longer than all before
+
+    results = api.score(file, request, watch=display)
     raise typer.Exit(show(results, request.output))

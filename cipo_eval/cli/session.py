@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,11 +29,15 @@ class Display:
     """The terminal or the log of a command, as far as its user wants to see something (``run.api.Watch``)."""
 
     def __init__(self, output: Output) -> None:
-        from cipo_eval.run.info import command_line
-
-        self.command: Sequence[str] = command_line()
         self._quiet = output.quiet
         self._messages = _messages(output)
+
+    @cached_property
+    def command(self) -> Sequence[str]:
+        """What was typed."""
+        from cipo_eval.run.info import command_line
+
+        return command_line()
 
     def say(self, text: str) -> None:
         """A line, unless results alone are wanted."""

@@ -10,8 +10,7 @@ import typer
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
 from cipo_eval.cli.training_progress import of_training
-from cipo_eval.errors import UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import UsageError, require
 from cipo_eval.run.folder import look_at_place
 
 

@@ -12,8 +12,7 @@ import signal
 import threading
 from typing import Any
 
-from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import MissingError, UsageError, require
 
 LOCAL = "local"
 """An address: a cluster of this machine alone, for as long as the connection."""

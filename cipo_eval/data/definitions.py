@@ -15,8 +15,7 @@ from typing import Any
 
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.sources import Source
-from cipo_eval.errors import MissingError, UsageError, nearest, reason
-from cipo_eval.extras import lacking_extra
+from cipo_eval.errors import MissingError, UsageError, lacking_extra, nearest, reason
 from cipo_eval.records import Sampling
 
 PREFIX = "cipo_"

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.errors import CipoError, MissingError, UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import CipoError, MissingError, UsageError, require
 from cipo_eval.files import cache_dir, whole_file, write_json
 
 Row = dict[str, Any]

@@ -37,8 +37,7 @@ from cipo_eval.data.problems import (
     read,
 )
 from cipo_eval.data.sources import Row
-from cipo_eval.errors import MissingError
-from cipo_eval.extras import require
+from cipo_eval.errors import MissingError, require
 from cipo_eval.verifiers.code import testsets
 
 __all__ = [

@@ -13,8 +13,7 @@ from typing import Any
 
 from cipo_eval.data.sources import is_offline
 from cipo_eval.engines.checkpoint_files import check_names
-from cipo_eval.errors import CipoError, MissingError, UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import CipoError, MissingError, UsageError, require
 
 DEADLINE = 6.0
 """Seconds until a hub that does not answer counts as out of reach, name resolution included."""

@@ -30,8 +30,7 @@ from pydantic import (
 
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.errors import MissingError, UsageError, nearest
-from cipo_eval.extras import require
+from cipo_eval.errors import MissingError, UsageError, nearest, require
 from cipo_eval.records import Problem
 from cipo_eval.settings import Flag
 from cipo_eval.texts import STRIP

@@ -23,8 +23,7 @@ from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
-from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.extras import missing
+from cipo_eval.errors import MissingError, UsageError, missing
 from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
 
 if TYPE_CHECKING:

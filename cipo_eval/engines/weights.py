@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cipo_eval.engines.checkpoint_files import shown
-from cipo_eval.errors import UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import UsageError, require
 
 _UNUSED = re.compile(
     r"rotary_emb\.inv_freq$|(^|\.)position_ids$"  # buffers that older versions saved

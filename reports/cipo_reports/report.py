@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cipo_eval.errors import UsageError
-from cipo_eval.extras import missing_packages, require
+from cipo_eval.errors import UsageError, missing_packages, require
 from cipo_eval.files import Writing
 from cipo_reports.cells import file_name
 from cipo_reports.explorer import BUDGET

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import cipo_eval
-from cipo_eval import extras
+from cipo_eval import errors
 from cipo_eval.cli import app
 
 MOST_PACKAGES = 45
@@ -144,7 +144,7 @@ def test_what_is_missing_is_named_with_its_command(
 
 def test_the_doctor_knows_what_is_missing(run: Run) -> None:
     said = json.loads(run("doctor", "--json").stdout)["extras"]
-    assert said.keys() == extras.EXTRAS.keys()
+    assert said.keys() == errors.EXTRAS.keys()
     assert not any(one["here"] for one in said.values())
 
 

@@ -17,8 +17,7 @@ from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.core.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.weights import check_adapter_names
-from cipo_eval.errors import UsageError
-from cipo_eval.extras import require
+from cipo_eval.errors import UsageError, require
 from cipo_eval.files import whole_folder
 from cipo_trainer.config import Config
 from cipo_trainer.worlds.registry import NEW, new_model

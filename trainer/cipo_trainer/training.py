@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, MissingError
-from cipo_eval.extras import require
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, MissingError, require
 from cipo_eval.interrupts import Interrupts
 from cipo_trainer.config import Config
 from cipo_trainer.presets import load

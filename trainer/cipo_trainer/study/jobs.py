@@ -20,8 +20,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest
-from cipo_eval.extras import require
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, nearest, require
 from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
