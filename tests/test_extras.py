@@ -44,6 +44,7 @@ for package in (cipo_eval, cipo_reports, cipo_trainer):
         except ModuleNotFoundError as error:
             from cipo_eval.errors import explained_import
             failed[found.name] = [error.name, str(explained_import(error))]
+from cipo_eval.errors import EXTRAS, missing_packages
 print(json.dumps({"failed": failed, "missing": {name: missing_packages(name) for name in EXTRAS}}))
 """
 

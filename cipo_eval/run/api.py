@@ -68,8 +68,10 @@ class Results:
 class Watch(Protocol):
     """Who is told how a run goes on; ``Silence`` listens to nothing."""
 
-    command: Sequence[str]
-    """What ``run.json`` records as the call."""
+    @property
+    def command(self) -> Sequence[str]:
+        """What ``run.json`` records as the call."""
+        ...
 
     def say(self, text: str) -> None:
         """A line on what is about to be done."""
