@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def _admit_accuracy_of_texts() -> None:
+    """lm-eval 0.5 knows ``acc`` as a figure of likelihoods, and refuses a task that generates one of this name, whoever
+    computes it. 0.4 knows no kinds of figures."""
+    import lm_eval.api.metrics  # noqa: F401  which registers them
+    from lm_eval.api.registry import metric_registry
+
+    kinds = getattr(metric_registry.get("acc"), "output_type", None)
+    if isinstance(kinds, set):
+        kinds.add("generate_until")
+
+
+_admit_accuracy_of_texts()
+
+
 def load(
     cipo: Mapping[str, Any],
     mode: str = "fixed",

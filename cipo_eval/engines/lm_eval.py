@@ -125,6 +125,9 @@ class LMEvalEngine:
                     arguments=(context, self._settings(request, room, seed)),
                     idx=len(instances),
                     metadata=(request.problem.task, request.problem.index, 1),
+                    # once more: lm-eval 0.4 takes these out of its metadata, 0.5 wants them
+                    task_name=request.problem.task,
+                    doc_id=request.problem.index,
                 )
             )
         if not instances:
@@ -145,8 +148,10 @@ class LMEvalEngine:
         return texts
 
     def _ask(self, instances: Sequence[Any]) -> list[str | None]:
-        from lm_eval.models.api_models import LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER
+        from lm_eval.models import api_models
 
+        # what stands in place of no answer; 0.5 has an empty text there, and no name for it
+        placeholder = getattr(api_models, "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", "")
         try:
             texts = self.lm.generate_until(list(instances), disable_tqdm=True)
         except (Exception, SystemExit) as error:
@@ -156,7 +161,7 @@ class LMEvalEngine:
         return [
             None
             if text is None
-            or (self._knows_ends and text == LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER and type(text) is str)
+            or (self._knows_ends and text == placeholder and type(text) is str)
             else text
             for text in texts
         ]
