@@ -70,12 +70,13 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
     """Shares of a document's samples: ``acc`` right, ``no_answer``, ``verifier_failed`` (timeout or error); and of
     each part that the problem's tests have, such as ``base`` and ``plus``.
 
-    ``results`` holds one text, or one list of texts where a filter keeps all ``repeats``. lm-eval drops finish
-    reasons: a text cut off before an explicit answer is read for its last number here, and ``truncated`` in cipo-eval.
+    ``results`` holds one text; or, where a filter keeps all ``repeats``, one list of texts (lm-eval 0.4) or all texts
+    (0.5). lm-eval drops finish reasons: a text cut off before an explicit answer is read for its last number here, and
+    ``truncated`` in cipo-eval.
     """
     from cipo_eval.verifiers.pool import shared_pool
 
-    texts = results[0] if isinstance(results[0], list | tuple) else results[:1]
+    texts = results[0] if isinstance(results[0], list | tuple) else results
     problem, mode = tasks.from_document(doc), Mode(doc["mode"])
     verdicts = [shared_pool().verify(doc["verifier"], problem, text, None, mode) for text in texts]
 

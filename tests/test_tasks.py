@@ -382,6 +382,7 @@ def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) 
     texts = ["correct", "incorrect", "no_answer", "verifier_timeout"]
     shares = {"acc": 0.25, "no_answer": 0.25, "verifier_failed": 0.25}
     assert task.process_results(doc, [texts]) == shares
+    assert task.process_results(doc, texts) == shares, "as lm-eval 0.5 hands them over"
     assert task.process_results(doc, ["correct"]) == {"acc": 1.0, "no_answer": 0.0, "verifier_failed": 0.0}
 
 

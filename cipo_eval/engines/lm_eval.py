@@ -159,10 +159,7 @@ class LMEvalEngine:
                 f"lm-eval's {self.kind} broke off ({_said(error)}); what is judged is kept"
             ) from error
         return [
-            None
-            if text is None
-            or (self._knows_ends and text == placeholder and type(text) is str)
-            else text
+            None if text is None or (self._knows_ends and text == placeholder and type(text) is str) else text
             for text in texts
         ]
 
