@@ -40,27 +40,29 @@ class Reader:
 
     def __init__(self) -> None:
         self._open: tuple[Path, IO[bytes]] | None = None
+        self._name = ""
         self._last: tuple[Place, tuple[Completion, ...]] | None = None
 
     def read(self, place: Place) -> Completion:
         """The attempt as the file has it. Raises ``UsageError`` where the file was changed."""
-        row = place._replace(at=0)
-        if self._last is None or self._last[0] != row:
-            self._last = row, self._again(row)
-        return self._last[1][place.at]
+        last = self._last
+        if last is None or last[0].offset != place.offset or last[0].path != place.path:
+            self._last = last = place, self._again(place)
+        return last[1][place.at]
 
     def _again(self, row: Place) -> tuple[Completion, ...]:
         path, line, offset, length, mark, _ = row
         try:
-            if self._open is None or self._open[0] != path:
+            # comparing paths takes longer than reading a row
+            if self._open is None or (self._open[0] is not path and self._open[0] != path):
                 self.close()
-                self._open = path, path.open("rb", buffering=0)
+                self._open, self._name = (path, path.open("rb", buffering=0)), path.name
             text = os.pread(self._open[1].fileno(), length, offset)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         if mark_of(text.strip()) != mark:
             raise UsageError(f"{path} was changed while it was read: run the command again")
-        return read_completions(Line(path.name, line, parse(text, path.name), mark))
+        return read_completions(Line(self._name, line, parse(text, self._name), mark))
 
     def close(self) -> None:
         """Closes the file that was read last."""
