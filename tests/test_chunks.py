@@ -78,6 +78,7 @@ def score(file: Path, task: Path, out: Path, workers: int) -> None:
     api.score(file, tasks=[str(task)], output=out, verifier_workers=workers)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_stores_the_same(tmp_path: Path, task: Path) -> None:
     file = written(tmp_path / "attempts.jsonl", rows())
     for workers in (1, 2, 3):
@@ -92,6 +93,7 @@ def test_any_number_of_workers_stores_the_same(tmp_path: Path, task: Path) -> No
     assert figures(tmp_path / "3") == figures(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_one_by_one_is_the_same(tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path / "attempts.jsonl", rows())
     score(file, task, tmp_path / "together", 2)
@@ -133,6 +135,7 @@ def test_a_worker_that_hangs_costs_only_its_answer(
     assert keys == sorted(keys)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_begun_again(tmp_path: Path, task: Path) -> None:
     file = written(tmp_path / "attempts.jsonl", rows())
     score(file, task, tmp_path / "whole", 2)
