@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +169,17 @@ def run(folder: Path, samples: int, *, again: bool = False) -> None:
     from cipo_eval.interrupts import Interrupts
     from cipo_eval.run.progress import Progress
     from cipo_eval.storage.store import RunStore
+    from cipo_eval.verifiers.pool import VerifierPool
 
-    engine, pool, progress = SimulatedEngine(), SimulatedVerifier(), Progress()
-    with RunStore(folder / "run") as store:
+    engine, progress = SimulatedEngine(), Progress()
+    # rescoring is what the real verifier is for
+    pool: Any = VerifierPool() if again else SimulatedVerifier()
+    with closing(pool), RunStore(folder / "run") as store:
         of = bound(store, folder / "scale.yaml", samples, engine, again=again)
         if again:
-            of.rescore(pool, progress, Interrupts())  # type: ignore[arg-type]  it has all that is used
+            of.rescore(pool, progress, Interrupts())
         else:
-            of.execute(engine, pool, progress, Interrupts())  # type: ignore[arg-type]
+            of.execute(engine, pool, progress, Interrupts())
         store.write_results(of.results())
 
 

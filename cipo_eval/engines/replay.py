@@ -16,6 +16,7 @@ from cipo_eval.data.attempt_files import pairing
 from cipo_eval.data.attempt_files.matching import NOTHING, Match, Matcher
 from cipo_eval.data.attempt_files.pairing import Held
 from cipo_eval.data.attempt_files.rows import FileRows
+from cipo_eval.data.attempt_files.rows import Place as RowPlace
 from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.options import EngineContext, ReplayOptions
 from cipo_eval.errors import UsageError
@@ -299,6 +300,15 @@ class ReplayEngine:
                 for sample in request.samples:
                     if sample in numbered:
                         yield request, sample, self._file.completion(numbered[sample])
+
+    def places(self, request: Request) -> Iterator[tuple[int, RowPlace | Completion, int]]:
+        """Of each sample that the file has: its number, where it can be read again, and a number that is the same for
+        equal texts (0: an empty one)."""
+        of = Place(request.problem.task, request.problem.id, request.protocol, request.turn)
+        numbered = self._numbered.get(of, {})
+        for sample in request.samples:
+            if held := numbered.get(sample):
+                yield sample, self._file.place(held), self._file.text_mark(held)
 
     @property
     def rows(self) -> Understood:

@@ -51,7 +51,7 @@ class Judging:
 
     def __init__(self, plans: Sequence[TaskPlan], pool: VerifierPool, modes: Sequence[Mode]) -> None:
         self._plans = {plan.name: plan for plan in plans}
-        self._pool, self._modes = pool, tuple(modes)
+        self.pool, self._modes = pool, tuple(modes)
         self._waiting: dict[Verdicts, Generated] = {}
         self._finished: deque[Verdicts | _Known] = deque()
         self._known = 0
@@ -130,31 +130,10 @@ class Judging:
         self._known = 0
 
     def _attempt(self, generated: Generated, verdicts: Mapping[Mode, Verdict]) -> Attempt:
-        request, sample, completion, label = generated
         # an attempt that nobody was asked for here is known by its text
-        prompt = self._prompt(request) if request.messages else fingerprint(completion.text)
-        parent = None
-        if request.turn > 1:
-            before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
-            key = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
-            parent = str(key)
-        return Attempt(
-            task=request.problem.task,
-            problem=request.problem.id,
-            protocol=request.protocol,
-            sample=sample,
-            turn=request.turn,
-            parent=parent,
-            prompt_hash=completion.prompt_hash or prompt,
-            seed=_seed(request, sample) if request.messages else None,
-            text=completion.text,
-            finish_reason=completion.finish_reason,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            seconds=completion.seconds,
-            verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
-            left_out=completion.left_out,
-        )
+        request = generated.request
+        prompt = self._prompt(request) if request.messages else fingerprint(generated.completion.text)
+        return attempt_of(generated, prompt, verdicts)
 
     def _prompt(self, request: Request) -> str:
         """The fingerprint of a request's prompt."""
@@ -175,9 +154,36 @@ class Judging:
         if not PROTOCOLS[request.protocol].is_judgement(request.turn):
             verifier = plan.problems.spec.verifier
             text, finish_reason = completion.text, completion.finish_reason
-            return self._pool.judge(verifier, request.problem, text, finish_reason, self._modes)
+            return self.pool.judge(verifier, request.problem, text, finish_reason, self._modes)
         # reading a judgement takes no time: no worker is needed
         return judgement(completion, request.history[-1].verdicts, plan)
+
+
+def attempt_of(generated: Generated, prompt: str, verdicts: Mapping[Mode, Verdict]) -> Attempt:
+    """What is stored of a completion that was judged. ``prompt``: the fingerprint of what it answers."""
+    request, sample, completion, label = generated
+    parent = None
+    if request.turn > 1:
+        before = DIRECT if request.turn == 2 and PROTOCOLS[request.protocol].own else request.protocol
+        key = AttemptKey(request.problem.task, request.problem.id, before, sample, request.turn - 1)
+        parent = str(key)
+    return Attempt(
+        task=request.problem.task,
+        problem=request.problem.id,
+        protocol=request.protocol,
+        sample=sample,
+        turn=request.turn,
+        parent=parent,
+        prompt_hash=completion.prompt_hash or prompt,
+        seed=_seed(request, sample) if request.messages else None,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        seconds=completion.seconds,
+        verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
+        left_out=completion.left_out,
+    )
 
 
 def _seed(request: Request, sample: int) -> int | None:

@@ -12,7 +12,8 @@ import numpy as np
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Attempt, AttemptKey, Mode, Problem, State, Verdict
-from cipo_eval.run.judging import Verdicts, judgement, labelled
+from cipo_eval.run.chunks import judged_anew
+from cipo_eval.run.judging import Verdicts, judgement
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.storage.attempts import Attempts, BoolArray
 from cipo_eval.turns.protocols import PROTOCOLS
@@ -50,6 +51,17 @@ def with_judgements(chosen: Attempts, stored: Attempts) -> Attempts:
     return stored.only(wanted[stored.rows])
 
 
+def problems_of(plan: TaskPlan, attempts: Attempts) -> dict[str, Problem]:
+    """By id the problems of a task. Raises ``UsageError`` for attempts at problems that the data does not have."""
+    problems = {p.id: p for p in plan.all_problems}
+    unknown = sorted(attempts.present("problem") - problems.keys())
+    if unknown:
+        raise UsageError(
+            f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
+        )
+    return problems
+
+
 def judged_again(
     plan: TaskPlan,
     attempts: Attempts,
@@ -60,12 +72,7 @@ def judged_again(
 ) -> Iterator[tuple[Attempt, Attempt]]:
     """Attempts as they were and with new verdicts, in their order. ``stored``: where judgements find the attempts that
     they are about. Raises ``UsageError`` for attempts at problems that the data does not have."""
-    problems = {p.id: p for p in plan.all_problems}
-    unknown = sorted(attempts.present("problem") - problems.keys())
-    if unknown:
-        raise UsageError(
-            f"{plan.name}: attempts at problems that the data does not have: {', '.join(unknown[:5])}"
-        )
+    problems = problems_of(plan, attempts)
     # no more of the tables is kept than is needed: there may be millions of attempts
     responses = _Responses(attempts, stored) if judgements(attempts).any() else None
     return _judged(_Again(plan, problems, pool, modes, interrupts), iter(attempts), responses)
@@ -92,8 +99,7 @@ class _Again:
     def result(self, attempt: Attempt, verdicts: Verdicts | dict[Mode, Verdict]) -> Attempt:
         with self._interrupts.allowed():  # also where nothing is waited for: a signal comes through here
             by_mode = verdicts.result() if isinstance(verdicts, Future) else verdicts
-        label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
-        return replace(attempt, verdicts={m.value: labelled(v, label) for m, v in by_mode.items()})
+        return judged_anew(attempt, by_mode)
 
 
 def _judged(

@@ -23,15 +23,23 @@ from cipo_eval.engines.feed import Feed
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Attempt, Completion, Failure, Mode, Problem, Request, State, Turn
+from cipo_eval.run.chunks import UnderWay, chunks_of_stored
 from cipo_eval.run.info import bind
 from cipo_eval.run.judging import Generated, Judging
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.run.progress import Progress
-from cipo_eval.run.rescore import judged_again, with_judgements, without_verdict
+from cipo_eval.run.rescore import (
+    judged_again,
+    judgements,
+    problems_of,
+    with_judgements,
+    without_verdict,
+)
 from cipo_eval.run.results import Measures, failures, framed, task_results
 from cipo_eval.storage.attempts import Attempts, IntArray
+from cipo_eval.storage.blocks import Block
 from cipo_eval.storage.numbers import NONE
-from cipo_eval.storage.store import RunStore, read_problems
+from cipo_eval.storage.store import RunStore, attempts_path, read_problems
 from cipo_eval.turns.protocols import DIRECT, Protocol
 from cipo_eval.verifiers.pool import VerifierPool
 
@@ -381,12 +389,52 @@ class Run:
                 progress.changed(progress)
                 yield attempt
 
-        every: dict[str, Iterator[Attempt]] = {}
+        every: dict[str, Iterator[Attempt] | Iterator[Block]] = {}
         for plan in self.plans:
             stored = self.store.load(plan.name)
             progress.total += len(stored)
-            every[plan.name] = counted(judged_again(plan, stored, pool, self.modes, interrupts, stored))
+            if pool.is_quick(plan.problems.spec.verifier) and not judgements(stored).any():
+                every[plan.name] = self._rescored(plan, stored, pool, progress, interrupts)
+            else:
+                every[plan.name] = counted(judged_again(plan, stored, pool, self.modes, interrupts, stored))
         self.store.replace(every, info=self.info, results=self.results)
+
+    def _rescored(
+        self,
+        plan: TaskPlan,
+        stored: Attempts,
+        pool: VerifierPool,
+        progress: Progress,
+        interrupts: Interrupts,
+    ) -> Iterator[Block]:
+        """Attempts with new verdicts, in their order, many at a time."""
+        under_way = UnderWay(pool, len(stored))
+        path = attempts_path(self.store.path, plan.name)
+        chunks = chunks_of_stored(
+            path, stored, problems_of(plan, stored), plan.problems.spec.verifier, self.modes
+        )
+
+        def settled(seconds: float) -> Iterator[Block]:
+            with interrupts.allowed():
+                under_way.wait(seconds)
+            for block in under_way.ready():
+                progress.count_stored(block.attempts(), self.modes[0].value)
+                progress.changed(progress)
+                yield block
+
+        for chunk in chunks:
+            under_way.submit(chunk)
+            yield from settled(0)
+            while under_way.full:
+                yield from settled(LOOK_SECONDS)
+        while under_way.open:
+            yield from settled(LOOK_SECONDS)
+
+    def _keep_block(self, block: Block, progress: Progress) -> None:
+        """Writes attempts that were judged together."""
+        self._results = None
+        self.store.add(block)
+        progress.count_stored(block.attempts(), self.modes[0].value)
 
     def _keep(self, attempts: Sequence[Attempt]) -> None:
         """Writes attempts; what figures do not need of them stays on disk only."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +13,25 @@ from cipo_eval.data.attempt_files.id_map import read_id_map
 from cipo_eval.engines.replay import ReplayEngine
 from cipo_eval.errors import UsageError
 from cipo_eval.records import AttemptKey
+from cipo_eval.run.chunks import UnderWay, chunks_of_requests
 from cipo_eval.run.pools import read_pool
-from cipo_eval.run.runner import NOTHING, Run, present
+from cipo_eval.run.runner import GRACE_SECONDS, LOOK_SECONDS, NOTHING, Run, present
+from cipo_eval.run.watched import Watched
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.turns.pools import Pool, own_pool
 from cipo_eval.turns.protocols import DIRECT, chosen
 from cipo_eval.turns.revising import Revising
 
 if TYPE_CHECKING:
+    from cipo_eval.data.attempt_files.rows import Place
     from cipo_eval.data.tasks import ProblemSet
+    from cipo_eval.engines.engine import Engine
+    from cipo_eval.engines.feed import Feed
+    from cipo_eval.interrupts import Interrupts
+    from cipo_eval.records import Completion, Request
+    from cipo_eval.run.judging import Generated, Judging
     from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.progress import Progress
 
 GIVEN = "given"
 
@@ -31,6 +42,66 @@ class Scoring(Run):
     def __init__(self, *arguments: Any, source: ReplayEngine, **options: Any) -> None:
         self._source = source
         super().__init__(*arguments, **options)
+
+    def _generate(
+        self,
+        engine: Engine,
+        feed: Feed,
+        pooled: Sequence[Generated],
+        judging: Judging,
+        progress: Progress,
+        interrupts: Interrupts,
+    ) -> None:
+        """First attempts are all there: many are judged at a time, and nothing follows from them."""
+        (plan,) = self.plans
+        verifier = plan.problems.spec.verifier
+        if feed.follow or pooled or not judging.pool.is_quick(verifier):
+            return super()._generate(engine, feed, pooled, judging, progress, interrupts)
+        under_way = UnderWay(judging.pool, feed.open)
+
+        def settle(seconds: float) -> None:
+            with interrupts.allowed():
+                under_way.wait(seconds)
+            with interrupts.held():
+                for block in under_way.ready():
+                    self._keep_block(block, progress)
+                progress.judging = under_way.open
+                progress.changed(progress)
+
+        def finish(seconds: float = float("inf")) -> None:
+            end = time.monotonic() + seconds
+            while under_way.open and time.monotonic() < end:
+                settle(LOOK_SECONDS)
+
+        try:
+            asked = self._asked(feed, engine)
+            for chunk in interrupts.during(chunks_of_requests(asked, verifier, self.modes)):
+                under_way.submit(chunk)
+                settle(0)
+                while under_way.full:
+                    settle(LOOK_SECONDS)
+            finish()
+        except KeyboardInterrupt:
+            progress.stopping(under_way.open)
+            finish(GRACE_SECONDS)
+            raise
+        except Exception:  # a file that was changed must not take finished samples with it
+            finish()
+            raise
+        return None
+
+    def _asked(
+        self, feed: Feed, engine: Engine
+    ) -> Iterator[tuple[Request, Sequence[tuple[int, Place | Completion]]]]:
+        """The requests, each with the samples that the file has."""
+        feed.settle = lambda _: None
+        while taken := feed.take(wait=True):
+            for request in taken:
+                held = list(self._source.places(request))
+                if isinstance(engine, Watched):
+                    engine.note(request, (mark for _, _, mark in held))
+                yield request, [(sample, place) for sample, place, _ in held]
+                feed.done(len(request.samples))
 
     def account(self, plan: TaskPlan) -> Account:
         """What became of the file's attempts so far."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,15 +50,21 @@ class Watched:
         self, requests: Feed | Sequence[Request]
     ) -> Iterator[tuple[Request, int, Completion | Failure]]:
         for request, sample, completion in self._engine.generate(requests):
-            self.handed += 1
+            self.note(request, (hash(getattr(completion, "text", "")),))
             self.tokens += getattr(completion, "completion_tokens", None) or 0
-            if request.turn == 1 and (text := getattr(completion, "text", "")):
-                key = (request.problem.task, request.problem.id)
-                if key in self._first:
-                    self._alike[key] = self._alike.get(key, True) and self._first[key] == hash(text)
-                else:
-                    self._first[key] = hash(text)
             yield request, sample, completion
+
+    def note(self, request: Request, marks: Iterable[int]) -> None:
+        """Completions of a request are handed out. ``marks``: equal for equal texts, 0 for empty ones."""
+        key = (request.problem.task, request.problem.id)
+        for mark in marks:
+            self.handed += 1
+            if request.turn > 1 or not mark:
+                continue
+            if key in self._first:
+                self._alike[key] = self._alike.get(key, True) and self._first[key] == mark
+            else:
+                self._first[key] = mark
 
     def close(self) -> None:
         self._engine.close()

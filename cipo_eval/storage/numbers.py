@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,21 @@ class Words(dict[str, int]):
     def find(self, word: str) -> int:
         """The number of a word, ``NONE`` where it was never seen."""
         return self.get(word, NONE)
+
+
+class Packed(NamedTuple):
+    """Columns as they are sent to another process."""
+
+    words: Mapping[str, Sequence[str]]
+    rows: Array
+    """Of type ``ATTEMPT``."""
+    verdicts: Mapping[str, Array]
+    """By mode, of type ``VERDICT``."""
+
+    def part(self, start: int, stop: int) -> Packed:
+        """Some of the rows."""
+        verdicts = {mode: of[start:stop] for mode, of in self.verdicts.items()}
+        return Packed(self.words, self.rows[start:stop], verdicts)
 
 
 class Numbers:
@@ -193,6 +208,35 @@ class Numbers:
         for mode, chunks in self._verdicts.items():
             chunks.append(verdicts[mode] if mode in verdicts else _no_verdicts(len(rows)))
 
+    def join(self, packed: Packed, offset: int = 0) -> None:
+        """Many rows at once that have words and numbers of their own; their lines begin at ``offset``. Raises
+        ``ValueError`` for counts that no column can hold."""
+        known = {name: self._known(name, words) for name, words in packed.words.items()}
+        rows = packed.rows.copy()
+        rows["offset"] += offset
+        verdicts = {mode: of.copy() for mode, of in packed.verdicts.items()}
+        for name, numbers in known.items():
+            for table in (rows,) if name in (ATTEMPT.names or ()) else verdicts.values():
+                table[name] = numbers[table[name]]
+        self.extend(rows, verdicts)
+        self._merge()
+
+    def _known(self, name: str, words: Sequence[str]) -> Array:
+        """The numbers here of words that have the numbers 0, 1, … elsewhere, and last what stands for none."""
+        numbers = [self.words[name][word] for word in words]
+        if name in ("parts", "report"):
+            numbers = [min(number, MOST_TURNS) for number in numbers]
+        elif name != "problem" and max(numbers, default=0) > MOST_TURNS:
+            raise ValueError("there are too many names of tasks, protocols or reasons to end")
+        return np.array([*numbers, NONE])
+
+    def sent(self) -> Packed:
+        """All rows, to be joined to others."""
+        chunks, verdicts = self.packed()
+        rows = np.concatenate([np.zeros(0, ATTEMPT), *chunks])
+        of = {mode: np.concatenate(parts) for mode, parts in verdicts.items() if parts}
+        return Packed({name: words.words for name, words in self.words.items()}, rows, of)
+
     def column(self, name: str) -> Array:
         """A column of the attempts, shape (rows,)."""
         self._pack()
@@ -221,6 +265,9 @@ class Numbers:
             judged.clear()
         self._stored += len(self._rows)
         self._rows.clear()
+        self._merge()
+
+    def _merge(self) -> None:
         for chunks in (self._chunks, *self._verdicts.values()):
             # as a binary counter does: each row is copied a few times, and there are few arrays
             while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) <= CHUNK // 2:

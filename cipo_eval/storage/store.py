@@ -33,6 +33,7 @@ from cipo_eval.files import (
 )
 from cipo_eval.records import SCHEMA_VERSION, Attempt
 from cipo_eval.storage.attempts import Attempts
+from cipo_eval.storage.blocks import Block
 from cipo_eval.storage.facts import parsed
 from cipo_eval.storage.index import read_numbers, stored_attempts, write_index
 from cipo_eval.storage.lines import line_of
@@ -141,10 +142,25 @@ class RunStore:
                 for attempt, line in zip(of_task, append_lines(fd, lines), strict=False):
                     if held is not None:
                         held.add(attempt, len(line))
-            if time.monotonic() - self._synced > SYNC_SECONDS:
-                for fd in self._files.values():
-                    os.fsync(fd)
-                self._synced = time.monotonic()
+            self._sync()
+
+    def add(self, block: Block) -> None:
+        """Adds the lines of a block, all in one system call: each is there whole or not at all."""
+        with self._lock, Writing(self.path):
+            held, there = self._numbers.get(block.task), 0
+            try:
+                for _ in append_lines(self._open(block.task), block.lines):
+                    there += 1
+            finally:
+                if held is not None and there:
+                    held.join(block.part(0, there))
+            self._sync()
+
+    def _sync(self) -> None:
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            for fd in self._files.values():
+                os.fsync(fd)
+            self._synced = time.monotonic()
 
     def load(self, task: str) -> Attempts:
         """The attempts of a task, as ``attempts_of_task`` has them, those included that were added since. Cuts off a
@@ -168,7 +184,7 @@ class RunStore:
 
     def replace(
         self,
-        tasks: Mapping[str, Iterable[Attempt]],
+        tasks: Mapping[str, Iterable[Attempt | Block]],
         *,
         info: Mapping[str, Any],
         results: Callable[[], Mapping[str, Any]],
@@ -178,9 +194,13 @@ class RunStore:
         ``load`` has the new ones from then on."""
         self._numbers.clear()  # what comes from there is read anew
 
-        def lines(task: str, attempts: Iterable[Attempt]) -> Iterator[bytes]:
+        def lines(task: str, attempts: Iterable[Attempt | Block]) -> Iterator[bytes]:
             held = self._numbers[task] = _Held(unfinished(attempts_path(self.path, task)))
             for attempt in attempts:
+                if isinstance(attempt, Block):
+                    held.join(attempt)
+                    yield b"".join(attempt.lines)
+                    continue
                 line = line_of(attempt)
                 held.add(attempt, len(line))
                 yield line
@@ -271,6 +291,12 @@ class _Held:
         """One more line of so many bytes."""
         self.numbers.add(attempt, self.size, length)
         self.size += length
+        self.changed = True
+
+    def join(self, block: Block) -> None:
+        """The lines of a block."""
+        self.numbers.join(block.packed, self.size)
+        self.size += sum(map(len, block.lines))
         self.changed = True
 
 

@@ -24,6 +24,8 @@ class CountdownVerifier:
     """Judges the expression in the last ``\\boxed{…}``."""
 
     name = "countdown"
+    quick = True
+    """Most answers are graded in milliseconds: many of them may be judged in a row (``pool``)."""
 
     def extract(
         self,

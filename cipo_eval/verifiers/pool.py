@@ -17,11 +17,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from cipo_eval.errors import MissingError
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
@@ -36,8 +36,10 @@ MEMORY_LIMIT = 4 << 30
 """Bytes of address space of a worker."""
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
+SLOW_SECONDS, MOST_SLOW = 0.5, 4096
+"""A grading that took so long, or has no grade, is noted as slow; that many of them at most."""
 
-_Key = tuple[str, str, str, str, Mode]
+GradingKey = tuple[str, str, str, str, Mode]
 """Verifier, gold, answer, options as JSON, and mode: all that a grading depends on."""
 _Settled = Verdict | MissingError | None
 """Of one mode: a verdict, why there can be none, or None where the pool was closed before it."""
@@ -74,7 +76,7 @@ class _Grading(NamedTuple):
 class GradingWorkers(Protocol):
     """Who grades: ``Workers`` here, or processes elsewhere (``ray_pool``)."""
 
-    def submit(self, arguments: _Key, limit: float) -> Future[tuple[Grade, float]]:
+    def submit(self, arguments: GradingKey, limit: float) -> Future[tuple[Grade, float]]:
         """As ``Workers.submit``."""
         ...
 
@@ -100,12 +102,14 @@ class VerifierPool:
         self.time_limit = time_limit
         self._memory_limit, self._wall_limit = memory_limit, wall_limit
         self._lock = threading.Lock()
-        self._memo: dict[_Key, Future[_Graded] | _Graded] = {}
+        self._memo: dict[GradingKey, Future[_Graded] | _Graded] = {}
         self._verifiers: dict[str, Verifier] = {}
         self._problems: dict[tuple[int, str, Mode], _Asked] = {}
         self._pool: GradingWorkers | None = None
         self.graded = 0
         """Gradings sent to workers; the rest came from the memo or needed none."""
+        self.slow: set[GradingKey] = set()
+        """Gradings that took long, or came to no end."""
 
     def __enter__(self) -> VerifierPool:
         return self
@@ -193,6 +197,20 @@ class VerifierPool:
         """The verdict on one completion, waiting for it."""
         return self.submit(verifier, problem, text, finish_reason, (mode,)).result()[mode]
 
+    def call(self, call: Callable[..., Any], arguments: tuple[Any, ...], limit: float) -> Future[Any]:
+        """A future of what a function returns in a worker, as ``Workers.submit``: for what judges many answers at once
+        (``InPlacePool``)."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._start_workers()
+            if not isinstance(self._pool, Workers):
+                raise TypeError("workers elsewhere grade, and do nothing else")
+            return self._pool.submit(arguments, limit, call)
+
+    def is_quick(self, verifier: str) -> bool:
+        """Whether a verifier grades most answers in milliseconds, so that a worker may judge many of them in a row."""
+        return bool(getattr(self._verifier(verifier), "quick", False))
+
     def _begin(
         self, name: str, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
     ) -> Verdict | _Grading:
@@ -263,7 +281,7 @@ class VerifierPool:
             self._verifiers[name] = get_verifier(name)
         return self._verifiers[name]
 
-    def _graded(self, key: _Key, limit: float) -> Future[_Graded] | _Graded:
+    def _graded(self, key: GradingKey, limit: float) -> Future[_Graded] | _Graded:
         """The grading of one distinct pair: a remembered one, or a new one under way in a worker."""
         with self._lock:
             remembered = self._memo.get(key)
@@ -279,9 +297,14 @@ class VerifierPool:
         future.add_done_callback(lambda done: self._remember(key, done))
         return future
 
-    def _remember(self, key: _Key, done: Future[_Graded]) -> None:
+    def _remember(self, key: GradingKey, done: Future[_Graded]) -> None:
         """Keeps the grade in place of its future, which holds on to all that waited for it."""
-        if done.cancelled() or done.exception() is not None:
+        if done.cancelled():
+            return
+        failed = done.exception() is not None
+        if (failed or done.result()[1] >= SLOW_SECONDS) and len(self.slow) < MOST_SLOW:
+            self.slow.add(key)
+        if failed:
             return
         with self._lock:
             if self._memo.get(key) is done:

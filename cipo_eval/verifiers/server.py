@@ -150,25 +150,27 @@ def _die_with(parent: int) -> None:
 
 
 def _work(calls: socket.socket) -> None:
-    """Says its process id, then answers call after call: number, processor seconds so far, and a pickle of grade and
-    seconds, or of the words of an error."""
+    """Says its process id, then answers call after call: number, processor seconds so far, and a pickle of what the
+    call returned, or of the words of an error."""
     _send(calls, os.getpid())
     while True:
-        number, limit, arguments = pickle.loads(_take(calls, SIZE.unpack(_take(calls, SIZE.size))[0]))
+        number, limit, packed = pickle.loads(_take(calls, SIZE.unpack(_take(calls, SIZE.size))[0]))
         _limit_processor(limit)
         try:
-            answer = pickle.dumps(_grade(*arguments))
+            call, arguments = pickle.loads(packed)  # imports what the call needs
+            answer = pickle.dumps(call(*arguments))
         except Exception as failure:  # a fault of ours in grading, or a grade that cannot be sent
             answer = pickle.dumps(f"{type(failure).__name__}: {failure}"[:500])
         _send(calls, (number, time.process_time(), answer))
 
 
-def _grade(verifier: str, gold: str, answer: str, options: str, mode: Mode) -> tuple[Any, float]:
+def grade(verifier: str, gold: str, answer: str, options: str, mode: Mode) -> tuple[Any, float]:
+    """The grade of one answer, and the seconds that it took."""
     from cipo_eval.verifiers import get_verifier
 
     started = time.perf_counter()
-    grade = get_verifier(verifier).grade(gold, answer, json.loads(options), mode)
-    return grade, time.perf_counter() - started
+    found = get_verifier(verifier).grade(gold, answer, json.loads(options), mode)
+    return found, time.perf_counter() - started
 
 
 def _limit_processor(limit: float) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from cipo_eval.errors import MissingError
 from cipo_eval.sandbox.kernel import cpu_clock
 from cipo_eval.verifiers.forkserver import server
-from cipo_eval.verifiers.server import SIZE
+from cipo_eval.verifiers.server import SIZE, grade
 
 AHEAD = 2
 """Gradings that a worker has at most: the one under way, and one for the moment until it is heard of."""
@@ -58,8 +58,10 @@ class Task:
 
     __slots__ = ("data", "deaths", "future", "holder", "limit", "number")
 
-    def __init__(self, number: int, limit: float, arguments: tuple[str, ...]) -> None:
-        data = pickle.dumps((number, limit, arguments))
+    def __init__(
+        self, number: int, limit: float, arguments: tuple[Any, ...], call: Callable[..., Any]
+    ) -> None:
+        data = pickle.dumps((number, limit, pickle.dumps((call, arguments))))
         self.number, self.limit = number, limit
         self.data = SIZE.pack(len(data)) + data
         self.future: Future[Any] = Future()
@@ -165,13 +167,16 @@ class Workers:
         self._thread = threading.Thread(target=self._run, name="verifier-workers", daemon=True)
         self._thread.start()
 
-    def submit(self, arguments: tuple[str, ...], limit: float) -> Future[Any]:
-        """A future of grade and seconds; ``TimeoutError`` and ``WorkerError`` where there is none, ``MissingError``
-        where no worker can be started. Not for two threads at once."""
+    def submit(
+        self, arguments: tuple[Any, ...], limit: float, call: Callable[..., Any] = grade
+    ) -> Future[Any]:
+        """A future of what a function returns for some arguments in a worker, which imports it by its name: grade and
+        seconds. ``TimeoutError`` and ``WorkerError`` where there is none, ``MissingError`` where no worker can be
+        started. Not for two threads at once."""
         if not self._thread.is_alive():
             raise RuntimeError("the workers are closed")
         self._numbers += 1
-        task = Task(self._numbers, limit, arguments)
+        task = Task(self._numbers, limit, arguments, call)
         self._pending.append(task)
         if self._hungry:
             os.eventfd_write(self._wake, 1)

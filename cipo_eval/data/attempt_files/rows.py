@@ -11,16 +11,64 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from cipo_eval.data.attempt_files.clues import Clues, clues, told
 from cipo_eval.data.attempt_files.layouts import read_completions, read_row
-from cipo_eval.data.attempt_files.lines import Line, parse, read_lines
+from cipo_eval.data.attempt_files.lines import Line, mark_of, parse, read_lines
 from cipo_eval.data.attempt_files.pairing import Held
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion
+
+
+class Place(NamedTuple):
+    """Where an attempt is: enough to read it again, in any process."""
+
+    path: Path
+    line: int
+    offset: int
+    length: int
+    mark: int
+    at: int
+    """Its place in the row."""
+
+
+class Reader:
+    """Reads attempts again where they are, one file at a time."""
+
+    def __init__(self) -> None:
+        self._open: tuple[Path, IO[bytes]] | None = None
+        self._name = ""
+        self._last: tuple[Place, tuple[Completion, ...]] | None = None
+
+    def read(self, place: Place) -> Completion:
+        """The attempt as the file has it. Raises ``UsageError`` where the file was changed."""
+        last = self._last
+        if last is None or last[0].offset != place.offset or last[0].path != place.path:
+            self._last = last = place, self._again(place)
+        return last[1][place.at]
+
+    def _again(self, row: Place) -> tuple[Completion, ...]:
+        path, line, offset, length, mark, _ = row
+        try:
+            # comparing paths takes longer than reading a row
+            if self._open is None or (self._open[0] is not path and self._open[0] != path):
+                self.close()
+                self._open, self._name = (path, path.open("rb", buffering=0)), path.name
+            text = os.pread(self._open[1].fileno(), length, offset)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        if mark_of(text.strip()) != mark:
+            raise UsageError(f"{path} was changed while it was read: run the command again")
+        return read_completions(Line(self._name, line, parse(text, self._name), mark))
+
+    def close(self) -> None:
+        """Closes the file that was read last."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
 
 
 class FileRows:
@@ -40,8 +88,7 @@ class FileRows:
         """By attempt a hash of its text."""
         self._kept: dict[int, tuple[Completion, ...]] = {}
         """By row what cannot be read again."""
-        self._open: tuple[int, IO[bytes]] | None = None
-        self._last: tuple[int, tuple[Completion, ...]] | None = None
+        self._reader = Reader()
         self.held: list[Held] = []
         """The attempts."""
 
@@ -126,32 +173,18 @@ class FileRows:
 
     def completion(self, attempt: Held) -> Completion:
         """The attempt as the file has it. Raises ``UsageError`` where the file was changed."""
-        row = self.row_of(attempt)
-        if row in self._kept:
-            completions = self._kept[row]
-        else:
-            if self._last is None or self._last[0] != row:
-                self._last = row, self._again(row)
-            completions = self._last[1]
-        return completions[attempt.at - self._first[row]]
+        place = self.place(attempt)
+        return self._reader.read(place) if isinstance(place, Place) else place
 
-    def _again(self, row: int) -> tuple[Completion, ...]:
-        file = bisect_right(self._begins, row) - 1
-        path, mark = self._paths[file], self._marks[row]
-        try:
-            if self._open is None or self._open[0] != file:
-                self.close()
-                self._open = file, path.open("rb", buffering=0)
-            text = os.pread(self._open[1].fileno(), self._lengths[row], self._offsets[row])
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        if hash(text.strip()) != mark:
-            raise UsageError(f"{path} was changed while it was read: run the command again")
-        fields = parse(text, self._names[file])
-        return read_completions(Line(self._names[file], self._lines[row], fields, mark))
+    def place(self, attempt: Held) -> Place | Completion:
+        """Where the attempt can be read again; itself, where it cannot."""
+        row = self.row_of(attempt)
+        at = attempt.at - self._first[row]
+        if row in self._kept:
+            return self._kept[row][at]
+        path = self._paths[bisect_right(self._begins, row) - 1]
+        return Place(path, self._lines[row], self._offsets[row], self._lengths[row], self._marks[row], at)
 
     def close(self) -> None:
         """Closes the file that was read last."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
+        self._reader.close()

@@ -47,6 +47,8 @@ class MathVerifier:
     """Final answers in mathematics. See ``docs/math-verifier.md`` for the options that a problem may carry."""
 
     name = "math"
+    quick = True
+    """Most answers are graded in milliseconds: many of them may be judged in a row (``pool``)."""
 
     def extract(
         self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode

@@ -1,0 +1,173 @@
+"""Attempts judged many at a time: what is stored does not depend on how many workers judge, nor on what they die of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cipo_eval.errors import UsageError
+from cipo_eval.run import api
+from cipo_eval.run.chunks import FEW, ROWS
+
+PROBLEMS = 50
+SAMPLES = 60
+TASK = """
+task: cipo_many
+include: _cipo_math.yaml
+metadata:
+  version: 1.0
+  cipo:
+    name: many
+    description: many short answers
+    options: {kind: integer}
+    columns: {question: question, gold: gold, id: id}
+    sources:
+      - {kind: embedded, path: many.jsonl}
+"""
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "many.yaml").write_text(TASK)
+    problems = [{"id": f"p{n}", "question": f"Which number is {n}?", "gold": str(n)} for n in range(PROBLEMS)]
+    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
+    return folder / "many.yaml"
+
+
+def rows() -> list[dict[str, object]]:
+    """More than ``FEW`` attempts, some without an answer, some with half of a surrogate pair."""
+    made: list[dict[str, object]] = []
+    for sample in range(SAMPLES):
+        for problem in range(PROBLEMS):
+            said = f"Try {sample}: $\\boxed{{{problem + (problem + sample) % 3}}}$"
+            if (problem + sample) % 17 == 0:
+                said = f"Try {sample}: I do not know \ud800"
+            made.append({"problem_id": f"p{problem}", "sample": sample, "text": said, "completion_tokens": 9})
+    assert len(made) > FEW > ROWS
+    return made
+
+
+def written(path: Path, made: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+def lines(run: Path) -> list[bytes]:
+    """The stored lines; how long a verdict took differs from time to time."""
+    stored = (run / "attempts" / "many.jsonl").read_bytes().splitlines()
+    return [re.sub(rb'"seconds": ?[-0-9.e]+', b'"seconds":0', line) for line in stored]
+
+
+def figures(run: Path) -> object:
+    found = json.loads((run / "results.json").read_text())["tasks"]["many"]
+    return {
+        mode: {k: v for k, v in of.items() if k != "seconds"} for mode, of in found.items() if mode == "fixed"
+    }
+
+
+def score(file: Path, task: Path, out: Path, workers: int) -> None:
+    api.score(file, tasks=[str(task)], output=out, verifier_workers=workers)
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_stores_the_same(tmp_path: Path, task: Path) -> None:
+    file = written(tmp_path / "attempts.jsonl", rows())
+    for workers in (1, 2, 3):
+        score(file, task, tmp_path / str(workers), workers)
+    assert len(lines(tmp_path / "1")) == SAMPLES * PROBLEMS
+    for workers in ("2", "3"):
+        assert lines(tmp_path / workers) == lines(tmp_path / "1")
+        assert figures(tmp_path / workers) == figures(tmp_path / "1")
+    # rescoring reads every line again, and writes what was there
+    api.rescore(tmp_path / "3", verifier_workers=2)
+    assert lines(tmp_path / "3") == lines(tmp_path / "1")
+    assert figures(tmp_path / "3") == figures(tmp_path / "1")
+
+
+@pytest.mark.slow
+def test_one_by_one_is_the_same(tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path / "attempts.jsonl", rows())
+    score(file, task, tmp_path / "together", 2)
+    monkeypatch.setattr("cipo_eval.run.chunks.FEW", 1 << 30)
+    score(file, task, tmp_path / "singly", 2)
+    assert lines(tmp_path / "singly") == lines(tmp_path / "together")
+
+
+def test_a_worker_that_hangs_costs_only_its_answer(
+    tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every chunk holds an answer of which its worker does not come back."""
+    made = rows()
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr("cipo_eval.run.chunks.CHUNK_SECONDS", 0.3)
+    definition = task.read_text()
+    folder = tmp_path / "task"
+    folder.mkdir()
+    (folder / "many.yaml").write_text(
+        definition.replace(
+            "    name: many\n", "    name: many\n    verifier: chunk_verifier:HangingVerifier\n"
+        )
+    )
+    (folder / "many.jsonl").write_bytes((task.parent / "many.jsonl").read_bytes())
+    made[1234]["text"] = "It hangs: $\\boxed{999999}$"
+    file = written(tmp_path / "attempts.jsonl", made)
+    api.score(
+        file,
+        tasks=[str(folder / "many.yaml")],
+        output=tmp_path / "run",
+        verifier_workers=2,
+        verifier_timeout=1,
+    )
+    stored = [json.loads(line) for line in lines(tmp_path / "run")]
+    assert len(stored) == SAMPLES * PROBLEMS
+    late = [row for row in stored if row["verdicts"]["fixed"]["state"] == "verifier_timeout"]
+    assert [row["text"] for row in late] == [made[1234]["text"]]
+    keys = [(int(row["problem"][1:]), row["sample"]) for row in stored]
+    assert keys == sorted(keys)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_begun_again(tmp_path: Path, task: Path) -> None:
+    file = written(tmp_path / "attempts.jsonl", rows())
+    score(file, task, tmp_path / "whole", 2)
+    command = [
+        sys.executable,
+        "-m",
+        "cipo_eval",
+        "score",
+        str(file),
+        "--task",
+        str(task),
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stored = tmp_path / "run" / "attempts" / "many.jsonl"
+    end = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < end:
+        if stored.exists() and stored.stat().st_size:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    process.wait()
+    score(file, task, tmp_path / "run", 2)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def test_a_damaged_row_names_its_line(tmp_path: Path, task: Path) -> None:
+    file = written(tmp_path / "attempts.jsonl", rows())
+    damaged = file.read_bytes().splitlines(keepends=True)
+    damaged[1776] = b'{"problem_id": "p1", "text": 5}\n'
+    file.write_bytes(b"".join(damaged))
+    with pytest.raises(UsageError, match=r"attempts\.jsonl line 1777"):
+        score(file, task, tmp_path / "run", 2)
