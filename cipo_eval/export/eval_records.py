@@ -204,11 +204,9 @@ def _generation(task: TaskSource, protocol: Protocol) -> dict[str, Any]:
 def _instances(task: TaskSource, evaluation: str, model: str) -> Iterator[dict[str, Any]]:
     """A line for each conversation."""
     for protocol in task.protocols:
-        rows = {row.measure.key: row for row in _figures(task, protocol)}
-        keys = [f.PASS.at(1).key]
-        if protocol.name != DIRECT:
-            keys = [f.ACCURACY.at(turn).key for turn in range(task.selected.turns(protocol.name), 0, -1)]
-        main = next((rows[key] for key in keys if key in rows), None)
+        rows = {row.measure.name: row for row in _figures(task, protocol)}
+        last = f.PASS.at(1) if protocol.name == DIRECT else f.ACCURACY.at(task.selected.turns(protocol.name))
+        main = rows.get(last.name)
         for conversation in task.conversations(protocol):
             row = _instance(task, protocol, conversation)
             row |= {"schema_version": SCHEMA, "evaluation_id": evaluation, "model_id": model}

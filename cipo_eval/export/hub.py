@@ -68,16 +68,16 @@ def _dataset(task: TaskSource) -> str | None:
 
 def _shown(task: TaskSource, protocol: Protocol) -> list[Row]:
     """pass@1 of first attempts; of a protocol the accuracy after its last turn."""
-    rows = {row.measure.key: row for row in task.rows(protocol)}
+    rows = {row.measure.name: row for row in task.rows(protocol)}
     last = task.selected.turns(protocol.name) if protocol.name != DIRECT else 1
-    keys = [f.PASS.at(1).key if protocol.name == DIRECT else f.ACCURACY.at(last).key]
+    keys = [f.PASS.at(1).name if protocol.name == DIRECT else f.ACCURACY.at(last).name]
     return [rows[key] for key in keys if key in rows]
 
 
 def _notes(task: TaskSource, protocol: Protocol, row: Row) -> str:
     """The set-up in a line."""
     sampling = task.sampling
-    parts = [f"{row.measure.key} in per cent"]
+    parts = [f"{row.measure.name} in per cent"]
     if protocol.name != DIRECT:
         parts.append(f"after {task.selected.turns(protocol.name)} turns of protocol {protocol.name}")
     parts.append(f"{row.attempts} attempts at {row.problems} problems")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.figure import Figure
 from cipo_eval.data.attempt_files.inspect_logs import OURS
 from cipo_eval.errors import MissingError
 from cipo_eval.export.source import Conversation, Source, TaskSource, unicode_json, unicode_text, verdict_of
@@ -110,18 +111,14 @@ def _scores(task: TaskSource, protocol: Protocol, samples: Sequence[EvalSample])
     """Our figures, and the accuracy of each turn as it is in the log."""
     from inspect_ai.log import EvalMetric, EvalScore
 
-    main = f.PASS.at(1).key if protocol.name == DIRECT else None
-    rows = task.rows(protocol)
-    if main is None:
-        turns = [f.ACCURACY.at(turn).key for turn in range(1, task.selected.turns(protocol.name) + 1)]
-        main = next((k for k in reversed(turns) if any(r.measure.key == k for r in rows)), None)
-    by_key = {row.measure.key: row for row in rows}
+    rows = {row.measure.name: row for row in task.rows(protocol) if isinstance(row.measure, Figure)}
+    main = f.PASS.at(1) if protocol.name == DIRECT else f.ACCURACY.at(task.selected.turns(protocol.name))
     metrics = {}
-    if main in by_key:
-        metrics["accuracy"] = EvalMetric(name="accuracy", value=float(by_key[main].entry["value"]))
-    for key, row in by_key.items():
+    if main.name in rows:
+        metrics["accuracy"] = EvalMetric(name="accuracy", value=float(rows[main.name].entry["value"]))
+    for name, row in rows.items():
         interval = {"ci95": list(row.interval)} if row.interval else None
-        metrics[key] = EvalMetric(name=key, value=float(row.entry["value"]), metadata=interval)
+        metrics[name] = EvalMetric(name=name, value=float(row.entry["value"]), metadata=interval)
     scorer = f"cipo_eval/{task.facts['verifier']}"
     scores = [
         EvalScore(

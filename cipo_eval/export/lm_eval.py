@@ -15,13 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.export.source import Conversation, Source, TaskSource, unicode_json, verdict_of
 from cipo_eval.files import write_json, write_json_lines
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
-METRIC = "pass@1"
-"""Of a row the share of its attempts that are right."""
 _FILTER = "none"
 
 
@@ -86,13 +85,13 @@ def _add(results: dict[str, Any], known_as: str, task: TaskSource, protocol: Pro
     better: dict[str, bool] = {}
     rows = [row for row in task.rows(protocol) if isinstance(row.measure, Figure)]
     for row in rows:
-        entry[f"{row.measure.key},{_FILTER}"] = row.entry["value"]
+        entry[f"{row.measure.name},{_FILTER}"] = row.entry["value"]
         if row.interval:
             low, high = row.interval
-            entry[f"{row.measure.key}_stderr,{_FILTER}"] = (high - low) / (2 * 1.96)
+            entry[f"{row.measure.name}_stderr,{_FILTER}"] = (high - low) / (2 * 1.96)
         else:
-            entry[f"{row.measure.key}_stderr,{_FILTER}"] = "N/A"
-        better[row.measure.key] = True
+            entry[f"{row.measure.name}_stderr,{_FILTER}"] = "N/A"
+        better[row.measure.name] = True
     attempted = max((row.problems for row in rows), default=0)
     asked = len(task.selected.selection.problems_of(protocol.name)) or attempted
     sampling = task.sampling
@@ -155,6 +154,7 @@ def _row(
     prompts = [_prompt(conversation) for conversation in asked]
     texts, answers = [attempt.text for attempt in lasts], [verdict.extracted or "" for verdict in verdicts]
     together = protocol.name == DIRECT
+    metric = (f.PASS.at(1) if together else f.ACCURACY.at(task.selected.turns(protocol.name))).name
     return {
         "doc_id": task.places.get(problem, 0),
         "doc": doc,
@@ -166,11 +166,11 @@ def _row(
         "resps": [texts] if together else [[text] for text in texts],
         "filtered_resps": [answers] if together else answers,
         "filter": _FILTER,
-        "metrics": [METRIC],
+        "metrics": [metric],
         "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
         "prompt_hash": _hash(prompts[0]),
         "target_hash": _hash(target),
-        METRIC: sum(verdict.correct for verdict in verdicts) / len(verdicts),
+        metric: sum(verdict.correct for verdict in verdicts) / len(verdicts),
         "finish_reason": [attempt.finish_reason and attempt.finish_reason.value for attempt in lasts],
         **({} if together else {"attempt": _corrected(protocol, conversations)}),
     }
