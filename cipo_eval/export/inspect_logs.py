@@ -177,7 +177,7 @@ def _sample(task: TaskSource, protocol: Protocol, conversation: Conversation) ->
         ),
         model_usage={task.source.model: usage} if usage else {},
         total_time=sum(seconds) if seconds else None,
-        uuid=fingerprint([task.source.identity, *map(str, chain[-1].key)]),
+        uuid=fingerprint([task.source.identity, protocol.name, str(chain[-1].key)]),
         turn_count=len(chain),
     )
 
@@ -207,7 +207,7 @@ def _messages(task: TaskSource, protocol: Protocol, conversation: Conversation) 
             )
         )
     for number, entry in enumerate(messages):
-        entry.id = fingerprint([str(conversation.chain[-1].key), number])
+        entry.id = fingerprint([protocol.name, str(conversation.chain[-1].key), number])
     return messages
 
 

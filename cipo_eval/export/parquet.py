@@ -169,5 +169,5 @@ def _card(source: Source, counts: dict[str, int]) -> str:
         f"Every attempt of a run of cipo-eval {source.version}, with its verdicts.\n\n"
         f"| task | attempts |\n|---|---|\n{tasks}\n\n"
         f"| column | type | what |\n|---|---|---|\n{rows}\n\n"
-        "Halves of surrogate pairs, which UTF-8 cannot hold, stand as `\\udXXX` in texts.\n"
+        "Halves of surrogate pairs, which UTF-8 cannot hold, are U+FFFD in texts.\n"
     )

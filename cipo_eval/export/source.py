@@ -254,8 +254,11 @@ def verdict_of(attempt: Attempt, mode: Mode) -> Verdict:
 
 
 def unicode_text(text: str) -> str:
-    """A text that UTF-8 can hold: halves of surrogate pairs, which a model's output may have, as ``\\udXXX``."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A text that UTF-8 can hold: a half of a surrogate pair, which a model's output may have, becomes U+FFFD. (Written
+    out as an escape, its digits would be the last number of an answer, and change verdicts.)"""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def unicode_json(value: Any) -> Any:
