@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from cipo_eval.records import Attempt, FinishReason, State, Verdict, fingerprint
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
 if TYPE_CHECKING:
+    from inspect_ai.event import ModelEvent
     from inspect_ai.log import EvalLog, EvalSample
-    from inspect_ai.model import ChatMessage, ModelUsage
+    from inspect_ai.model import ChatMessage, ModelOutput, ModelUsage
     from inspect_ai.scorer import Score
 
 _VALUES = {State.CORRECT: "C", State.NO_ANSWER: "N", State.TRUNCATED: "N"}
@@ -144,33 +146,26 @@ def _scores(task: TaskSource, protocol: Protocol, samples: Sequence[EvalSample])
 def _sample(task: TaskSource, protocol: Protocol, conversation: Conversation) -> EvalSample:
     """One conversation."""
     from inspect_ai.log import EvalSample
-    from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput
 
     chain, first = conversation.chain, conversation.chain[0]
     messages = _messages(task, protocol, conversation)
     opening = messages[: len(conversation.asked[0])]
-    last = messages[-1]
-    assert isinstance(last, ChatMessageAssistant)
-    usage = _usage([a for a in chain if protocol.own or a.turn > 1])
-    seconds = [attempt.seconds for attempt in chain if attempt.seconds is not None]
-    problem = task.problems.get(first.problem, {})
-    stop = _STOPS.get(chain[-1].finish_reason, "unknown") if chain[-1].finish_reason else "unknown"
+    generated = [attempt for attempt in chain if protocol.own or attempt.turn > 1]
+    seconds = [attempt.seconds for attempt in generated if attempt.seconds is not None]
+    usage = _usage(generated)
     return EvalSample(
         id=unicode_text(first.problem),
         epoch=first.sample + 1,
         input=opening[0].text if len(opening) == 1 else opening,
         target=unicode_text(task.answer(first.problem)),
         messages=messages,
-        output=ModelOutput(
-            model=task.source.model,
-            choices=[ChatCompletionChoice(message=last, stop_reason=stop)],
-            usage=usage,
-        ),
+        output=_output(task, messages[-1], chain[-1]),
+        events=_events(task, protocol, conversation, messages),
         scores=_sample_scores(task, protocol, chain),
         metadata=unicode_json(
             {
                 "question": task.question(first.problem),
-                **problem.get("metadata", {}),
+                **task.problems.get(first.problem, {}).get("metadata", {}),
                 "problem_id": first.problem,
                 OURS: {"protocol": protocol.name, "judges": protocol.judges},
             }
@@ -209,6 +204,44 @@ def _messages(task: TaskSource, protocol: Protocol, conversation: Conversation) 
     for number, entry in enumerate(messages):
         entry.id = fingerprint([protocol.name, str(conversation.chain[-1].key), number])
     return messages
+
+
+def _output(task: TaskSource, message: ChatMessage, attempt: Attempt) -> ModelOutput:
+    """What the model, or whoever made the attempt, gave."""
+    from inspect_ai.model import ChatCompletionChoice, ModelOutput
+
+    stop = _STOPS.get(attempt.finish_reason, "unknown") if attempt.finish_reason else "unknown"
+    choice = ChatCompletionChoice(message=message, stop_reason=stop)
+    return ModelOutput(
+        model=task.source.model, choices=[choice], usage=_usage([attempt]), time=attempt.seconds
+    )
+
+
+def _events(
+    task: TaskSource, protocol: Protocol, conversation: Conversation, messages: Sequence[ChatMessage]
+) -> list[ModelEvent]:
+    """A call of the model for each turn that it made, with what it was shown: transcripts and ``messages_df`` are made
+    of these."""
+    from inspect_ai.event import ModelEvent
+    from inspect_ai.model import GenerateConfig
+
+    events, place = [], -1
+    for asked, attempt in zip(conversation.asked, conversation.chain, strict=True):
+        place += len(asked) + 1
+        if protocol.own or attempt.turn > 1:
+            event = ModelEvent(
+                uuid=fingerprint([protocol.name, str(conversation.chain[-1].key), attempt.turn]),
+                timestamp=datetime.fromisoformat(task.source.begun),
+                working_start=0.0,
+                model=task.source.model,
+                input=list(messages[:place]),
+                tools=[],
+                tool_choice="none",
+                config=GenerateConfig(),
+                output=_output(task, messages[place], attempt),
+            )
+            events.append(event)
+    return events
 
 
 def _usage(generated: Sequence[Attempt]) -> ModelUsage | None:
