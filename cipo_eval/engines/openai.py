@@ -55,6 +55,8 @@ _CONTINUING = ("vllm", "sglang")
 they do not know without a word, and begin another message."""
 _PLAIN = ({"role": "user", "content": "Hello"},)
 """What is asked to see whether a server answers at all."""
+_BEGUN = {"role": "assistant", "content": "Hello"}
+"""Behind it, where the request that failed was to go on with an answer."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
@@ -214,13 +216,14 @@ class OpenAIEngine:
         self._failed_in_a_row.clear()
 
     async def _ask_plain(self, member: Member, request: Request | None = None) -> None:
-        """A plain prompt, sampled as a request is (by default the latest one; before the first one nothing is asked).
-        Raises ``Again`` or ``Refused`` where it has no answer."""
+        """A plain prompt, sampled and begun as a request is (by default the latest one; before the first one nothing is
+        asked). Raises ``Again`` or ``Refused`` where it has no answer."""
         request = request or self._latest
         if request is None:
             return
         most = min(request.sampling.max_tokens, _LEAST_NEW)
-        plain = replace(request, messages=_PLAIN, carried=(), samples=(0,), seeds=(0,))
+        asked = (*_PLAIN, _BEGUN) if request.begun else _PLAIN
+        plain = replace(request, messages=asked, carried=(), samples=(0,), seeds=(0,))
         with contextlib.suppress(_TooLong):
             await self._ask(member, plain, plain.messages, most)
 
