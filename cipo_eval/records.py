@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
@@ -102,6 +102,9 @@ class Problem:
     """An attempt at it that comes with the data, to be judged or corrected (``given``, ``critique``)."""
     attempt_right: bool | None = None
     """What the data says of that attempt; never reaches an engine."""
+    attempt_error_end: int | None = None
+    """Characters of that attempt up to the end of its first wrong step, where the data says so; never reaches an
+    engine by itself."""
     given_prompt: str = ""
     """The user turn before an attempt that is not the model's own; empty: ``prompt``."""
 
@@ -146,7 +149,8 @@ class Request:
 
     problem: Problem
     messages: tuple[Mapping[str, str], ...]
-    """Chat messages (``role``, ``content``)."""
+    """Chat messages (``role``, ``content``). The last one is the user's, or the beginning of the assistant's answer:
+    then the model goes on with it, and the completion is what follows."""
     samples: tuple[int, ...]
     """Indices of the wanted samples: a resumed run asks only for those that are missing."""
     seeds: tuple[int, ...]
@@ -158,6 +162,16 @@ class Request:
     """The turns before this one; a request with a history is for one sample."""
     carried: tuple[Span, ...] = ()
     """Earlier attempts within the messages: an engine may cut them in their middle where the context is too short."""
+
+    @property
+    def begun(self) -> str:
+        """The beginning of the answer, which the model goes on with; empty where it begins the answer itself."""
+        return begun(self.messages)
+
+
+def begun(messages: Sequence[Mapping[str, str]]) -> str:
+    """What the last of some messages has of the answer that is to come."""
+    return messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +353,9 @@ class Attempt:
     """By mode: ``fixed``, ``paper`` or both; empty where the run was interrupted before the verdict."""
     left_out: int = 0
     """As in ``Completion``."""
+    prefix: int = 0
+    """Characters at the beginning of ``text`` that the model was given to go on with, and did not write (protocol
+    ``prefill``); tokens count what it wrote."""
 
     def __post_init__(self) -> None:
         _name_reason(self)
@@ -366,6 +383,7 @@ class Attempt:
             "seconds": self.seconds,
             "verdicts": {mode: verdict.to_json() for mode, verdict in self.verdicts.items()},
             "left_out": self.left_out,
+            **({"prefix": self.prefix} if self.prefix else {}),
         }
 
     @classmethod
@@ -384,6 +402,8 @@ class Attempt:
         if types not in _FITTING:
             _check_types(attempt, _ATTEMPT_TYPES)
             _FITTING.add(types)
+        if not 0 <= attempt.prefix <= len(attempt.text):
+            raise ValueError(f"prefix is {attempt.prefix}, and the text has {len(attempt.text)} characters")
         if attempt.sample < 0 or attempt.turn < 1:
             raise ValueError(
                 f"sample is {attempt.sample} and turn {attempt.turn}: they count from 0 and from 1"
@@ -404,7 +424,7 @@ _VERDICT_TYPES: _Types = (
 )
 _ATTEMPT_TYPES: _Types = (
     *((name, _TEXT) for name in ("task", "problem", "protocol", "prompt_hash", "text")),
-    *((name, _COUNT) for name in ("sample", "turn", "left_out")),
+    *((name, _COUNT) for name in ("sample", "turn", "left_out", "prefix")),
     *((name, (int, _NONE)) for name in ("seed", "prompt_tokens", "completion_tokens")),
     ("parent", (str, _NONE)),
     ("finish_reason", (FinishReason, _NONE)),

@@ -30,7 +30,7 @@ def turn(text: str, verdict: Verdict) -> Turn:
     return Turn(text, {"fixed": verdict})
 
 
-REVISING = [p for p in PROTOCOLS.values() if p.name != "direct"]
+REVISING = [p for p in PROTOCOLS.values() if p.name != "direct" and not p.continues]
 
 hostile = st.lists(
     st.sampled_from(

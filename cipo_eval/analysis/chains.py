@@ -196,6 +196,9 @@ class Chains:
     """Where the protocol has such."""
     item: IntArray | None = None
     """Number of the pool's attempt that a chain begins with, shape (chains,); None: the model's own."""
+    beside: FloatArray | None = None
+    """Whether the same attempt of the pool was made right (1) or not (0) by the protocol that this one is compared
+    with, shape (chains,); NaN where that lacks it. None: there is no such protocol."""
 
     def __post_init__(self) -> None:
         shape = self.right.shape
@@ -206,6 +209,7 @@ class Chains:
             ("same", (shape[0], shape[1] - 1)),
             ("tokens", shape),
             ("item", shape[:1]),
+            ("beside", shape[:1]),
         ):
             array = getattr(self, name)
             if array is not None and array.shape != expected:
@@ -223,9 +227,10 @@ class Chains:
         *,
         first: Iterable[Attempt] = (),
         votes: bool = False,
+        beside: tuple[Protocol, Attempts] | None = None,
     ) -> Chains:
         """Of ``complete`` chains. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
-        vote.
+        vote; ``beside``: the protocol that this one is compared with, and its attempts.
 
         A judgement counts with the tokens of the attempt that follows.
         """
@@ -259,6 +264,7 @@ class Chains:
             fresh=_fresh(names, Attempts.of(first), mode, among=protocol.own, votes=votes),
             judgements=Judgements.of(chains, mode) if protocol.judges else None,
             item=None if protocol.own else _items(chains),
+            beside=None if beside is None else _beside(chains, *beside, mode),
         )
 
     def __len__(self) -> int:
@@ -276,6 +282,7 @@ class Chains:
             fresh=self.fresh,
             judgements=None if self.judgements is None else self.judgements.only(rows),
             item=None if self.item is None else self.item[rows],
+            beside=None if self.beside is None else self.beside[rows],
         )
 
     @property
@@ -360,6 +367,21 @@ def _items(chains: StoredChains) -> IntArray:
     texts = np.stack([chains.problem.astype(np.uint64), prompts.astype(np.uint64)], axis=1)
     _, begins, item = np.unique(texts, axis=0, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(begins))[item.ravel()], dtype=np.int64)
+
+
+def _beside(chains: StoredChains, protocol: Protocol, attempts: Attempts, mode: Mode) -> FloatArray:
+    """Of each chain whether the chain of another protocol that begins with the same attempt of the pool, under the same
+    number, was right after its first step; NaN where there is none. Shape (chains,)."""
+
+    def keys(of: StoredChains) -> list[tuple[str, int, int]]:
+        words = of.attempts.words("problem")
+        columns = (of.turn(1, of.attempts.column(name)).tolist() for name in ("sample", "prompt"))
+        return list(zip((words[number] for number in of.problem), *columns, strict=True))
+
+    others = chains_of(attempts, protocol).complete(protocol, mode, 2)
+    right = others.turn(2, others.attempts.verdicts(mode.value, "correct"))
+    known = dict(zip(keys(others), right.astype(float).tolist(), strict=True))
+    return np.array([known.get(key, np.nan) for key in keys(chains)], dtype=np.float64)
 
 
 def _known(counts: NDArray[Any]) -> NDArray[Any]:

@@ -290,7 +290,8 @@ def _protocol_rows(task: str, protocol: Protocol, arms: Arms, turns: int, how: _
     rows = []
     for figure in f.compared(protocol, turns, how.figures):
         _, table = aligned([sums for arm in _sums(figure, chains) for sums in arm])
-        if figure is f.LIFT and not table[..., 1].any():  # one attempt at each problem: no lift at all
+        # one attempt at each problem: no lift at all; nothing beside: no blind spot
+        if (figure is f.LIFT or figure in f.BLIND_SPOTS) and not table[..., 1].any():
             continue
         rows.append(_row(task, protocol, figure, chains, how, seed))
     return rows

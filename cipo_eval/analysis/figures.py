@@ -29,6 +29,7 @@ from cipo_eval.turns.protocols import DIRECT, Protocol
 CODE_2024 = "arXiv:2412.19513"
 SCORE = "SCoRe, arXiv:2409.12917"
 CHEN = "Chen et al. 2021, arXiv:2107.03374, eq. 1"
+BENCH = "Self-Correction Bench, arXiv:2507.02778"
 WANG = "Wang et al. 2022, arXiv:2203.11171"
 
 
@@ -388,6 +389,73 @@ def _pool(k: int) -> Figure:
 
 POOL = Family("pass@k", _pool)
 
+# --- the same attempts as the model's own words, and as somebody else's ---------------------------------------------
+
+
+def _continues(protocol: Protocol) -> bool:
+    return protocol.continues
+
+
+def _in_both(chains: Chains) -> NDArray[np.bool_]:
+    """Wrong attempts that were continued, and corrected beside; shape (chains,)."""
+    if chains.beside is None:
+        return np.zeros(len(chains), dtype=bool)
+    return np.asarray(chains.revised & ~chains.state[:, 0] & ~np.isnan(chains.beside), dtype=bool)
+
+
+def _beside(chains: Chains) -> FloatArray:
+    """Of these, whether they were made right beside, shape (chains,)."""
+    return np.zeros(len(chains)) if chains.beside is None else np.where(_in_both(chains), chains.beside, 0.0)
+
+
+BLIND_SPOT = Figure(
+    name="blind_spot",
+    kind="amount",
+    top=lambda c: _beside(c) - (_in_both(c) & c.after(2)),
+    bottom=_beside,
+    applies=_continues,
+    compared=True,
+    seeds=True,
+    meaning="part of the corrections in the user's message that the model does not make in its own (blind-spot rate)",
+    formula="(`external` − `internal`) / `external`",
+    source=BENCH,
+)
+INTERNAL_GAIN = Figure(
+    name="internal_gain",
+    label="own − given",
+    kind="difference",
+    top=lambda c: (_in_both(c) & c.after(2)) - _beside(c),
+    bottom=_in_both,
+    applies=_continues,
+    compared=True,
+    seeds=True,
+    meaning="difference of the two rates: `internal` − `external`",
+    formula="see [prefill](protocols/prefill.md)",
+)
+INTERNAL = Figure(
+    name="internal",
+    label="own",
+    top=lambda c: _in_both(c) & c.after(2),
+    bottom=_in_both,
+    applies=_continues,
+    seeds=True,
+    meaning="wrong attempts that a model made right which went on with them as its own",
+    formula="P(r at 2 \\| w at 1)",
+    source=BENCH,
+)
+EXTERNAL = Figure(
+    name="external",
+    label="given",
+    top=_beside,
+    bottom=_in_both,
+    applies=_continues,
+    seeds=True,
+    meaning="the same attempts made right where they stand in the user's message (`given`)",
+    formula="P(r at 2 \\| w at 1)",
+    source=BENCH,
+)
+BLIND_SPOTS = (BLIND_SPOT, INTERNAL_GAIN, INTERNAL, EXTERNAL)
+
 # --- the table ----------------------------------------------------------------------------------------------------
 
 TABLE: Mapping[str, tuple[Entry, ...]] = {
@@ -400,6 +468,7 @@ TABLE: Mapping[str, tuple[Entry, ...]] = {
     "resampling.equal_tokens": (EQUAL_PASS, EQUAL_MAJORITY),
     "sequential": (SEQUENTIAL, SEQUENTIAL_GAIN),
     "pool": (POOL,),
+    "blind_spot": BLIND_SPOTS,
     "critique": (*JUDGEMENTS, ALWAYS_WRONG),
     "critique.joined": JOINED,
 }
@@ -423,9 +492,9 @@ def with_seeds(protocol: Protocol, turns: int, ks: Iterable[int]) -> list[Figure
 
 def compared(protocol: Protocol, turns: int, more: Iterable[Figure] = ()) -> list[Figure]:
     """The figures of a protocol with revisions that ``cipo-eval compare`` tells the difference of: accuracy after the
-    last turn, what the first step did, lift, judgements, and those of a user's own (``more``)."""
+    last turn, what the first step did, lift, blind spots, judgements, and those of a user's own (``more``)."""
     first = (CORRECTION_RATE.at(2), RETENTION.at(2)) if turns > 1 else ()
-    chosen = (ACCURACY.at(turns), *first, LIFT, JUDGEMENT_ACCURACY, JUDGEMENT_F1, *more)
+    chosen = (ACCURACY.at(turns), *first, LIFT, *BLIND_SPOTS, JUDGEMENT_ACCURACY, JUDGEMENT_F1, *more)
     return [figure for figure in chosen if figure.compared and figure.applies(protocol)]
 
 

@@ -23,6 +23,7 @@ WHERE = {
     "resampling.equal_tokens": "What they give for the tokens of a chain",
     "sequential": "Attempts with a revision each",
     "pool": "Corrections of a pool's attempts",
+    "blind_spot": "A pool's wrong attempts as the model's own words, and in the user's message",
     "critique": "Judgements of attempts; positive: the attempt is wrong",
     "critique.joined": "What became of the attempts that were judged",
 }

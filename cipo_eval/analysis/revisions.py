@@ -16,6 +16,7 @@ from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.ratios import DIGITS, estimates
 from cipo_eval.records import Attempt, Mode, derive_seed
+from cipo_eval.storage.attempts import Attempts
 from cipo_eval.storage.numbers import SAID_NOTHING
 from cipo_eval.turns.protocols import Protocol
 
@@ -40,6 +41,7 @@ def revisions(
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     breakdown: Sequence[str] = (),
     figures: Sequence[Figure] = (),
+    beside: tuple[Protocol, Attempts] | None = None,
     seed: int = 0,
 ) -> Block:
     """The figures of one protocol on one task, with what is missing and what became of each turn.
@@ -47,7 +49,7 @@ def revisions(
     ``attempts``: those of the protocol, and the first turns that its chains begin with; ``first``: the model's own
     first attempts, which revising is compared with (``votes``: their answers can be put to a vote); ``breakdown``:
     columns of the problems' ``metadata`` by whose values the main figures are also given; ``figures``: a user's own,
-    beside the table's.
+    beside the table's; ``beside``: the protocol that one which continues attempts is compared with, and its attempts.
     """
     stored = chains_of(attempts, protocol)
     complete = stored.complete(protocol, mode, turns)
@@ -59,10 +61,13 @@ def revisions(
     }
     if len(complete):
         seed = derive_seed("bootstrap", seed, task, protocol.name)
-        chains = Chains.of(complete, protocol, mode, turns, first=first, votes=votes)
+        chains = Chains.of(complete, protocol, mode, turns, first=first, votes=votes, beside=beside)
         block |= summarise_turns(chains, bootstrap=bootstrap, seed=seed)
         if not protocol.own:
             block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
+        if beside is not None:
+            resamples = {"bootstrap": bootstrap, "seed": seed}
+            block["blind_spot"] = {"against": beside[0].name, **entries(f.BLIND_SPOTS, chains, **resamples)}
         if protocol.judges:
             unread = int(
                 (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()

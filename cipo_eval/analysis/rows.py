@@ -148,7 +148,7 @@ def _turns(block: Mapping[str, Any]) -> Pairs:
 
 
 def _beside(block: Mapping[str, Any]) -> Pairs:
-    """Lift, what first attempts alone give, tokens, corrections of a pool, judgements."""
+    """Lift, what first attempts alone give, tokens, corrections of a pool, blind spots, judgements."""
     yield from _have((f.LIFT, f.REVISED, f.FRESH), block["lift"])
     section, most = block.get("sequential", {}), block["chains"]
     for figure in f.SEQUENTIAL.among(section, most):
@@ -162,6 +162,7 @@ def _beside(block: Mapping[str, Any]) -> Pairs:
         yield measure, {"value": block["tokens"][measure.key]}
     section = block.get("pool", {})
     yield from _have(f.POOL.among(section, most), section)
+    yield from _have(f.BLIND_SPOTS, block.get("blind_spot", {}))
     section = block.get("critique", {})
     yield from _have((*JUDGEMENTS, ALWAYS_WRONG), section)
     yield from _have(JOINED, section.get("joined", {}))

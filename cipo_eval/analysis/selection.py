@@ -29,7 +29,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Attempt, AttemptKey
 from cipo_eval.storage.attempts import Attempts, BoolArray, IntArray
 from cipo_eval.storage.store import attempts_of_task, read_info, read_problems
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol, partners
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +259,11 @@ class Selected:
             return self.first
         chained = self.of(protocol)
         return chained.only(chained.column("protocol") == chained.number_of("protocol", DIRECT))
+
+    def beside(self, protocol: str) -> tuple[Protocol, Attempts] | None:
+        """The protocol of this run that one which continues attempts is compared with, and its attempts."""
+        there = [name for name in partners(PROTOCOLS[protocol]) if name in self.selection.extents]
+        return (PROTOCOLS[there[0]], self.of(there[0])) if there else None
 
     @property
     def protocols(self) -> tuple[str, ...]:

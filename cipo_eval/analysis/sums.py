@@ -22,7 +22,8 @@ def chains_of_run(selected: Selected, protocol: Protocol, mode: Mode, turns: int
         return first_attempts(selected.first, mode)
     stored = chains_of(selected.of(protocol.name), protocol)
     complete = stored.complete(protocol, mode, turns)
-    return Chains.of(complete, protocol, mode, turns, first=selected.fresh(protocol.name))
+    first, beside = selected.fresh(protocol.name), selected.beside(protocol.name)
+    return Chains.of(complete, protocol, mode, turns, first=first, beside=beside)
 
 
 def sums_of(figure: Figure, chains: Chains) -> Sums:

@@ -48,6 +48,8 @@ TABLE: dict[str, Parameter] = {
     "temperature": Parameter(flag="--temperature", neutral=(1.0,)),
     "stop": Parameter(flag="--stop"),
     "chat_template_kwargs": Parameter(flag="--enable-thinking"),
+    "continue_final_message": Parameter(flag="--protocol prefill"),
+    "add_generation_prompt": Parameter(flag="--protocol prefill"),
     "n": Parameter(flag="--samples-per-request", left_out="each sample is asked for by itself"),
 }
 """In this order where a refusal names several of them, a renaming first."""

@@ -21,7 +21,7 @@ from cipo_eval.engines.template import (
     source,
     templated,
 )
-from cipo_eval.records import Span, fingerprint
+from cipo_eval.records import Span, begun, fingerprint
 
 CUT = "\n[… {} characters left out …]\n"
 """Stands for the middle of a carried attempt that was too long."""
@@ -40,7 +40,8 @@ def render(
 ) -> tuple[str, bool]:
     """The prompt text, and whether the tokenizer must still add its special tokens.
 
-    With a chat template: the template's text up to the assistant's header (the template writes the special tokens).
+    With a chat template: the template's text up to the assistant's header (the template writes the special tokens),
+    or up to the end of an answer that the last message begins.
     A base model without one gets the contents, separated by blank lines. ``carried``: parts of the messages that a
     model said. Raises ``UsageError`` where the template rejects the messages, or leaves out what was asked.
     """
@@ -59,6 +60,8 @@ class Prompt(NamedTuple):
     """Characters of earlier attempts that had to go."""
     text: str = ""
     """What the tokens stand for."""
+    begun: bool = False
+    """It ends within the answer, which a completion goes on with."""
 
     @property
     def hash(self) -> str:
@@ -80,6 +83,7 @@ def encode(
     takes, down to a few characters; what is around them stays whole.
     """
     whole = _encoded(tokenizer, *render(tokenizer, messages, setting, carried=carried))
+    whole = whole._replace(begun=begun(messages) != "")
     if most is None or len(whole.ids) <= most or not carried:
         return whole
 
@@ -96,7 +100,8 @@ def encode(
             low, best, kept = middle, found, max(middle, _FEWEST)
         else:
             high = middle
-    return best._replace(left_out=sum(max(0, span.end - span.start - kept) for span in carried))
+    lost = sum(max(0, span.end - span.start - kept) for span in carried)
+    return best._replace(left_out=lost, begun=whole.begun)
 
 
 def shorten(text: str, keep: int) -> str:

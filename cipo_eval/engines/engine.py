@@ -11,7 +11,11 @@ from cipo_eval.records import Completion, Failure, Request, fingerprint
 
 
 class Engine(Protocol):
-    """Generates completions: the one interface of all engines. ``registry`` says how one is found and made."""
+    """Generates completions: the one interface of all engines. ``registry`` says how one is found and made.
+
+    Optionally also ``refuses_begun``, which says why the engine does not go on with an answer that a request's last
+    message begins (``Request.begun``), in a line; empty: it does. One without it is given no such requests.
+    """
 
     name: str
 

@@ -107,6 +107,11 @@ class Fleet:
             await member.connections.close()
 
     @property
+    def owners(self) -> set[str]:
+        """Who serves the model, as far as servers said so (``owned_by``)."""
+        return {member.owner for member in self._members.values() if member.owner}
+
+    @property
     def heard(self) -> float:
         """When a reply last began (``time.monotonic``), of any server."""
         return max((member.connections.heard for member in self._members.values()), default=float("-inf"))

@@ -131,6 +131,10 @@ class HFEngine:
         else:
             self.core = plain.Plain(self.model, ends=self.end_ids, pad=self.pad_id, tokens=self.batch_tokens)
 
+    def refuses_begun(self) -> str:
+        """Why it does not go on with an answer that is begun: it does."""
+        return ""
+
     def describe(self) -> dict[str, Any]:
         return {
             "engine": self.name,

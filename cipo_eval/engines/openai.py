@@ -38,7 +38,7 @@ from cipo_eval.engines.server_replies import (
     withheld,
 )
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Completion, Failure, FinishReason, Request, fingerprint
+from cipo_eval.records import Completion, Failure, FinishReason, Request, begun, fingerprint
 
 FAILED_IN_A_ROW = 8
 """Prompts without an answer, and none answered between them: then the server is asked whether it answers at all."""
@@ -50,8 +50,13 @@ _DEFAULTS = {
     "llamacpp": {"repeat_penalty": 1.0},
 }
 """Servers by their ``owned_by`` that fill in sampling parameters of their own for what a request leaves open."""
+_CONTINUING = ("vllm", "sglang")
+"""Servers by their ``owned_by`` that go on with an assistant's message where a request says so. Others leave out what
+they do not know without a word, and begin another message."""
 _PLAIN = ({"role": "user", "content": "Hello"},)
 """What is asked to see whether a server answers at all."""
+_BEGUN = {"role": "assistant", "content": "Hello"}
+"""Behind it, where the request that failed was to go on with an answer."""
 
 
 class _TooLong(Exception):  # noqa: N818  answered by asking for less
@@ -116,6 +121,13 @@ class OpenAIEngine:
         if self.server.samples_per_request > 1:  # other seeds, other samples
             facts["samples_per_request"] = self.server.samples_per_request
         return facts
+
+    def refuses_begun(self) -> str:
+        """Why it does not go on with an answer that is begun; empty: it does."""
+        if self.server.endpoint is Endpoint.completions:
+            return ""
+        others = sorted((self.fleet.owners or {"unknown"}) - {*_CONTINUING})
+        return _not_continuing(others[0]) if others else ""
 
     def notes(self) -> list[str]:
         """What of the requests servers did not take, and what became of servers, a line each."""
@@ -204,13 +216,14 @@ class OpenAIEngine:
         self._failed_in_a_row.clear()
 
     async def _ask_plain(self, member: Member, request: Request | None = None) -> None:
-        """A plain prompt, sampled as a request is (by default the latest one; before the first one nothing is asked).
-        Raises ``Again`` or ``Refused`` where it has no answer."""
+        """A plain prompt, sampled and begun as a request is (by default the latest one; before the first one nothing is
+        asked). Raises ``Again`` or ``Refused`` where it has no answer."""
         request = request or self._latest
         if request is None:
             return
         most = min(request.sampling.max_tokens, _LEAST_NEW)
-        plain = replace(request, messages=_PLAIN, carried=(), samples=(0,), seeds=(0,))
+        asked = (*_PLAIN, _BEGUN) if request.begun else _PLAIN
+        plain = replace(request, messages=asked, carried=(), samples=(0,), seeds=(0,))
         with contextlib.suppress(_TooLong):
             await self._ask(member, plain, plain.messages, most)
 
@@ -244,6 +257,8 @@ class OpenAIEngine:
         sampling = request.sampling
         carrying = {span.message for span in request.carried}
         texts = [wellformed(m["content"]) for m in messages]
+        if begun(messages):
+            carrying.add(len(messages) - 1)
         texts = [harmless(text) if i in carrying else text for i, text in enumerate(texts)]
         body: dict[str, Any] = {
             "model": self.model_name,
@@ -267,6 +282,10 @@ class OpenAIEngine:
             return "completions", {**body, "prompt": "\n\n".join(texts)}
         if self.server.enable_thinking is not None:
             body["chat_template_kwargs"] = {"enable_thinking": self.server.enable_thinking}
+        if begun(messages):
+            if owner not in _CONTINUING:
+                raise UsageError(_not_continuing(owner or "unknown"))
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         chat = [{"role": m["role"], "content": text} for m, text in zip(messages, texts, strict=True)]
         return "chat/completions", {**body, "messages": chat}
 
@@ -308,6 +327,14 @@ class OpenAIEngine:
             self.fleet.check_status(member, error.status, error.text, inside=True)
         member.saw(next((e.build for e in ended if e), ""))
         return ended
+
+
+def _not_continuing(owner: str) -> str:
+    """Why a server of chats is not asked to go on with a message."""
+    return (
+        f"the server ({owner}) is not known to go on with an assistant's message in chats: it would begin another one. "
+        f"Servers that do: {', '.join(_CONTINUING)}; or use --endpoint completions, --engine vllm or --engine hf"
+    )
 
 
 def _completion(ended: Ended, seconds: float, left_out: int) -> Completion:

@@ -150,6 +150,8 @@ class Prompting:
         if text is None:  # an end token need not be a special one
             spoken = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
             text = self.spoken(spoken)
+        if prompt.begun and text:
+            text = self._gap(prompt, tokens) + text
         return Completion(
             text=text,
             finish_reason=reason,
@@ -161,6 +163,14 @@ class Prompting:
             left_out=prompt.left_out,
             prompt_hash=prompt.hash,
         )
+
+    def _gap(self, prompt: Prompt, tokens: Sequence[int]) -> str:
+        """White space between an answer that was begun and what follows, which some tokenizers write for a token only
+        where another one stands before it."""
+        before, first = self.spoken(prompt.ids[-1:]), self.spoken(tokens[:1])
+        both = self.spoken([*prompt.ids[-1:], *tokens[:1]])
+        gap = both[len(before) : len(both) - len(first)] if both.startswith(before) else ""
+        return gap if gap.isspace() and both.endswith(first) else ""
 
 
 def preview(

@@ -79,6 +79,12 @@ class RayEngine:
         """Identity of the inner engine."""
         return dict(self._crew.ready)
 
+    def refuses_begun(self) -> str:
+        """Why the inner engine does not go on with an answer that is begun; empty: it does, or says so when it is
+        asked (a server that only replicas see)."""
+        known = hasattr(registry.engine_class(self._options.inner), "refuses_begun")
+        return "" if known else f"{self._options.inner} is not known to go on with an answer that is begun"
+
     @property
     def under_way(self) -> int:
         return self._crew.under_way
@@ -182,4 +188,4 @@ def _words(needs: Mapping[str, float]) -> str:
 
 def _shown(problem: Problem) -> Problem:
     """A problem without what never reaches an engine."""
-    return replace(problem, gold="", options={}, attempt=None, attempt_right=None)
+    return replace(problem, gold="", options={}, attempt=None, attempt_right=None, attempt_error_end=None)

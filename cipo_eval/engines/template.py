@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Span
+from cipo_eval.records import Span, begun
 
 FIXED_CLOCK = datetime(2026, 1, 1, tzinfo=UTC)
 """What a template that asks for the time is told where nobody says otherwise (in training): the same every day."""
@@ -68,10 +68,18 @@ def dated(tokenizer: Any) -> bool:
 
 
 def templated(tokenizer: Any, messages: Sequence[Message], setting: Setting = DEFAULT) -> str:
-    """The text of messages, up to the assistant's header. Raises ``UsageError`` where the template rejects them, or
+    """The text of messages, up to the assistant's header; where the last message is the assistant's, up to the end of
+    that, as transformers' ``continue_final_message`` has it. Raises ``UsageError`` where the template rejects them, or
     leaves the text of one out."""
     roles = tuple(message["role"] for message in messages)
-    return _rendered(tokenizer, messages, setting, parts=takes_parts(tokenizer, roles, setting))
+    parts = takes_parts(tokenizer, roles, setting)
+    if not begun(messages):
+        return _rendered(tokenizer, messages, setting, parts=parts)
+    # a mark in its place: what a template does with such a text (it takes thoughts out) must not depend on the text
+    mark = _marked(roles)[-1]["content"]
+    last = {**messages[-1], "content": mark}
+    text = _rendered(tokenizer, [*messages[:-1], last], setting, parts=parts, reply=False)
+    return text[: text.rindex(mark)] + messages[-1]["content"]
 
 
 def takes_parts(tokenizer: Any, roles: tuple[str, ...], setting: Setting = DEFAULT) -> bool:

@@ -126,6 +126,10 @@ class VLLMEngine:
             raise MissingError(f"vLLM does not start: {_said(error)}") from error
         texts.context = self._engine.model_config.max_model_len
 
+    def refuses_begun(self) -> str:
+        """Why it does not go on with an answer that is begun: it does."""
+        return ""
+
     def describe(self) -> dict[str, Any]:
         return {
             "engine": self.name,

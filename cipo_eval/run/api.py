@@ -218,6 +218,11 @@ class Evaluation:
             with watch.phase("model", f"{request.engine.model} ({request.engine.engine})"):
                 problems = [problem for plan in plans for problem in plan.all_problems]
                 source = self.engine.make(problems, clock=folders.frozen_clock(self.folder), say=watch.warn)
+            try:
+                planning.check_engine(source, [plan.revising for plan in plans])
+            except UsageError:
+                source.close()
+                raise
             run = Run(
                 store,
                 plans,

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import NamedTuple
 
 from cipo_eval.records import Attempt, AttemptKey, Completion, Mode, Request, Verdict, fingerprint
@@ -78,7 +79,10 @@ class Judging:
         return len(self._waiting) >= IN_FLIGHT
 
     def submit(self, generated: Generated) -> None:
-        """Hands one completion to the verifiers."""
+        """Hands one completion to the verifiers; of one that went on with a text, both together."""
+        if begun := generated.request.begun:
+            said = generated.completion
+            generated = generated._replace(completion=replace(said, text=begun + said.text))
         verdicts = self._verdicts(generated.request, generated.completion)
         if not isinstance(verdicts, Future):
             self._known += 1
@@ -183,6 +187,7 @@ def attempt_of(generated: Generated, prompt: str, verdicts: Mapping[Mode, Verdic
         seconds=completion.seconds,
         verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
         left_out=completion.left_out,
+        prefix=len(request.begun),
     )
 
 

@@ -171,7 +171,11 @@ class TaskPlan:
             return None
         turn = len(history) + 1
         first = self.messages(problem, given=not protocol.own)
-        messages, carried = self.revising.messages(protocol, first, history)
+        error_end = None
+        if protocol.cut is not None:
+            items = self.revising.given(self.name, problem.id)
+            error_end = items[sample % len(items)].error_end if items else None
+        messages, carried = self.revising.messages(protocol, first, history, error_end)
         return Request(
             problem=problem,
             messages=messages,

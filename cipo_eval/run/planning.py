@@ -19,6 +19,7 @@ from cipo_eval.turns.protocols import DIRECT, Protocol, chosen
 from cipo_eval.turns.revising import Prompts, Revising
 
 if TYPE_CHECKING:
+    from cipo_eval.engines.engine import Engine
     from cipo_eval.records import Sampling
     from cipo_eval.run.decoding import Decoding
     from cipo_eval.run.request import RunRequest, Turns
@@ -72,12 +73,21 @@ def protocols_of(turns: Turns, specs: Iterable[TaskSpec]) -> list[tuple[Protocol
     by_task = [chosen(turns.protocol or spec.protocols or (DIRECT,)) for spec in specs]
     revises_others = any(not protocol.own for protocols in by_task for protocol in protocols)
     if turns.attempts_from is not None and not revises_others:
-        raise UsageError("--attempts-from belongs together with --protocol given or critique")
+        raise UsageError("--attempts-from belongs together with --protocol given, critique or prefill")
     if turns.attempts_from is not None and not turns.attempts_from.exists():
         raise UsageError(f"--attempts-from {turns.attempts_from} does not exist")
     if turns.prompt_dir:
         Prompts(turns.prompt_dir)
     return by_task
+
+
+def check_engine(engine: Engine, revisings: Iterable[Revising]) -> None:
+    """Raises ``UsageError`` where a protocol goes on with answers that are begun, and the engine does not."""
+    names = {protocol.name for revising in revisings for protocol in revising.protocols if protocol.continues}
+    ask = getattr(engine, "refuses_begun", None)
+    why = ask() if ask else f"the engine {engine.name} is not known to go on with an answer that is begun"
+    if names and why:
+        raise UsageError(f"--protocol {', '.join(sorted(names))}: {why}")
 
 
 def revisings(request: RunRequest, problem_sets: Sequence[ProblemSet]) -> list[Revising]:

@@ -93,7 +93,7 @@ def write_pool(pool: Pool, path: Path) -> None:
     }
     lines = [
         header,
-        *({"task": i.task, "problem": i.problem, "right": i.right, "text": i.text} for i in pool.items),
+        *map(_row, pool.items),
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,8 +154,18 @@ def _read_file(path: Path) -> Pool | None:
     return pool
 
 
+def _row(item: PoolItem) -> dict[str, Any]:
+    row = {"task": item.task, "problem": item.problem, "right": item.right, "text": item.text}
+    return row if item.error_end is None else {**row, "error_end": item.error_end}
+
+
 def _item(row: Mapping[str, Any]) -> PoolItem:
-    item = PoolItem(task=row["task"], problem=row["problem"], text=row["text"], right=row["right"])
+    end = row.get("error_end")
+    item = PoolItem(
+        task=row["task"], problem=row["problem"], text=row["text"], right=row["right"], error_end=end
+    )
     if not all(isinstance(text, str) for text in (item.task, item.problem, item.text)):
         raise TypeError("task, problem and text are not texts")
+    if end is not None and (type(end) is not int or not 0 <= end <= len(item.text)):
+        raise ValueError(f"error_end is {json.dumps(end)[:40]}: characters of the text")
     return item

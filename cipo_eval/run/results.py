@@ -142,6 +142,7 @@ def _protocols(
                 metadata=metadata,
                 breakdown=plan.problems.spec.breakdown,
                 figures=asked.figures,
+                beside=selected.beside(name),
             )
             for mode in asked.modes
         }

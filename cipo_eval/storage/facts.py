@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from cipo_eval.errors import UsageError
 from cipo_eval.records import SCHEMA_VERSION, Mode
 from cipo_eval.texts import think_tags
-from cipo_eval.turns.protocols import PROTOCOLS, known_from
+from cipo_eval.turns.protocols import known, known_from
 
 _RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list, "shard": dict}
 _TASK = {
@@ -89,7 +89,7 @@ def _task(path: Path, name: str, task: Any) -> Facts:
             raise ValueError(f"`tasks.{name}.protocols.{protocol}` is {json.dumps(facts)[:60]}")
         if isinstance(facts.get("traits"), dict):
             known_from(protocol, facts["traits"])
-        if protocol not in PROTOCOLS:
+        if known(protocol) is None:
             raise ValueError(
                 f"`tasks.{name}.protocols` has {protocol[:60]!r}, which this release does not know"
             )

@@ -21,6 +21,13 @@ class PoolItem:
     text: str
     right: bool | None = None
     """What the verifier said of it where the pool was built; a run judges it anew."""
+    error_end: int | None = None
+    """Characters of the text up to the end of its first wrong step, where that is known."""
+
+    @property
+    def shown(self) -> tuple[str | int, ...]:
+        """What of it a model may get to see depends on."""
+        return (self.text,) if self.error_end is None else (self.text, self.error_end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +45,15 @@ class Pool:
 
     @property
     def fingerprint(self) -> str:
-        """Of the attempts at each problem, in their order; what a pool was made of does not count."""
+        """Of the attempts at each problem, in their order, with where their first wrong steps end as far as that is
+        known; what a pool was made of does not count."""
         places: dict[tuple[str, str], tuple[PoolItem, ...]] = self.__dict__["_places"]
-        return fingerprint([[*key, *(item.text for item in items)] for key, items in sorted(places.items())])
+        return fingerprint(
+            [
+                [*key, *(part for item in items for part in item.shown)]
+                for key, items in sorted(places.items())
+            ]
+        )
 
     def samples(self, task: str, corrections: Mapping[str, int]) -> int:
         """How often attempts were corrected at the most, if so many corrections are there by problem."""
@@ -56,7 +69,13 @@ class Pool:
 def own_pool(problems: Sequence[Problem]) -> Pool | None:
     """The attempts that came with the problems' data; None where none did."""
     items = tuple(
-        PoolItem(task=p.task, problem=p.id, text=p.attempt, right=p.attempt_right)
+        PoolItem(
+            task=p.task,
+            problem=p.id,
+            text=p.attempt,
+            right=p.attempt_right,
+            error_end=p.attempt_error_end,
+        )
         for p in problems
         if p.attempt is not None
     )

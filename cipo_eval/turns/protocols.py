@@ -1,25 +1,33 @@
 """Who is asked again, and told what: the protocols by name, ours and those of users.
 
 One of ours is an entry of ``PROTOCOLS`` and a template of the same name in ``prompts/``; one of a user's own is an
-object of class ``Protocol`` anywhere, named ``module:object`` on the command line (docs/add-a-protocol.md). How its
-turns are written: ``revising``.
+object of class ``Protocol`` anywhere, named ``module:object`` on the command line (docs/add-a-protocol.md). Those that
+show a pool's attempt up to a cut have a variant for each cut, by its name (``prefill-50``). How turns are written:
+``revising``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Turn
 from cipo_eval.settings import named_object
 
 DIRECT = "direct"
+GIVEN = "given"
+PREFILL = "prefill"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_VARIANT = re.compile(rf"({GIVEN}|{PREFILL})(?:-(step|0|[1-9]\d?|100))?(-wait)?")
+"""Where a pool's attempt is cut, in the name of a protocol, and whether "Wait" stands behind it."""
 _TRAITS = ("summary", "only_wrong", "tells", "own", "judges")
 """What a run directory keeps of a protocol that is not ours: enough to read it without the module it comes from."""
+
+
+Cut = int | Literal["step"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,14 @@ class Protocol:
     judges: bool = False
     """Between an attempt and the next stands a turn in which the model judges the first of them."""
 
+    continues: bool = False
+    """The model goes on with the attempt, as if it had begun it, instead of being asked again; a chain ends there."""
+    cut: Cut = None
+    """How much of a pool's attempt is shown: up to the end of its first wrong step, or so many per cent of its
+    characters; None: what the protocol shows by itself."""
+    wait: bool = False
+    """Behind what is shown stands "Wait"."""
+
     template: str = ""
     """What is asked for, as a Jinja template (``feedback`` is filled in where it ``tells``); empty: the file of this
     name among the prompts."""
@@ -52,6 +68,8 @@ class Protocol:
 
     def last_turn(self, attempts: int) -> int:
         """The last turn of a chain with so many attempts."""
+        if self.continues:
+            return min(attempts, 2)
         return 2 * attempts - 1 if self.judges else attempts
 
     def is_judgement(self, turn: int) -> bool:
@@ -73,25 +91,75 @@ PROTOCOLS: dict[str, Protocol] = {
             only_wrong=True,
             tells=True,
         ),
-        Protocol(name="given", summary="an attempt from a fixed pool, with no verdict", own=False),
+        Protocol(name=GIVEN, summary="an attempt from a fixed pool, with no verdict", own=False),
         Protocol(
             name="critique",
             summary="an attempt from a fixed pool: first judged by the model, then corrected",
             own=False,
             judges=True,
         ),
+        Protocol(
+            name=PREFILL,
+            summary="an attempt from a fixed pool as the beginning of its own answer, which it continues",
+            own=False,
+            continues=True,
+            cut="step",
+        ),
     )
 }
-"""By name; those of users are added when they are named, or when a run that has them is read."""
+"""By name; variants and those of users are added when they are named, or when a run that has them is read."""
 BUILT_IN = frozenset(PROTOCOLS)
+
+
+def known(name: str) -> Protocol | None:
+    """The protocol of this name: one of ours, a variant of one, or a user's that was named before; None for others."""
+    if name not in PROTOCOLS and (variant := _variant(name)) is not None:
+        PROTOCOLS[name] = variant
+    return PROTOCOLS.get(name)
+
+
+def _variant(name: str) -> Protocol | None:
+    found = _VARIANT.fullmatch(name)
+    if found is None:
+        return None
+    base, cut, wait = found.groups()
+    if (base == GIVEN and (wait or cut == "0")) or (base == PREFILL and cut == "step"):  # as prefill itself
+        return None
+    whole = PROTOCOLS[base]
+    shown: Cut = whole.cut if cut is None else "step" if cut == "step" else int(cut)
+    where = "its first wrong step" if shown == "step" else f"{shown} % of it"
+    summary = f"{whole.summary} (cut after {where}{', with Wait behind it' if wait else ''})"
+    return replace(whole, name=name, summary=summary, cut=shown, wait=wait is not None)
+
+
+def ours(name: str) -> bool:
+    """Whether a name is that of one of our protocols or of a variant."""
+    return name in BUILT_IN or _variant(name) is not None
+
+
+def place(name: str) -> tuple[int, int, bool]:
+    """Where a protocol stands in a list: ours in their order, with the variants of each by their cuts, then those of
+    users."""
+    protocol, base = PROTOCOLS[name], name
+    if (found := _VARIANT.fullmatch(name)) is not None:
+        base = found[1]
+    cut = protocol.cut if isinstance(protocol.cut, int) else -1
+    return list(PROTOCOLS).index(base), cut, protocol.wait
+
+
+def partners(protocol: Protocol) -> tuple[str, ...]:
+    """What one that ``continues`` is compared with, the best first: the protocol that shows the same of an attempt in
+    the user's message, and the one that shows all of it."""
+    return (f"{GIVEN}-{protocol.cut}", GIVEN) if protocol.continues else ()
 
 
 def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
     """Protocols by name, or by ``module:object``. Raises ``UsageError`` for names that there are none of."""
-    protocols = [_imported(name) if ":" in name else PROTOCOLS.get(name) for name in names]
+    protocols = [_imported(name) if ":" in name else known(name) for name in names]
     if unknown := [name for name, protocol in zip(names, protocols, strict=True) if protocol is None]:
         raise UsageError(
-            f"no protocol is named {', '.join(unknown)}: there are {', '.join(PROTOCOLS)} (--protocol)"
+            f"no protocol is named {', '.join(unknown)}: there are {', '.join(PROTOCOLS)} (--protocol; "
+            "prefill-50 cuts an attempt after half of it, prefill-wait adds Wait)"
         )
     return tuple({protocol.name: protocol for protocol in protocols if protocol is not None}.values())
 
@@ -100,10 +168,12 @@ def _imported(name: str) -> Protocol:
     protocol = named_object(name, "--protocol")
     if not isinstance(protocol, Protocol):
         raise UsageError(f"--protocol {name} is not a Protocol (docs/add-a-protocol.md)")
-    if protocol.name in BUILT_IN or not _NAME.fullmatch(protocol.name):
+    if ours(protocol.name) or not _NAME.fullmatch(protocol.name):
         raise UsageError(
             f"--protocol {name}: its name {protocol.name!r} is one of ours, or not made of letters, digits, - and _"
         )
+    if protocol.continues or protocol.cut is not None or protocol.wait:
+        raise UsageError(f"--protocol {name}: continues, cut and wait are {PREFILL}'s alone")
     registered = PROTOCOLS.get(protocol.name)
     if registered is not None and registered.traits() != protocol.traits():
         raise UsageError(f"--protocol {name}: another protocol is named {protocol.name} already")
@@ -118,7 +188,7 @@ def known_from(name: str, traits: Mapping[str, Any]) -> None:
     """
     types = {field.name: field.type for field in fields(Protocol)}
     wrong = [key for key, value in traits.items() if types.get(key) != type(value).__name__]
-    if wrong or set(traits) != set(_TRAITS) or name in BUILT_IN or not _NAME.fullmatch(name):
+    if wrong or set(traits) != set(_TRAITS) or ours(name) or not _NAME.fullmatch(name):
         raise ValueError(f"{name[:60]!r} is no protocol that could be known")
     if name not in PROTOCOLS:
         PROTOCOLS[name] = Protocol(name=name, **traits)

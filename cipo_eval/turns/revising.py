@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, State, Turn, Verdict, fingerprint
 from cipo_eval.texts import STRIP, strip_think
-from cipo_eval.turns.protocols import BUILT_IN, DIRECT, Protocol
+from cipo_eval.turns.prefill import WAIT, cut
+from cipo_eval.turns.protocols import DIRECT, GIVEN, Protocol, ours
 from cipo_eval.verifiers.critique import Form
 
 if TYPE_CHECKING:
@@ -111,19 +112,20 @@ class Revising:
         return {
             protocol.name: {
                 "templates": self._fingerprint(prompts, protocol),
-                "turn_format": self.turn_format.value,
+                "turn_format": (TurnFormat.CHAT if protocol.continues else self.turn_format).value,
                 "keep_think": self.keep_think,
                 **({} if self.think == STRIP else {"think": self.think}),
                 **({"form": self.critique_form.value} if protocol.judges else {}),
                 **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
-                **({} if protocol.name in BUILT_IN else {"traits": protocol.traits()}),
+                **({} if protocol.cut is None else {"cut": protocol.cut, "wait": protocol.wait}),
+                **({} if ours(protocol.name) else {"traits": protocol.traits()}),
             }
             for protocol in self.protocols
         }
 
     def _fingerprint(self, prompts: Prompts, protocol: Protocol) -> str:
         """Of what a protocol's turns are written with: for one of a user's own also its template, or its code."""
-        if protocol.name in BUILT_IN:
+        if ours(protocol.name):
             return prompts.fingerprint(*self._templates(protocol))
         written = type(protocol).instruction
         code = "" if written is Protocol.instruction else _source(written)
@@ -131,9 +133,15 @@ class Revising:
         return fingerprint([protocol.template, code, shared])
 
     def _templates(self, protocol: Protocol) -> tuple[str, ...]:
+        if protocol.continues:
+            return ()
         if protocol.judges:
             return self._judging(), "critique_correct", "inline", "inline_critique"
-        return protocol.name, "inline"
+        return self._template(protocol), "inline"
+
+    def _template(self, protocol: Protocol) -> str:
+        """The template that asks for another attempt: variants by cut say the same."""
+        return protocol.name if protocol.cut is None else GIVEN
 
     def _judging(self) -> str:
         """The template that asks for a judgement."""
@@ -160,14 +168,25 @@ class Revising:
         return len(history) < last and not (protocol.only_wrong and history[-1].verdict.correct)
 
     def messages(
-        self, protocol: Protocol, first: Sequence[Mapping[str, str]], history: Sequence[Turn]
+        self,
+        protocol: Protocol,
+        first: Sequence[Mapping[str, str]],
+        history: Sequence[Turn],
+        error_end: int | None = None,
     ) -> tuple[tuple[dict[str, str], ...], tuple[Span, ...]]:
         """Messages of the next turn, and where in them earlier turns are (they may be shortened).
 
-        ``first``: the messages of the first turn, the problem's prompt last.
+        ``first``: the messages of the first turn, the problem's prompt last; ``error_end``: characters of the first
+        attempt up to the end of its first wrong step, where that is known.
         """
         shown = [text if self.keep_think else strip_think(text, self.think).strip() for text, _ in history]
+        if protocol.cut is not None:
+            shown[0] = cut(history[0].text, protocol.cut, error_end, None if self.keep_think else self.think)
         messages = [dict(message) for message in first]
+        if protocol.continues:
+            # nothing of it is ever left out of its middle: it would not be what the model goes on with
+            begun = (shown[0] + (WAIT if protocol.wait else "")).lstrip()
+            return (*messages, *([{"role": "assistant", "content": begun}] if begun else ())), ()
         if self.turn_format is TurnFormat.INLINE:
             prompt, places = self._inline(protocol, messages.pop()["content"], shown, history)
             messages.append({"role": "user", "content": prompt})
@@ -215,7 +234,7 @@ class Revising:
         if protocol.judges:
             judged = protocol.is_judgement(len(history))
             return prompts.fill("critique_correct" if judged else self._judging())
-        return prompts.fill(protocol.name, **values)
+        return prompts.fill(self._template(protocol), **values)
 
 
 def _source(function: Any) -> str:

@@ -130,6 +130,49 @@ def critique(study: Study) -> Table:
     return make_table("critique", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
 
+def blind_spots(study: Study) -> Table:
+    """What a model makes of the same wrong attempts as its own words and as somebody else's: a row for each cut and
+    with Wait or without."""
+    look = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
+    continuing = [protocol for protocol in study.protocols if PROTOCOLS[protocol].continues]
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in [*study.tasks, AVERAGE]:
+        for arm in study.names:
+            group = [
+                [
+                    name(task),
+                    name(arm),
+                    name(protocol),
+                    *(
+                        share(look(arm, task, protocol, figure), signed=figure.signed)
+                        for figure in f.BLIND_SPOTS
+                    ),
+                ]
+                for protocol in continuing
+                if look(arm, task, protocol, f.BLIND_SPOT) is not None
+            ]
+            if group:
+                rules.append(len(rows))
+                rows += group
+    columns = ["task", "method", "protocol", *(figure.label for figure in f.BLIND_SPOTS)]
+    notes = [
+        "Of the pool's wrong attempts: own, made right by going on with them; given, made right where they stand in "
+        "the user's message; blind spot: (given − own) / given (arXiv:2507.02778). prefill: cut after the first wrong "
+        "step where it is known; prefill-N: after N per cent of the characters; -wait: with Wait behind it."
+    ]
+    return make_table(
+        "blind_spots",
+        "Errors in its own words and in the user's message, per cent.",
+        columns,
+        rows,
+        left=3,
+        rules=tuple(rules[1:]),
+        notes=notes,
+        figures=f.BLIND_SPOTS,
+    )
+
+
 OVERVIEW: tuple[Figure, ...] = (
     f.ACCURACY.at(2),
     f.CORRECTION_RATE.at(2),

@@ -21,7 +21,7 @@ from cipo_eval.analysis.rows import withheld
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.bootstrap import RESAMPLES
 from cipo_eval.records import Mode
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, place
 from cipo_reports.across import Against, averages, differences
 from cipo_reports.arms import Arm, baseline_of, shared_mode
 from cipo_reports.curves import budget, training
@@ -58,9 +58,9 @@ class Study:
 
     @property
     def protocols(self) -> list[str]:
-        """Those with revisions, in the order of ``PROTOCOLS``."""
+        """Those with revisions, in the order of ``PROTOCOLS``, the variants of one by their cuts."""
         there = set(self.results["protocol"])
-        return [name for name in PROTOCOLS if name != DIRECT and name in there]
+        return [name for name in sorted(PROTOCOLS, key=place) if name != DIRECT and name in there]
 
     def figure(self, figure: Measure | str, protocol: str = DIRECT, *, column: str = "") -> pd.DataFrame:
         """The rows of a figure, or of the figure of that name, of a protocol, averages included; ``column``: of a

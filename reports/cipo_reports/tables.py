@@ -31,7 +31,7 @@ from cipo_reports.cells import (
     share,
     stars,
 )
-from cipo_reports.correction_tables import correction, critique, overview
+from cipo_reports.correction_tables import blind_spots, correction, critique, overview
 from cipo_reports.cost_tables import cost, training
 from cipo_reports.frames import AVERAGE, among, unique, whole
 from cipo_reports.methods import one_seed
@@ -57,6 +57,7 @@ def _optional(study: Study) -> Iterator[Table]:
         *([overview(study)] if own else ()),
         correction(study),
         critique(study),
+        blind_spots(study),
         differences(study),
         passk(study),
         *categories(study),

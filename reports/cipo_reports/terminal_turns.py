@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cipo_eval.analysis.figures import ACCURACY
+from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.figures import ACCURACY, BLIND_SPOTS
 from cipo_eval.analysis.rows import withheld
 from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 
@@ -58,6 +59,7 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
         )
     )
     _render_critiques(rows, console)
+    _render_blind_spots(rows, console)
     for task, name, block in rows if breakdown else ():
         for column, groups in block.get("breakdown", {}).items():
             _render_groups(f"{task}, {name}, by {column}", groups, block["turns"], console)
@@ -101,6 +103,35 @@ def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: C
     print_table(console, columns, section=len(judged))
     console.print(
         Text('F1: of "the attempt is wrong"; always wrong: of saying so of every attempt', style="dim")
+    )
+
+
+def _render_blind_spots(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:
+    """What a model makes of the same wrong attempts as its own words and as somebody else's, by where they are cut;
+    nothing where no attempt was continued beside one that was given."""
+    found = [(task, name, block["blind_spot"]) for task, name, block in rows if "blind_spot" in block]
+    if not found:
+        return
+
+    def column(figure: Figure, rank: int) -> Column:
+        entries = [block[figure.key] for _, _, block in found]
+        return with_intervals(figure.label, entries, rank=rank, signed=figure.signed)
+
+    columns = [
+        Column("task", [plain(task, NAME) for task, _, _ in found], left=True),
+        Column("protocol", [plain(name, NAME) for _, name, _ in found], left=True),
+        Column("against", [plain(block["against"], NAME) for _, _, block in found], left=True, rank=3),
+        *(column(figure, rank) for figure, rank in zip(BLIND_SPOTS, (0, 1, 2, 2), strict=True)),
+    ]
+    console.print()
+    for note in explain_marks(print_table(console, columns, section=len(found))):
+        console.print(note)
+    console.print(
+        Text(
+            "of the pool's wrong attempts: own, made right going on with them; given, made right where they stand in "
+            "the user's message; blind spot: (given - own) / given",
+            style="dim",
+        )
     )
 
 

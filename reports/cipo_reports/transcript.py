@@ -57,6 +57,8 @@ def in_full(protocol: str, chain: Chain, mode: str) -> str:
         ]
         if attempt.finish_reason and attempt.finish_reason != "stop":
             says.append(f"ended by {attempt.finish_reason}")
+        if attempt.prefix:
+            says.append(f"begun for the model: {attempt.prefix} characters")
         what = " (judgement)" if judges(attempt.turn) else ""
         lines += [f"─── turn {attempt.turn}{what}: {', '.join(says)}", printable(attempt.text).rstrip("\n")]
         if verdict.extracted is not None:

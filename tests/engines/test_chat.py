@@ -107,7 +107,7 @@ def test_only_attempts_are_cut(name: str, tokenizers: dict[str, Any]) -> None:
         {"role": "assistant", "content": attempt},
         {"role": "user", "content": instruction},
     ]
-    ids, left_out, _ = encode(tokenizer, messages, carried=[Span(1, 0, len(attempt))], most=900)
+    ids, left_out, *_ = encode(tokenizer, messages, carried=[Span(1, 0, len(attempt))], most=900)
     assert 800 < len(ids) <= 900
     text = tokenizer.decode(ids)
     whole = render(tokenizer, messages)[0]
