@@ -17,6 +17,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, TimeoutError
 from contextlib import suppress
@@ -110,6 +111,7 @@ class VerifierPool:
         """Gradings sent to workers; the rest came from the memo or needed none."""
         self.slow: set[GradingKey] = set()
         """Gradings that took long, or came to no end."""
+        _pools.add(self)
 
     def __enter__(self) -> VerifierPool:
         return self
@@ -124,6 +126,15 @@ class VerifierPool:
             self._memo.clear()
         if pool is not None:
             pool.close(wait=wait)
+
+    def forget(self) -> None:
+        """In a fork of the process whose pool it was: its workers are the parent's. What is judged from now on gets new
+        ones; grades that were known stay known."""
+        self._lock = threading.Lock()
+        pool, self._pool = self._pool, None
+        if isinstance(pool, Workers):
+            pool.forget()
+        self._memo = {key: done for key, done in self._memo.items() if not isinstance(done, Future)}
 
     def submit(
         self,
@@ -345,15 +356,38 @@ def _failed(state: State, detail: str, extraction: Extraction | None = None) -> 
     )
 
 
+_pools: weakref.WeakSet[VerifierPool] = weakref.WeakSet()
 _shared: VerifierPool | None = None
 _shared_lock = threading.Lock()
 
 
 def shared_pool() -> VerifierPool:
-    """The process-wide pool, for callers without a place to keep one (lm-eval's ``process_results``)."""
+    """The process-wide pool, for callers without a place to keep one (lm-eval's ``process_results``, rewards).
+
+    Its workers, where ``CIPO_EVAL_WORKERS`` does not say how many: this process's cores, shared with the other
+    processes that a launcher started beside it (``LOCAL_WORLD_SIZE``), and 16 at most.
+    """
     global _shared
     with _shared_lock:
         if _shared is None:
-            _shared = VerifierPool()
+            _shared = VerifierPool(_shared_workers())
             atexit.register(_shared.close)
         return _shared
+
+
+def _shared_workers() -> int:
+    asked, beside = os.environ.get("CIPO_EVAL_WORKERS", ""), os.environ.get("LOCAL_WORLD_SIZE", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    cores = len(os.sched_getaffinity(0)) // (int(beside) if beside.isdecimal() and int(beside) else 1)
+    return min(max(cores, 1), 16)
+
+
+def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for pool in list(_pools):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -192,6 +192,17 @@ class Workers:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def forget(self) -> None:
+        """In a fork: gives up what belongs to the parent's workers, without touching them."""
+        for member in self._members:
+            if member.process:
+                os.close(member.process)
+                member.process = 0
+            member.socket.close()
+        self._selector.close()
+        with contextlib.suppress(OSError):  # the parent had closed it already
+            os.close(self._wake)
+
     # --- the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:

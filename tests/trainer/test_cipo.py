@@ -12,6 +12,7 @@ from made import group, sample
 from tiny import make_checkpoint
 
 from cipo_eval.engines.hf import HFEngine
+from cipo_eval.rewards import correction_reward
 from cipo_trainer.config import Correction
 from cipo_trainer.correction import (
     Controller,
@@ -267,6 +268,22 @@ def test_diagnostics_by_hand() -> None:
     nothing = diagnostics(base, [])
     assert nothing["retention"] is None
     assert nothing["lift"] is None
+
+
+def test_the_reward_for_other_trainers_is_this_one() -> None:
+    """With neither baseline nor scale an advantage is the shaped reward."""
+    groups = [group("+-", anchor=RIGHT), group("+-", anchor=WRONG)]
+    config = corrections(risk=0.7, risk_stage="reward")
+    shaped = correction_advantages(
+        groups, [np.array([1.0, 0.0])] * 2, config, "none", "none", lambda rewards, *_: rewards
+    )
+    given = correction_reward(
+        completions=["\\boxed{1}", "\\boxed{2}"] * 2,
+        solution=["1"] * 4,
+        first_right=[True, True, False, False],
+        risk=0.7,
+    )
+    assert np.concatenate(shaped).tolist() == given
 
 
 def test_retention_is_of_verdicts_not_of_rewards() -> None:

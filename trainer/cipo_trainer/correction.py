@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.records import Request, Turn, derive_seed
+from cipo_eval.rewards.shaping import risk_penalty
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
@@ -110,7 +111,9 @@ def correction_advantages(
     ``advantage`` it is taken off the advantage (*ours*), where it always acts.
     """
     broken = [
-        np.array([bool(g.anchor and g.anchor.correct and not s.correct) for s in g.samples]) * config.risk
+        np.array(
+            [risk_penalty(bool(g.anchor and g.anchor.correct), s.correct, config.risk) for s in g.samples]
+        )
         for g in groups
     ]
     if config.risk_stage == "reward":
