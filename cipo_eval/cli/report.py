@@ -11,6 +11,7 @@ import typer
 from cipo_eval.cli import options as o
 from cipo_eval.cli.compare import named
 from cipo_eval.errors import UsageError, require
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 
 def report(
@@ -69,6 +70,28 @@ def report(
             "--figures", metavar="MODULE:OBJECT", help="Figures of your own too (separated by commas)."
         ),
     ] = None,
+    track: Annotated[
+        str,
+        typer.Option(
+            help="Log figures, page and tables with wandb, trackio, tensorboard or mlflow (NAME:PROJECT too)."
+        ),
+    ] = "",
+    push_space: Annotated[
+        str | None,
+        typer.Option(metavar="USER/NAME", help="Upload the page as a static Space of the Hugging Face hub."),
+    ] = None,
+    push_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/NAME", help="Upload the runs' attempts and figures as a data set of the hub."
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="What is uploaded is not for everybody.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the report, list what would be uploaded, and stop.")
+    ] = False,
     bootstrap: o.Bootstrap = 2000,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -76,10 +99,12 @@ def report(
     """Write OUTPUT/report.html, which opens anywhere, and every table and figure for a paper."""
     import tempfile
 
+    from cipo_eval import tracking
     from cipo_eval.analysis.figures import load
     from cipo_eval.cli.session import say
     from cipo_eval.records import Mode
     from cipo_eval.run.folder import look_at_place
+    from cipo_reports import hub
     from cipo_reports.arms import read_arms
     from cipo_reports.report import check_folder, write_report
     from cipo_reports.study import read_study
@@ -87,6 +112,9 @@ def report(
 
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: a report shows one mode's verdicts at a time")
+    trackers = named(track)
+    tracking.check(trackers)
+    hub.check([push_space, push_dataset], dry_run=dry_run)
     look_at_place(output)
     check_folder(output)
     if model_card:
@@ -117,12 +145,26 @@ def report(
             budget=page_megabytes * 1_000_000,
             on_step=(lambda what: say(f"  {what} …")) if speak else lambda _: None,
         )
+    failures = tracking.record(
+        trackers, title, output, hub.described(study), hub.numbers(study), [written.page, *hub.tables(output)]
+    )
+    with tempfile.TemporaryDirectory(prefix="cipo-eval-") as folder:
+        uploads = hub.prepared(
+            Path(folder), study, written.page, title, space=push_space, dataset=push_dataset
+        )
+        links = hub.pushed(uploads, private=private, dry_run=dry_run, say=say if speak else lambda _: None)
     if json:
         found = {"page": str(written.page), "tables": written.tables, "figures": written.figures}
         sizes = {"attempts": written.attempts, "left_out": written.left_out, "bytes": written.bytes}
-        typer.echo(json_module.dumps({**found, **sizes, "baseline": study.baseline, "notes": study.notes}))
-        return
+        told = {"baseline": study.baseline, "notes": study.notes, "pushed": links, "failures": failures}
+        typer.echo(json_module.dumps({**found, **sizes, **told}))
+        raise typer.Exit(EXIT_FAILURES if failures else EXIT_OK)
     for note in study.notes if speak else ():
         say(f"! {note}")
     if not quiet:
         typer.echo(f"{written.page}")
+        for link in links:
+            typer.echo(link)
+    for failure in failures:
+        say(f"! {failure}")
+    raise typer.Exit(EXIT_FAILURES if failures else EXIT_OK)

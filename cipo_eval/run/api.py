@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cipo_eval import tracking
 from cipo_eval.analysis.figures import load
 from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
 from cipo_eval.interrupts import Interrupts
@@ -177,6 +178,7 @@ class Evaluation:
     def plans(self) -> list[TaskPlan]:
         """What is done at each task. Everything that can be told before data is read is told before."""
         request = self.request
+        tracking.check(request.output.track)
         specs = planning.read_specs(request.task.tasks)
         planning.protocols_of(request.turns, specs)
         engine = self.engine
@@ -237,7 +239,19 @@ class Evaluation:
             pool = _pool(request, source)
             sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
             watch.say(f"verifier: {pool.workers} process(es){sandbox}")
-            return _generated(run, source, pool, watch)
+            results = _generated(run, source, pool, watch)
+        asked = {"request": request.model_dump(mode="json", by_alias=True), "run": _identity(run.info)}
+        results.failures.extend(
+            tracking.record(
+                request.output.track,
+                self.folder.name,
+                self.folder,
+                asked,
+                tracking.numbers_of(results.figures),
+                [self.folder / "results.json", self.folder / "run.json"],
+            )
+        )
+        return results
 
 
 def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
@@ -390,6 +404,11 @@ def gaps(figures: dict[str, Any]) -> list[str]:
         for name, block in figures["tasks"].items()
         if block["missing_attempts"]
     ]
+
+
+def _identity(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the run that it is, of ``run.json``: without its calls, and where it ran."""
+    return {name: value for name, value in info.items() if name not in ("calls", "environment")}
 
 
 def _default_folder(request: RunRequest) -> Path:

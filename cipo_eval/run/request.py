@@ -216,6 +216,8 @@ class Output(Section):
     """No progress, no table."""
     breakdown: bool = False
     """Also tables by subject, level, …"""
+    track: Names = ()
+    """Log the figures with wandb, trackio, tensorboard or mlflow (NAME:PROJECT too); comma-separated."""
 
 
 class RunRequest(Section):

@@ -304,8 +304,11 @@ class Logging(Section):
     """Logs beside log.jsonl, which is always written."""
 
     tensorboard: bool = False
+    """Event files in ``output``."""
     wandb: str | None = None
     """Project of Weights & Biases that the run is logged to."""
+    trackio: str | None = None
+    """Project of Trackio that the run is logged to."""
     mlflow: str | None = None
     """Experiment of MLflow that the run is logged to."""
     samples: int = Field(default=1, ge=0)

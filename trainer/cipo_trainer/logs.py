@@ -1,17 +1,15 @@
-"""Where figures go: ``log.jsonl`` always; TensorBoard, Weights & Biases and MLflow where a configuration asks."""
+"""Where figures go: ``log.jsonl`` always; trackers (``cipo_eval.tracking``) where a configuration asks."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.errors import MissingError
 from cipo_eval.files import DamagedLineError, Writing, append_json_line, read_json_lines, write_json_lines
-from cipo_eval.settings import to_yaml
+from cipo_eval.tracking import opened
 from cipo_trainer.config import Config
 
 
@@ -23,36 +21,24 @@ class Log:
         self._folder = folder
         for name in ("log.jsonl", "samples.jsonl"):
             self._rewind(folder / name, step)
-        self._others: list[Any] = []
         log = config.log
-        if log.tensorboard:
-            writer = _module("torch.utils.tensorboard", "tensorboard").SummaryWriter(
-                str(folder / "tensorboard")
-            )
-            self._others.append(lambda at, values: [writer.add_scalar(k, v, at) for k, v in values.items()])
-        if log.wandb:
-            run = _module("wandb", "wandb").init(
-                project=log.wandb,
-                name=folder.name,
-                dir=str(folder),
-                config=config.plain(),
-                resume="allow",
-            )
-            self._others.append(lambda at, values: run.log(values, step=at))
-        if log.mlflow:
-            mlflow = _module("mlflow", "mlflow")
-            mlflow.set_experiment(log.mlflow)
-            mlflow.start_run(run_name=folder.name)
-            mlflow.log_text(to_yaml(config, documented=False), "config.yaml")
-            self._others.append(lambda at, values: mlflow.log_metrics(values, step=at))
+        named = {"wandb": log.wandb, "trackio": log.trackio, "mlflow": log.mlflow}
+        asked = ["tensorboard"] if log.tensorboard else []
+        asked += [f"{tracker}:{project}" for tracker, project in named.items() if project]
+        self._trackers = opened(asked, folder.name, folder, config.plain())
+
+    def close(self) -> None:
+        """Has the trackers write out what is left."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Logs the figures of a step; ``kind``: ``train`` or ``eval``. A figure that is not finite is null."""
         plain = {name: _finite(value) for name, value in values.items()}
         self._append("log.jsonl", {"step": step, "kind": kind, **plain})
         numbers = {f"{kind}/{n}": float(v) for n, v in plain.items() if isinstance(v, int | float)}
-        for other in self._others:
-            other(step, numbers)
+        for tracker in self._trackers:
+            tracker.log(numbers, step)
 
     def sample(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes out an attempt of a step, in ``samples.jsonl``."""
@@ -79,10 +65,3 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _module(name: str, package: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingError(f"log: {package} is not installed: pip install {package}") from error

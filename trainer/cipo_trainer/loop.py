@@ -151,6 +151,7 @@ class Trainer:
         config = self.config
         try:
             log = Log(config.output, config, self.state.step)
+            self._resources.callback(log.close)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:

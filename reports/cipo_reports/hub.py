@@ -1,0 +1,168 @@
+"""A report on the Hugging Face hub: its page as a static Space, its runs as a data set. Nothing is sent unasked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cipo_eval.errors import CipoError, UsageError
+from cipo_eval.tracking import numbers_of
+from cipo_reports.study import Study
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_SPACE = """---
+title: {title}
+emoji: 📊
+colorFrom: blue
+colorTo: green
+sdk: static
+pinned: false
+---
+
+A report of [cipo-eval](https://pypi.org/project/cipo-eval/): `index.html` is the whole of it.
+"""
+_DATASET = """---
+configs:
+- config_name: attempts
+  data_files: "*/attempts/*.jsonl"
+---
+
+# {title}
+
+Runs of [cipo-eval](https://pypi.org/project/cipo-eval/): of each `run.json` (what was asked, and of whom),
+`results.json` (figures) and `attempts` (every answer with its verdict).
+"""
+_FILES = ("run.json", "results.json", "attempts/*.jsonl", "attempts/*.jsonl.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A folder as it is to stand on the hub."""
+
+    kind: str
+    """``space`` or ``dataset``."""
+    name: str
+    folder: Path
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+
+def check(names: Sequence[str | None], *, dry_run: bool) -> None:
+    """Raises ``UsageError`` for a name that the hub does not have, and where no token says who uploads."""
+    asked = [name for name in names if name is not None]
+    for name in asked:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name on the hub: write USER/NAME")
+    if dry_run and not asked:
+        raise UsageError("--dry-run lists what --push-space or --push-dataset would upload: give one of them")
+    if asked and not dry_run:
+        from huggingface_hub import get_token
+
+        if not get_token():
+            raise UsageError(
+                "uploading needs a token of the hub: `hf auth login`, or HF_TOKEN in the environment"
+            )
+
+
+def prepared(
+    folder: Path, study: Study, page: Path, title: str, *, space: str | None, dataset: str | None
+) -> list[Upload]:
+    """What is to be uploaded, laid out below ``folder``."""
+    uploads = []
+    if space:
+        place = folder / "space"
+        place.mkdir()
+        shutil.copyfile(page, place / "index.html")
+        (place / "README.md").write_text(_SPACE.format(title=_quoted(title)), encoding="utf-8")
+        uploads.append(Upload("space", space, place))
+    if dataset:
+        place = folder / "dataset"
+        place.mkdir()
+        (place / "README.md").write_text(_DATASET.format(title=title), encoding="utf-8")
+        for name, run in _runs(study):
+            for path in (path for pattern in _FILES for path in run.glob(pattern)):
+                goal = place / name / path.relative_to(run)
+                goal.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, goal)
+        uploads.append(Upload("dataset", dataset, place))
+    return uploads
+
+
+def pushed(
+    uploads: Sequence[Upload], *, private: bool, dry_run: bool, say: Callable[[str], None]
+) -> list[str]:
+    """Uploads them, and returns where they are; with ``dry_run`` only a line for each file. Raises ``CipoError``."""
+    if dry_run:
+        return [
+            f"would upload to {upload.kind} {upload.name}: {path.relative_to(upload.folder)} "
+            f"({path.stat().st_size} bytes)"
+            for upload in uploads
+            for path in upload.files
+        ]
+    links = []
+    for upload in uploads:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        say(f"  uploading {len(upload.files)} file(s) to the {upload.kind} {upload.name} …")
+        api = HfApi()
+        try:
+            api.create_repo(
+                upload.name,
+                repo_type=upload.kind,
+                private=private,
+                exist_ok=True,
+                space_sdk="static" if upload.kind == "space" else None,
+            )
+            api.upload_folder(
+                repo_id=upload.name,
+                repo_type=upload.kind,
+                folder_path=upload.folder,
+                commit_message="cipo-eval report",
+            )
+        except (HfHubHTTPError, OSError) as error:
+            why = str(error).partition("\n")[0]
+            raise CipoError(f"uploading to the {upload.kind} {upload.name}: {why}") from error
+        links.append(f"{api.endpoint}/{upload.kind}s/{upload.name}")
+    return links
+
+
+def numbers(study: Study) -> dict[str, float]:
+    """The figures of every run, as ``METHOD/RUN/…``; without ``RUN`` where a method has one."""
+    found: dict[str, float] = {}
+    for arm in study.arms:
+        for number, run in enumerate(arm.runs):
+            prefix = arm.name if len(arm.runs) == 1 else f"{arm.name}/{number}"
+            found |= {f"{prefix}/{name}": value for name, value in numbers_of(run.results).items()}
+    return found
+
+
+def described(study: Study) -> dict[str, Any]:
+    """Of which runs the report is."""
+    return {
+        "baseline": study.baseline,
+        "methods": {arm.name: [str(run.path) for run in arm.runs] for arm in study.arms},
+    }
+
+
+def tables(report: Path) -> list[Path]:
+    """The files of tables of a report."""
+    return sorted(path for path in report.glob("tables/*") if path.is_file())
+
+
+def _runs(study: Study) -> list[tuple[str, Path]]:
+    return [
+        (arm.name if len(arm.runs) == 1 else f"{arm.name}-{number}", run.path)
+        for arm in study.arms
+        for number, run in enumerate(arm.runs)
+    ]
+
+
+def _quoted(title: str) -> str:
+    return '"' + title.replace("\\", "\\\\").replace('"', '\\"') + '"'
