@@ -7,7 +7,7 @@ a trainer does, all methods on the same rows in one run:
 - ``accuracy_reward``: TRL's, where TRL is installed; rows where it gives no reward count as disagreement
 - ``math_reward``: ours, worker processes, time limits and all
 
-Seconds are processor time of this process and its children, workers included, so that what runs beside does not count;
+Seconds are processor time of this process and its running workers, so that what runs beside does not count;
 each method has judged a row before. Golds are given in a box, which all three read. ``ordinary`` are the rows on which
 math-verify takes at most a second: texts that repeat themselves run into its limits, and would count for most of its
 time. The published verdict, which agreement is measured against, is another grader's: not the truth. The last line is

@@ -1,12 +1,13 @@
 """A loopback Hugging Face hub: the part of its protocol that the real ``huggingface_hub`` needs to fetch data files.
 
 Info of data sets and models at a revision, ``resolve`` with commit and entity-tag headers, redirects of large files to
-another host, ranges, and the error codes of the real hub. It can also misbehave: cut a transfer off, send other bytes
-than listed.
+another host, ranges, and the error codes of the real hub; and uploads of small files. It can also misbehave: cut a
+transfer off, send other bytes than listed.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -45,6 +46,10 @@ class Hub:
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
+        self.created: dict[str, dict[str, Any]] = {}
+        """What was asked for of repositories that were made."""
+        self.uploaded: dict[str, dict[str, bytes]] = {}
+        """Files by repository (``spaces/USER/NAME``) that were committed."""
         self.requests: Counter[str] = Counter()
         self.cut = 0
         """Transfers that will break off half way."""
@@ -93,6 +98,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        """Uploads: a repository is made, asked how files are to come (as they are), and gets a commit."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests[f"POST {path}"] += 1
+        if self.headers.get("Authorization") != "Bearer hf_right":
+            self._send(401, b'{"error":"Invalid username or password."}')
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['type']}s/{asked['organization']}/{asked['name']}"
+            self.hub.created[name] = asked
+            self._send(200, json.dumps({"url": f"{self.hub.url}/{name}", "name": name}).encode())
+        elif path == "/api/validate-yaml":
+            self._send(200, b'{"errors": [], "warnings": []}')
+        elif found := re.fullmatch(r"/api/((?:spaces|datasets)/[^/]+/[^/]+)/preupload/main", path):
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self._send(200, json.dumps({"files": files}).encode())
+        elif found := re.fullmatch(r"/api/((?:spaces|datasets)/[^/]+/[^/]+)/commit/main", path):
+            files = [json.loads(line) for line in body.splitlines()]
+            self.hub.uploaded[found[1]] = {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                for line in files
+                if line["key"] == "file"
+            }
+            url = f"{self.hub.url}/{found[1]}/commit/{commit_of(0)}"
+            self._send(
+                200, json.dumps({"commitUrl": url, "commitOid": commit_of(0), "success": True}).encode()
+            )
+        else:
+            self._send(404, b"{}")
 
     def _answer(self) -> None:
         if self.hub.stopped:  # a connection that was kept alive

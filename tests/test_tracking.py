@@ -38,12 +38,12 @@ def test_names_of_figures() -> None:
         "math500/fixed/attempts": 6.0,
         "math500/fixed/state/correct": 0.5,
         "math500/fixed/pass@1": 0.5,
-        "math500/fixed/pass@1/low": 0.25,
-        "math500/fixed/pass@1/high": 0.75,
+        "math500/fixed/pass@1_low": 0.25,
+        "math500/fixed/pass@1_high": 0.75,
         "math500/fixed/pass@2": 0.5,
         "math500/self/fixed/acc@t2": 0.5,
-        "math500/self/fixed/acc@t2/low": 0.25,
-        "math500/self/fixed/acc@t2/high": 0.75,
+        "math500/self/fixed/acc@t2_low": 0.25,
+        "math500/self/fixed/acc@t2_high": 0.75,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 def numbers_of(results: Mapping[str, Any]) -> dict[str, float]:
     """Each figure as ``TASK/MODE/NAME``, or ``TASK/PROTOCOL/MODE/NAME`` of a protocol, and the ends of its interval as
-    ``NAME/low`` and ``NAME/high``; besides ``TASK/MODE/attempts``, ``problems`` and the shares of states."""
+    ``NAME_low`` and ``NAME_high``; besides ``TASK/MODE/attempts``, ``problems`` and the shares of states."""
     numbers: dict[str, float] = {}
     for task, block in results.get("tasks", {}).items():
         for name, part in block.items():
@@ -41,7 +41,7 @@ def _figures(prefix: str, block: Mapping[str, Any]) -> Iterator[tuple[str, float
                 yield f"{prefix}/{name}", float(part["value"])
             for end, number in zip(("low", "high"), part["ci"] or (), strict=False):
                 if _is_number(number):
-                    yield f"{prefix}/{name}/{end}", float(number)
+                    yield f"{prefix}/{name}_{end}", float(number)
         else:
             yield from _figures(prefix if name == "metrics" else f"{prefix}/{name}", part)
 

@@ -108,7 +108,6 @@ def pushed(
     links = []
     for upload in uploads:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
 
         say(f"  uploading {len(upload.files)} file(s) to the {upload.kind} {upload.name} …")
         api = HfApi()
@@ -126,7 +125,7 @@ def pushed(
                 folder_path=upload.folder,
                 commit_message="cipo-eval report",
             )
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # the hub's refusals, and whatever a network has
             why = str(error).partition("\n")[0]
             raise CipoError(f"uploading to the {upload.kind} {upload.name}: {why}") from error
         links.append(f"{api.endpoint}/{upload.kind}s/{upload.name}")

@@ -1,0 +1,83 @@
+"""Reports on the hub: nothing leaves unasked, a dry run lists it, and a loopback hub gets page and runs as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_server import Hub
+
+STORED = Path(__file__).parents[1] / "stored_0_1_0"
+
+
+@pytest.fixture(scope="module")
+def run() -> Path:
+    return next(path.parent for path in sorted(STORED.rglob("results.json")))
+
+
+def report(run: Path, folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(folder / "hf"), **variables}
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if name not in variables:
+            environment.pop(name, None)
+    command = [
+        sys.executable,
+        "-m",
+        "cipo_eval",
+        "report",
+        f"A={run}",
+        "-o",
+        str(folder / "report"),
+        *options,
+    ]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_page_and_runs_on_a_hub(run: Path, tmp_path: Path) -> None:
+    with Hub() as hub:
+        names = ("--push-space", "me/page", "--push-dataset", "me/runs")
+        dry = report(run, tmp_path, *names, "--dry-run", HF_ENDPOINT=hub.url)
+        assert dry.returncode == 0, dry.stderr
+        assert "would upload to space me/page: index.html" in dry.stdout
+        assert "would upload to dataset me/runs: A/results.json" in dry.stdout
+        plain = report(run, tmp_path, HF_ENDPOINT=hub.url, HF_TOKEN="hf_right")
+        assert plain.returncode == 0
+        assert not hub.requests  # neither without the flags, nor in a dry run
+        done = report(run, tmp_path, *names, "--private", "--json", HF_ENDPOINT=hub.url, HF_TOKEN="hf_right")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["pushed"] == [
+            f"{hub.url}/spaces/me/page",
+            f"{hub.url}/datasets/me/runs",
+        ]
+        space, dataset = hub.uploaded["spaces/me/page"], hub.uploaded["datasets/me/runs"]
+        assert space["index.html"] == (tmp_path / "report" / "report.html").read_bytes()
+        assert b"\nsdk: static\n" in space["README.md"]
+        assert hub.created["spaces/me/page"]["sdk"] == "static"
+        asked = hub.created["datasets/me/runs"]
+        assert asked.get("private") or asked.get("visibility") == "private"
+        assert dataset["A/results.json"] == (run / "results.json").read_bytes()
+        assert any(name.startswith("A/attempts/") for name in dataset)
+        refused = report(run, tmp_path, *names, HF_ENDPOINT=hub.url, HF_TOKEN="hf_wrong")
+        assert refused.returncode == 1
+        assert "uploading to the space me/page" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--push-space", "me/page"], "hf auth login"),
+        (["--push-dataset", "x"], "USER/NAME"),
+        (["--dry-run"], "--push-space"),
+    ],
+)
+def test_refused_before_anything_is_written(run: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    told = report(run, tmp_path, *options)
+    assert told.returncode == 2
+    assert said in told.stderr
+    assert not (tmp_path / "report").exists()
