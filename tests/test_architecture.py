@@ -47,4 +47,4 @@ def test_no_module_is_long() -> None:
     modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     long = {str(p.relative_to(ROOT)): n for p in modules if (n := len(p.read_text().splitlines())) > 500}
     assert not long
-    assert max(len(p.read_text().splitlines()) for p in (ROOT / "examples").glob("*.py")) <= 40
+    assert max(len(p.read_text().splitlines()) for p in (ROOT / "examples").glob("*.py")) <= 60

@@ -45,9 +45,7 @@ def test_page_and_runs_on_a_hub(run: Path, tmp_path: Path) -> None:
         assert dry.returncode == 0, dry.stderr
         assert "would upload to space me/page: index.html" in dry.stdout
         assert "would upload to dataset me/runs: A/results.json" in dry.stdout
-        plain = report(run, tmp_path, HF_ENDPOINT=hub.url, HF_TOKEN="hf_right")
-        assert plain.returncode == 0
-        assert not hub.requests  # neither without the flags, nor in a dry run
+        assert not hub.requests
         done = report(run, tmp_path, *names, "--private", "--json", HF_ENDPOINT=hub.url, HF_TOKEN="hf_right")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["pushed"] == [
@@ -62,10 +60,29 @@ def test_page_and_runs_on_a_hub(run: Path, tmp_path: Path) -> None:
         assert asked.get("private") or asked.get("visibility") == "private"
         assert dataset["A/results.json"] == (run / "results.json").read_bytes()
         assert any(name.startswith("A/attempts/") for name in dataset)
-        refused = report(run, tmp_path, *names, HF_ENDPOINT=hub.url, HF_TOKEN="hf_wrong")
-        assert refused.returncode == 1
-        assert "uploading to the space me/page" in refused.stderr
-        assert "Traceback" not in refused.stderr
+
+
+REFUSED = """
+import sys
+from pathlib import Path
+from cipo_eval.errors import CipoError
+from cipo_reports import hub
+assert hub.pushed([], private=False, dry_run=False, say=print) == []
+try:
+    hub.pushed([hub.Upload("space", "me/page", Path(sys.argv[1]))], private=False, dry_run=False, say=print)
+except CipoError as error:
+    print(error)
+"""
+
+
+def test_a_refusal_is_said(tmp_path: Path) -> None:
+    with Hub() as hub:
+        (tmp_path / "index.html").write_text("x")
+        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_wrong"}
+        command = [sys.executable, "-c", REFUSED, str(tmp_path)]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "uploading to the space me/page: " in told.stdout
+        assert not hub.uploaded
 
 
 @pytest.mark.parametrize(
