@@ -10,8 +10,7 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.compare import named
-from cipo_eval.errors import UsageError, require
-from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, require
 
 
 def report(
