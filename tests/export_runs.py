@@ -29,6 +29,10 @@ class Hostile(OneByOneEngine[SeededOptions]):
 
     name, options = "hostile", SeededOptions
 
+    def refuses_begun(self) -> str:
+        """It goes on with what is begun, as it does with anything."""
+        return ""
+
     def complete(self, request: Request, seed: int) -> Completion:
         chance = random.Random(seed)
         rough = HOSTILE[seed % len(HOSTILE)]
@@ -42,7 +46,7 @@ class Hostile(OneByOneEngine[SeededOptions]):
         )
 
 
-PROTOCOLS = ("direct", "self", "oracle", "given", "critique")
+PROTOCOLS = ("direct", "self", "oracle", "given", "critique", "prefill")
 
 
 def task_file(folder: Path) -> Path:

@@ -219,8 +219,8 @@ class TaskSource:
         return tuple(asked)
 
     def _following(self, protocol: Protocol, first: tuple[Message, ...], history: list[Turn]) -> str:
-        """What was said after these turns."""
-        if (revising := self._revising.get(protocol.name)) is None:
+        """What was said after these turns; of a protocol that asks nothing, a note of what it does."""
+        if (revising := self._revising.get(protocol.name)) is None or protocol.continues:
             return f"[{protocol.summary}]"
         messages, _ = revising.messages(protocol, first, history)
         return messages[-1]["content"]

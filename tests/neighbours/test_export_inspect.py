@@ -50,7 +50,7 @@ def test_read_eval_log_has_every_turn(run: Path, logs: Path, protocol: str) -> N
         texts = [m.text for m in sample.messages if m.role == "assistant"]
         judged = []
         for turn, text in enumerate(texts, start=1):
-            name = "direct" if turn == 1 and protocol not in ("given", "critique") else protocol
+            name = "direct" if turn == 1 and protocol not in ("given", "critique", "prefill") else protocol
             attempt = attempts.pop(AttemptKey("sums", str(sample.id), name, sample.epoch - 1, turn), None)
             assert attempt is not None
             assert text == unicode_text(attempt.text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from commands import Commands
-from export_runs import make_run, stored
+from export_runs import PROTOCOLS, make_run, stored
 
 from cipo_eval.export.formats import export
 from cipo_eval.export.source import unicode_text
@@ -58,7 +58,7 @@ def check(folder: Path, schemas: dict[str, Any]) -> int:
 
 def test_records_fit_the_schemas(run: Path, tmp_path: Path, schemas: dict[str, Any]) -> None:
     export(run, "eee", tmp_path / "out")
-    assert check(tmp_path / "out", schemas) == 5 * 18
+    assert check(tmp_path / "out", schemas) == len(PROTOCOLS) * 18
 
 
 def test_the_schemas_would_notice(run: Path, tmp_path: Path, schemas: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def test_lm_eval_reads_results_and_samples(run: Path, tmp_path: Path) -> None:
     samples = get_sample_results_filenames(files)
     assert {get_file_task_name(Path(name).name) for name in samples} == {
         "sums",
-        *(f"sums_{protocol}" for protocol in ("self", "oracle", "given", "critique")),
+        *(f"sums_{protocol}" for protocol in PROTOCOLS[1:]),
     }
     stamp = get_file_datetime(Path(get_latest_filename(samples)).name)
     assert stamp == get_file_datetime(Path(results).name).removesuffix(".json")
