@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.selection import Selected, selected_attempts
@@ -291,7 +292,7 @@ def _protocol_rows(task: str, protocol: Protocol, arms: Arms, turns: int, how: _
     for figure in f.compared(protocol, turns, how.figures):
         _, table = aligned([sums for arm in _sums(figure, chains) for sums in arm])
         # one attempt at each problem: no lift at all; nothing beside: no blind spot
-        if (figure is f.LIFT or figure in f.BLIND_SPOTS) and not table[..., 1].any():
+        if (figure is f.LIFT or figure in BLIND_SPOTS) and not table[..., 1].any():
             continue
         rows.append(_row(task, protocol, figure, chains, how, seed))
     return rows

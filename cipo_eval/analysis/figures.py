@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains, FloatArray
 from cipo_eval.analysis.figure import Family, Figure, Measure, Values
 from cipo_eval.analysis.judgements import ALWAYS_WRONG, JOINED, JUDGEMENT_ACCURACY, JUDGEMENT_F1, JUDGEMENTS
@@ -29,7 +30,6 @@ from cipo_eval.turns.protocols import DIRECT, Protocol
 CODE_2024 = "arXiv:2412.19513"
 SCORE = "SCoRe, arXiv:2409.12917"
 CHEN = "Chen et al. 2021, arXiv:2107.03374, eq. 1"
-BENCH = "Self-Correction Bench, arXiv:2507.02778"
 WANG = "Wang et al. 2022, arXiv:2203.11171"
 
 
@@ -388,73 +388,6 @@ def _pool(k: int) -> Figure:
 
 
 POOL = Family("pass@k", _pool)
-
-# --- the same attempts as the model's own words, and as somebody else's ---------------------------------------------
-
-
-def _continues(protocol: Protocol) -> bool:
-    return protocol.continues
-
-
-def _in_both(chains: Chains) -> NDArray[np.bool_]:
-    """Wrong attempts that were continued, and corrected beside; shape (chains,)."""
-    if chains.beside is None:
-        return np.zeros(len(chains), dtype=bool)
-    return np.asarray(chains.revised & ~chains.state[:, 0] & ~np.isnan(chains.beside), dtype=bool)
-
-
-def _beside(chains: Chains) -> FloatArray:
-    """Of these, whether they were made right beside, shape (chains,)."""
-    return np.zeros(len(chains)) if chains.beside is None else np.where(_in_both(chains), chains.beside, 0.0)
-
-
-BLIND_SPOT = Figure(
-    name="blind_spot",
-    kind="amount",
-    top=lambda c: _beside(c) - (_in_both(c) & c.after(2)),
-    bottom=_beside,
-    applies=_continues,
-    compared=True,
-    seeds=True,
-    meaning="part of the corrections in the user's message that the model does not make in its own (blind-spot rate)",
-    formula="(`external` − `internal`) / `external`",
-    source=BENCH,
-)
-INTERNAL_GAIN = Figure(
-    name="internal_gain",
-    label="own − given",
-    kind="difference",
-    top=lambda c: (_in_both(c) & c.after(2)) - _beside(c),
-    bottom=_in_both,
-    applies=_continues,
-    compared=True,
-    seeds=True,
-    meaning="difference of the two rates: `internal` − `external`",
-    formula="see [prefill](protocols/prefill.md)",
-)
-INTERNAL = Figure(
-    name="internal",
-    label="own",
-    top=lambda c: _in_both(c) & c.after(2),
-    bottom=_in_both,
-    applies=_continues,
-    seeds=True,
-    meaning="wrong attempts that a model made right which went on with them as its own",
-    formula="P(r at 2 \\| w at 1)",
-    source=BENCH,
-)
-EXTERNAL = Figure(
-    name="external",
-    label="given",
-    top=_beside,
-    bottom=_in_both,
-    applies=_continues,
-    seeds=True,
-    meaning="the same attempts made right where they stand in the user's message (`given`)",
-    formula="P(r at 2 \\| w at 1)",
-    source=BENCH,
-)
-BLIND_SPOTS = (BLIND_SPOT, INTERNAL_GAIN, INTERNAL, EXTERNAL)
 
 # --- the table ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains, StoredChains, chains_of, states
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.judgements import ALWAYS_WRONG, CELLS, JOINED, JUDGEMENTS
@@ -67,7 +68,7 @@ def revisions(
             block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
         if beside is not None:
             resamples = {"bootstrap": bootstrap, "seed": seed}
-            block["blind_spot"] = {"against": beside[0].name, **entries(f.BLIND_SPOTS, chains, **resamples)}
+            block["blind_spot"] = {"against": beside[0].name, **entries(BLIND_SPOTS, chains, **resamples)}
         if protocol.judges:
             unread = int(
                 (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()

@@ -12,6 +12,7 @@ from typing import Any
 
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis import measures as m
+from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure, Measure
 from cipo_eval.analysis.judgements import ALWAYS_WRONG, JOINED, JUDGEMENTS
 from cipo_eval.records import Mode
@@ -162,7 +163,7 @@ def _beside(block: Mapping[str, Any]) -> Pairs:
         yield measure, {"value": block["tokens"][measure.key]}
     section = block.get("pool", {})
     yield from _have(f.POOL.among(section, most), section)
-    yield from _have(f.BLIND_SPOTS, block.get("blind_spot", {}))
+    yield from _have(BLIND_SPOTS, block.get("blind_spot", {}))
     section = block.get("critique", {})
     yield from _have((*JUDGEMENTS, ALWAYS_WRONG), section)
     yield from _have(JOINED, section.get("joined", {}))

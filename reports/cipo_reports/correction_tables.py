@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.blind_spots import BLIND_SPOT, BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.judgements import (
     ALWAYS_WRONG,
@@ -146,16 +147,16 @@ def blind_spots(study: Study) -> Table:
                     name(protocol),
                     *(
                         share(look(arm, task, protocol, figure), signed=figure.signed)
-                        for figure in f.BLIND_SPOTS
+                        for figure in BLIND_SPOTS
                     ),
                 ]
                 for protocol in continuing
-                if look(arm, task, protocol, f.BLIND_SPOT) is not None
+                if look(arm, task, protocol, BLIND_SPOT) is not None
             ]
             if group:
                 rules.append(len(rows))
                 rows += group
-    columns = ["task", "method", "protocol", *(figure.label for figure in f.BLIND_SPOTS)]
+    columns = ["task", "method", "protocol", *(figure.label for figure in BLIND_SPOTS)]
     notes = [
         "Of the pool's wrong attempts: own, made right by going on with them; given, made right where they stand in "
         "the user's message; blind spot: (given − own) / given (arXiv:2507.02778). prefill: cut after the first wrong "
@@ -169,7 +170,7 @@ def blind_spots(study: Study) -> Table:
         left=3,
         rules=tuple(rules[1:]),
         notes=notes,
-        figures=f.BLIND_SPOTS,
+        figures=BLIND_SPOTS,
     )
 
 

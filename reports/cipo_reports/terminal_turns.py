@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure
-from cipo_eval.analysis.figures import ACCURACY, BLIND_SPOTS
+from cipo_eval.analysis.figures import ACCURACY
 from cipo_eval.analysis.rows import withheld
 from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 

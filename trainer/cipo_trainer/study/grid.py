@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.records import fingerprint
 from cipo_eval.settings import explained, merged, overridden, read_yaml
-from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_eval.turns.protocols import known
 from cipo_trainer.config import Config, Section, Shape, config_dir
 from cipo_trainer.presets import build
 from cipo_trainer.worlds.registry import family
@@ -109,7 +109,7 @@ class StudyConfig(Section):
             *self.evaluate.protocols,
             *(n for use in self.families.values() for n in use.protocols or ()),
         ]
-        if unknown := [name for name in named if name not in PROTOCOLS]:
+        if unknown := [name for name in named if known(name) is None]:
             raise ValueError(f"protocols: unknown: {', '.join(unknown)}")
         if len(set(self.seeds)) != len(self.seeds) or not self.evaluate.temperatures:
             raise ValueError("seeds must differ, and there must be a temperature")
