@@ -140,17 +140,12 @@ def compare_arms(
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} have no task in common")
     concerned = [run for arm in arms for task in shared for run in arm[task]]
-    modes = [m for m in infos[concerned[0]]["modes"] if all(m in infos[run]["modes"] for run in concerned)]
-    judged = mode or (Mode(modes[0]) if modes else None)
-    if judged is None or judged.value not in modes:
-        raise UsageError(
-            f"{names[0]} and {names[1]} were not both judged in mode {judged or 'fixed'}: rescore one"
-        )
+    judged = shared_mode({run: infos[run] for run in concerned}, mode)
     notes: list[str] = []
     for task in shared:
         base = arms[0][task][0]
         for run in (*arms[0][task][1:], *arms[1][task]):
-            notes += _unlike((infos[base], infos[run]), task)
+            notes += unlike((infos[base], infos[run]), task)
     notes = list(dict.fromkeys(notes))
     if notes and not force:
         raise UsageError(
@@ -174,7 +169,28 @@ def _tasks(runs: Runs, infos: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(task for run in runs for task in infos[run]["tasks"]))
 
 
-def _unlike(infos: Sequence[Mapping[str, Any]], task: str) -> list[str]:
+def shared_tasks(infos: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """The tasks that all runs have, in the first one's order. Raises ``UsageError`` where there is none."""
+    first, *others = infos.values()
+    shared = [task for task in first["tasks"] if all(task in info["tasks"] for info in others)]
+    if not shared:
+        raise UsageError(f"{', '.join(map(str, infos))} have no task in common")
+    return shared
+
+
+def shared_mode(infos: Mapping[Path, Mapping[str, Any]], wanted: Mode | None) -> Mode:
+    """The mode that was asked for, else the first that all runs were judged in. Raises ``UsageError`` for none."""
+    first = next(iter(infos.values()))
+    modes = [mode for mode in first["modes"] if all(mode in info["modes"] for info in infos.values())]
+    judged = wanted or (Mode(modes[0]) if modes else None)
+    if judged is None or judged.value not in modes:
+        raise UsageError(
+            f"{', '.join(map(str, infos))} were not all judged in mode {judged or 'fixed'}: rescore those"
+        )
+    return judged
+
+
+def unlike(infos: Sequence[Mapping[str, Any]], task: str) -> list[str]:
     """What two runs were asked differently of a task; protocols count where both have them."""
     first, second = (info["tasks"][task] for info in infos)
     notes = differences({k: first.get(k) for k in ASKED}, {k: second.get(k) for k in ASKED}, task)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from cipo_eval.records import Mode
 
 
 def named(options: Sequence[str] | None) -> list[str]:
@@ -37,6 +40,12 @@ def compare(
             "--figures", metavar="MODULE:OBJECT", help="Figures of your own too (separated by commas)."
         ),
     ] = None,
+    ranked: Annotated[
+        bool,
+        typer.Option(
+            "--leaderboard", help="All runs in one order by mean pass@1, with ranks and all pairs tested."
+        ),
+    ] = False,
     bootstrap: o.Bootstrap = 2000,
     json: o.Json = False,
 ) -> None:
@@ -49,12 +58,16 @@ def compare(
         raise UsageError("compare needs two run directories or more")
     if mode is o.ModeFlag.both:
         raise UsageError("--mode both: compare looks at one mode at a time")
+    judged = Mode(mode.value) if mode else None
+    if ranked:
+        _leaderboard(runs, judged, bootstrap, force=force, json=json)
+        return
     own = load(named(figures))
     comparisons = [
         compare_runs(
             runs[0],
             other,
-            mode=Mode(mode.value) if mode else None,
+            mode=judged,
             bootstrap=bootstrap,
             force=force,
             figures=own,
@@ -71,3 +84,17 @@ def compare(
     console = Console()
     for comparison in comparisons:
         render(comparison, console, problems=problems)
+
+
+def _leaderboard(runs: list[Path], mode: Mode | None, bootstrap: int, *, force: bool, json: bool) -> None:
+    from cipo_eval.analysis.leaderboard import leaderboard
+
+    found = leaderboard(runs, mode=mode, bootstrap=bootstrap, force=force)
+    if json:
+        typer.echo(json_module.dumps(found.to_json()))
+        return
+    from rich.console import Console
+
+    from cipo_reports.terminal_leaderboard import render
+
+    render(found, Console())

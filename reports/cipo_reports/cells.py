@@ -62,6 +62,8 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     intervals: bool = False
     """Whether forms that have no other place for them show the cells' intervals."""
+    setup: str = ""
+    """Of what a caption in a paper says more: how much was asked, and how it was tested."""
     latex: Mapping[str, str] = field(default_factory=dict)
     """Titles of columns in LaTeX, where that is more than their characters."""
 

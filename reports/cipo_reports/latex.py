@@ -193,7 +193,8 @@ def _height(table: Table, row: Sequence[Cell]) -> int:
 
 def _float(table: Table, *, wide: bool, size: Size, first: bool, last: bool) -> str:
     environment = "table*" if wide else "table"
-    caption = tex(table.caption) if first else f"{tex(table.caption)} (continued)"
+    said = f"{table.caption} {table.setup}".strip()
+    caption = tex(said) if first else f"{tex(table.caption)} (continued)"
     label = f"\\label{{tab:{re.sub(r'[^a-zA-Z0-9-]', '-', table.name)}}}"
     lines = [f"\\begin{{{environment}}}", "\\centering", *([] if first else ["\\addtocounter{table}{-1}"])]
     lines += [

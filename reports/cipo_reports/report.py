@@ -1,7 +1,7 @@
 """Writes a report: the frames, every table and figure, the page, and model cards.
 
-OUT/report.html, results.parquet and .csv (differences, budget and training likewise), tables/NAME.{tex,md,csv,html},
-figures/NAME.{png,pdf,svg}, model-cards/ARM.md.
+OUT/report.html, macros.tex, results.parquet and .csv (differences, budget and training likewise),
+tables/NAME.{tex,md,csv,html}, figures/NAME.{png,pdf,svg}, model-cards/ARM.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from cipo_reports.explorer import BUDGET
 from cipo_reports.figures import figures
 from cipo_reports.frames import FRAMES, NUMBERS
 from cipo_reports.latex import to_latex
+from cipo_reports.macros import macros
 from cipo_reports.page import to_html, write_page
 from cipo_reports.panels import save
 from cipo_reports.study import Study
 from cipo_reports.tables import tables
 from cipo_reports.writers import frame_csv, to_csv, to_markdown
 
-_OURS = {"report.html", ".report.html.new", "tables", "figures", "model-cards"} | {
+_OURS = {"report.html", ".report.html.new", "macros.tex", "tables", "figures", "model-cards"} | {
     f"{name}.{suffix}" for name in FRAMES for suffix in ("parquet", "csv")
 }
 
@@ -73,6 +74,7 @@ def write_report(
                 ("html", to_html),
             ):
                 (out / "tables" / f"{table.name}.{suffix}").write_text(writer(table), encoding="utf-8")
+        (out / "macros.tex").write_text(macros(study), encoding="utf-8")
         on_step("figures")
         drawn = []
         for name, caption, figure in figures(study):

@@ -5,7 +5,7 @@ Those of corrections stand in ``correction_tables``, those of costs in ``cost_ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -112,9 +112,30 @@ def main(study: Study, *, with_published: bool = False) -> Table:
             notes.append(f"{DAGGER} Published ({published.SOURCE}), not measured here.")
         else:
             rules = ()
-    return make_table(
+    table = make_table(
         "main", "Main results, per cent.", columns, rows, rules=rules, notes=notes, intervals=True
     )
+    return replace(table, setup=_setup(study))
+
+
+def _setup(study: Study) -> str:
+    """How many problems, samples and tokens there were, and how it was tested: what the caption in a paper says."""
+    asked = [entry for arm in study.arms for run in arm.runs for entry in run.info["tasks"].values()]
+    counted = whole(study.results)
+    sizes = counted[counted["task"].isin(study.tasks)].groupby("task", sort=False)["problems"].max()
+    samples = sorted({entry["samples"] for entry in asked if entry.get("samples")})
+    tokens = sorted({top for entry in asked if (top := (entry.get("sampling") or {}).get("max_tokens"))})
+    said = [f"n = {', '.join(f'{size} ({task})' for task, size in sizes.items())} problems"]
+    said += [f"{_listed(samples)} sample{'s' * (samples != [1])} each"] * bool(samples)
+    said += [f"at most {_listed(tokens)} tokens an answer"] * bool(tokens)
+    said += ["95 % intervals over problems" + " and seeds" * bool(counted["seeds"].max() > 1)]
+    if study.baseline is not None:
+        said += [f"stars: paired tests against {study.baseline}, two-sided, Holm's correction over tasks"]
+    return "; ".join(said) + "."
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " or ".join(str(value) for value in numbers)
 
 
 def _column(task: str, head: tuple[str, Figure]) -> str:

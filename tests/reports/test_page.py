@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,18 @@ def test_contrast_is_enough(visit: Visit, scheme: str) -> None:
     visit.count()
     visit.open(0)
     assert visit.tab.evaluate(CONTRAST, scheme) == []
+
+
+@pytest.mark.parametrize("width", [375, 1400])
+def test_axe_finds_nothing_serious_and_a_phone_shows_all(visit: Visit, width: int) -> None:
+    axe = resources.files(pytest.importorskip("axe_playwright_python")).joinpath("axe.min.js")
+    visit.tab.set_viewport_size({"width": width, "height": 900})
+    visit.open(0)
+    visit.tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert visit.tab.evaluate("document.documentElement.scrollWidth") <= width
+    visit.tab.evaluate(axe.read_text(encoding="utf-8"))
+    found = visit.tab.evaluate("axe.run()")["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
 def test_it_prints(visit: Visit, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Cell, Table, marked, nam
 from cipo_reports.correction_tables import correction, headline, overview
 from cipo_reports.cost_tables import cost, training
 from cipo_reports.latex import to_latex
+from cipo_reports.macros import macros
 from cipo_reports.page import to_html
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.tables import categories, differences, main, passk, tables
@@ -267,6 +268,22 @@ def test_no_text_of_a_csv_is_a_formula() -> None:
     assert "'" not in frame_csv(pd.DataFrame({"a": ["+3.4", "-0.2"], "b": [1.5, None]}))
 
 
+def test_macros_are_the_frames_numbers(study: Study) -> None:
+    text = macros(study)
+    direct = study.results.query("protocol == 'direct' and column == '' and figure == 'pass@1'")
+    assert len(direct)
+    for row in direct.to_dict("records"):
+        name = f"{row['arm'].replace(' ', '-')}/{row['task']}/pass@1"
+        assert f"{{{name}}}{{{100 * row['value']:.1f}}}" in text
+    assert not re.search(r"\{-\d", text)  # a real minus
+
+
+def test_the_caption_of_a_paper_says_what_was_asked_and_tested(study: Study) -> None:
+    said = to_latex(main(study)).split("\\caption{")[1].splitlines()[0]
+    for words in ("n = 24", "4 samples each", "tokens", "95", "Holm", "intervals"):
+        assert words in said, said
+
+
 def test_a_minus_is_no_hyphen(study: Study) -> None:
     table = correction(study)
     texts = [cell.text for row in table.rows for cell in row[table.left :]]
@@ -314,7 +331,21 @@ def test_latex_compiles_and_fits_a_two_column_paper(study: Study, single: Study,
         * 90,
         rules=(20, 70),
     )
+    large = replace(
+        main(study),
+        columns=("method", *(f"benchmark{i}" for i in range(11)), "average", "Δ to GRPO"),
+        rows=(
+            tuple(
+                Cell(text=f"method {i}" if not i else "51.4***‡", value=0.514, low=0.4, high=0.6)
+                for i in range(14)
+            ),
+        )
+        * 8,
+        rules=(),
+    )
     made = [
+        large,
+        replace(large, rows=large.rows[:2]),
         *tables(study, with_published=True),
         headline(study),
         hostile(),
@@ -323,8 +354,13 @@ def test_latex_compiles_and_fits_a_two_column_paper(study: Study, single: Study,
         differences(single),
     ]
     body = "\n\\clearpage\n".join(to_latex(table) for table in made)
+    (tmp_path / "macros.tex").write_text(macros(study))
+    cited = [line for line in macros(study).splitlines() if line.startswith("\\cipoeval@figure{")]
+    names = [line.split("{")[1][:-1] for line in cited]
+    assert len(names) == len(set(names)) > 20
     source = (
-        "\\documentclass[twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
+        "\\documentclass[twocolumn]{article}\\usepackage{booktabs}\\input{macros}\\begin{document}\n"
+        + "\n".join(f"\\cipoeval{{{name}}}" for name in names)
         + body
         + "\\end{document}\n"
     )

@@ -455,7 +455,11 @@ function show(number, turns) {
     button.addEventListener("click", () => look(name));
     bar.append(button);
   }
-  parts.push(bar, element("div", "turns", ...turns.map((_, position) => turn(number, position, turns, isCode))));
+  const shown = element("div", "turns", ...turns.map((_, position) => turn(number, position, turns, isCode)));
+  shown.setAttribute("role", "region");
+  shown.setAttribute("aria-label", "Turns");
+  parts.push(bar, shown);
+  for (const part of [shown, ...shown.querySelectorAll("pre, math[display=block]")]) part.tabIndex = 0; // may scroll
   parts.push(others(number));
   $("detail").replaceChildren(...parts);
   $("detail").scrollTop = 0;
