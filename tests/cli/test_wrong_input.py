@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -221,7 +222,7 @@ def test_an_output_that_cannot_be(
         (["--protocol", "selfish"], "no protocol is named"),
         (["--protocol", ","], "names none"),
         (["--preset", "papers"], "did you mean paper"),
-        (["--engine", "vllm"], "vLLM is not installed"),
+        (["--engine", "vllm"], "pip install 'cipo-eval[vllm]'"),
         (["--engine", "openai"], "--base-url"),
         (["--engine", "openai", "--base-url", "localhost:8000"], "--base-url"),
         (["--engine", "openai", "--base-url", "http://user:key@host/v1"], "--base-url"),
@@ -240,7 +241,8 @@ def test_an_output_that_cannot_be(
 def test_a_wrong_flag_is_told_before_anything_heavy(
     cipo: Commands, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    installed = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "vllm" else installed(name))
     defaults = {"--tasks": "arithmetic", "--model": str(tiny_checkpoint)}
     given = [part for flag, value in defaults.items() if flag not in flags for part in (flag, value)]
     outcome = cipo("run", *given, *flags)
