@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -130,7 +131,9 @@ def lacking_extra(package: str) -> str | None:
 
 
 def _is_here(package: str) -> bool:
+    if sys.modules.get(package) is not None:  # one that was put there by hand has no spec
+        return True
     try:
         return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # a finder that forbids it; a module that was put there by hand
+    except (ImportError, ValueError):  # a finder that forbids it; an entry that does
         return False
