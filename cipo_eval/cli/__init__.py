@@ -13,6 +13,7 @@ import typer
 
 from cipo_eval import interrupts
 from cipo_eval.cli import (
+    aliases,
     compare,
     data,
     demo,
@@ -63,11 +64,11 @@ def _main(
     """Can this model find and fix its own mistakes, and does training for it help?"""
 
 
-generate.add(app, run.run, run.parameters)
+generate.add(app, run.run, run.parameters, rewritten=aliases.rewritten)
 generate.add(app, score.score, score.parameters)
 generate.add(app, rescore.rescore, rescore.parameters)
 generate.add(app, merge.merge, merge.parameters)
-generate.add(app, plan.plan, plan.parameters)
+generate.add(app, plan.plan, plan.parameters, rewritten=aliases.rewritten)
 for command in (
     status.status,
     show.show,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 ARGUMENTS = "cipo_eval.arguments"
-"""Where a deferred command's context has its words as they were given."""
+"""Where a deferred command's context has its words as they were given, in our spelling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,18 +123,21 @@ def add(
     app: typer.Typer,
     function: Callable[..., None],
     parameters: Callable[[], list[inspect.Parameter]] | None = None,
+    *,
+    rewritten: Callable[[Sequence[str], Sequence[Any]], list[str]] | None = None,
 ) -> None:
     """Makes a function a command, whose options are read off it, or made of models, when it is called or asked for its
     help. The list of all commands does without them, which saves a tenth of its time.
 
-    ``parameters``: what the function takes; by default what its signature says.
+    ``parameters``: what the function takes; by default what its signature says. ``rewritten``: makes of the words of a
+    line, and the command's parameters, the words that are parsed (``aliases``).
     """
 
     def empty() -> None:
         """As much as the list of commands shows."""
 
     empty.__name__, empty.__doc__ = function.__name__, function.__doc__
-    app.command(cls=_deferred(function, parameters or (lambda: _signed(function))))(empty)
+    app.command(cls=_deferred(function, parameters or (lambda: _signed(function)), rewritten))(empty)
 
 
 def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
@@ -142,12 +145,16 @@ def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
 
 
 def _deferred(
-    function: Callable[..., None], parameters: Callable[[], list[inspect.Parameter]]
+    function: Callable[..., None],
+    parameters: Callable[[], list[inspect.Parameter]],
+    rewritten: Callable[[Sequence[str], Sequence[Any]], list[str]] | None,
 ) -> type[TyperCommand]:
     class Deferred(TyperCommand):
         _parameters: list[Any] | None = None
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if rewritten is not None and not ctx.resilient_parsing:
+                args = rewritten(args, self.params)
             ctx.meta[ARGUMENTS] = list(args)
             return super().parse_args(ctx, args)
 
