@@ -60,6 +60,14 @@ def _whole_numbers(value: Any) -> Any:
         raise ValueError("whole numbers separated by commas") from None
 
 
+def _number_or_share(value: float | None) -> float | None:
+    if value is None or value < 1:
+        return value
+    if value != int(value):
+        raise ValueError("a whole number from 1, or a share between 0 and 1")
+    return int(value)
+
+
 def _scope(value: Any) -> Any:
     """A scope as a mapping of texts: of ``start=…,platform=a,b``, or of a mapping in a configuration."""
     if not isinstance(value, str):
@@ -111,8 +119,12 @@ class Task(Section):
     """Task names, comma-separated (`cipo-eval tasks` lists them), or `.yaml` files."""
     data_dir: Annotated[Path | None, Flag(variable="CIPO_EVAL_DATA")] = None
     """Local mirror of the data sets."""
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first N problems of each task."""
+    limit: Annotated[
+        float | None,
+        AfterValidator(_number_or_share),
+        Flag(range="a whole number from 1, or a share between 0 and 1"),
+    ] = Field(default=None, gt=0, allow_inf_nan=False)
+    """Only the first N problems of each task; below 1: that share of them (0.1: a tenth, rounded up)."""
     scope: Annotated[dict[str, str] | None, BeforeValidator(_scope)] = None
     """Problems that count of tasks with a scope (livecodebench): start=DAY,end=DAY (the first that no longer counts),
     platform=leetcode,difficulty=easy,hard (columns of its data). Default: the task's."""
