@@ -51,6 +51,15 @@ def _names(value: Any) -> Any:
     return tuple(dict.fromkeys(parts))
 
 
+def _tasks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of tasks in place of groups and patterns. Raises ``UsageError``."""
+    if not names:
+        return names
+    from cipo_eval.data.definitions import expanded  # the help of a command does without
+
+    return expanded(names)
+
+
 def _whole_numbers(value: Any) -> Any:
     if value is None:
         return None
@@ -115,8 +124,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 class Task(Section):
     """Which problems are asked, and which of them count."""
 
-    tasks: Annotated[Names, Flag(names=("--tasks", "-t"), panel="", required=True)] = ()
-    """Task names, comma-separated (`cipo-eval tasks` lists them), or `.yaml` files."""
+    tasks: Annotated[
+        Names, AfterValidator(_tasks), Flag(names=("--tasks", "-t"), panel="", required=True)
+    ] = ()
+    """Task names, groups (math, code, correction) or patterns (aime*), comma-separated (`cipo-eval tasks` lists them),
+    or `.yaml` files."""
     data_dir: Annotated[Path | None, Flag(variable="CIPO_EVAL_DATA")] = None
     """Local mirror of the data sets."""
     limit: Annotated[
