@@ -20,6 +20,7 @@ from cipo_eval.cli import (
     doctor,
     export,
     generate,
+    init,
     merge,
     plan,
     pool,
@@ -78,6 +79,7 @@ for command in (
     train.train,
     study.study,
     demo.demo,
+    init.init,
     tasks.tasks,
     doctor.doctor,
 ):

@@ -362,6 +362,8 @@ def sectioned(
     tree: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
+        if name in RunRequest.model_fields and value is None:
+            continue  # a section whose keys are all commented out
         if name in RunRequest.model_fields and isinstance(value, Mapping | BaseModel):
             below = value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
             entries = {f"{name}.{str(field).replace('-', '_')}": item for field, item in below.items()}
