@@ -39,7 +39,6 @@ from cipo_eval.errors import CipoError, explained_import
 app = typer.Typer(
     name="cipo-eval",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 finished with failures that are named; 2 wrong usage or input; 3 something needed is "

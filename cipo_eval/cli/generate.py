@@ -43,11 +43,13 @@ def option(
     panel: str | None = None,
     help: str | None = None,
     variant: Variant | None = None,
+    complete: Callable[[str], list[str]] | None = None,
 ) -> inspect.Parameter:
     """The option that sets one field; ``help`` in place of its docstring.
 
-    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. The parameter is for a
-    function that typer is to call, and is named as the flag is, not as the field.
+    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. ``complete``: what a shell
+    may put in place of the beginning of a value. The parameter is for a function that typer is to call, and is named as
+    the flag is, not as the field.
     """
     from cipo_eval.settings import flag_of
 
@@ -67,6 +69,7 @@ def option(
         min=variant.minimum if variant.minimum is not None else low,
         max=high,
         envvar=flag.variable,
+        autocompletion=complete,
         rich_help_panel=panel or None,
     )
     return inspect.Parameter(
