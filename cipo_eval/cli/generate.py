@@ -156,10 +156,14 @@ def _deferred(
         _parameters: list[Any] | None = None
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            if rewritten is not None and not ctx.resilient_parsing:
-                args = rewritten(args, self.params)
+            if not ctx.resilient_parsing:
+                args = self.in_our_words(args)
             ctx.meta[ARGUMENTS] = list(args)
             return super().parse_args(ctx, args)
+
+        def in_our_words(self, args: Sequence[str]) -> list[str]:
+            """The words of a line as they are parsed."""
+            return list(args) if rewritten is None else rewritten(args, self.params)
 
         @property
         def params(self) -> list[Any]:  # an attribute there

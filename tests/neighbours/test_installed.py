@@ -5,7 +5,16 @@ from importlib.metadata import version
 
 import pytest
 
-PACKAGES = ("trl", "inspect_ai", "jsonschema", "verifiers", "wandb", "trackio", "mlflow-skinny", "tensorboard")
+PACKAGES = (
+    "trl",
+    "inspect_ai",
+    "jsonschema",
+    "verifiers",
+    "wandb",
+    "trackio",
+    "mlflow-skinny",
+    "tensorboard",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
