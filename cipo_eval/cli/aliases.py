@@ -280,8 +280,10 @@ def _address(value: Any) -> str:
 
 
 def _ours(key: str, table: Mapping[str, str]) -> str:
+    """What is near to a key that is not known, and all keys with our options."""
+    near = nearest(key, table)
     flags = ", ".join(f"{name} ({flag})" for name, flag in table.items())
-    return f"{nearest(key, table)} Taken here: {flags}"
+    return f"{near} known: {flags}" if near.startswith("did") else f"known: {flags}"
 
 
 def _pairs(flag: str, text: str) -> dict[str, Any]:

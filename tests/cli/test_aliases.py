@@ -124,3 +124,12 @@ def test_a_line_of_lm_eval_runs(cipo: Commands, tiny_checkpoint: Path, tmp_path:
     assert len((theirs / "attempts" / "arithmetic.jsonl").read_text().splitlines()) == 3
     assert cipo("run", *line.split(), *decoding.split(), "-o", theirs).code == 0, "it is resumed by either"
     assert json.loads((theirs / "run.json").read_text())["tasks"]["arithmetic"]["limit"] == 3
+    jobs = ("--submit", "slurm", "--shards", "2", "--dry-run")
+    theirs_again = ("--model", "hf", "--model_args", f"pretrained={tiny_checkpoint}", "--tasks", "arithmetic")
+    scripts = cipo("run", *theirs_again, "--output_path", tmp_path / "jobs", *jobs)
+    assert scripts.code == 0, scripts.err
+    assert f"--model {tiny_checkpoint}" in scripts.out, (
+        "jobs are told in our words, and each has its own folder"
+    )
+    assert "_args" not in scripts.out
+    assert "output_path" not in scripts.out
