@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from cipo_eval.errors import UsageError, nearest, reason
 
@@ -116,8 +117,14 @@ def _lines(section: BaseModel, depth: int, documented: bool) -> Iterable[str]:
         else:
             label = field.alias or name
             plain = section.model_dump(mode="json", include={name}, by_alias=True)[label]
-            text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
-            yield f"{pad}{label}: {text.removesuffix('...').strip()}"
+            yield f"{pad}{label}: {yaml_value(plain)}"
+
+
+def yaml_value(value: Any) -> str:
+    """A value as it stands behind its key, on one line."""
+    plain = to_jsonable_python(value)
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).strip()
+    return text.removesuffix("...").strip()
 
 
 def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

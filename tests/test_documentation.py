@@ -13,6 +13,7 @@ import typer
 from commands import Commands
 
 from cipo_eval.cli import app
+from cipo_eval.run.request import RunRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "tasks" / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -48,12 +49,26 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 def test_what_is_typed_exists(page: Path) -> None:
     for words in typed(page):
         command, rest = command_of(words)
+        if hasattr(command, "in_our_words"):
+            rest = command.in_our_words(rest)
         known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {
             "--help",
             "-h",
         }
         flags = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
         assert set(flags) <= known, f"cipo-eval {shlex.join(words)}"
+
+
+def test_a_line_for_those_who_come_from_elsewhere_is_parsed() -> None:
+    """Every one of them, whole: options, their values, what is required."""
+    rows = [row for row in (ROOT / "docs" / "coming-from.md").read_text().splitlines() if row.startswith("|")]
+    lines = [shlex.split(line) for row in rows for line in re.findall(r"`cipo-eval ([^`]+)`", row)]
+    assert len(lines) > 40
+    for words in lines:
+        command, rest = command_of(words)
+        flags = command.make_context(words[0], list(rest)).params
+        if words[0] == "run":
+            assert RunRequest.of(tasks=flags["tasks"], limit=flags["limit"]).task.tasks
 
 
 def bare(text: str) -> list[str]:

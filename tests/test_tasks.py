@@ -16,6 +16,7 @@ from parts import mostly_slow
 from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.records import State, Verdict
+from cipo_eval.run.request import RunRequest
 from cipo_eval.verifiers.code import testsets
 
 ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272, "olympiadbench": 675}
@@ -55,6 +56,31 @@ def test_all_tasks_are_there_and_consistent() -> None:
         for source in (source for rows in spec.row_sources for source in rows.sources):
             pinned = re.fullmatch("[0-9a-f]{40}", source.revision or "")
             assert source.kind != "hub" or pinned or source.repo == "llm-agents/CriticBench"
+
+
+def test_groups_and_patterns_stand_for_their_tasks() -> None:
+    """Each task once, in the order that is asked for; what means one stays as it is, and is looked up later."""
+    members = [name for names in tasks.GROUPS.values() for name in names]
+    assert sorted(members) == tasks.task_names() == sorted(tasks.expanded(["all"]))
+    assert not set(tasks.GROUPS) & {*members, "all"}
+    assert tasks.expanded(["aime*", "cipo_amc*"]) == ("aime24", "aime25", "amc23")
+    assert tasks.expanded(["minerva", "math", "x", "a/*.yaml"])[:2] == ("minerva", "aime24")
+    assert tasks.expanded(["minerva", "math", "x", "a/*.yaml"])[-2:] == ("x", "a/*.yaml")
+    assert [spec.name for spec in tasks.select(["code,correction", "mbpp"])] == [
+        *tasks.GROUPS["code"],
+        *tasks.GROUPS["correction"],
+    ]
+    asked = RunRequest.of(model="m", tasks="math,countdown,aime24").task.tasks
+    assert asked == (*tasks.GROUPS["math"], "countdown")
+    for unknown, near in (
+        ("mth*", "did you mean math"),
+        ("maths", "did you mean math"),
+        ("corection", "correction"),
+    ):
+        with pytest.raises(UsageError, match=near):
+            tasks.select([unknown])
+    with pytest.raises(UsageError, match="no task matches"):
+        RunRequest.of(model="m", tasks="zzz*")
 
 
 def test_presets_are_those_of_the_references() -> None:

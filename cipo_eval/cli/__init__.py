@@ -13,12 +13,14 @@ import typer
 
 from cipo_eval import interrupts
 from cipo_eval.cli import (
+    aliases,
     compare,
     data,
     demo,
     doctor,
     export,
     generate,
+    init,
     merge,
     plan,
     pool,
@@ -37,7 +39,6 @@ from cipo_eval.errors import CipoError, explained_import
 app = typer.Typer(
     name="cipo-eval",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 finished with failures that are named; 2 wrong usage or input; 3 something needed is "
@@ -63,11 +64,11 @@ def _main(
     """Can this model find and fix its own mistakes, and does training for it help?"""
 
 
-generate.add(app, run.run, run.parameters)
+generate.add(app, run.run, run.parameters, rewritten=aliases.rewritten)
 generate.add(app, score.score, score.parameters)
 generate.add(app, rescore.rescore, rescore.parameters)
 generate.add(app, merge.merge, merge.parameters)
-generate.add(app, plan.plan, plan.parameters)
+generate.add(app, plan.plan, plan.parameters, rewritten=aliases.rewritten)
 for command in (
     status.status,
     show.show,
@@ -77,6 +78,7 @@ for command in (
     train.train,
     study.study,
     demo.demo,
+    init.init,
     tasks.tasks,
     doctor.doctor,
 ):

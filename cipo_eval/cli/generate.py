@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 ARGUMENTS = "cipo_eval.arguments"
-"""Where a deferred command's context has its words as they were given."""
+"""Where a deferred command's context has its words as they were given, in our spelling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +43,13 @@ def option(
     panel: str | None = None,
     help: str | None = None,
     variant: Variant | None = None,
+    complete: Callable[[str], list[str]] | None = None,
 ) -> inspect.Parameter:
     """The option that sets one field; ``help`` in place of its docstring.
 
-    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. The parameter is for a
-    function that typer is to call, and is named as the flag is, not as the field.
+    ``panel``: that of the help which lists it. ``variant``: what a command says otherwise. ``complete``: what a shell
+    may put in place of the beginning of a value. The parameter is for a function that typer is to call, and is named as
+    the flag is, not as the field.
     """
     from cipo_eval.settings import flag_of
 
@@ -67,6 +69,7 @@ def option(
         min=variant.minimum if variant.minimum is not None else low,
         max=high,
         envvar=flag.variable,
+        autocompletion=complete,
         rich_help_panel=panel or None,
     )
     return inspect.Parameter(
@@ -123,18 +126,21 @@ def add(
     app: typer.Typer,
     function: Callable[..., None],
     parameters: Callable[[], list[inspect.Parameter]] | None = None,
+    *,
+    rewritten: Callable[[Sequence[str], Sequence[Any]], list[str]] | None = None,
 ) -> None:
     """Makes a function a command, whose options are read off it, or made of models, when it is called or asked for its
     help. The list of all commands does without them, which saves a tenth of its time.
 
-    ``parameters``: what the function takes; by default what its signature says.
+    ``parameters``: what the function takes; by default what its signature says. ``rewritten``: makes of the words of a
+    line, and the command's parameters, the words that are parsed (``aliases``).
     """
 
     def empty() -> None:
         """As much as the list of commands shows."""
 
     empty.__name__, empty.__doc__ = function.__name__, function.__doc__
-    app.command(cls=_deferred(function, parameters or (lambda: _signed(function))))(empty)
+    app.command(cls=_deferred(function, parameters or (lambda: _signed(function)), rewritten))(empty)
 
 
 def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
@@ -142,14 +148,22 @@ def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
 
 
 def _deferred(
-    function: Callable[..., None], parameters: Callable[[], list[inspect.Parameter]]
+    function: Callable[..., None],
+    parameters: Callable[[], list[inspect.Parameter]],
+    rewritten: Callable[[Sequence[str], Sequence[Any]], list[str]] | None,
 ) -> type[TyperCommand]:
     class Deferred(TyperCommand):
         _parameters: list[Any] | None = None
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if not ctx.resilient_parsing:
+                args = self.in_our_words(args)
             ctx.meta[ARGUMENTS] = list(args)
             return super().parse_args(ctx, args)
+
+        def in_our_words(self, args: Sequence[str]) -> list[str]:
+            """The words of a line as they are parsed."""
+            return list(args) if rewritten is None else rewritten(args, self.params)
 
         @property
         def params(self) -> list[Any]:  # an attribute there

@@ -48,7 +48,8 @@ def parameters(
         section, _, name = path.partition(".")
         field = sections[section].model_fields[name]  # type: ignore[union-attr]  # every one is a Section
         variant = (variants or {}).get(path)
-        options.append(option(name, field, panel=PANELS[section], variant=variant))
+        complete = _tasks_from if path == "task.tasks" else None
+        options.append(option(name, field, panel=PANELS[section], variant=variant, complete=complete))
         if path == "task.scope":
             options += [_alias(alias) for alias in ALIASES]
         if path == "engine.engine":
@@ -102,6 +103,14 @@ def _configuration(fields: Sequence[str], required: Sequence[str]) -> list[inspe
         _parameter("overrides", Annotated[list[str] | None, overrides], None),
         _parameter("config", Annotated[Path | None, config], None),
     ]
+
+
+def _tasks_from(incomplete: str) -> list[str]:
+    """Names of tasks and groups that the last of several names with commas may become."""
+    from cipo_eval.data.definitions import ALL, GROUPS, task_names
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*task_names(), *GROUPS, ALL) if name.startswith(last)]
 
 
 def _alias(name: str) -> inspect.Parameter:

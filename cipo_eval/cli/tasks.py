@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def tasks(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """List the tasks: items, licence, verifier, metrics, and where the data is or which command gets it."""
+    """List the tasks: items, licence, verifier, metrics, and where the data is or which command gets it; and the groups
+    that stand for several."""
     import json as json_module
 
     from cipo_eval.data.tasks import load_spec, task_names
@@ -31,6 +32,8 @@ def _print(entries: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cipo_eval.data.tasks import GROUPS
+
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("task", "items", "licence", "verifier", "metrics", "data"):
@@ -46,6 +49,9 @@ def _print(entries: list[dict[str, Any]]) -> None:
             _data(entry),
         )
     console.print(table)
+    console.print("Groups, as --tasks takes them (or patterns, such as 'aime*'; all):")
+    for name, members in GROUPS.items():
+        console.print(f"  {name}: {', '.join(members)}", highlight=False)
     missing = [
         entry["task"]
         for entry in entries
@@ -65,7 +71,7 @@ def _data(entry: dict[str, Any]) -> str:
 
 
 def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
-    from cipo_eval.data.tasks import fetch_command, find
+    from cipo_eval.data.tasks import GROUPS, fetch_command, find
 
     located = find(spec, data_dir)
     companions = {
@@ -74,6 +80,7 @@ def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
     }
     return {
         "task": spec.name,
+        "groups": [group for group, members in GROUPS.items() if spec.name in members],
         "lm_eval_task": spec.lm_eval_name,
         "description": spec.description,
         "items": spec.rows,

@@ -7,6 +7,7 @@ A definition says where items come from (``sources``, ``companions``), what of a
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,17 @@ PREFIX = "cipo_"
 """Our tasks' names within lm-eval begin with it, so that they stand beside its own."""
 BOXED = "boxed:"
 """Before a column's name: the gold is the last ``\\boxed`` of that column."""
+
+ALL = "all"
+GROUPS = {
+    "math": ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench"),
+    "code": ("humaneval", "livecodebench", "mbpp", "mbpp_classic"),
+    "correction": ("criticbench", "debugbench", "realcritic_math"),
+    "made": ("arithmetic", "chains", "countdown", "programs"),
+}
+"""Tasks by what they are of, under a name that stands for all of them; those of ``made`` were made for this project, by
+rules, and ship with it."""
+_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,12 +161,42 @@ def task_names() -> list[str]:
     return sorted(path.stem.removeprefix(PREFIX) for path in task_dir().glob(f"{PREFIX}*.yaml"))
 
 
+def expanded(names: Iterable[str]) -> tuple[str, ...]:
+    """Names with those that mean several in their place, each once: groups, ``all``, and patterns (``aime*``).
+
+    A name that means one, known or not, and the path of a YAML stay as they are. Raises ``UsageError`` for a pattern
+    that no task matches.
+    """
+    found: list[str] = []
+    for name in names:
+        if name == ALL:
+            found += task_names()
+        elif name in GROUPS:
+            found += GROUPS[name]
+        elif _GLOB & set(name) and not _is_path(name):
+            found += _matching(name)
+        else:
+            found.append(name)
+    return tuple(dict.fromkeys(found))
+
+
+def _matching(pattern: str) -> list[str]:
+    names = task_names()
+    if matching := fnmatch.filter(names, pattern.removeprefix(PREFIX)):
+        return matching
+    raise UsageError(f"no task matches {pattern!r}: {nearest(pattern.strip('*?'), [*names, *GROUPS])}")
+
+
+def _is_path(name: str | Path) -> bool:
+    return str(name).endswith((".yaml", ".yml"))
+
+
 def load_spec(name: str | Path) -> TaskSpec:
     """The definition of one of our tasks by name, or of anybody's by the path of its YAML.
 
     Raises ``UsageError`` for an unknown name (with the nearest ones) and for a definition that is not valid.
     """
-    if str(name).endswith((".yaml", ".yml")):
+    if _is_path(name):
         path = Path(name).expanduser()
         if not path.is_file():
             raise UsageError(f"no task definition {path}")
@@ -162,18 +204,19 @@ def load_spec(name: str | Path) -> TaskSpec:
     short = str(name).removeprefix(PREFIX)
     if short not in task_names():
         raise UsageError(
-            f"unknown task {str(name)!r}: {nearest(short, task_names())} (or give the path of a task's YAML)"
+            f"unknown task {str(name)!r}: {nearest(short, [*task_names(), *GROUPS])} "
+            "(or give the path of a task's YAML)"
         )
     return _load_spec(task_dir() / f"{PREFIX}{short}.yaml")
 
 
 def select(names: Sequence[str]) -> list[TaskSpec]:
-    """Definitions by name, path or ``all``, each once, in the given order. Names may be joined by commas."""
+    """Definitions by name, path, group or pattern (``expanded``), each once, in the given order. Names may be joined by
+    commas."""
     parts = [part.strip() for name in names for part in name.split(",") if part.strip()]
-    expanded = [name for part in parts for name in (task_names() if part == "all" else [part])]
-    if not expanded:
+    if not parts:
         raise UsageError(f"name a task, or all: {', '.join(task_names())}")
-    specs = [load_spec(name) for name in expanded]
+    specs = [load_spec(name) for name in expanded(parts)]
     return list({spec.path: spec for spec in specs}.values())
 
 

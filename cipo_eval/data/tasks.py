@@ -14,11 +14,13 @@ from pathlib import Path
 from cipo_eval.data import sources
 from cipo_eval.data.definitions import (
     BOXED,
+    GROUPS,
     PREFIX,
     Columns,
     Preset,
     RowSource,
     TaskSpec,
+    expanded,
     fetch_command,
     fetch_hint,
     load_spec,
@@ -42,6 +44,7 @@ from cipo_eval.verifiers.code import testsets
 
 __all__ = [
     "BOXED",
+    "GROUPS",
     "PREFIX",
     "Columns",
     "Preset",
@@ -52,6 +55,7 @@ __all__ = [
     "as_document",
     "build",
     "content_fingerprint",
+    "expanded",
     "fetch_command",
     "fetch_hint",
     "find",

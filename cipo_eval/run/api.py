@@ -283,7 +283,7 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
         scope=scope,
         revising=revising,
         available=source.counts if pool else None,
-        **planning.judged_by(request),
+        **planning.asked_of(request, problems, scope),
     )
     planning.check_k(request.scoring.k, plan.name, plan.samples)
     with ExitStack() as stack:

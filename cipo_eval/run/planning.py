@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.data.scope import Scope
@@ -178,7 +180,7 @@ def plans(
             scope=scope,
             revising=revising,
             system_prompt=request.decoding.system_prompt,
-            **judged_by(request),
+            **asked_of(request, problems, scope),
         )
         for problems, (samples, sampling), scope, revising in by_task
     ]
@@ -188,12 +190,21 @@ def plans(
     return [replace(plan, share=shares[plan.name]) for plan in whole]
 
 
-def judged_by(request: RunRequest) -> dict[str, Any]:
-    """What a request says of every plan: how many problems, and how their attempts are judged."""
+def asked_of(request: RunRequest, problems: ProblemSet, scope: Scope | None) -> dict[str, Any]:
+    """What a request says of the plan of a task: how many problems, and how their attempts are judged."""
     scoring = request.scoring
     return {
-        "limit": request.task.limit,
+        "limit": _limit(request.task.limit, problems, scope),
         "think": scoring.think,
         "harness": scoring.harness and scoring.harness.value,
         "allow_unsafe": scoring.allow_unsafe_code,
     }
+
+
+def _limit(limit: float | None, problems: ProblemSet, scope: Scope | None) -> int | None:
+    """How many problems a limit means: of a share, of those that count, rounded up. The share counts as it is written:
+    0.07 of 100 problems are 7, although the nearest binary number is above it."""
+    if limit is None or limit >= 1:
+        return None if limit is None else int(limit)
+    admitted = sum(scope is None or scope.admits(problem) for problem in problems.problems)
+    return math.ceil(Fraction(str(limit)) * admitted)

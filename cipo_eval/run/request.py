@@ -51,6 +51,15 @@ def _names(value: Any) -> Any:
     return tuple(dict.fromkeys(parts))
 
 
+def _tasks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of tasks in place of groups and patterns. Raises ``UsageError``."""
+    if not names:
+        return names
+    from cipo_eval.data.definitions import expanded  # the help of a command does without
+
+    return expanded(names)
+
+
 def _whole_numbers(value: Any) -> Any:
     if value is None:
         return None
@@ -58,6 +67,14 @@ def _whole_numbers(value: Any) -> Any:
         return tuple(sorted({int(part) for part in _names(value)}))
     except ValueError:
         raise ValueError("whole numbers separated by commas") from None
+
+
+def _number_or_share(value: float | None) -> float | None:
+    if value is None or value < 1:
+        return value
+    if value != int(value):
+        raise ValueError("a whole number from 1, or a share between 0 and 1")
+    return int(value)
 
 
 def _scope(value: Any) -> Any:
@@ -107,12 +124,19 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 class Task(Section):
     """Which problems are asked, and which of them count."""
 
-    tasks: Annotated[Names, Flag(names=("--tasks", "-t"), panel="", required=True)] = ()
-    """Task names, comma-separated (`cipo-eval tasks` lists them), or `.yaml` files."""
+    tasks: Annotated[
+        Names, AfterValidator(_tasks), Flag(names=("--tasks", "-t"), panel="", required=True)
+    ] = ()
+    """Task names, groups (math, code, correction) or patterns (aime*), comma-separated (`cipo-eval tasks` lists them),
+    or `.yaml` files."""
     data_dir: Annotated[Path | None, Flag(variable="CIPO_EVAL_DATA")] = None
     """Local mirror of the data sets."""
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first N problems of each task."""
+    limit: Annotated[
+        float | None,
+        AfterValidator(_number_or_share),
+        Flag(range="a whole number from 1, or a share between 0 and 1"),
+    ] = Field(default=None, gt=0, allow_inf_nan=False)
+    """Only the first N problems of each task; below 1: that share of them (0.1: a tenth, rounded up)."""
     scope: Annotated[dict[str, str] | None, BeforeValidator(_scope)] = None
     """Problems that count of tasks with a scope (livecodebench): start=DAY,end=DAY (the first that no longer counts),
     platform=leetcode,difficulty=easy,hard (columns of its data). Default: the task's."""
@@ -338,6 +362,8 @@ def sectioned(
     tree: dict[str, Any] = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
+        if name in RunRequest.model_fields and value is None:
+            continue  # a section whose keys are all commented out
         if name in RunRequest.model_fields and isinstance(value, Mapping | BaseModel):
             below = value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
             entries = {f"{name}.{str(field).replace('-', '_')}": item for field, item in below.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,7 +83,9 @@ def test_sections_and_flags_say_the_same(tmp_path: Path) -> None:
         ({"stop": ["a", ""]}, "empty string"),
         ({"think": "<a>"}, "--think <a>: strip, keep"),
         ({"scope": "2024"}, "--scope 2024: start=DAY"),
-        ({"limit": 0}, "--limit 0"),
+        ({"limit": 0}, "--limit 0: a whole number from 1, or a share between 0 and 1"),
+        ({"limit": 1.5}, "--limit 1.5: a whole number from 1, or a share between 0 and 1"),
+        ({"limit": float("inf")}, "--limit inf"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_flag(values: dict[str, Any], message: str) -> None:
@@ -177,3 +180,16 @@ def test_the_list_of_commands_needs_no_models_of_settings() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"), [(1, 1), (5, 5), (5.0, 5), ("7", 7), (0.1, 10), (0.07, 7), (0.071, 8), (1e-9, 1)]
+)
+def test_a_limit_below_one_is_a_share(limit: float | str, count: int) -> None:
+    """Of each task's problems, rounded up, as the share is written; a plan only ever knows the number."""
+    problems = load_problems("arithmetic")
+    problems = dataclasses.replace(problems, problems=problems.problems[:100])
+    request = RunRequest.of(**MODEL, limit=limit)
+    [plan] = planning.plans(request, [problems], planning.decodings([problems.spec], request.decoding))
+    assert type(plan.limit) is int
+    assert [p.id for p in plan.selected] == [p.id for p in problems.problems[:count]]

@@ -33,6 +33,7 @@ def test_tasks_says_where_data_is_or_how_to_get_it(capsys: pytest.CaptureFixture
     assert call("tasks", "--json") == 0
     entries = {entry["task"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert set(entries) == set(tasks.task_names())
+    assert all(len(entry["groups"]) == 1 for entry in entries.values())
     for name in NAMES:
         assert entries[name]["data"] is None
         assert entries[name]["get"] == f"cipo-eval data pull {name}"
@@ -45,6 +46,8 @@ def test_tasks_says_where_data_is_or_how_to_get_it(capsys: pytest.CaptureFixture
     assert "without plus" in " ".join(text.split())
     assert all(name in text for name in tasks.task_names())
     assert "cipo-eval data pull" in text
+    for group, names in tasks.GROUPS.items():
+        assert f"{group}: {', '.join(names)}" in " ".join(text.split())
 
 
 def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

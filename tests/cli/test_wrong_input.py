@@ -235,7 +235,7 @@ def test_an_output_that_cannot_be(
         (["--attempts-from", "nowhere.jsonl", "--protocol", "given"], "does not exist"),
         (["--prompt-dir", "nowhere"], "is not a folder"),
         (["--data-dir", "nowhere"], "is not a folder"),
-        (["--limit", "0"], "Invalid value"),
+        (["--limit", "0"], "a whole number from 1, or a share"),
     ],
 )
 def test_a_wrong_flag_is_told_before_anything_heavy(
