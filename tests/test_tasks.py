@@ -21,11 +21,21 @@ from cipo_eval.verifiers.code import testsets
 
 ROWS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "minerva": 272, "olympiadbench": 675}
 ROWS["realcritic_math"] = 268
+NEW = {
+    "aime26": 30,
+    "hmmt25": 30,
+    "hmmt26": 33,
+    "gsm8k": 1319,
+    "humanevalfix": 164,
+    "self_correction_bench": 286,
+}
+NEW |= {"realcritic_college_math": 279, "realcritic_gsm8k": 273}
+NEW |= {"realcritic_minerva": 261, "realcritic_olympiadbench": 267}
 CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
 FAMILIES = ("chains", "countdown", "programs")
-UNSEEN = "criticbench"
-"""Its data was never at hand: no fingerprint, no pinned commit."""
+UNSEEN = {"criticbench", "beyondaime"}
+"""Their data was never at hand: no fingerprint, no pinned commit."""
 SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -44,12 +54,12 @@ def problems(request: pytest.FixtureRequest, real_data: Path) -> tasks.ProblemSe
 
 
 def test_all_tasks_are_there_and_consistent() -> None:
-    assert set(tasks.task_names()) == {*ROWS, *CODE, BUILTIN, *FAMILIES, UNSEEN}
+    assert set(tasks.task_names()) == {*ROWS, *NEW, *CODE, BUILTIN, *FAMILIES, *UNSEEN}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
         assert spec.name == name
         assert spec.lm_eval_name == f"cipo_{name}"
-        assert re.fullmatch("[0-9a-f]{16}", spec.fingerprint or "") or name == UNSEEN
+        assert re.fullmatch("[0-9a-f]{16}", spec.fingerprint or "") or name in UNSEEN
         assert spec.licence
         assert spec.metrics
         assert set(spec.presets) == {"greedy", "paper", "avg64"}
@@ -113,7 +123,7 @@ def test_readme_has_a_section_for_each_task_with_its_fingerprint() -> None:
     by_name = {section.split("\n", 1)[0].strip("` "): section for section in sections[1:]}
     for name in tasks.task_names():
         spec = tasks.load_spec(name)
-        assert name == UNSEEN or spec.fingerprint
+        assert name in UNSEEN or spec.fingerprint
         assert all(known in by_name[name] for known in spec.fingerprints), name
         for source in (source for rows in spec.row_sources for source in rows.sources):
             assert source.repo in by_name[name]
@@ -193,6 +203,19 @@ def test_items(problems: tasks.ProblemSet) -> None:
     assert not problems.warnings
     assert all(set(p.metadata) == set(spec.breakdown) for p in items)
     json.dumps([dict(p.options) for p in items])
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_new_sets_are_what_their_definitions_say(real_data: Path, name: str) -> None:
+    found = tasks.load_problems(name, data_dir=real_data)
+    assert len(found.problems) == NEW[name]
+    assert found.fingerprint == found.spec.fingerprint
+    carried = [problem for problem in found.problems if problem.attempt]
+    if name in ("humanevalfix", "self_correction_bench"):
+        assert not any(problem.attempt_right for problem in found.problems)
+    assert len(carried) == (
+        NEW[name] if "realcritic" in name or name in ("humanevalfix", "self_correction_bench") else 0
+    )
 
 
 def test_golds_of_the_integer_tasks(real_data: Path) -> None:

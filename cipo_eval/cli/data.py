@@ -128,7 +128,9 @@ def _not_on_the_hub(spec: TaskSpec) -> Check:
     from cipo_eval.data.tasks import fetch_hint, find
 
     if all(source.kind == "mirror" for source in spec.sources) and not find(spec, None):
-        return Check(task=spec.name, status="missing", detail=f"is not on the hub: {fetch_hint(spec)}")
+        return Check(
+            task=spec.name, status="missing", detail=f"is not pulled from the hub: {fetch_hint(spec)}"
+        )
     return Check(task=spec.name, status="ok", rows=spec.rows, detail="has no hub source, nothing to pull")
 
 

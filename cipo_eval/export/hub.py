@@ -30,7 +30,7 @@ def write(source: Source, folder: Path) -> None:
         ) from error
     for task in source.tasks:
         if (dataset := _dataset(task)) is None:
-            source.warnings.append(f"{task.name} is left out: its data set is not on the hub")
+            source.warnings.append(f"{task.name} is left out: no data set of the hub is its source")
             continue
         entries = [
             EvalResultEntry(

@@ -108,7 +108,9 @@ def test_pull_offline_exits_3_and_embedded_needs_none(
     assert call("data", "pull", "arithmetic") == 0
     capsys.readouterr()
     assert call("data", "pull", "realcritic_math") == 3
-    assert "is not on the hub: put its file in place" in capsys.readouterr().err
+    assert "is not pulled from the hub: put its file in place" in capsys.readouterr().err
+    assert call("data", "pull", "gsm8k") == 3
+    assert "(train/gsm8k_test.jsonl or gsm8k/test.jsonl)" in " ".join(capsys.readouterr().err.split())
     assert call("data", "pull", "all", "--json") == 3
     captured = capsys.readouterr()
     assert {entry["task"] for entry in json.loads(captured.out)} == set(tasks.task_names())
