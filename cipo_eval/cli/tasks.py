@@ -38,7 +38,8 @@ def _print(entries: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("task", "items", "licence", "verifier", "metrics", "data"):
         justify: Literal["left", "right"] = "right" if name == "items" else "left"
-        table.add_column(name, justify=justify, no_wrap=name == "task")
+        least = len("without plus") if name == "data" else None
+        table.add_column(name, justify=justify, no_wrap=name == "task", min_width=least)
     for entry in entries:
         table.add_row(
             entry["task"],

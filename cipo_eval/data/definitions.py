@@ -27,12 +27,23 @@ BOXED = "boxed:"
 ALL = "all"
 GROUPS = {
     "math": ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench"),
+    "math2026": ("aime26", "beyondaime", "gsm8k", "hmmt25", "hmmt26"),
     "code": ("humaneval", "livecodebench", "mbpp", "mbpp_classic"),
-    "correction": ("criticbench", "debugbench", "realcritic_math"),
+    "correction": (
+        "criticbench",
+        "debugbench",
+        "humanevalfix",
+        "realcritic_college_math",
+        "realcritic_gsm8k",
+        "realcritic_math",
+        "realcritic_minerva",
+        "realcritic_olympiadbench",
+        "self_correction_bench",
+    ),
     "made": ("arithmetic", "chains", "countdown", "programs"),
 }
-"""Tasks by what they are of, under a name that stands for all of them; those of ``made`` were made for this project, by
-rules, and ship with it."""
+"""Tasks by what they are of, under a name that stands for all of them. ``math`` are those of CIPO's table; tasks of
+``made`` were made for this project, by rules, and ship with it."""
 _GLOB = frozenset("*?[")
 
 

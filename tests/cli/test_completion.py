@@ -33,7 +33,7 @@ def completed(*words: str) -> list[str]:
     [
         (["res"], ["rescore"]),
         (["run", "--max-t"], ["--max-tokens"]),
-        (["run", "--tasks", "math,aime"], ["math,aime24", "math,aime25"]),
+        (["run", "--tasks", "math,aime"], ["math,aime24", "math,aime25", "math,aime26"]),
     ],
 )
 def test_shells_complete(words: list[str], offered: list[str]) -> None:
