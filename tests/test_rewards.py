@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +33,16 @@ from cipo_eval.verifiers.code import testsets
 
 RIGHT, WRONG = r"So it is \boxed{\frac{1}{2}}.", r"So it is \boxed{3}."
 CODE = "```python\n{}\n```"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One cache, and workers that follow it: those that another test of this process left have another."""
+    folder = tmp_path_factory.getbasetemp() / "rewards"
+    monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
+    pools.shared_pool().close()
+    yield folder
+    pools.shared_pool().close()
 
 
 # --- mathematics -------------------------------------------------------------------------------------------
@@ -119,6 +131,13 @@ FORMS = [
         {"entry_point": "double", "reference": DOUBLE},
     ),
 ]
+
+
+def test_tests_are_kept_again_where_the_cache_was_emptied(cache: Path) -> None:
+    for _ in range(2):
+        assert code_reward(completions=[CODE.format(DOUBLE)], tests=["assert double(8) == 16"]) == [1.0]
+        pools.shared_pool().close()  # another process of the training, say
+        shutil.rmtree(cache)
 
 
 @pytest.mark.parametrize(("tests", "columns"), FORMS)

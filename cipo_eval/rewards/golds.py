@@ -75,10 +75,18 @@ def read_tests(tests: Any, entry_point: str | None = None, reference: str | None
     raise UsageError(f"tests of a form that is not known (docs/rewards.md): {str(tests)[:80]!r}")
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
 def stored_tests(tests: str, entry_point: str | None, reference: str | None) -> tuple[str, str | None]:
     """The ``gold`` of a row of programs, and the name that a program must define. ``tests``: that of ``read_tests``, as
     text. Keeps them in the cache, where the verifier finds them."""
+    found = _stored(tests, entry_point, reference)
+    if not testsets.exists(found[0]):  # the cache was emptied, or is another one now
+        _stored.cache_clear()
+        found = _stored(tests, entry_point, reference)
+    return found
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _stored(tests: str, entry_point: str | None, reference: str | None) -> tuple[str, str | None]:
     known = read_tests(tests, entry_point, reference)
     return tests if _STORED.fullmatch(tests) else testsets.store(known), known.entry_point or None
 
