@@ -30,6 +30,7 @@ from cipo_eval.rewards import (
 from cipo_eval.rewards import verl as verl_file
 from cipo_eval.verifiers import pool as pools
 from cipo_eval.verifiers.code import testsets
+from cipo_eval.verifiers.forkserver import server
 
 RIGHT, WRONG = r"So it is \boxed{\frac{1}{2}}.", r"So it is \boxed{3}."
 CODE = "```python\n{}\n```"
@@ -37,12 +38,15 @@ CODE = "```python\n{}\n```"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """One cache, and workers that follow it: those that another test of this process left have another."""
+    """One cache, and a pool and a fork server that know it: those that another test of this process left have seen
+    another one."""
     folder = tmp_path_factory.getbasetemp() / "rewards"
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
-    pools.shared_pool().close()
-    yield folder
-    pools.shared_pool().close()
+    monkeypatch.delenv("CIPO_EVAL_SANDBOX_TIER", raising=False)
+    server.kill()
+    with pools.VerifierPool(2) as pool:
+        monkeypatch.setattr(pools, "_shared", pool)
+        yield folder
 
 
 # --- mathematics -------------------------------------------------------------------------------------------
