@@ -15,7 +15,7 @@ from parts import mostly_slow
 
 from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.records import State, Verdict
+from cipo_eval.records import Mode, State, Verdict
 from cipo_eval.run.request import RunRequest
 from cipo_eval.verifiers.code import testsets
 
@@ -495,3 +495,22 @@ def test_definitions_load_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+REALCRITIC = ("college_math", "gsm8k", "minerva", "olympiadbench")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REALCRITIC)
+def test_labels_of_realcritic_are_verdicts_in_paper_mode(real_data: Path, name: str) -> None:
+    """Of the attempts that its data carries, all of them."""
+    from cipo_eval.verifiers.pool import VerifierPool
+
+    problems = tasks.load_problems(f"realcritic_{name}", data_dir=real_data).problems
+    with VerifierPool(2) as pool:
+        differing = [
+            p.id
+            for p in problems
+            if pool.verify("math", p, p.attempt or "", None, Mode.PAPER).correct is not p.attempt_right
+        ]
+    assert differing == []
