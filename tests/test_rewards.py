@@ -30,26 +30,17 @@ from cipo_eval.rewards import (
 from cipo_eval.rewards import verl as verl_file
 from cipo_eval.verifiers import pool as pools
 from cipo_eval.verifiers.code import testsets
-from cipo_eval.verifiers.forkserver import server
 
 RIGHT, WRONG = r"So it is \boxed{\frac{1}{2}}.", r"So it is \boxed{3}."
 CODE = "```python\n{}\n```"
 
 
-ALONE = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ,
-    reason="beside thousands of other tests in its process a right program got no reward, for a reason not yet found",
-)
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """One cache, and a pool and a fork server that know it: those that another test of this process left have seen
-    another one."""
+    """One cache, and a pool that knows it: workers look for tests where the cache was when they were started, and those
+    of another test in this process may have been started with another one."""
     folder = tmp_path_factory.getbasetemp() / "rewards"
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(folder))
-    monkeypatch.delenv("CIPO_EVAL_SANDBOX_TIER", raising=False)
-    server.kill()
     with pools.VerifierPool(2) as pool:
         monkeypatch.setattr(pools, "_shared", pool)
         yield folder
@@ -143,7 +134,6 @@ FORMS = [
 ]
 
 
-@ALONE
 def test_tests_are_kept_again_where_the_cache_was_emptied(cache: Path) -> None:
     for _ in range(2):
         assert code_reward(completions=[CODE.format(DOUBLE)], tests=["assert double(8) == 16"]) == [1.0]
@@ -151,7 +141,6 @@ def test_tests_are_kept_again_where_the_cache_was_emptied(cache: Path) -> None:
         shutil.rmtree(cache)
 
 
-@ALONE
 @pytest.mark.parametrize(("tests", "columns"), FORMS)
 def test_forms_of_tests(tests: object, columns: dict[str, str]) -> None:
     completions = [CODE.format(DOUBLE), CODE.format(DOUBLE.replace("2", "3")), "no program"]
@@ -159,7 +148,6 @@ def test_forms_of_tests(tests: object, columns: dict[str, str]) -> None:
     assert code_reward(completions=completions, tests=[tests] * 3, **more) == [1.0, 0.0, 0.0]
 
 
-@ALONE
 def test_standard_input_and_methods() -> None:
     program = CODE.format("print(2 * int(input()))")
     pairs = {"inputs": ["1\n", ["4"]], "outputs": ["2\n", "8"]}
@@ -169,7 +157,6 @@ def test_standard_input_and_methods() -> None:
     assert code_reward(completions=[program, program, method], tests=[pairs, cases, calls]) == [1.0] * 3
 
 
-@ALONE
 def test_a_problem_of_this_package_is_a_row() -> None:
     row = {
         "task_id": 1,
@@ -213,7 +200,6 @@ def test_spoiling_a_right_attempt_costs_the_risk() -> None:
     assert fresh == math_reward(**given)
 
 
-@ALONE
 def test_corrections_of_programs() -> None:
     tests = [FORMS[0][0]] * 2
     texts = [CODE.format(DOUBLE), CODE.format("def double(x): return x")]
@@ -241,7 +227,6 @@ def test_verl_loads_it_by_path_and_name() -> None:
     }
 
 
-@ALONE
 def test_scores_of_corrections_and_programs() -> None:
     assert compute_score("x", WRONG, "1/2", {"first_right": True}, risk=0.5)["score"] == -0.5
     assert compute_score("x", WRONG, "1/2", {"attempt": RIGHT})["score"] == -1.0
@@ -303,7 +288,6 @@ import os, sys, time
 from cipo_eval.rewards import math_reward
 assert math_reward(completions=["\\\\boxed{2+2}"] , solution=["4.0"]) == [1.0]
 assert not {"torch", "transformers", "datasets", "pandas"} & set(sys.modules)
-from cipo_eval.verifiers.forkserver import server
 from cipo_eval.verifiers.pool import shared_pool
 print(server.pid, *(member.pid for member in shared_pool()._pool._members), flush=True)
 if sys.argv[1] == "stay":
