@@ -288,6 +288,7 @@ import os, sys, time
 from cipo_eval.rewards import math_reward
 assert math_reward(completions=["\\\\boxed{2+2}"] , solution=["4.0"]) == [1.0]
 assert not {"torch", "transformers", "datasets", "pandas"} & set(sys.modules)
+from cipo_eval.verifiers.forkserver import server
 from cipo_eval.verifiers.pool import shared_pool
 print(server.pid, *(member.pid for member in shared_pool()._pool._members), flush=True)
 if sys.argv[1] == "stay":
