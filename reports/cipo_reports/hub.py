@@ -6,11 +6,13 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from cipo_eval.errors import CipoError, UsageError
 from cipo_eval.tracking import numbers_of
+from cipo_reports.cells import file_name
 from cipo_reports.study import Study
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -156,11 +158,15 @@ def tables(report: Path) -> list[Path]:
 
 
 def _runs(study: Study) -> list[tuple[str, Path]]:
-    return [
-        (arm.name if len(arm.runs) == 1 else f"{arm.name}-{number}", run.path)
-        for arm in study.arms
-        for number, run in enumerate(arm.runs)
-    ]
+    """Runs with a folder for each, whatever their methods are called: no name leads out of the upload, or into another
+    run's folder."""
+    found: dict[str, Path] = {}
+    for arm in study.arms:
+        for number, run in enumerate(arm.runs):
+            name = file_name(arm.name if len(arm.runs) == 1 else f"{arm.name}-{number}") or "run"
+            free = next(n for n in chain([name], (f"{name}-{again}" for again in count(2))) if n not in found)
+            found[free] = run.path
+    return list(found.items())
 
 
 def _quoted(title: str) -> str:

@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hub_server import Hub
+
+from cipo_reports.hub import prepared
 
 STORED = Path(__file__).parents[1] / "stored_0_1_0"
 
@@ -98,3 +102,17 @@ def test_refused_before_anything_is_written(run: Path, tmp_path: Path, options: 
     assert told.returncode == 2
     assert said in told.stderr
     assert not (tmp_path / "report").exists()
+
+
+def test_a_method_s_name_leads_nowhere_else(run: Path, tmp_path: Path) -> None:
+    """Each run has a folder of its own within the upload."""
+    names = ["../../out", "/etc/x", "a/b", "a b", "A", "..", "a-b"]
+    arms = [SimpleNamespace(name=name, runs=[SimpleNamespace(path=run)]) for name in names]
+    place = tmp_path / "upload"
+    place.mkdir()
+    study: Any = SimpleNamespace(arms=arms)
+    [upload] = prepared(place, study, run / "results.json", "title", space=None, dataset="me/runs")
+    kept = [path.relative_to(upload.folder) for path in upload.files if path.name == "results.json"]
+    assert len(kept) == len(names)
+    assert all(len(path.parts) == 2 for path in kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"upload"}
