@@ -187,6 +187,7 @@ def test_a_replica_that_hangs_is_given_up(nodes: Nodes) -> None:
     made.close()
 
 
+@pytest.mark.exhaustive
 def test_an_engine_that_comes_to_no_end_is_given_up(nodes: Nodes, tmp_path: Path) -> None:
     """Its replica answers all the while."""
     made = engine(nodes, "x", replica_stall=3, hang=str(tmp_path / "hangs"), **STEADY)
@@ -309,6 +310,7 @@ evaluate: {samples: 1, max_tokens: 4, protocols: [direct]}
 """
 
 
+@pytest.mark.exhaustive
 def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
     """One of its jobs, on a node."""
     (tmp_path / "small.yaml").write_text(STUDY)
@@ -325,6 +327,7 @@ def test_a_study_from_the_command_line(nodes: Nodes, tmp_path: Path) -> None:
 # --- the recipe that begins a cluster ------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_the_recipe_for_skypilot(nodes: Nodes, tmp_path: Path) -> None:
     """Its command line, with the variables of a cluster's nodes: the first one has a run, the others none."""
     recipe = yaml.safe_load((ROOT / "examples/skypilot/ray.yaml").read_text())

@@ -32,7 +32,8 @@ def short() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_on_a_cluster(short: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["some", pytest.param("all", marks=pytest.mark.exhaustive)])
+def test_on_a_cluster(short: str, tmp_path: Path, which: str) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'cipo-eval[ray]'")
     if shutil.which("unshare") is None or subprocess.run(confined("true"), capture_output=True).returncode:
         pytest.skip(
@@ -47,12 +48,13 @@ def test_on_a_cluster(short: str, tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(INSIDE.parent), str(TRAINER), *filter(None, sys.path)]),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--durations", "9", "-p", "no:cacheprovider"]
+    command += ["-m", "exhaustive or not exhaustive"] if which == "all" else []
     said = subprocess.run(
         confined(*command, "--basetemp", str(tmp_path / "inside"), str(INSIDE)),
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     print(said.stdout[-20_000:], said.stderr[-5_000:])
     assert said.returncode == 0
