@@ -30,7 +30,6 @@ _IDLE = {
     "verbosity": "there is one level (--quiet: nothing)",
     "log_samples": "attempts are always stored",
     "confirm_run_unsafe_code": "programs run in the sandbox (docs/sandbox.md)",
-    "fewshot_as_multiturn": "there are no examples before a problem",
     "tokenizer_backend": "the server has the tokenizer",
     "tokenized_requests": "the server has the tokenizer",
 }
@@ -154,14 +153,14 @@ def _take(line: _Line, word: str, rest: list[str]) -> None:
         line.model_arguments.append(value if equals else _value(flag, rest))
     elif name in _RENAMED:
         line.put(_RENAMED[name], value if equals else _value(flag, rest))
+    elif name == "fewshot_as_multiturn":
+        line.put(ours, (value if equals else _optional(name, flag, rest)) or True)
     elif ours in line.takes:
         line.words.append(f"{ours}={value}" if equals else ours)
         if line.takes[ours] and not equals and rest:
             line.words.append(rest.pop(0))
     elif name == "gen_kwargs":
         _generation(line, value if equals else _value(flag, rest))
-    elif name == "num_fewshot":
-        _without_examples(value if equals else _value(flag, rest))
     elif name == "apply_chat_template" or name in _IDLE:
         _idle(line, flag, name, value if equals else _optional(name, flag, rest))
     else:
@@ -193,14 +192,6 @@ def _idle(line: _Line, flag: str, name: str, value: str) -> None:
         line.notes[flag] = "a checkpoint's own chat template is always used where it has one"
         return
     line.notes[flag] = _IDLE[name]
-
-
-def _without_examples(value: str) -> None:
-    if value.strip() not in ("0", ""):
-        raise UsageError(
-            f"--num_fewshot {value}: problems are asked without examples before them, which are not there yet; "
-            "--num_fewshot 0, or leave it out"
-        )
 
 
 def _generation(line: _Line, text: str) -> None:

@@ -181,6 +181,8 @@ class Evaluation:
         tracking.check(request.output.track)
         specs = planning.read_specs(request.task.tasks)
         planning.protocols_of(request.turns, specs)
+        for spec in specs:
+            planning.fewshot(request.decoding, spec)
         engine = self.engine
         sampled_by = planning.decodings(specs, request.decoding)
         for spec, (samples, _) in zip(specs, sampled_by, strict=True):

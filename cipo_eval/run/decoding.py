@@ -64,6 +64,10 @@ class Decoding(Section):
     """Seed of all sampling."""
     system_prompt: str | None = None
     """System message before each prompt."""
+    num_fewshot: Annotated[int, Flag(range="0 (none) or more")] = Field(default=0, ge=0)
+    """Worked examples before each problem, of those that the task has (mathematics, gsm8k)."""
+    fewshot_as_multiturn: bool = True
+    """Examples as turns of the chat, or all in the problem's message."""
 
     @property
     def values(self) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def run_of(*words: str) -> list[str]:
         ("--gen_kwargs do_sample=False,temperature=0.7", "--temperature 0"),
         ('--gen_kwargs {"until":["a","b"]}', "--stop a --stop b"),
         ("--apply_chat_template --batch_size auto --log_samples -b 8", ""),
-        ("--num_fewshot 0 -f 0", ""),
+        ("--num_fewshot 4 --fewshot_as_multiturn", "--num-fewshot 4 --fewshot-as-multiturn"),
+        ("-f 2 --fewshot_as_multiturn False", "--num-fewshot 2 --no-fewshot-as-multiturn"),
         ("--system_instruction hi --output_path o", "--system-prompt hi --output o"),
         ("--engine lm-eval:hf --model_args pretrained=m", "--model-args pretrained=m --engine lm-eval:hf"),
         ("--engine lm-eval:hf --model-args pretrained=m", "--engine lm-eval:hf --model-args pretrained=m"),
@@ -69,7 +70,6 @@ def test_words_are_rewritten(theirs: str, ours: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--num_fewshot 4", "not there yet"),
         ("--model_args pretrained=m,dtyp=x", "did you mean dtype"),
         ("--gen_kwargs temprature=1", "did you mean temperature"),
         ("--gen_kwargs temperature", "write KEY=VALUE"),
