@@ -1,4 +1,5 @@
-"""Spellings of lm-evaluation-harness on our command line: its words, rewritten as ours before they are parsed.
+"""Spellings of lm-evaluation-harness on our command line: its words, rewritten as ours before they are parsed. ``run``,
+``plan``, ``score`` and ``rescore`` understand them.
 
 Underscores for hyphens (``--max_tokens``), its own options (``--gen_kwargs``, ``--output_path``), and ``--model hf
 --model_args pretrained=CKPT,dtype=float16``, where ``--model`` means the engine. They are spellings of the command line
@@ -20,8 +21,10 @@ _SHORT = {"-a": "model_args", "-b": "batch_size", "-f": "num_fewshot", "-L": "li
 _RENAMED = {
     "system_instruction": "--system-prompt",
     "output_path": "--output",
+    "num_fewshot": "--num-fewshot",
+    "device": "--device",
 }
-"""Options that we call otherwise."""
+"""Options that we call otherwise, or that not every one of our commands has."""
 _IDLE = {
     "batch_size": "batches are planned from the memory that is free (--batch-tokens)",
     "max_batch_size": "batches are planned from the memory that is free (--batch-tokens)",
@@ -98,7 +101,7 @@ class _Line:
     """By word that changes nothing, why."""
 
     def put(self, flag: str, value: Any = None) -> None:
-        """One of our options, where the command has it: an estimate does not depend on all that a run takes."""
+        """One of our options, where the command has it: an estimate or a judgement depends on less than a run."""
         if flag not in self.takes:
             self.notes[flag] = "this command does not depend on it"
             return
@@ -151,6 +154,8 @@ def _take(line: _Line, word: str, rest: list[str]) -> None:
         line.engine = value if equals else _value(flag, rest)
     elif name == "model_args" and flag != "--model-args":
         line.model_arguments.append(value if equals else _value(flag, rest))
+    elif name == "tasks" and "--task" in line.takes:  # of a file, which answers one
+        line.put("--task", value if equals else _value(flag, rest))
     elif name in _RENAMED:
         line.put(_RENAMED[name], value if equals else _value(flag, rest))
     elif name == "fewshot_as_multiturn":
@@ -219,7 +224,7 @@ def _finish(line: _Line) -> None:
     elif line.model is not None:
         line.words += ["--model", line.model]
     if line.engine is not None:
-        line.words += ["--engine", line.engine]
+        line.put("--engine", line.engine)
     _model_arguments(line, values)
 
 
@@ -244,7 +249,7 @@ def _lm_eval_model(line: _Line, values: dict[str, Any]) -> None:
     path = values.pop("peft", None) or values.get("pretrained") or values.get("model")
     for name in _MODEL:
         values.pop(name, None)
-    line.words += ["--model", str(path)]
+    line.put("--model", path)
 
 
 def _model_arguments(line: _Line, values: Mapping[str, Any]) -> None:

@@ -68,6 +68,43 @@ def test_words_are_rewritten(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "theirs", "ours", "idle"),
+    [
+        ("score", "f.jsonl --tasks t --output_path o", "f.jsonl --task t --output o", set()),
+        (
+            "score",
+            "f.jsonl --task t --limit=0.1 --id_map m",
+            "f.jsonl --task t --limit=0.1 --id-map m",
+            set(),
+        ),
+        (
+            "score",
+            "f.jsonl --model hf --model_args pretrained=m --tasks t --num_fewshot 4 --log_samples",
+            "f.jsonl --task t",
+            {"--model", "--engine", "--num-fewshot", "--log_samples"},
+        ),
+        (
+            "score",
+            "f.jsonl -t t --gen_kwargs temperature=0,seed=3",
+            "f.jsonl -t t --seed 3",
+            {"--temperature"},
+        ),
+        (
+            "rescore",
+            "runs/a --verifier_workers 2 --mode paper",
+            "runs/a --verifier-workers 2 --mode paper",
+            set(),
+        ),
+    ],
+)
+def test_judging_commands_take_their_words_too(name: str, theirs: str, ours: str, idle: set[str]) -> None:
+    """What made a file's answers was decided elsewhere: it is said, and left."""
+    said: list[str] = []
+    assert aliases.rewritten(theirs.split(), command(name).params, said.append) == ours.split()
+    assert {line.split()[0] for line in said} == idle
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--model_args pretrained=m,dtyp=x", "did you mean dtype"),
