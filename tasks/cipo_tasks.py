@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.data import tasks
+from cipo_eval.data.examples import documents
 from cipo_eval.data.scope import Scope
 from cipo_eval.records import Mode, State
 
@@ -64,6 +65,16 @@ def load(
     empty = dict.fromkeys(columns)
     rows = [{**empty, **tasks.as_document(problem), **judged} for problem in problems]
     return DatasetDict({"test": Dataset.from_list(rows)})
+
+
+def math_examples() -> list[dict[str, str]]:
+    """The examples that may stand before a problem of mathematics, as documents whose target is a worked solution."""
+    return documents(tasks.task_dir() / "examples_math.jsonl")
+
+
+def gsm8k_examples() -> list[dict[str, str]]:
+    """As ``math_examples``, of word problems."""
+    return documents(tasks.task_dir() / "examples_gsm8k.jsonl")
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:

@@ -19,10 +19,12 @@ import pytest
 
 from cipo_eval.data.readers.mbpp import read_classic
 from cipo_eval.errors import UsageError
+from cipo_eval.records import Problem
 from cipo_eval.rewards import (
     code_reward,
     compute_score,
     correction_reward,
+    functions,
     math_reward,
     read_tests,
     reference_answer,
@@ -253,6 +255,32 @@ def test_threads_at_once_and_no_signals() -> None:
             assert rewards == [1.0, 0.0] * 20
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_verifier_that_hangs_costs_its_reward_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch ends in time, the hang is a 0 that is counted, and the next batch is judged as ever."""
+    faulty = Problem(
+        task="verifiers.faulty:FaultyVerifier", id="1", index=0, question="", prompt="", gold="right"
+    )
+    counts: dict[str, float] = {}
+    batch = ["right", "hang", "wrong", "spin 100"]
+    started = time.monotonic()
+    with pools.VerifierPool(2, time_limit=0.3, wall_limit=0.3) as pool:
+        monkeypatch.setattr(pools, "_shared", pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(functions, "math_problem", lambda *_: faulty)
+            rewards = math_reward(completions=batch, solution=["right"] * 4, log_metric=counts.__setitem__)
+            corrected = correction_reward(
+                completions=["hang again", "right"], solution=["right"] * 2, first_right=[True, False]
+            )
+            patch.setattr(verl_file, "math_problem", lambda *_: faulty)
+            score = compute_score("", "hang for verl", "right")
+        assert math_reward(completions=[RIGHT, WRONG], solution=["0.5"] * 2) == [1.0, 0.0]
+    assert rewards == [1.0, 0.0, 0.0, 0.0]
+    assert counts["cipo_eval/verifier_failed"] == 0.5
+    assert corrected == [-1.0, 1.0]
+    assert score == {"score": 0.0, "acc": False, "pred": "hang for verl", "verifier_failed": True}
+    assert time.monotonic() - started < 120  # the verifier sleeps for ten minutes
 
 
 def test_a_fork_does_not_use_its_parents_pool() -> None:

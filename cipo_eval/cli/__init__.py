@@ -65,8 +65,8 @@ def _main(
 
 
 generate.add(app, run.run, run.parameters, rewritten=aliases.rewritten)
-generate.add(app, score.score, score.parameters)
-generate.add(app, rescore.rescore, rescore.parameters)
+generate.add(app, score.score, score.parameters, rewritten=aliases.rewritten)
+generate.add(app, rescore.rescore, rescore.parameters, rewritten=aliases.rewritten)
 generate.add(app, merge.merge, merge.parameters)
 generate.add(app, plan.plan, plan.parameters, rewritten=aliases.rewritten)
 for command in (

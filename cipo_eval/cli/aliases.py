@@ -1,4 +1,5 @@
-"""Spellings of lm-evaluation-harness on our command line: its words, rewritten as ours before they are parsed.
+"""Spellings of lm-evaluation-harness on our command line: its words, rewritten as ours before they are parsed. ``run``,
+``plan``, ``score`` and ``rescore`` understand them.
 
 Underscores for hyphens (``--max_tokens``), its own options (``--gen_kwargs``, ``--output_path``), and ``--model hf
 --model_args pretrained=CKPT,dtype=float16``, where ``--model`` means the engine. They are spellings of the command line
@@ -20,8 +21,10 @@ _SHORT = {"-a": "model_args", "-b": "batch_size", "-f": "num_fewshot", "-L": "li
 _RENAMED = {
     "system_instruction": "--system-prompt",
     "output_path": "--output",
+    "num_fewshot": "--num-fewshot",
+    "device": "--device",
 }
-"""Options that we call otherwise."""
+"""Options that we call otherwise, or that not every one of our commands has."""
 _IDLE = {
     "batch_size": "batches are planned from the memory that is free (--batch-tokens)",
     "max_batch_size": "batches are planned from the memory that is free (--batch-tokens)",
@@ -30,7 +33,6 @@ _IDLE = {
     "verbosity": "there is one level (--quiet: nothing)",
     "log_samples": "attempts are always stored",
     "confirm_run_unsafe_code": "programs run in the sandbox (docs/sandbox.md)",
-    "fewshot_as_multiturn": "there are no examples before a problem",
     "tokenizer_backend": "the server has the tokenizer",
     "tokenized_requests": "the server has the tokenizer",
 }
@@ -99,7 +101,7 @@ class _Line:
     """By word that changes nothing, why."""
 
     def put(self, flag: str, value: Any = None) -> None:
-        """One of our options, where the command has it: an estimate does not depend on all that a run takes."""
+        """One of our options, where the command has it: an estimate or a judgement depends on less than a run."""
         if flag not in self.takes:
             self.notes[flag] = "this command does not depend on it"
             return
@@ -152,16 +154,18 @@ def _take(line: _Line, word: str, rest: list[str]) -> None:
         line.engine = value if equals else _value(flag, rest)
     elif name == "model_args" and flag != "--model-args":
         line.model_arguments.append(value if equals else _value(flag, rest))
+    elif name == "tasks" and "--task" in line.takes:  # of a file, which answers one
+        line.put("--task", value if equals else _value(flag, rest))
     elif name in _RENAMED:
         line.put(_RENAMED[name], value if equals else _value(flag, rest))
+    elif name == "fewshot_as_multiturn":
+        line.put(ours, (value if equals else _optional(name, flag, rest)) or True)
     elif ours in line.takes:
         line.words.append(f"{ours}={value}" if equals else ours)
         if line.takes[ours] and not equals and rest:
             line.words.append(rest.pop(0))
     elif name == "gen_kwargs":
         _generation(line, value if equals else _value(flag, rest))
-    elif name == "num_fewshot":
-        _without_examples(value if equals else _value(flag, rest))
     elif name == "apply_chat_template" or name in _IDLE:
         _idle(line, flag, name, value if equals else _optional(name, flag, rest))
     else:
@@ -195,14 +199,6 @@ def _idle(line: _Line, flag: str, name: str, value: str) -> None:
     line.notes[flag] = _IDLE[name]
 
 
-def _without_examples(value: str) -> None:
-    if value.strip() not in ("0", ""):
-        raise UsageError(
-            f"--num_fewshot {value}: problems are asked without examples before them, which are not there yet; "
-            "--num_fewshot 0, or leave it out"
-        )
-
-
 def _generation(line: _Line, text: str) -> None:
     values = _pairs("--gen_kwargs", text)
     greedy = "do_sample" in values and not _truth(values.pop("do_sample"))
@@ -228,7 +224,7 @@ def _finish(line: _Line) -> None:
     elif line.model is not None:
         line.words += ["--model", line.model]
     if line.engine is not None:
-        line.words += ["--engine", line.engine]
+        line.put("--engine", line.engine)
     _model_arguments(line, values)
 
 
@@ -253,7 +249,7 @@ def _lm_eval_model(line: _Line, values: dict[str, Any]) -> None:
     path = values.pop("peft", None) or values.get("pretrained") or values.get("model")
     for name in _MODEL:
         values.pop(name, None)
-    line.words += ["--model", str(path)]
+    line.put("--model", path)
 
 
 def _model_arguments(line: _Line, values: Mapping[str, Any]) -> None:

@@ -17,8 +17,22 @@ if TYPE_CHECKING:
     from cipo_eval.run.plan import TaskPlan
 
 
-def dry_run(plans: Sequence[TaskPlan], folder: Path, choice: EngineChoice, *, as_json: bool) -> None:
-    """Prints what would be generated, and a line for each part that was looked at. Raises what the run would raise."""
+def dry_run(runs: Sequence[tuple[Sequence[TaskPlan], Path]], choice: EngineChoice, *, as_json: bool) -> None:
+    """Prints what each run, with its folder, would generate, and a line for each part that was looked at. Raises what
+    the runs would raise."""
+    looks = []
+    for plans, folder in runs:
+        rows, looked = _look(plans, folder, choice)
+        if not as_json:
+            _print(rows, looked)
+        looks.append({"output": str(folder), "tasks": rows, "looked_at": looked})
+    if as_json:
+        typer.echo(json.dumps(looks if len(looks) > 1 else looks[0]))
+
+
+def _look(
+    plans: Sequence[TaskPlan], folder: Path, choice: EngineChoice
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from cipo_eval.run.info import confinement
 
     rows = [_row(plan, folder) for plan in plans]
@@ -26,9 +40,10 @@ def dry_run(plans: Sequence[TaskPlan], folder: Path, choice: EngineChoice, *, as
     if confined := confinement(plans):
         looked["sandbox"] = confined["detail"]
     looked["output"] = _output(plans, folder)
-    if as_json:
-        typer.echo(json.dumps({"output": str(folder), "tasks": rows, "looked_at": looked}))
-        return
+    return rows, looked
+
+
+def _print(rows: Sequence[dict[str, Any]], looked: dict[str, str]) -> None:
     for row in rows:
         typer.echo(
             f"{row['task']}: {row['problems']} problems x {row['samples']} samples = {row['attempts']} attempts, "

@@ -61,7 +61,9 @@ OPTIONS: dict[str, Any] = {
 }
 """By parameter, what only this command takes."""
 _PLANNED = ("task.", "decoding.", "turns.", "engine.model", "scoring.mode", "output.json_")
-"""Fields of a run's request that an estimate depends on; a configuration file may hold all of them."""
+_OF_ONE_RUN = ("decoding.seeds",)
+"""Fields of a run's request that an estimate depends on; a configuration file may hold all of them. It is of one run:
+several seeds take as much each."""
 _VARIANTS = {
     "engine.model": Variant(help="Size (4B, 8B, …) or folder of a checkpoint.", unset=True),
     "task.tasks": Variant(unset=True),
@@ -72,7 +74,12 @@ def parameters() -> list[inspect.Parameter]:
     """The options of the command: those of ``run`` that matter here, and its own."""
     from cipo_eval.run.request import RUN
 
-    shown = {p.name for p in requests.parameters([f for f in RUN if f.startswith(_PLANNED)], _VARIANTS)}
+    shown = {
+        p.name
+        for p in requests.parameters(
+            [f for f in RUN if f.startswith(_PLANNED) and f not in _OF_ONE_RUN], _VARIANTS
+        )
+    }
     own = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=option, default=None)
         for name, option in OPTIONS.items()

@@ -7,8 +7,9 @@ from typing import Any
 
 import typer
 
-from cipo_eval.cli import requests, submit
+from cipo_eval.cli import requests, seeds, submit
 from cipo_eval.cli.session import Display, show
+from cipo_eval.errors import UsageError
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -22,19 +23,23 @@ def run(context: typer.Context, **values: Any) -> None:
     """Generate and judge attempts; an existing run directory is resumed and only added to.
 
     What is missing or wrong is said before anything is loaded."""
-    from cipo_eval.run.api import Evaluation
+    from cipo_eval.run.api import evaluations
     from cipo_eval.run.request import RUN
 
     jobs = {name: values.pop(name) for name in submit.OPTIONS}
     request = requests.request_of(context, RUN, values)
-    evaluation = Evaluation(request, Display(request.output))
+    runs = evaluations(request, Display(request.output))
     submit.batch_of(jobs)
     if jobs["submit"]:
-        submit.submit_run(context, request, evaluation, jobs)
+        if len(runs) > 1:
+            raise UsageError("--submit takes one seed: submit each of --seeds by itself, with --seed")
+        submit.submit_run(context, request, runs[0], jobs)
         return
     if request.output.dry_run:
         from cipo_eval.cli.dry_run import dry_run
 
-        dry_run(evaluation.plans, evaluation.folder, evaluation.engine, as_json=request.output.json_)
+        dry_run([(run.plans, run.folder) for run in runs], runs[0].engine, as_json=request.output.json_)
         return
-    raise typer.Exit(show(evaluation.run(), request.output))
+    if len(runs) > 1:
+        raise typer.Exit(seeds.carry_out(runs, request))
+    raise typer.Exit(show(runs[0].run(), request.output))

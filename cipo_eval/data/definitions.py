@@ -117,6 +117,8 @@ class TaskSpec:
     verifier: str
     options: Mapping[str, Any]
     """Verifier options of every problem of the task."""
+    examples: str
+    """File of worked examples that may stand before a problem; empty where there are none."""
     columns: Columns | None
     """Where a row holds what; None where there is a ``reader``."""
     reader: str
@@ -282,6 +284,7 @@ def _load_spec(path: Path) -> TaskSpec:
         protocols=reader.names("protocols", ()),
         verifier=reader.text("verifier"),
         options=reader.mapping("options", {}),
+        examples=reader.text("examples", ""),
         columns=columns,
         reader=reads,
         own=own_rows,

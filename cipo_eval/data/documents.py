@@ -47,9 +47,12 @@ def with_prompts(spec: TaskSpec, problem: Problem, where: str) -> Problem:
     """The problem with its prompts. Raises ``UsageError`` where a template fails; ``where`` is its row, in words."""
     document = as_document(problem)
     given_prompt = _render(spec, spec.given_template, document, where) if spec.given_template else ""
-    return dataclasses.replace(
-        problem, prompt=_render(spec, spec.template, document, where), given_prompt=given_prompt
-    )
+    return dataclasses.replace(problem, prompt=rendered(spec, document, where), given_prompt=given_prompt)
+
+
+def rendered(spec: TaskSpec, document: Mapping[str, Any], where: str) -> str:
+    """A document as the task asks it. Raises ``UsageError`` where the template fails for it; ``where``: its row."""
+    return _render(spec, spec.template, document, where)
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 A task is one lm-evaluation-harness YAML (``definitions``); its rows come from the first place that has them
 (``sources``) and become problems (``problems``), whose prompts are what lm-eval would show (``documents``).
 
-Left out on purpose: few-shot examples, choices, filters. A task that needs them is an lm-eval task only.
+Left out on purpose: choices, filters. A task that needs them is an lm-eval task only.
 """
 
 from __future__ import annotations

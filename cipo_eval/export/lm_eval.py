@@ -19,6 +19,7 @@ from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.export.source import Conversation, Source, TaskSource, unicode_json, verdict_of
 from cipo_eval.files import write_json, write_json_lines
+from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
 _FILTER = "none"
@@ -95,10 +96,11 @@ def _add(results: dict[str, Any], known_as: str, task: TaskSource, protocol: Pro
     attempted = max((row.problems for row in rows), default=0)
     asked = len(task.selected.selection.problems_of(protocol.name)) or attempted
     sampling = task.sampling
+    shown, _ = FewShot.asked(task.facts)
     results["results"][known_as] = entry
     results["group_subtasks"][known_as] = []
     results["versions"][known_as] = task.source.version
-    results["n-shot"][known_as] = 0
+    results["n-shot"][known_as] = shown
     results["higher_is_better"][known_as] = better
     results["n-samples"][known_as] = {"original": asked, "effective": attempted}
     results["configs"][known_as] = {
@@ -106,7 +108,7 @@ def _add(results: dict[str, Any], known_as: str, task: TaskSource, protocol: Pro
         "dataset_path": task.facts.get("source", {}).get("repo"),
         "output_type": "generate_until",
         "repeats": task.facts.get("samples"),
-        "num_fewshot": 0,
+        "num_fewshot": shown,
         "generation_kwargs": _arguments(sampling),
         "metadata": {
             "protocol": protocol.name,

@@ -40,6 +40,7 @@ from cipo_eval.storage.store import RunStore, read_info
 from cipo_eval.verifiers.pool import VerifierPool
 
 if TYPE_CHECKING:
+    from cipo_eval.data.tasks import ProblemSet
     from cipo_eval.engines.engine import Engine
     from cipo_eval.engines.registry import EngineChoice
     from cipo_eval.run.plan import TaskPlan
@@ -126,7 +127,12 @@ def evaluate(request: RunRequest | None = None, *, watch: Watch | None = None, *
     ``values``: fields of the request by flag or section (``RunRequest.of``), over those of ``request``. What is
     missing or wrong raises ``UsageError`` or ``MissingError`` before anything is loaded.
     """
-    return Evaluation(over(request, values, RUN), watch or Silence()).run()
+    runs = evaluations(over(request, values, RUN), watch or Silence())
+    if len(runs) > 1:
+        raise UsageError(
+            "evaluate makes one run: call it for each of the seeds, each with an output of its own"
+        )
+    return runs[0].run()
 
 
 def score(
@@ -156,16 +162,39 @@ def over(request: RunRequest | None, values: Mapping[str, Any], fields: Sequence
     return validated(merged(sectioned(base, fields), sectioned(values, fields)))
 
 
+def evaluations(request: RunRequest, watch: Watch) -> list[Evaluation]:
+    """The runs of a request, not begun: one for each of its ``seeds``, which read their problems once.
+
+    Several have a folder each, ``RUN.seed-N``. Raises ``UsageError``.
+    """
+    decoding = request.decoding
+    if decoding.seeds is None:
+        return [Evaluation(request, watch)]
+    if "seed" in decoding.model_fields_set:
+        raise UsageError("--seed and --seeds were both given: leave one of them out")
+    runs: list[Evaluation] = []
+    for seed in decoding.seeds:
+        one = request.model_copy(
+            update={"decoding": decoding.model_copy(update={"seed": seed, "seeds": None})}
+        )
+        run = Evaluation(one, watch, like=runs[0] if runs else None)
+        if len(decoding.seeds) > 1:
+            run.folder = folders.of_seed(run.folder, seed)
+        runs.append(run)
+    return runs
+
+
 class Evaluation:
     """A run that is looked at and planned, step by step, and not begun.
 
     Each property raises ``UsageError`` or ``MissingError`` for what is wrong or missing.
     """
 
-    def __init__(self, request: RunRequest, watch: Watch) -> None:
+    def __init__(self, request: RunRequest, watch: Watch, *, like: Evaluation | None = None) -> None:
+        """``like``: one of the same tasks, whose problems are this one's."""
         if not request.engine.model:
             raise UsageError("--model names no model")
-        self.request, self._watch = request, watch
+        self.request, self._watch, self._like = request, watch, like
         self.folder = request.output.output or _default_folder(request)
         self.modes = request.scoring.mode.modes
 
@@ -181,6 +210,8 @@ class Evaluation:
         tracking.check(request.output.track)
         specs = planning.read_specs(request.task.tasks)
         planning.protocols_of(request.turns, specs)
+        for spec in specs:
+            planning.fewshot(request.decoding, spec)
         engine = self.engine
         sampled_by = planning.decodings(specs, request.decoding)
         for spec, (samples, _) in zip(specs, sampled_by, strict=True):
@@ -190,17 +221,23 @@ class Evaluation:
             raise UsageError(
                 f"{self.folder} holds a run already, and --no-resume was given: choose another --output"
             )
-        places = planning.places(specs, request)
+        planning.places(specs, request)
         engine.look()
         if request.decoding.preset == FROM_CHECKPOINT:
             sampled_by = planning.decodings(specs, self._recommended())
-        with self._watch.phase("data", ", ".join(places)):
-            problem_sets = planning.read_problems(specs, request)
-        plans = planning.plans(request, problem_sets, sampled_by)
+        plans = planning.plans(request, self._problem_sets, sampled_by)
         folders.check(
             self.folder, plans, seed=request.decoding.seed, modes=self.modes, engine=engine.identity()
         )
         return plans
+
+    @cached_property
+    def _problem_sets(self) -> list[ProblemSet]:
+        if self._like is not None:
+            return self._like._problem_sets
+        specs = planning.read_specs(self.request.task.tasks)
+        with self._watch.phase("data", ", ".join(planning.places(specs, self.request))):
+            return planning.read_problems(specs, self.request)
 
     def _recommended(self) -> Decoding:
         recommendation = self.engine.recommended()

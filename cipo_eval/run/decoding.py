@@ -37,6 +37,24 @@ def _stop_strings(value: Any) -> Any:
     return texts
 
 
+def _seeds(value: Any) -> Any:
+    """Seeds in their order, each once: of a number, a list of numbers, or a text with commas."""
+    if value is None:
+        return None
+    items = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    )
+    if any(isinstance(item, bool | float) for item in items):
+        raise ValueError("whole numbers separated by commas")
+    try:
+        seeds = tuple(dict.fromkeys(int(item) for item in items if str(item).strip()))
+    except (TypeError, ValueError):
+        raise ValueError("whole numbers separated by commas") from None
+    if not seeds:
+        raise ValueError("whole numbers separated by commas")
+    return seeds
+
+
 class Decoding(Section):
     """How attempts are sampled; what is None comes from the preset, or else from ``DEFAULTS``."""
 
@@ -62,8 +80,14 @@ class Decoding(Section):
     """Stop string; may be repeated."""
     seed: int = 0
     """Seed of all sampling."""
+    seeds: Annotated[tuple[int, ...] | None, BeforeValidator(_seeds)] = None
+    """Several seeds, comma-separated: a run for each, in a folder OUTPUT.seed-N, and their means."""
     system_prompt: str | None = None
     """System message before each prompt."""
+    num_fewshot: Annotated[int, Flag(range="0 (none) or more")] = Field(default=0, ge=0)
+    """Worked examples before each problem, of those that the task has (mathematics, gsm8k)."""
+    fewshot_as_multiturn: bool = True
+    """Examples as turns of the chat, or all in the problem's message."""
 
     @property
     def values(self) -> dict[str, Any]:

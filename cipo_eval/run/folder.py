@@ -90,6 +90,11 @@ def _is_of_another(folder: Path, model: str) -> bool:
     return model_there != model and not any(place.exists() for place in places)  # names on a hub or a server
 
 
+def of_seed(run: Path, seed: int) -> Path:
+    """The run directory of one of several seeds: ``runs/x.seed-3``."""
+    return run.with_name(f"{run.name}.seed-{seed}")
+
+
 def look(folder: Path) -> None:
     """``look_at_place``, and that the folder holds nothing else than a run. Makes nothing."""
     from cipo_eval.storage.store import is_foreign, read_info

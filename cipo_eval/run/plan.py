@@ -12,6 +12,7 @@ from cipo_eval.analysis.selection import Extent, Selection
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import ProblemSet, TaskSpec, task_dir
 from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
+from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.protocols import DIRECT, Protocol
 from cipo_eval.turns.revising import Revising
 
@@ -31,6 +32,8 @@ class TaskPlan:
     scope: Scope | None = None
     """The problems that count; None: all."""
     system_prompt: str | None = None
+    fewshot: FewShot = FewShot()  # noqa: RUF009  it is frozen
+    """The worked examples before each problem; by default none."""
     think: str = "strip"
     """Which thoughts do not count (``texts.think_tags``); ``keep``: all do."""
     allow_unsafe: bool = False
@@ -75,7 +78,7 @@ class TaskPlan:
         """Those before a first attempt; ``given``: before one that is not the model's own."""
         system = ({"role": "system", "content": self.system_prompt},) if self.system_prompt else ()
         prompt = (given and problem.given_prompt) or problem.prompt
-        return (*system, {"role": "user", "content": prompt})
+        return (*system, *self.fewshot.messages(prompt))
 
     @property
     def extent(self) -> Extent:
@@ -194,6 +197,7 @@ class TaskPlan:
         return {
             "data": self.problems.fingerprint,
             "prompts": fingerprint([self.messages(p) for p in self.problems.problems]),
+            **self.fewshot.identity(),
             "verifier": self.problems.spec.verifier,
             "think": self.think,
             "harness": self.harness,

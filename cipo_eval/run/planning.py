@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from cipo_eval.data.examples import examples
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import ProblemSet, TaskSpec, load_problems, load_spec, look
 from cipo_eval.errors import UsageError, nearest
@@ -16,6 +17,7 @@ from cipo_eval.run.plan import TaskPlan
 from cipo_eval.run.pools import read_pool
 from cipo_eval.run.request import DATES
 from cipo_eval.run.shards import Shard, split
+from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.pools import own_pool
 from cipo_eval.turns.protocols import DIRECT, Protocol, chosen
 from cipo_eval.turns.revising import Prompts, Revising
@@ -66,6 +68,12 @@ def decodings(specs: Sequence[TaskSpec], decoding: Decoding) -> list[SampledBy]:
     if preset is not None and preset not in presets:
         raise UsageError(f"unknown --preset {preset}: {nearest(preset, presets)}")
     return [decoding.resolve(spec.presets) for spec in specs]
+
+
+def fewshot(decoding: Decoding, spec: TaskSpec) -> FewShot:
+    """The worked examples before each problem of a task. Raises ``UsageError`` where it has fewer than are asked
+    for."""
+    return FewShot(examples=examples(spec, decoding.num_fewshot), multiturn=decoding.fewshot_as_multiturn)
 
 
 def protocols_of(turns: Turns, specs: Iterable[TaskSpec]) -> list[tuple[Protocol, ...]]:
@@ -180,6 +188,7 @@ def plans(
             scope=scope,
             revising=revising,
             system_prompt=request.decoding.system_prompt,
+            fewshot=fewshot(request.decoding, problems.spec),
             **asked_of(request, problems, scope),
         )
         for problems, (samples, sampling), scope, revising in by_task

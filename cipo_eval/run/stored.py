@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.data.examples import examples
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import load_problems
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Sampling
 from cipo_eval.run.plan import TaskPlan
+from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.protocols import chosen
 from cipo_eval.turns.revising import Revising
 from cipo_eval.verifiers.critique import Form
@@ -26,6 +28,7 @@ def stored_plan(name: str, task: Mapping[str, Any], data_dir: Path | None) -> Ta
             f"the run's {task['data']}): "
             "point --data-dir at the same copy",
         )
+    shown, multiturn = FewShot.asked(task)
     return TaskPlan(
         problems=problems,
         samples=task["samples"],
@@ -33,6 +36,7 @@ def stored_plan(name: str, task: Mapping[str, Any], data_dir: Path | None) -> Ta
         limit=task["limit"],
         scope=Scope.from_text(task["scope"]) if task.get("scope") else None,
         system_prompt=task["system_prompt"],
+        fewshot=FewShot(examples=examples(problems.spec, shown), multiturn=multiturn),
         revising=_revising(task),
         think=task["think"],
         harness=task["harness"],

@@ -27,6 +27,7 @@ _TASK = {
     "limit": int | None,
     "direct": bool,
     "system_prompt": str | None,
+    "fewshot": dict,
     "definition": str,
 }
 _PROTOCOL = {"turns": int, "samples": int, "limit": int | None}

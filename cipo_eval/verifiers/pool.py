@@ -24,7 +24,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
-from cipo_eval.errors import MissingError
+from cipo_eval.errors import MissingError, UsageError, nearest
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict, Verifier
 from cipo_eval.verifiers import get_verifier
 from cipo_eval.verifiers.workers import Workers
@@ -146,8 +146,8 @@ class VerifierPool:
     ) -> Future[dict[Mode, Verdict]]:
         """A future of the verdict in each mode. Never raises for what the model wrote; closing the pool cancels it.
 
-        ``finish_reason``: a ``FinishReason``, or a word that names one. The future's
-        exception is a ``MissingError`` where no worker process can be started.
+        ``finish_reason``: a ``FinishReason``, or a word that names one; so are ``modes``: ``UsageError`` for a word
+        that names none. The future's exception is a ``MissingError`` where no worker process can be started.
         """
         verdicts = self.judge(verifier, problem, text, finish_reason, modes)
         if isinstance(verdicts, Future):
@@ -170,7 +170,10 @@ class VerifierPool:
             reason = finish_reason
         else:
             reason = FinishReason(finish_reason)
-        begun = {mode: self._begin(verifier, problem, text, reason, mode) for mode in modes}
+        begun = {
+            mode: self._begin(verifier, problem, text, reason, mode)
+            for mode in (mode if mode.__class__ is Mode else _mode(mode) for mode in modes)
+        }
         open_ones = [
             of.done
             for of in begun.values()
@@ -205,7 +208,7 @@ class VerifierPool:
         finish_reason: str | None = None,
         mode: Mode = Mode.FIXED,
     ) -> Verdict:
-        """The verdict on one completion, waiting for it."""
+        """The verdict on one completion, waiting for it. Raises as ``submit``."""
         return self.submit(verifier, problem, text, finish_reason, (mode,)).result()[mode]
 
     def call(self, call: Callable[..., Any], arguments: tuple[Any, ...], limit: float) -> Future[Any]:
@@ -325,6 +328,14 @@ class VerifierPool:
         """Those that grade: called when the first one is needed."""
         asleep = partial(most_asleep, self._wall_limit)
         return Workers(self.workers, memory_limit=self._memory_limit, wall_limit=asleep)
+
+
+def _mode(name: str) -> Mode:
+    """The mode of this name: verifiers tell modes apart by identity, so that a mere word would be none of them."""
+    try:
+        return Mode(name)
+    except ValueError:
+        raise UsageError(f"no mode is named {name!r}: {nearest(str(name), list(Mode))}") from None
 
 
 def most_asleep(wall_limit: float | None, limit: float) -> float:

@@ -53,7 +53,8 @@ def run_of(*words: str) -> list[str]:
         ("--gen_kwargs do_sample=False,temperature=0.7", "--temperature 0"),
         ('--gen_kwargs {"until":["a","b"]}', "--stop a --stop b"),
         ("--apply_chat_template --batch_size auto --log_samples -b 8", ""),
-        ("--num_fewshot 0 -f 0", ""),
+        ("--num_fewshot 4 --fewshot_as_multiturn", "--num-fewshot 4 --fewshot-as-multiturn"),
+        ("-f 2 --fewshot_as_multiturn False", "--num-fewshot 2 --no-fewshot-as-multiturn"),
         ("--system_instruction hi --output_path o", "--system-prompt hi --output o"),
         ("--engine lm-eval:hf --model_args pretrained=m", "--model-args pretrained=m --engine lm-eval:hf"),
         ("--engine lm-eval:hf --model-args pretrained=m", "--engine lm-eval:hf --model-args pretrained=m"),
@@ -67,9 +68,45 @@ def test_words_are_rewritten(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "theirs", "ours", "idle"),
+    [
+        ("score", "f.jsonl --tasks t --output_path o", "f.jsonl --task t --output o", set()),
+        (
+            "score",
+            "f.jsonl --task t --limit=0.1 --id_map m",
+            "f.jsonl --task t --limit=0.1 --id-map m",
+            set(),
+        ),
+        (
+            "score",
+            "f.jsonl --model hf --model_args pretrained=m --tasks t --num_fewshot 4 --log_samples",
+            "f.jsonl --task t",
+            {"--model", "--engine", "--num-fewshot", "--log_samples"},
+        ),
+        (
+            "score",
+            "f.jsonl -t t --gen_kwargs temperature=0,seed=3",
+            "f.jsonl -t t --seed 3",
+            {"--temperature"},
+        ),
+        (
+            "rescore",
+            "runs/a --verifier_workers 2 --mode paper",
+            "runs/a --verifier-workers 2 --mode paper",
+            set(),
+        ),
+    ],
+)
+def test_judging_commands_take_their_words_too(name: str, theirs: str, ours: str, idle: set[str]) -> None:
+    """What made a file's answers was decided elsewhere: it is said, and left."""
+    said: list[str] = []
+    assert aliases.rewritten(theirs.split(), command(name).params, said.append) == ours.split()
+    assert {line.split()[0] for line in said} == idle
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--num_fewshot 4", "not there yet"),
         ("--model_args pretrained=m,dtyp=x", "did you mean dtype"),
         ("--gen_kwargs temprature=1", "did you mean temperature"),
         ("--gen_kwargs temperature", "write KEY=VALUE"),

@@ -11,10 +11,13 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cipo_eval.errors import UsageError
 from cipo_eval.records import Mode, Problem, State
 from cipo_eval.verifiers.pool import VerifierPool
 
@@ -76,6 +79,21 @@ def test_equal_pairs_are_graded_once_and_modes_apart(pool: VerifierPool) -> None
     verdicts = [f.result() for f in futures]
     assert pool.graded == before + len(modes)
     assert all(set(v) == set(modes) for v in verdicts)
+
+
+def test_a_mode_may_be_named_by_a_word(pool: VerifierPool) -> None:
+    """A trap: verifiers ask ``mode is Mode.PAPER``, which no plain text is."""
+    problem = replace(PROBLEM, gold="1.5")
+    fixed, paper = (pool.verify("math", problem, r"\boxed{150\%}", None, mode) for mode in Mode)
+    assert fixed.detail != paper.detail
+    word: Any = "paper"
+    assert replace(pool.verify("math", problem, r"\boxed{150\%}", None, word), seconds=0) == replace(
+        paper, seconds=0
+    )
+    assert set(pool.submit("math", problem, "", None, (word,)).result()) == {Mode.PAPER}
+    unknown: Any = "papper"
+    with pytest.raises(UsageError, match=r"papper.*paper"):
+        pool.verify("math", problem, "1.5", None, unknown)
 
 
 def test_any_thread_may_use_it(pool: VerifierPool) -> None:
