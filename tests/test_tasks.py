@@ -31,6 +31,8 @@ NEW = {
 }
 NEW |= {"realcritic_college_math": 279, "realcritic_gsm8k": 273}
 NEW |= {"realcritic_minerva": 261, "realcritic_olympiadbench": 267}
+PROCESSBENCH = {"gsm8k": 400, "math": 1000, "olympiadbench": 1000, "omnimath": 1000}
+NEW |= {f"processbench_{name}": rows for name, rows in PROCESSBENCH.items()}
 CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
 FAMILIES = ("chains", "countdown", "programs")
@@ -213,9 +215,11 @@ def test_new_sets_are_what_their_definitions_say(real_data: Path, name: str) -> 
     carried = [problem for problem in found.problems if problem.attempt]
     if name in ("humanevalfix", "self_correction_bench"):
         assert not any(problem.attempt_right for problem in found.problems)
-    assert len(carried) == (
-        NEW[name] if "realcritic" in name or name in ("humanevalfix", "self_correction_bench") else 0
+    carry = name.startswith(("realcritic", "processbench")) or name in (
+        "humanevalfix",
+        "self_correction_bench",
     )
+    assert len(carried) == (NEW[name] if carry else 0)
 
 
 def test_golds_of_the_integer_tasks(real_data: Path) -> None:

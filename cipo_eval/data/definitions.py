@@ -40,6 +40,12 @@ GROUPS = {
         "realcritic_olympiadbench",
         "self_correction_bench",
     ),
+    "processbench": (
+        "processbench_gsm8k",
+        "processbench_math",
+        "processbench_olympiadbench",
+        "processbench_omnimath",
+    ),
     "made": ("arithmetic", "chains", "countdown", "programs"),
 }
 """Tasks by what they are of, under a name that stands for all of them. ``math`` are those of CIPO's table; tasks of

@@ -16,6 +16,7 @@ VERIFIERS = {
     "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
     "countdown": "cipo_eval.verifiers.countdown:CountdownVerifier",
     "mixed": "cipo_eval.verifiers.mixed:MixedVerifier",
+    "steps": "cipo_eval.verifiers.critique:StepVerifier",
 }
 """Built-in verifiers by the name that task definitions use."""
 
