@@ -13,6 +13,7 @@ from cipo_eval.records import Verifier
 
 VERIFIERS = {
     "math": "cipo_eval.verifiers.math.verifier:MathVerifier",
+    "choice": "cipo_eval.verifiers.choice:ChoiceVerifier",
     "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
     "countdown": "cipo_eval.verifiers.countdown:CountdownVerifier",
     "mixed": "cipo_eval.verifiers.mixed:MixedVerifier",
