@@ -30,7 +30,7 @@ def turn(text: str, verdict: Verdict) -> Turn:
     return Turn(text, {"fixed": verdict})
 
 
-REVISING = [p for p in PROTOCOLS.values() if p.name != "direct" and not p.continues]
+REVISING = [p for p in PROTOCOLS.values() if p.name != "direct" and not (p.continues or p.locates)]
 
 hostile = st.lists(
     st.sampled_from(

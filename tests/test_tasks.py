@@ -31,10 +31,13 @@ NEW = {
 }
 NEW |= {"realcritic_college_math": 279, "realcritic_gsm8k": 273}
 NEW |= {"realcritic_minerva": 261, "realcritic_olympiadbench": 267}
+NEW |= {"realcritic_arc": 263, "realcritic_mmlu": 292}
+PROCESSBENCH = {"gsm8k": 400, "math": 1000, "olympiadbench": 1000, "omnimath": 1000}
+NEW |= {f"processbench_{name}": rows for name, rows in PROCESSBENCH.items()}
 CODE = {"humaneval": 164, "mbpp": 378, "mbpp_classic": 500, "livecodebench": 1055, "debugbench": 1335}
 BUILTIN = "arithmetic"
 FAMILIES = ("chains", "countdown", "programs")
-UNSEEN = {"criticbench", "beyondaime"}
+UNSEEN = {"criticbench", "beyondaime", "realcritic_gpqa"}
 """Their data was never at hand: no fingerprint, no pinned commit."""
 SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
@@ -213,9 +216,11 @@ def test_new_sets_are_what_their_definitions_say(real_data: Path, name: str) -> 
     carried = [problem for problem in found.problems if problem.attempt]
     if name in ("humanevalfix", "self_correction_bench"):
         assert not any(problem.attempt_right for problem in found.problems)
-    assert len(carried) == (
-        NEW[name] if "realcritic" in name or name in ("humanevalfix", "self_correction_bench") else 0
+    carry = name.startswith(("realcritic", "processbench")) or name in (
+        "humanevalfix",
+        "self_correction_bench",
     )
+    assert len(carried) == (NEW[name] if carry else 0)
 
 
 def test_golds_of_the_integer_tasks(real_data: Path) -> None:
@@ -393,7 +398,10 @@ def eval_docs(folder: Path, name: str, **metadata: Any) -> Any:
     [
         *mostly_slow([*ROWS, BUILTIN, *FAMILIES], 4),
         *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("humaneval", "mbpp", "mbpp_classic")),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("livecodebench", "debugbench")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("livecodebench", "debugbench", "realcritic_arc", "processbench_gsm8k")
+        ),
     ],
 )
 @pytest.mark.usefixtures("code_cache")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cipo_eval.metrics.majority import Tally
 from cipo_eval.records import Attempt, Mode, State
 from cipo_eval.storage.attempts import Attempts, BoolArray, IntArray
-from cipo_eval.storage.numbers import SAID_RIGHT, SAID_WRONG, STATES, UNKNOWN
+from cipo_eval.storage.numbers import SAID_RIGHT, SAID_SOMETHING, SAID_WRONG, STATES, UNKNOWN
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 
 FloatArray = NDArray[np.float64]
@@ -150,24 +150,31 @@ class Judgements:
     """Whether the judgement says so."""
     says_right: BoolArray
     """Whether it says the opposite; one that cannot be read says neither."""
+    true: BoolArray
+    """Whether it is true: where it names a step, of that step."""
 
     @classmethod
-    def of(cls, chains: StoredChains, mode: Mode) -> Judgements:
-        """Of chains with a judgement at their second turn. ``paper`` mode takes one that cannot be read for the
-        opposite of the truth, as CriticBench (arXiv:2402.14809) does."""
+    def of(cls, chains: StoredChains, mode: Mode, *, locates: bool = False) -> Judgements:
+        """Of chains with a judgement at their second turn, which ``locates`` the first wrong step or says right or
+        wrong. ``paper`` mode takes one that cannot be read for the opposite of the truth, as CriticBench
+        (arXiv:2402.14809) does."""
         attempts = chains.attempts
         said = chains.turn(2, attempts.verdicts(mode.value, "said"))
         wrong = ~chains.turn(1, _counts_as_right(attempts, mode))
-        says_wrong, says_right = said == SAID_WRONG, said == SAID_RIGHT
-        if mode is Mode.PAPER:
+        says_wrong, says_right = said == (SAID_SOMETHING if locates else SAID_WRONG), said == SAID_RIGHT
+        true = chains.turn(2, attempts.verdicts(mode.value, "correct"))
+        if mode is Mode.PAPER and not locates:
             unread = ~says_wrong & ~says_right
             says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
-        return cls(wrong=wrong, says_wrong=says_wrong, says_right=says_right)
+        return cls(wrong=wrong, says_wrong=says_wrong, says_right=says_right, true=true)
 
     def only(self, rows: BoolArray) -> Judgements:
         """Those of some chains. ``rows``: shape (chains,)."""
         return Judgements(
-            wrong=self.wrong[rows], says_wrong=self.says_wrong[rows], says_right=self.says_right[rows]
+            wrong=self.wrong[rows],
+            says_wrong=self.says_wrong[rows],
+            says_right=self.says_right[rows],
+            true=self.true[rows],
         )
 
 
@@ -232,7 +239,7 @@ class Chains:
         """Of ``complete`` chains. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
         vote; ``beside``: the protocol that this one is compared with, and its attempts.
 
-        A judgement counts with the tokens of the attempt that follows.
+        A judgement counts with the tokens of the attempt that follows, where one does.
         """
         attempts = chains.attempts
         words = attempts.words("problem")
@@ -245,7 +252,7 @@ class Chains:
         correct, label = (attempts.verdicts(mode.value, name) for name in ("correct", "label"))
         spent = _known(attempts.column("completion_tokens"))
         for turn in range(1, chains.places.shape[1] + 1):
-            t = turn // 2 if protocol.judges else turn - 1
+            t = min(turn // 2 if protocol.judges else turn - 1, turns - 1)
             tokens[:, t] += chains.turn(turn, spent)
             if protocol.is_judgement(turn):
                 continue
@@ -262,7 +269,7 @@ class Chains:
             tokens=tokens,
             names=tuple(names),
             fresh=_fresh(names, Attempts.of(first), mode, among=protocol.own, votes=votes),
-            judgements=Judgements.of(chains, mode) if protocol.judges else None,
+            judgements=Judgements.of(chains, mode, locates=protocol.locates) if protocol.judges else None,
             item=None if protocol.own else _items(chains),
             beside=None if beside is None else _beside(chains, *beside, mode),
         )

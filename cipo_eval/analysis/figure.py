@@ -62,7 +62,7 @@ class Measure:
 
 def revises(protocol: Protocol) -> bool:
     """Every protocol with revisions."""
-    return protocol.name != DIRECT
+    return protocol.name != DIRECT and not protocol.locates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +84,8 @@ class Figure(Measure):
     pool, of which all count the same."""
     form: Form = divided
     """How it comes from the means of its top and its bottom."""
+    other: tuple[Values, Values] | None = None
+    """A second top and bottom, for forms that have such."""
     meaning: str = ""
     """For the list in docs/metrics.md."""
     formula: str = ""
@@ -105,8 +107,16 @@ class Figure(Measure):
             "item": lambda values: _of_items(chains, values),
         }
         by_problem = of_problems[self.unit]
+        other = None
+        if self.other is not None:
+            second, below = (by_problem(np.asarray(of(chains), np.float64)) for of in self.other)
+            other = second, below
         return Ratio(
-            top=by_problem(top), bottom=by_problem(bottom), share=self.kind == "share", form=self.form
+            top=by_problem(top),
+            bottom=by_problem(bottom),
+            share=self.kind == "share",
+            form=self.form,
+            other=other,
         )
 
 

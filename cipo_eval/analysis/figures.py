@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains, FloatArray
 from cipo_eval.analysis.figure import Family, Figure, Measure, Values
-from cipo_eval.analysis.judgements import ALWAYS_WRONG, JOINED, JUDGEMENT_ACCURACY, JUDGEMENT_F1, JUDGEMENTS
+from cipo_eval.analysis.judgements import (
+    ALWAYS_WRONG,
+    CLEARED,
+    JOINED,
+    JUDGEMENT_ACCURACY,
+    JUDGEMENT_F1,
+    JUDGEMENTS,
+    LOCATED,
+    LOCATIONS,
+)
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.majority import majority_at_k
 from cipo_eval.metrics.passk import pass_at_k
@@ -35,11 +44,11 @@ WANG = "Wang et al. 2022, arXiv:2203.11171"
 
 def _asks_all(protocol: Protocol) -> bool:
     """Where only wrong attempts are revised, right ones stay by construction."""
-    return not protocol.only_wrong
+    return not protocol.only_wrong and not protocol.locates
 
 
 def _of_pool(protocol: Protocol) -> bool:
-    return not protocol.own
+    return not protocol.own and not protocol.locates
 
 
 def _direct(protocol: Protocol) -> bool:
@@ -402,7 +411,7 @@ TABLE: Mapping[str, tuple[Entry, ...]] = {
     "sequential": (SEQUENTIAL, SEQUENTIAL_GAIN),
     "pool": (POOL,),
     "blind_spot": BLIND_SPOTS,
-    "critique": (*JUDGEMENTS, ALWAYS_WRONG),
+    "critique": (*LOCATIONS, *JUDGEMENTS, ALWAYS_WRONG),
     "critique.joined": JOINED,
 }
 """By section of ``results.json``, in the order of each."""
@@ -427,7 +436,8 @@ def compared(protocol: Protocol, turns: int, more: Iterable[Figure] = ()) -> lis
     """The figures of a protocol with revisions that ``cipo-eval compare`` tells the difference of: accuracy after the
     last turn, what the first step did, lift, blind spots, judgements, and those of a user's own (``more``)."""
     first = (CORRECTION_RATE.at(2), RETENTION.at(2)) if turns > 1 else ()
-    chosen = (ACCURACY.at(turns), *first, LIFT, *BLIND_SPOTS, JUDGEMENT_ACCURACY, JUDGEMENT_F1, *more)
+    judged = (LOCATED, CLEARED, JUDGEMENT_ACCURACY, JUDGEMENT_F1)
+    chosen = (ACCURACY.at(turns), *first, LIFT, *BLIND_SPOTS, *judged, *more)
     return [figure for figure in chosen if figure.compared and figure.applies(protocol)]
 
 

@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 
 from cipo_eval.analysis.chains import Chains, Judgements
 from cipo_eval.analysis.figure import Figure
+from cipo_eval.metrics.ratios import harmonic
 from cipo_eval.turns.protocols import Protocol
 
 CRITICBENCH = "CriticBench, arXiv:2402.14809"
+PROCESSBENCH = "ProcessBench, arXiv:2412.06559"
 
 
 def _judges(protocol: Protocol) -> bool:
     return protocol.judges
+
+
+def _locates(protocol: Protocol) -> bool:
+    return protocol.locates
+
+
+def _corrects(protocol: Protocol) -> bool:
+    return protocol.judges and not protocol.locates
 
 
 def _judgement(key: str, values: Callable[[Judgements], tuple[Any, Any]], **more: Any) -> Figure:
@@ -48,7 +58,7 @@ def _joined(key: str, cell: Callable[[Judgements], NDArray[np.bool_]], meaning: 
     return Figure(
         name=f"{key}: corrected",
         key=key,
-        applies=_judges,
+        applies=_corrects,
         top=lambda c: bottom(c) & c.right[:, 1],
         bottom=bottom,
         meaning=meaning,
@@ -98,6 +108,41 @@ JUDGEMENTS = (
     ),
     JUDGEMENT_F1,
 )
+LOCATED = _judgement(
+    "located",
+    lambda j: (j.wrong & j.true, j.wrong),
+    name="error accuracy",
+    applies=_locates,
+    compared=True,
+    seeds=True,
+    source=PROCESSBENCH,
+    meaning="of attempts with a wrong step, those whose first wrong step is named",
+)
+CLEARED = _judgement(
+    "cleared",
+    lambda j: (~j.wrong & j.true, ~j.wrong),
+    name="correct accuracy",
+    applies=_locates,
+    compared=True,
+    seeds=True,
+    source=PROCESSBENCH,
+    meaning="of attempts without a wrong step, those that are said to have none",
+)
+LOCATION_F1 = Figure(
+    name="location F1",
+    key="location_f1",
+    kind="score",
+    applies=_locates,
+    top=LOCATED.top,
+    bottom=LOCATED.bottom,
+    form=harmonic,
+    other=(CLEARED.top, CLEARED.bottom or CLEARED.top),
+    source=PROCESSBENCH,
+    meaning="harmonic mean of `error accuracy` and `correct accuracy`",
+    formula="2·e·c / (e + c)",
+)
+LOCATIONS = (LOCATED, CLEARED, LOCATION_F1)
+"""Where judgements name the first wrong step."""
 ALWAYS_WRONG = _judgement(
     "always_wrong",
     lambda j: (2 * j.wrong, j.wrong + np.ones(len(j.wrong))),

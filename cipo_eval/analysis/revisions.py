@@ -12,7 +12,7 @@ from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains, StoredChains, chains_of, states
 from cipo_eval.analysis.figure import Figure
-from cipo_eval.analysis.judgements import ALWAYS_WRONG, CELLS, JOINED, JUDGEMENTS
+from cipo_eval.analysis.judgements import ALWAYS_WRONG, CELLS, JOINED, JUDGEMENTS, LOCATIONS
 from cipo_eval.metrics.bootstrap import CONFIDENCE, RESAMPLES
 from cipo_eval.metrics.passk import default_ks
 from cipo_eval.metrics.ratios import DIGITS, estimates
@@ -64,7 +64,7 @@ def revisions(
         seed = derive_seed("bootstrap", seed, task, protocol.name)
         chains = Chains.of(complete, protocol, mode, turns, first=first, votes=votes, beside=beside)
         block |= summarise_turns(chains, bootstrap=bootstrap, seed=seed)
-        if not protocol.own:
+        if not protocol.own and not protocol.locates:
             block["pool"] = pool_block(chains, bootstrap=bootstrap, seed=seed)
         if beside is not None:
             resamples = {"bootstrap": bootstrap, "seed": seed}
@@ -73,11 +73,12 @@ def revisions(
             unread = int(
                 (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()
             )
-            critique = critique_block(chains, bootstrap=bootstrap, seed=seed)
+            critique = critique_block(chains, locates=protocol.locates, bootstrap=bootstrap, seed=seed)
             block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
         if own := [figure for figure in figures if figure.applies(protocol)]:
             block["figures"] = entries(own, chains, bootstrap=bootstrap, seed=seed)
-        groups = _groups(chains, complete, metadata or {}, breakdown, bootstrap=bootstrap, seed=seed)
+        main = LOCATIONS if protocol.locates else _main(chains.turns)
+        groups = _groups(chains, complete, metadata or {}, breakdown, main, bootstrap=bootstrap, seed=seed)
         if groups:
             block["breakdown"] = groups
     last = protocol.last_turn(turns)
@@ -137,14 +138,18 @@ def pool_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> 
     return {"wrong": len(corrections), **entries(figures, wrong, bootstrap=bootstrap, seed=seed)}
 
 
-def critique_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
-    """Of the first judgement of each chain: confusion counts and figures (``analysis.judgements``); where a correction
-    followed, ``joined`` has what became of the attempts. Raises ``ValueError`` for chains without judgements."""
+def critique_block(
+    chains: Chains, *, locates: bool = False, bootstrap: int = RESAMPLES, seed: int = 0
+) -> Block:
+    """Of the first judgement of each chain: confusion counts and figures (``analysis.judgements``), also those of
+    judgements that ``locates`` says name a step; where a correction followed, ``joined`` has what became of the
+    attempts. Raises ``ValueError`` for chains without judgements."""
     if chains.judgements is None:
         raise ValueError("these chains have no judgements")
     resamples = {"bootstrap": bootstrap, "seed": seed}
     counts = {name: int(cell(chains.judgements).sum()) for name, cell in CELLS.items()}
-    block = {"counts": counts, **entries((*JUDGEMENTS, ALWAYS_WRONG), chains, **resamples)}
+    figures = (*(LOCATIONS if locates else ()), *JUDGEMENTS, ALWAYS_WRONG)
+    block = {"counts": counts, **entries(figures, chains, **resamples)}
     return block | ({"joined": entries(JOINED, chains, **resamples)} if chains.turns > 1 else {})
 
 
@@ -163,7 +168,8 @@ def tokens_of(chains: Chains) -> dict[str, float] | None:
     spent = np.where(chains.asked, chains.tokens, 0)
     among = chains.own.among
     first = float(spent[:, 0].mean()) if among else chains.own.tokens
-    whole = float(spent[:, (0 if among else 1) :].sum(axis=1).mean())
+    # somebody else's attempt costs nothing, unless all that follows it counts with it
+    whole = float(spent[:, (0 if among or chains.turns == 1 else 1) :].sum(axis=1).mean())
     return {"first": round(first, TOKEN_DIGITS), "chain": round(whole, TOKEN_DIGITS)}
 
 
@@ -213,20 +219,24 @@ def _resampling(
     }
 
 
+def _main(turns: int) -> list[Figure]:
+    """Accuracy after each turn, correction rate and retention of the first step."""
+    first = [f.CORRECTION_RATE.at(2), f.RETENTION.at(2)] if turns > 1 else []
+    return [*map(f.ACCURACY.at, range(1, turns + 1)), *first]
+
+
 def _groups(
     chains: Chains,
     complete: StoredChains,
     metadata: Mapping[str, Mapping[str, Any]],
     columns: Sequence[str],
+    main: Sequence[Figure],
     *,
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
-    """By column of the problems' metadata and value: chains, accuracy after each turn, correction rate and retention of
-    the first step. ``complete``: the same chains as they are stored."""
-    main = [f.ACCURACY.at(turn) for turn in range(1, chains.turns + 1)]
-    if chains.turns > 1:
-        main += [f.CORRECTION_RATE.at(2), f.RETENTION.at(2)]
+    """By column of the problems' metadata and value: chains and the ``main`` figures. ``complete``: the same chains as
+    they are stored."""
     groups: dict[str, Any] = {}
     problem = complete.problem
     for column in columns:

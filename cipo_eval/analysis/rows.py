@@ -14,7 +14,7 @@ from cipo_eval.analysis import figures as f
 from cipo_eval.analysis import measures as m
 from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure, Measure
-from cipo_eval.analysis.judgements import ALWAYS_WRONG, JOINED, JUDGEMENTS
+from cipo_eval.analysis.judgements import ALWAYS_WRONG, JOINED, JUDGEMENTS, LOCATIONS
 from cipo_eval.records import Mode
 from cipo_eval.turns.protocols import DIRECT
 
@@ -118,7 +118,7 @@ def _revised(protocol: str, block: Mapping[str, Any], figures: Sequence[Figure])
     for measure, entry in (*_turns(block), *_beside(block), *own):
         yield Row(measure=measure, entry=entry, **of)
     main = [f.ACCURACY.at(turn) for turn in range(1, block["turns"] + 1)]
-    main += [f.CORRECTION_RATE.at(2), f.RETENTION.at(2)]
+    main += [f.CORRECTION_RATE.at(2), f.RETENTION.at(2), *LOCATIONS]
     for column, groups in block.get("breakdown", {}).items():
         for group, section in groups.items():
             for measure, entry in _have(main, section):
@@ -165,7 +165,7 @@ def _beside(block: Mapping[str, Any]) -> Pairs:
     yield from _have(f.POOL.among(section, most), section)
     yield from _have(BLIND_SPOTS, block.get("blind_spot", {}))
     section = block.get("critique", {})
-    yield from _have((*JUDGEMENTS, ALWAYS_WRONG), section)
+    yield from _have((*LOCATIONS, *JUDGEMENTS, ALWAYS_WRONG), section)
     yield from _have(JOINED, section.get("joined", {}))
 
 

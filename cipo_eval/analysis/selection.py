@@ -272,7 +272,7 @@ class Selected:
 
     def turns(self, protocol: str) -> int:
         """Attempts of a whole chain of a protocol."""
-        return self.selection.extents[protocol].turns
+        return PROTOCOLS[protocol].attempts(self.selection.extents[protocol].turns)
 
 
 def selected_attempts(

@@ -168,7 +168,8 @@ def _problem(spec: TaskSpec, columns: Columns, row: Row, index: int, where: str)
     options = dict(spec.options)
     for option, column in columns.options.items():
         if (value := _present(row.get(column))) is not None:
-            options[option] = value if isinstance(value, bool) else _text(value)
+            plain = isinstance(value, bool | list)  # a list: the options of a question
+            options[option] = value if plain else _text(value)
     metadata = {name: value for name in spec.breakdown if (value := _present(row.get(name))) is not None}
     problem_id = _first(row, columns.id)
     problem = Problem(

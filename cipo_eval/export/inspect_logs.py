@@ -259,7 +259,8 @@ def _usage(generated: Sequence[Attempt]) -> ModelUsage | None:
 def _sample_scores(task: TaskSource, protocol: Protocol, chain: Sequence[Attempt]) -> dict[str, Score]:
     """By name, the verdicts of each turn and of the last."""
     source, scores = task.source, {}
-    attempts = [attempt for attempt in chain if not protocol.is_judgement(attempt.turn)]
+    # where a step is named, what the model did is its judgement
+    attempts = [a for a in chain if protocol.is_judgement(a.turn) is protocol.locates]
     for mode in source.modes:
         suffix = "" if mode is source.mode else f"_{mode.value}"
         verdicts = [verdict_of(attempt, mode) for attempt in attempts]

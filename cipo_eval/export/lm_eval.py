@@ -187,7 +187,7 @@ def _metadata(task: TaskSource, problem: str) -> dict[str, Any]:
 def _corrected(protocol: Protocol, conversations: Sequence[Conversation]) -> list[str | None]:
     """Of each chain the attempt that its last turn corrects, as ``cipo-eval score`` reads it."""
     chains = [conversation.chain for conversation in conversations]
-    back = 3 if protocol.judges else 2
+    back = 3 if protocol.judges and not protocol.locates else 2
     return [chain[-back].text if len(chain) >= back else None for chain in chains]
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cipo_eval.metrics.bootstrap import CONFIDENCE, FEW, RESAMPLES, ClusterBootstrap, clopper_pearson
 
 FloatArray = NDArray[np.float64]
-Form = Callable[[FloatArray, FloatArray], FloatArray]
-"""A figure from the means of its top and its bottom, elementwise; NaN where it is undefined."""
+Form = Callable[..., FloatArray]
+"""A figure from the means of its top and its bottom, and of a second top and bottom where it has them, elementwise; NaN
+where it is undefined."""
 NOUGHT = 1e-12
 """A bottom no larger than this counts nothing: the figure is undefined."""
 DIGITS = 10
@@ -28,6 +29,15 @@ def divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
     """top / bottom, elementwise; NaN where the bottom is nought."""
     with np.errstate(all="ignore"):
         return np.where(np.abs(bottom) > NOUGHT, top / bottom, np.nan)
+
+
+def harmonic(
+    top: FloatArray, bottom: FloatArray, other_top: FloatArray, other_bottom: FloatArray
+) -> FloatArray:
+    """The harmonic mean of two shares, elementwise: 0 where either is; NaN where either is undefined."""
+    first, second = divided(top, bottom), divided(other_top, other_bottom)
+    mean = divided(2 * first * second, first + second)
+    return np.where(np.isnan(first) | np.isnan(second), np.nan, np.nan_to_num(mean))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +51,29 @@ class Ratio:
     share: bool = True
     """A share of attempts: where too few problems differ for a bootstrap, a binomial bound holds."""
     form: Form = divided
+    other: tuple[FloatArray, FloatArray] | None = None
+    """A second top and bottom, for forms that have such; a problem has something in one of the two only."""
+
+    @property
+    def sums(self) -> tuple[FloatArray, ...]:
+        """What the form is of, shape (problems,) each."""
+        return (self.top, self.bottom, *(self.other or ()))
 
     @property
     def value(self) -> float | None:
         """The figure; None where it is undefined."""
-        value = float(self.form(self.top.mean(keepdims=True), self.bottom.mean(keepdims=True))[0])
+        value = float(self.form(*(part.mean(keepdims=True) for part in self.sums))[0])
         return None if np.isnan(value) else value
 
     @property
     def of_problems(self) -> FloatArray:
-        """The figure of each single problem, of those that have it."""
+        """The figure of each single problem, of those that have it; of one with two tops, the share that a problem
+        has."""
         with np.errstate(all="ignore"):
-            single = self.form(self.top, self.bottom)
+            if self.other is None:
+                single = self.form(self.top, self.bottom)
+            else:
+                single = divided(self.top + self.other[0], self.bottom + self.other[1])
         return single[~np.isnan(single)]
 
 
@@ -66,13 +87,14 @@ def estimates(
     """
     if not ratios:
         return {}
-    columns = np.concatenate([(ratio.top, ratio.bottom) for ratio in ratios.values()])
+    columns = np.concatenate([ratio.sums for ratio in ratios.values()])
+    ends = np.cumsum([len(ratio.sums) for ratio in ratios.values()]).tolist()
     problems = columns.shape[1]
     drawn: dict[str, list[FloatArray]] = {name: [] for name in ratios}
     for weights in ClusterBootstrap(problems, bootstrap, seed).weights():
         means = (weights @ columns.T).T / problems
-        for place, (name, ratio) in enumerate(ratios.items()):
-            drawn[name].append(ratio.form(means[2 * place], means[2 * place + 1]))
+        for end, (name, ratio) in zip(ends, ratios.items(), strict=True):
+            drawn[name].append(ratio.form(*means[end - len(ratio.sums) : end]))
     return {name: _entry(ratio, np.concatenate(drawn[name])) for name, ratio in ratios.items()}
 
 

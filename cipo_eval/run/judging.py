@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import NamedTuple
 
-from cipo_eval.records import Attempt, AttemptKey, Completion, Mode, Request, Verdict, fingerprint
+from cipo_eval.records import Attempt, AttemptKey, Completion, Mode, Problem, Request, Verdict, fingerprint
 from cipo_eval.run.plan import TaskPlan
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_eval.verifiers import critique
-from cipo_eval.verifiers.critique import Form
 from cipo_eval.verifiers.pool import VerifierPool
 
 IN_FLIGHT = 4096
@@ -154,13 +153,15 @@ class Judging:
         self._some.set()
 
     def _verdicts(self, request: Request, completion: Completion) -> Verdicts | dict[Mode, Verdict]:
-        plan = self._plans[request.problem.task]
-        if not PROTOCOLS[request.protocol].is_judgement(request.turn):
+        plan, protocol = self._plans[request.problem.task], PROTOCOLS[request.protocol]
+        if not protocol.is_judgement(request.turn):
+            if protocol.locates:
+                return labels(request.problem, self._modes)
             verifier = plan.problems.spec.verifier
             text, finish_reason = completion.text, completion.finish_reason
             return self.pool.judge(verifier, request.problem, text, finish_reason, self._modes)
         # reading a judgement takes no time: no worker is needed
-        return judgement(completion, request.history[-1].verdicts, plan)
+        return judgement(completion, request.history[-1].verdicts, plan, protocol)
 
 
 def attempt_of(generated: Generated, prompt: str, verdicts: Mapping[Mode, Verdict]) -> Attempt:
@@ -203,14 +204,22 @@ def _seed(request: Request, sample: int) -> int | None:
 
 
 def judgement(
-    said: Completion | Attempt, response: Mapping[str, Verdict], plan: TaskPlan
+    said: Completion | Attempt, response: Mapping[str, Verdict], plan: TaskPlan, protocol: Protocol
 ) -> dict[Mode, Verdict]:
     """The verdict on a judgement, in each mode in which there is one on the ``response`` that it is about."""
-    form: Form = plan.revising.critique_form
-    return {
-        Mode(mode): critique.verdict(said.text, said.finish_reason, form, Mode(mode), verdict, plan.think)
-        for mode, verdict in response.items()
-    }
+    text, ended, form = said.text, said.finish_reason, plan.revising.critique_form
+    verdicts = {}
+    for mode, verdict in response.items():
+        if protocol.locates:
+            verdicts[Mode(mode)] = critique.step_verdict(text, ended, Mode(mode), verdict, plan.think)
+        else:
+            verdicts[Mode(mode)] = critique.verdict(text, ended, form, Mode(mode), verdict, plan.think)
+    return verdicts
+
+
+def labels(problem: Problem, modes: Iterable[Mode]) -> dict[Mode, Verdict]:
+    """The verdicts on an attempt of the data that says which of its steps is wrong: no verifier knows better."""
+    return dict.fromkeys(modes, critique.labelled_response(problem))
 
 
 def labelled(verdict: Verdict, label: bool | None) -> Verdict:

@@ -19,7 +19,7 @@ from cipo_eval.run.request import DATES
 from cipo_eval.run.shards import Shard, split
 from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.pools import own_pool
-from cipo_eval.turns.protocols import DIRECT, Protocol, chosen
+from cipo_eval.turns.protocols import CRITIQUE, CRITIQUE_STEP, DIRECT, PROTOCOLS, Protocol, chosen
 from cipo_eval.turns.revising import Prompts, Revising
 
 if TYPE_CHECKING:
@@ -80,15 +80,43 @@ def protocols_of(turns: Turns, specs: Iterable[TaskSpec]) -> list[tuple[Protocol
     """The protocols of each task; checks what can be told before its problems are read. Raises ``UsageError``."""
     if turns.protocol is not None and not turns.protocol:
         raise UsageError("--protocol names none")
-    by_task = [chosen(turns.protocol or spec.protocols or (DIRECT,)) for spec in specs]
+    by_task = [_fitting(spec, chosen(turns.protocol or spec.protocols or (DIRECT,))) for spec in specs]
     revises_others = any(not protocol.own for protocols in by_task for protocol in protocols)
     if turns.attempts_from is not None and not revises_others:
         raise UsageError("--attempts-from belongs together with --protocol given, critique or prefill")
+    if turns.attempts_from is not None and any(p.locates for protocols in by_task for p in protocols):
+        raise UsageError(f"--attempts-from: {CRITIQUE_STEP} is about the attempts that a task's data labels")
     if turns.attempts_from is not None and not turns.attempts_from.exists():
         raise UsageError(f"--attempts-from {turns.attempts_from} does not exist")
     if turns.prompt_dir:
         Prompts(turns.prompt_dir)
     return by_task
+
+
+STEPS = "steps"
+"""The verifier of tasks whose golds are labels: which step of the attempt that comes with a problem is wrong first."""
+
+
+def _fitting(spec: TaskSpec, protocols: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+    """The protocols as they are for a task: where its data says which step is wrong, ``critique`` asks for that step.
+    Raises ``UsageError`` for those that the task has no golds for."""
+    fitting = []
+    for protocol in protocols:
+        if spec.verifier == STEPS and protocol.judges:
+            fitting.append(PROTOCOLS[CRITIQUE_STEP])
+        elif spec.verifier == STEPS and not protocol.own:
+            raise UsageError(
+                f"--protocol {protocol.name}: {spec.name} has no answers that corrections could be judged by, only "
+                f"labels of steps; its protocol is {CRITIQUE}"
+            )
+        elif protocol.locates and spec.verifier != STEPS:
+            raise UsageError(
+                f"--protocol {protocol.name}: the data of {spec.name} does not say which steps are wrong; "
+                f"{CRITIQUE} asks whether an attempt is"
+            )
+        else:
+            fitting.append(protocol)
+    return tuple(dict.fromkeys(fitting))
 
 
 def check_engine(engine: Engine, revisings: Iterable[Revising]) -> None:

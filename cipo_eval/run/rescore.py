@@ -13,7 +13,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Attempt, AttemptKey, Mode, Problem, State, Verdict
 from cipo_eval.run.chunks import judged_anew
-from cipo_eval.run.judging import Verdicts, judgement
+from cipo_eval.run.judging import Verdicts, judgement, labels
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.storage.attempts import Attempts, BoolArray
 from cipo_eval.turns.protocols import PROTOCOLS
@@ -94,6 +94,8 @@ class _Again:
 
     def submit(self, attempt: Attempt) -> Verdicts | dict[Mode, Verdict]:
         verifier, problem = self.plan.problems.spec.verifier, self._problems[attempt.problem]
+        if PROTOCOLS[attempt.protocol].locates:
+            return labels(problem, self._modes)
         return self._pool.judge(verifier, problem, attempt.text, attempt.finish_reason, self._modes)
 
     def result(self, attempt: Attempt, verdicts: Verdicts | dict[Mode, Verdict]) -> Attempt:
@@ -115,8 +117,8 @@ def _judged(
                 responses.note(judged)
             return attempt, judged
         response = responses.of(attempt.key, again) if responses else {}
-        new = {mode.value: verdict for mode, verdict in judgement(attempt, response, again.plan).items()}
-        return attempt, replace(attempt, verdicts=new)
+        new = judgement(attempt, response, again.plan, PROTOCOLS[attempt.protocol])
+        return attempt, replace(attempt, verdicts={mode.value: verdict for mode, verdict in new.items()})
 
     for attempt in attempts:
         under_way.append((attempt, None if _is_judgement(attempt) else again.submit(attempt)))

@@ -20,6 +20,7 @@ from cipo_eval.settings import named_object
 DIRECT = "direct"
 GIVEN = "given"
 PREFILL = "prefill"
+CRITIQUE, CRITIQUE_STEP = "critique", "critique-step"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _VARIANT = re.compile(rf"({GIVEN}|{PREFILL})(?:-(step|0|[1-9]\d?|100))?(-wait)?")
 """Where a pool's attempt is cut, in the name of a protocol, and whether "Wait" stands behind it."""
@@ -44,6 +45,8 @@ class Protocol:
     """The first turn is the model's own; otherwise it comes from a pool."""
     judges: bool = False
     """Between an attempt and the next stands a turn in which the model judges the first of them."""
+    locates: bool = False
+    """A judgement names the first wrong step of an attempt of the task's own data; a chain ends with it."""
 
     continues: bool = False
     """The model goes on with the attempt, as if it had begun it, instead of being asked again; a chain ends there."""
@@ -66,8 +69,14 @@ class Protocol:
         """What a run directory keeps of a protocol that is not one of ours."""
         return {name: getattr(self, name) for name in _TRAITS}
 
+    def attempts(self, asked: int) -> int:
+        """Attempts of a whole chain where so many are asked for."""
+        return 1 if self.locates else asked
+
     def last_turn(self, attempts: int) -> int:
         """The last turn of a chain with so many attempts."""
+        if self.locates:
+            return 2
         if self.continues:
             return min(attempts, 2)
         return 2 * attempts - 1 if self.judges else attempts
@@ -93,10 +102,17 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(name=GIVEN, summary="an attempt from a fixed pool, with no verdict", own=False),
         Protocol(
-            name="critique",
+            name=CRITIQUE,
             summary="an attempt from a fixed pool: first judged by the model, then corrected",
             own=False,
             judges=True,
+        ),
+        Protocol(
+            name=CRITIQUE_STEP,
+            summary="an attempt of the task's own data, split into steps: which is the first wrong one?",
+            own=False,
+            judges=True,
+            locates=True,
         ),
         Protocol(
             name=PREFILL,
@@ -172,8 +188,10 @@ def _imported(name: str) -> Protocol:
         raise UsageError(
             f"--protocol {name}: its name {protocol.name!r} is one of ours, or not made of letters, digits, - and _"
         )
-    if protocol.continues or protocol.cut is not None or protocol.wait:
-        raise UsageError(f"--protocol {name}: continues, cut and wait are {PREFILL}'s alone")
+    if protocol.continues or protocol.cut is not None or protocol.wait or protocol.locates:
+        raise UsageError(
+            f"--protocol {name}: continues, cut and wait are {PREFILL}'s alone, locates is {CRITIQUE_STEP}'s"
+        )
     registered = PROTOCOLS.get(protocol.name)
     if registered is not None and registered.traits() != protocol.traits():
         raise UsageError(f"--protocol {name}: another protocol is named {protocol.name} already")

@@ -112,10 +112,10 @@ class Revising:
         return {
             protocol.name: {
                 "templates": self._fingerprint(prompts, protocol),
-                "turn_format": (TurnFormat.CHAT if protocol.continues else self.turn_format).value,
+                "turn_format": self._format(protocol).value,
                 "keep_think": self.keep_think,
                 **({} if self.think == STRIP else {"think": self.think}),
-                **({"form": self.critique_form.value} if protocol.judges else {}),
+                **({"form": self.critique_form.value} if protocol.judges and not protocol.locates else {}),
                 **({} if protocol.own or self.pool is None else {"pool": self.pool.fingerprint}),
                 **({} if protocol.cut is None else {"cut": protocol.cut, "wait": protocol.wait}),
                 **({} if ours(protocol.name) else {"traits": protocol.traits()}),
@@ -132,9 +132,17 @@ class Revising:
         shared = prompts.fingerprint("inline", *(self._templates(protocol) if protocol.judges else ()))
         return fingerprint([protocol.template, code, shared])
 
+    def _format(self, protocol: Protocol) -> TurnFormat:
+        """How an earlier attempt is shown; some protocols leave no choice."""
+        if protocol.continues:
+            return TurnFormat.CHAT
+        return TurnFormat.INLINE if protocol.locates else self.turn_format
+
     def _templates(self, protocol: Protocol) -> tuple[str, ...]:
         if protocol.continues:
             return ()
+        if protocol.locates:
+            return ("critique_step",)
         if protocol.judges:
             return self._judging(), "critique_correct", "inline", "inline_critique"
         return self._template(protocol), "inline"
@@ -187,7 +195,7 @@ class Revising:
             # nothing of it is ever left out of its middle: it would not be what the model goes on with
             begun = (shown[0] + (WAIT if protocol.wait else "")).lstrip()
             return (*messages, *([{"role": "assistant", "content": begun}] if begun else ())), ()
-        if self.turn_format is TurnFormat.INLINE:
+        if self._format(protocol) is TurnFormat.INLINE:
             prompt, places = self._inline(protocol, messages.pop()["content"], shown, history)
             messages.append({"role": "user", "content": prompt})
             return tuple(messages), tuple(Span(len(messages) - 1, *place) for place in places)
@@ -202,14 +210,14 @@ class Revising:
         self, protocol: Protocol, problem: str, shown: Sequence[str], history: Sequence[Turn]
     ) -> tuple[str, list[tuple[int, int]]]:
         """One prompt with everything, and where in it the last attempt is, and what was said of it."""
-        instruction = self._instruction(protocol, history)
+        instruction = "" if protocol.locates else self._instruction(protocol, history)
         judged = protocol.is_judgement(len(history))
         texts = {"attempt": shown[-2], "critique": shown[-1]} if judged else {"attempt": shown[-1]}
         mark = "\ue000"
         while mark in problem + instruction:
             mark += "\ue000"
         places = {name: f"{mark}{name}{mark}" for name in texts}
-        template = "inline_critique" if judged else "inline"
+        template = "critique_step" if protocol.locates else "inline_critique" if judged else "inline"
         prompts = self.prompts or default_prompts()
         filled = prompts.fill(template, problem=problem, instruction=instruction, **places)
         text, spans = "", []
@@ -217,8 +225,9 @@ class Revising:
             if i % 2 == 0:
                 text += part
                 continue
-            between = tagged(part, texts[part])
-            start = len(text) + between.index("\n") + 1
+            # an attempt in steps has tags of its own
+            between = texts[part] if protocol.locates else tagged(part, texts[part])
+            start = len(text) + (0 if protocol.locates else between.index("\n") + 1)
             spans.append((start, start + len(texts[part])))
             text += between
         return text, spans

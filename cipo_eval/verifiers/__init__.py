@@ -13,9 +13,11 @@ from cipo_eval.records import Verifier
 
 VERIFIERS = {
     "math": "cipo_eval.verifiers.math.verifier:MathVerifier",
+    "choice": "cipo_eval.verifiers.choice:ChoiceVerifier",
     "code": "cipo_eval.verifiers.code.verifier:CodeVerifier",
     "countdown": "cipo_eval.verifiers.countdown:CountdownVerifier",
     "mixed": "cipo_eval.verifiers.mixed:MixedVerifier",
+    "steps": "cipo_eval.verifiers.critique:StepVerifier",
 }
 """Built-in verifiers by the name that task definitions use."""
 

@@ -3,16 +3,21 @@ r"""Judgements of a response: is it right or wrong? (docs/protocols/critique.md)
 A model is asked for its judgement in one of three forms. ``fixed`` mode reads the last thing that says it, in whatever
 form; ``paper`` mode reads as CriticBench's evaluation does (Lin et al. 2024, arXiv:2402.14809): two marks that
 contradict each other, or none, leave it to the words "wrong", "incorrect" and "correct" anywhere in the text.
+
+Where the data says which step of a response is wrong first, a model is asked for the index of that step in a
+``\boxed{}``, and -1 where none is: ``paper`` mode reads as ProcessBench's evaluation does (arXiv:2412.06559).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
-from cipo_eval.records import FinishReason, Mode, State, Verdict
-from cipo_eval.texts import STRIP, strip_think
+from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State, Verdict
+from cipo_eval.texts import STRIP, last_boxed, last_match, own_turn, strip_think
 
 RIGHT, WRONG = "right", "wrong"
 """What a judgement says; ``Verdict.extracted`` of one."""
@@ -71,7 +76,10 @@ def verdict(
     if judgement is None:
         cut = finish_reason is not None and finish_reason.cut_off
         return Verdict(correct=False, state=State.TRUNCATED if cut else State.NO_ANSWER)
-    correct = judgement == (RIGHT if counts_as_right(response, mode) else WRONG)
+    return _verdict(judgement, judgement == (RIGHT if counts_as_right(response, mode) else WRONG))
+
+
+def _verdict(judgement: str, correct: bool) -> Verdict:
     state = State.CORRECT if correct else State.INCORRECT
     return Verdict(correct=correct, state=state, extracted=judgement, canonical=judgement)
 
@@ -112,3 +120,103 @@ def _of_json(text: str) -> str:
         start = text.find("verdict")
         end = text.find("}", start) if start >= 0 else -1
         return text[start : end + 1] if end >= 0 else text
+
+
+# --- which step -----------------------------------------------------------------------------------------------------
+
+NOWHERE = "-1"
+"""The index that says that no step is wrong."""
+LONGEST_INDEX = 6
+"""Digits of an index that is read."""
+_BOX, _BOX_END = "\\boxed{", "}"
+_NUMBER = r"([-−–]?\s?\d{1,6})(?![\w]|[.,]\d)"
+_INDEX = re.compile(rf"(?<![\w.]){_NUMBER}")
+_NAMED_INDEX = re.compile(rf"(?:paragraph|step|index)[\s_:=]{{0,3}}{_NUMBER}", re.I)
+_LAYOUT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)(?![A-Za-z])|\\[,;! ()]|[{}$*`<>]")
+_NONE = re.compile(r"\s*(?:none|not found|no errors?)\W*", re.I)
+_SAYS_STEP = re.compile(
+    r"\b(?:(?:final )?answer|index|(?:earliest|first) (?:error|mistake))\b[^.\n\d]{0,80}?"
+    r"(?:\bis\b|\bin\b|[:=])[^.\n\d]{0,40}?([-−–]?\d{1,6})(?![\w]|[.,]\d)",
+    re.I,
+)
+"""Last resort: "the earliest error occurs in paragraph 2". Repeats are bounded."""
+
+
+def first_wrong_step(text: str, mode: Mode, think: str = STRIP) -> str | None:
+    """The index of the step that a judgement calls the first wrong one, ``NOWHERE`` where none is; None where it does
+    not say, or names several. ``think``: which thoughts do not count."""
+    if mode is Mode.PAPER:
+        return _paper_step(text)
+    text = own_turn(strip_think(text, think))
+    if (boxed := last_boxed(text)) is not None and boxed.strip():
+        return _index(boxed)
+    said = last_match(_SAYS_STEP, text)
+    return _normal(said[1]) if said else None
+
+
+def _index(content: str) -> str | None:
+    plain = _LAYOUT.sub(" ", content[:200]).strip()
+    if _NONE.fullmatch(plain):
+        return NOWHERE
+    named = {_normal(number) for number in _NAMED_INDEX.findall(plain) or _INDEX.findall(plain)}
+    return named.pop() if len(named) == 1 else None
+
+
+def _normal(number: str) -> str:
+    return str(int(re.sub(r"[−–]", "-", number).replace(" ", "")))
+
+
+def _paper_step(text: str) -> str | None:
+    """As ProcessBench's ``run_eval.py``: ``int`` of what the last ``\\boxed{`` has before the next brace."""
+    content, at = None, 0
+    while (start := text.find(_BOX, at)) >= 0 and (end := text.find(_BOX_END, start)) >= 0:
+        content, at = text[start + len(_BOX) : end], end + 1
+    try:
+        return str(int(content)) if content is not None and len(content) <= 2 * LONGEST_INDEX else None
+    except ValueError:
+        return None
+
+
+def labelled_response(problem: Problem) -> Verdict:
+    """The verdict on a response of which the data says which step is wrong: the label, as judgements say it."""
+    return _verdict(_word(problem.gold), problem.gold == NOWHERE)
+
+
+def step_verdict(
+    text: str, finish_reason: FinishReason | None, mode: Mode, response: Verdict, think: str = STRIP
+) -> Verdict:
+    """Whether a judgement names the first wrong step of the ``labelled_response`` that it is about."""
+    step = first_wrong_step(text, mode, think)
+    if step is None:
+        cut = finish_reason is not None and finish_reason.cut_off
+        return Verdict(correct=False, state=State.TRUNCATED if cut else State.NO_ANSWER)
+    return _verdict(_word(step), _word(step) == response.extracted)
+
+
+def _word(step: str) -> str:
+    return RIGHT if step == NOWHERE else step
+
+
+class StepVerifier:
+    """The verifier of judgements that are asked for in one turn, with the response in the prompt: the gold is the index
+    of its first wrong step."""
+
+    name = "steps"
+
+    def extract(
+        self, problem: Problem, text: str, finish_reason: FinishReason | None, mode: Mode
+    ) -> Extraction:
+        """The index that the text names."""
+        step = first_wrong_step(text, mode, str(problem.options.get("think", STRIP)))
+        if step is not None:
+            return Extraction(answer=step, how="index")
+        cut = finish_reason is not None and finish_reason.cut_off
+        return Extraction(answer=None, state=State.TRUNCATED if cut else State.NO_ANSWER)
+
+    def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
+        """Right where it is the gold."""
+        return Grade(correct=answer == gold, canonical=answer, method="index")
+
+    def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
+        """No limit of its own: that of the pool."""
+        return None

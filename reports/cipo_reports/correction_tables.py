@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.blind_spots import BLIND_SPOT, BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure
@@ -12,6 +14,7 @@ from cipo_eval.analysis.judgements import (
     JUDGEMENT_F1,
     JUDGEMENT_PRECISION,
     JUDGEMENT_RECALL,
+    LOCATIONS,
     MISSED,
 )
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
@@ -106,29 +109,59 @@ CRITIQUE: tuple[tuple[str, Figure], ...] = (
 """Columns of the table of judgements: title, figure."""
 
 
+LOCATION: tuple[tuple[str, Figure], ...] = (
+    *((figure.label, figure) for figure in LOCATIONS),
+    ("accuracy, right or wrong", JUDGEMENT_ACCURACY),
+    ("F1, right or wrong", JUDGEMENT_F1),
+)
+"""Columns of the table of judgements that name a step."""
+
+
 def critique(study: Study) -> Table:
     """What judgements of attempts were worth, and what became of the attempts."""
+    notes = [
+        "Positive: the attempt is wrong. Always wrong: F1 of saying so of every attempt. Corrected: share of wrong "
+        "attempts that were right after it, of those that the judgement caught or missed.",
+    ]
+    caption = "Judgements of attempts, per cent."
+    return _judgements(study, "critique", caption, CRITIQUE, notes, locates=False)
+
+
+def location(study: Study) -> Table:
+    """Whether judgements name the first wrong step of an attempt."""
+    notes = [
+        "Error accuracy: of attempts with a wrong step, those whose first wrong step is named. Correct accuracy: of "
+        "attempts without one, those that are said to have none. Location F1: their harmonic mean (ProcessBench). "
+        "Right or wrong: any step that is named says that the attempt is wrong.",
+    ]
+    return _judgements(study, "location", "First wrong steps, per cent.", LOCATION, notes, locates=True)
+
+
+def _judgements(
+    study: Study,
+    key: str,
+    caption: str,
+    shown: Sequence[tuple[str, Figure]],
+    notes: Sequence[str],
+    *,
+    locates: bool,
+) -> Table:
     look = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
-    judging = [protocol for protocol in study.protocols if PROTOCOLS[protocol].judges]
+    judging = [p for p in study.protocols if PROTOCOLS[p].judges and PROTOCOLS[p].locates is locates]
     rows: list[list[Cell]] = []
     rules = []
     for protocol in judging:
         for task in [*study.tasks, AVERAGE]:
             group = [
-                [name(task), name(arm), *(share(look(arm, task, protocol, figure)) for _, figure in CRITIQUE)]
+                [name(task), name(arm), *(share(look(arm, task, protocol, figure)) for _, figure in shown)]
                 for arm in study.names
                 if look(arm, task, protocol, JUDGEMENT_F1) is not None
             ]
             if group:
                 rules.append(len(rows))
                 rows += by_columns(group, 2) if len(group) > 1 else group
-    columns = ["task", "method", *(title for title, _ in CRITIQUE)]
-    notes = [
-        "Positive: the attempt is wrong. Always wrong: F1 of saying so of every attempt. Corrected: share of wrong "
-        "attempts that were right after it, of those that the judgement caught or missed.",
-    ]
-    caption = "Judgements of attempts, per cent."
-    return make_table("critique", caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
+    columns = ["task", "method", *(title for title, _ in shown)]
+    return make_table(key, caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
 
 def blind_spots(study: Study) -> Table:

@@ -19,7 +19,7 @@ from cipo_eval import __version__
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.figure import Measure
 from cipo_eval.analysis.figures import is_later_step
-from cipo_eval.analysis.judgements import ALWAYS_WRONG, JUDGEMENTS
+from cipo_eval.analysis.judgements import ALWAYS_WRONG, JUDGEMENTS, LOCATIONS
 from cipo_eval.files import write_bytes
 from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.cells import ONE_SEED, ONE_SEED_NOTE, Table, difference, share
@@ -136,7 +136,7 @@ MAIN = (
     f.CORRECTION_RATE.name,
     f.RETENTION.name,
     f.LIFT.family,
-    *(figure.family for figure in (*JUDGEMENTS, ALWAYS_WRONG)),
+    *(figure.family for figure in (*LOCATIONS, *JUDGEMENTS, ALWAYS_WRONG)),
 )
 """Families of figures at the top of the page of one method, beside pass@1; of steps between turns the first."""
 

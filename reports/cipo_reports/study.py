@@ -16,7 +16,7 @@ import pandas as pd
 
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.figure import Figure, Measure
-from cipo_eval.analysis.judgements import JUDGEMENT_ACCURACY
+from cipo_eval.analysis.judgements import JUDGEMENT_ACCURACY, LOCATION_F1
 from cipo_eval.analysis.rows import withheld
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.bootstrap import RESAMPLES
@@ -76,6 +76,7 @@ class Study:
         for protocol, figure in (
             (DIRECT, f.PASS.at(1)),
             ("critique", JUDGEMENT_ACCURACY),
+            ("critique-step", LOCATION_F1),
             ("given", f.ACCURACY.at(2)),
         ):
             if (protocol, figure.name) in rows:

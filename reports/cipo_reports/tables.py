@@ -11,6 +11,7 @@ from typing import Any
 
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.judgements import LOCATION_F1
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports import published
 from cipo_reports.cells import (
@@ -31,7 +32,7 @@ from cipo_reports.cells import (
     share,
     stars,
 )
-from cipo_reports.correction_tables import blind_spots, correction, critique, overview
+from cipo_reports.correction_tables import blind_spots, correction, critique, location, overview
 from cipo_reports.cost_tables import cost, training
 from cipo_reports.frames import AVERAGE, among, unique, whole
 from cipo_reports.methods import one_seed
@@ -57,6 +58,7 @@ def _optional(study: Study) -> Iterator[Table]:
         *([overview(study)] if own else ()),
         correction(study),
         critique(study),
+        location(study),
         blind_spots(study),
         differences(study),
         passk(study),
@@ -229,7 +231,7 @@ def categories(study: Study) -> Iterator[Table]:
     """A table for each column that a task is broken down by."""
     parted = study.results[study.results["column"] != ""]
     for (task, protocol, column), group in parted.groupby(["task", "protocol", "column"], sort=False):
-        figure = unique(among(group, f.PASS.name, f.ACCURACY.name)["measure"])[-1]
+        figure = unique(among(group, f.PASS.name, f.ACCURACY.name, LOCATION_F1.family)["measure"])[-1]
         of_figure = group[group["figure"] == figure.name]
         look = Lookup(of_figure, "arm", "group")
         sizes = of_figure.groupby("group", sort=False)["problems"].max()

@@ -11,6 +11,7 @@ from rich.text import Text
 from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.figures import ACCURACY
+from cipo_eval.analysis.judgements import JUDGEMENT_F1, LOCATED, LOCATION_F1, LOCATIONS
 from cipo_eval.analysis.rows import withheld
 from cipo_reports.terminal import NONE, Column, explain_marks, plain, print_table, with_intervals
 
@@ -23,6 +24,27 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
     rows = list(_rows(results))
     if not rows:
         return
+    if revised := [row for row in rows if row[2]["steps"]]:
+        _render_revisions(revised, console)
+    _render_critiques(rows, console)
+    _render_locations(rows, console)
+    _render_blind_spots(rows, console)
+    for task, name, block in rows if breakdown else ():
+        for column, groups in block.get("breakdown", {}).items():
+            _render_groups(f"{task}, {name}, by {column}", groups, block["turns"], console)
+    for task, name, block in rows:
+        notes = [
+            (block["missing"], "chains are not complete"),
+            (withheld(block), "replies were withheld by a server; they count as wrong"),
+            (sum(block["shortened"]), "prompts had no room for the whole of an earlier attempt"),
+        ]
+        for count, what in notes:
+            if count:
+                console.print(Text.assemble(("! ", "yellow"), plain(task, NAME), f" {name}: {count} {what}"))
+
+
+def _render_revisions(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:
+    """What became of attempts that were revised."""
     last = max(block["turns"] for _, _, block in rows)
     accuracy = [
         with_intervals(
@@ -59,25 +81,12 @@ def render_turns(results: Mapping[str, Any], console: Console, *, breakdown: boo
             style="dim",
         )
     )
-    _render_critiques(rows, console)
-    _render_blind_spots(rows, console)
-    for task, name, block in rows if breakdown else ():
-        for column, groups in block.get("breakdown", {}).items():
-            _render_groups(f"{task}, {name}, by {column}", groups, block["turns"], console)
-    for task, name, block in rows:
-        notes = [
-            (block["missing"], "chains are not complete"),
-            (withheld(block), "replies were withheld by a server; they count as wrong"),
-            (sum(block["shortened"]), "prompts had no room for the whole of an earlier attempt"),
-        ]
-        for count, what in notes:
-            if count:
-                console.print(Text.assemble(("! ", "yellow"), plain(task, NAME), f" {name}: {count} {what}"))
 
 
 def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:
     """What judgements were worth, and what became of the attempts; nothing where nothing was judged."""
     judged = [(task, name, block["critique"]) for task, name, block in rows if "critique" in block]
+    judged = [row for row in judged if LOCATED.key not in row[2]]
     if not judged:
         return
 
@@ -104,6 +113,36 @@ def _render_critiques(rows: list[tuple[str, str, Mapping[str, Any]]], console: C
     print_table(console, columns, section=len(judged))
     console.print(
         Text('F1: of "the attempt is wrong"; always wrong: of saying so of every attempt', style="dim")
+    )
+
+
+def _render_locations(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:
+    """Whether judgements named the first wrong step; nothing where none was asked for."""
+    judged = [(task, name, block["critique"]) for task, name, block in rows if "critique" in block]
+    judged = [row for row in judged if LOCATED.key in row[2]]
+    if not judged:
+        return
+
+    def column(figure: Figure, rank: int, title: str = "") -> Column:
+        return with_intervals(title or figure.label, [block[figure.key] for _, _, block in judged], rank=rank)
+
+    columns = [
+        Column("task", [plain(task, NAME) for task, _, _ in judged], left=True),
+        Column("protocol", [plain(name, NAME) for _, name, _ in judged], left=True, rank=4),
+        Column("judge-\nments", [Text(str(block["judgements"])) for _, _, block in judged], rank=5),
+        *(column(figure, 0 if figure is LOCATION_F1 else 1) for figure in LOCATIONS),
+        column(JUDGEMENT_F1, 3, "F1, right or wrong"),
+        Column("unread", [Text(str(block["unread"])) for _, _, block in judged], rank=2),
+    ]
+    console.print()
+    for note in explain_marks(print_table(console, columns, section=len(judged))):
+        console.print(note)
+    console.print(
+        Text(
+            "error accuracy: the first wrong step is named; correct accuracy: none is, where none is wrong; location "
+            "F1: their harmonic mean",
+            style="dim",
+        )
     )
 
 
@@ -137,7 +176,10 @@ def _render_blind_spots(rows: list[tuple[str, str, Mapping[str, Any]]], console:
 
 
 def _render_groups(title: str, groups: Mapping[str, Mapping[str, Any]], turns: int, console: Console) -> None:
-    accuracies = [ACCURACY.at(turn).key for turn in range(1, turns + 1)]
+    accuracies = [
+        *(figure.key for figure in LOCATIONS),
+        *(ACCURACY.at(turn).key for turn in range(1, turns + 1)),
+    ]
     names = [name for name in accuracies if any(name in block for block in groups.values())]
 
     def column(heading: str, name: str, rank: int) -> Column:
@@ -148,7 +190,7 @@ def _render_groups(title: str, groups: Mapping[str, Mapping[str, Any]], turns: i
         Column(title, [plain(value, NAME) for value in groups], left=True),
         Column("chains", [Text(str(block["chains"])) for block in groups.values()], rank=1),
         *(column(name, name, 0 if name in (names[0], names[-1]) else 3) for name in names),
-        column("correction rate", "correction_rate", 2),
+        *([column("correction rate", "correction_rate", 2)] if turns > 1 else ()),
     ]
     console.print()
     print_table(console, columns, section=len(groups))

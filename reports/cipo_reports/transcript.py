@@ -63,6 +63,7 @@ def in_full(protocol: str, chain: Chain, mode: str) -> str:
         lines += [f"─── turn {attempt.turn}{what}: {', '.join(says)}", printable(attempt.text).rstrip("\n")]
         if verdict.extracted is not None:
             name = "says that the attempt is" if what else "answer:"
+            name = "names as the first wrong step:" if what and PROTOCOLS[protocol].locates else name
             lines.append(f"─── {name} {printable(verdict.extracted)}")
         lines += _failure(verdict.report.get("failure"))
     return "\n".join(lines) + "\n"

@@ -148,7 +148,12 @@ def judged(wrong: Any, says_wrong: Any, says_right: Any, after: Any = None) -> C
         problem=np.arange(len(wrong)),
         right=right,
         asked=np.ones_like(right),
-        judgements=Judgements(wrong=wrong, says_wrong=says_wrong, says_right=says_right),
+        judgements=Judgements(
+            wrong=wrong,
+            says_wrong=says_wrong,
+            says_right=says_right,
+            true=np.where(wrong, says_wrong, says_right),
+        ),
     )
 
 

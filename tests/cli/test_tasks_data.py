@@ -60,10 +60,10 @@ def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
 def test_check_of_the_real_data(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that is there is as it should be; CriticBench's data and BeyondAIME's are not."""
+    """All that is there is as it should be; the data of CriticBench, BeyondAIME and GPQA is not."""
     assert call("data", "check", "all", "--data-dir", str(real_data), "--json") == 3
     found = json.loads(capsys.readouterr().out)
-    absent = dict.fromkeys(("criticbench", "beyondaime"), "missing")
+    absent = dict.fromkeys(("criticbench", "beyondaime", "realcritic_gpqa"), "missing")
     expected = dict.fromkeys(tasks.task_names(), "ok") | absent
     assert {entry["task"]: entry["status"] for entry in found} == expected
 

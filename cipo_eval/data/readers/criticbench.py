@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cipo_eval.data.readers import ReadProblem
+from cipo_eval.data.readers.choice import choices_in
 from cipo_eval.data.readers.evalplus import MEMORY
 from cipo_eval.data.sources import Row
 from cipo_eval.verifiers.code.asserts import plain_asserts
@@ -57,11 +58,12 @@ def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
     told = {"source": source, "type": str(row.get("question_type", ""))}
     if source in MATH:
         kind = "choice" if source == CHOICE else "math"
+        choices = {"choices": choices_in(common["question"])} if kind == "choice" else {}
         return ReadProblem(
             **common,
             answer=_gold(row),
             attempt=response,
-            options={"verifier": "math"},
+            options={"verifier": kind, **choices},
             metadata={"subset": "math", "kind": kind, **told},
         )
     if source not in CODE:

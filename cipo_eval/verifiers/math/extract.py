@@ -33,7 +33,7 @@ _CONNECTOR = re.compile(r",|;|\band\b|\bor\b")
 _BETWEEN_MAX = 80
 
 
-def _last_boxes(text: str, *, multiple: bool) -> tuple[str, str] | None:
+def last_boxes(text: str, *, multiple: bool) -> tuple[str, str] | None:
     """The answer that the last boxes give together, and the rule."""
     boxed = boxes(text)
     if not boxed:
@@ -216,7 +216,7 @@ _SAID_LAST = 300
 """Characters before another question in which an answer without a box must stand."""
 
 
-def _own_answer(text: str) -> str:
+def own_answer(text: str) -> str:
     """The text without other questions, and their answers, that follow once this one is answered: by a box that holds
     something; in words right before the next question, unless boxes come later, which were asked for then; by being
     nothing but a value, unless words for an answer come later."""
@@ -261,9 +261,9 @@ def final_answer(
     """
     turn = own_turn(text)
     stopped = stopped or not text.endswith(turn)  # it went on with another turn
-    text = _own_answer(turn)
+    text = own_answer(turn)
     stopped = stopped or len(text) < len(turn)  # or another question
-    answer = _hoped(text) or _last_boxes(text, multiple=multiple)
+    answer = _hoped(text) or last_boxes(text, multiple=multiple)
     if answer:
         return answer
     if has_open_box(text):
