@@ -15,11 +15,12 @@ import numpy as np
 
 from cipo_eval.records import Request, Turn, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
-from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_eval.turns.protocols import PROTOCOLS, Protocol
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
 from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.config import Correction
+from cipo_trainer.methods.options import SecondTurn
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group, Sample, sampling
 
@@ -31,9 +32,12 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
 
     Problems whose accuracy lies in the band come first, the others fill up; a shortage on one side is filled from the
     other. A problem gives ``per_problem`` anchors of a side before others get their turn (*ours*: where few problems
-    lie in the band, they would give all). Depends on ``seed`` and the groups' order only.
+    lie in the band, they would give all). Depends on ``seed`` and the groups' order only. With ``select: best`` it is
+    each problem's best attempt, ties at random (iGRPO, arXiv:2602.09000), whatever else is asked for.
     """
     rng = random.Random(seed)
+    if config.select == "best":
+        return [_best(group, rng) for group in groups]
     total = int(config.fraction * len(groups))
     sides: dict[bool, list[tuple[tuple[int, bool, float], Sample]]] = {True: [], False: []}
     low, high = config.band
@@ -56,26 +60,44 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
     return right[:count] + wrong[: total - count]
 
 
+def _best(group: Group, rng: random.Random) -> Sample:
+    """A right attempt; where there is none, one that came to its end; else any."""
+    for wanted in ([s for s in group.samples if s.correct], [s for s in group.samples if not s.truncated]):
+        if wanted:
+            return rng.choice(wanted)
+    return rng.choice(group.samples)
+
+
 class CorrectionPrompts:
     """Makes prompts that show an attempt and ask for a better one, with the harness's own protocols and templates."""
 
-    def __init__(self, config: Correction) -> None:
-        self._protocol = PROTOCOLS[config.protocol]
+    def __init__(self, config: Correction | SecondTurn, protocol: Protocol | None = None) -> None:
+        """``protocol``: another than the configuration's."""
+        self._protocol = protocol or PROTOCOLS[config.protocol if isinstance(config, Correction) else "self"]
         prompts = Prompts(config.prompt_dir) if config.prompt_dir else None
         self._revising = Revising(
             protocols=(self._protocol,), turn_format=TurnFormat(config.turn_format), prompts=prompts
         )
 
     def request(
-        self, anchor: Sample, number: int, samples: int, max_tokens: int, *place: str | int
+        self,
+        anchor: Sample,
+        number: int,
+        samples: int,
+        max_tokens: int,
+        *place: str | int,
+        judgement: str | None = None,
     ) -> Request:
         """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
-        ``number``: the anchor's within the step; ``place`` as in ``rollout.first_request``. Where the context is too
-        short, the attempt loses its middle, never the prompt its end.
+        ``number``: the anchor's within the step; ``judgement``: what the model has said of it; ``place`` as in
+        ``rollout.first_request``. Where the context is too short, the attempt loses its middle, never the prompt its
+        end.
         """
         first = ({"role": "user", "content": anchor.problem.prompt},)
-        history = (Turn(anchor.text, {"fixed": anchor.verdict}),)
+        history: tuple[Turn, ...] = (Turn(anchor.text, {"fixed": anchor.verdict}),)
+        if judgement is not None:
+            history = (*history, Turn(judgement, {}))
         messages, carried = self._revising.messages(self._protocol, first, history)
         return Request(
             problem=anchor.problem,
@@ -86,7 +108,7 @@ class CorrectionPrompts:
             ),
             sampling=sampling(max_tokens),
             protocol=self._protocol.name,
-            turn=2,
+            turn=len(history) + 1,
             history=history,
             carried=carried,
         )

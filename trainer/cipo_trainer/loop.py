@@ -32,16 +32,18 @@ from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.records import Request, derive_seed
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import advantage, correction, loss, measure, run_dir
+from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config, Correction
 from cipo_trainer.correction import Controller, CorrectionPrompts
 from cipo_trainer.evaluation import Evaluator
 from cipo_trainer.joints import described
 from cipo_trainer.logs import Log
-from cipo_trainer.packing import TrainSequence
+from cipo_trainer.methods import registry as methods
+from cipo_trainer.methods.step import Step
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
-from cipo_trainer.reward import Rewards, rewards
-from cipo_trainer.rollout import Group, Sample, first_request, roll_out
+from cipo_trainer.reward import rewards
+from cipo_trainer.rollout import Group, Judge, Sample, first_request, roll_out
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
 
@@ -62,19 +64,6 @@ class State:
     """Updates that changed nothing because something was not finite."""
     failed: int = 0
     """Attempts for which the verifier gave no verdict."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The judged attempts of one stream of a step."""
-
-    name: str
-    """``base`` or ``correction``."""
-    groups: list[Group]
-    advantages: Rewards
-    """One array per group, one value per sample of it."""
-    weight: float = 1.0
-    """The stream's weight in the objective: 1 for the base stream, λ for corrections."""
 
 
 Watch = Callable[[int, Mapping[str, Any]], None]
@@ -99,7 +88,7 @@ class Trainer:
     ) -> None:
         """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``."""
         self.config, self._watch = config, watch
-        self.supervised = config.algorithm == "sft"
+        self.supervised = config.supervised
         self._advantages = advantage.chosen(config.advantage)
         functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
             "advantage": (config.advantage.import_, self._advantages),
@@ -117,6 +106,7 @@ class Trainer:
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections) if corrections else None
+            self._method = methods.chosen(config)
             self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()
@@ -199,13 +189,17 @@ class Trainer:
             corrections, seen = self._corrections(base, self.config.stream, number, interrupts)
             batches.append(corrections)
             measured |= {**seen, "seconds_verify": measured["seconds_verify"] + seen["seconds_verify"]}
+        elif self._method:
+            batches, seen = self._method.batches(base, self._within(number, interrupts))
+            seen["seconds_verify"] = measured["seconds_verify"] + seen.get("seconds_verify", 0.0)
+            measured |= seen
         measured["seconds_rollout"] = time.perf_counter() - started
         self.policy.sleep()
         if log:
             groups = {batch.name: batch.groups for batch in batches}
             measure.write_samples(log, number + 1, groups, self.config.log.samples)
         measured |= self._update([self._loss_stream(batch) for batch in batches], number)
-        self.state.failed += int(measured["base_failed"] + measured.get("correction_failed", 0))
+        self.state.failed += int(sum(value for name, value in measured.items() if name.endswith("_failed")))
         return measured
 
     def _base_batch(self, number: int, interrupts: Interrupts) -> tuple[Batch, dict[str, Any]]:
@@ -235,7 +229,8 @@ class Trainer:
         measured: dict[str, Any] = measure.stream("base", groups, rewarded)
         measured |= {"drawn": float(drawn), "seconds_verify": waited}
         measured["dropped_tokens"] = generated - measured.get("base_tokens", 0.0)
-        return Batch(name="base", groups=groups, advantages=advantages), measured
+        weight = self.config.stream.base_weight if self.config.stream else 1.0
+        return Batch(name="base", groups=groups, advantages=advantages, weight=weight), measured
 
     def _corrections(
         self, base: Batch, options: Correction, number: int, interrupts: Interrupts
@@ -283,26 +278,34 @@ class Trainer:
     # --- its parts -------------------------------------------------------------------------------------------
 
     def _roll_out(
-        self, requests: list[Request], anchors: list[Sample] | None, interrupts: Interrupts
+        self,
+        requests: list[Request],
+        anchors: list[Sample] | None,
+        interrupts: Interrupts,
+        judge: Judge | None = None,
     ) -> tuple[list[Group], float]:
         engine, verifier = self.policy.engine, self.problems.verifier
-        return roll_out(engine, self.pool, verifier, requests, anchors, interrupts=interrupts)
+        return roll_out(engine, self.pool, verifier, requests, anchors, interrupts=interrupts, judge=judge)
+
+    def _within(self, number: int, interrupts: Interrupts) -> Step:
+        """What a method has at hand."""
+
+        def rolled(
+            requests: list[Request], anchors: list[Sample] | None = None, judge: Judge | None = None
+        ) -> tuple[list[Group], float]:
+            return self._roll_out(requests, anchors, interrupts, judge)
+
+        return Step(
+            number=number,
+            config=self.config,
+            roll_out=rolled,
+            advantages=self._advantages,
+            encode=lambda request: tuple(self.policy.engine.texts.prompt(request).ids),
+        )
 
     def _loss_stream(self, batch: Batch) -> LossStream:
         """The sequences that a batch trains on; for ``rft`` its right attempts alone."""
-        pairs = [
-            (sample, float(gain))
-            for group, of_group in zip(batch.groups, batch.advantages, strict=True)
-            for sample, gain in zip(group.samples, of_group, strict=True)
-            if sample.tokens
-        ]
-        if self.config.algorithm == "rft":
-            pairs = [(sample, 1.0) for sample, _ in pairs if sample.correct]
-        sequences = [
-            TrainSequence(prompt=s.prompt, tokens=s.tokens, advantage=gain, sampled=s.logprobs)
-            for s, gain in pairs
-        ]
-        return LossStream(name=batch.name, sequences=sequences, weight=batch.weight)
+        return batch.imitated(self.config.stream) if self.config.imitates else batch.stream(self.config.loss)
 
     def _evaluate(self, log: Log, interrupts: Interrupts) -> bool:
         """Scores the held-out tasks; whether the first figure is the best so far."""

@@ -72,8 +72,9 @@ class Policy:
         if compiled:
             compile_layers(base)
         self.reference: Any = None
-        if config.loss.beta and not config.lora:
-            self.reference = self.checkpoint.load(dtype).to(self.device).eval().requires_grad_(False)
+        if config.referred and not config.lora:
+            source = Checkpoint(config.reference) if config.reference else self.checkpoint
+            self.reference = source.load(dtype).to(self.device).eval().requires_grad_(False)
         self._base = base
         self._engine: Any = None
         self._asleep = False

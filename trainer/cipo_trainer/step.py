@@ -12,14 +12,14 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from cipo_eval.records import derive_seed
 from cipo_trainer import loss
-from cipo_trainer.config import Config
+from cipo_trainer.config import Config, Loss
 from cipo_trainer.dropout import training
 from cipo_trainer.loss import weights
 from cipo_trainer.masters import Masters, norm
@@ -29,6 +29,8 @@ NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
 COUNTS = ("kl", "clip_low", "clip_high")
 """What the built-in loss counts."""
+OFF_POLICY = ("shaped", "linear")
+"""Kinds of the loss whose tokens were sampled under another prompt: what they differ by is no mismatch."""
 OWN = "loss_"
 """How the names begin, in a log, of what a loss of the user's own counts beside."""
 MEANS = {
@@ -49,6 +51,8 @@ class LossStream:
     sequences: Sequence[TrainSequence]
     weight: float = 1.0
     """Weight of the stream in the objective (λ of the corrections); 0: it has no part in the update."""
+    loss: Loss | None = None
+    """Its own options of the loss; None: the run's."""
 
 
 @dataclass(slots=True)
@@ -146,10 +150,11 @@ class Learner:
                 before = [g.clone() for g in self.masters.gradients]
             sequences = [stream.sequences[i] for i in positions[stream.name]]
             lengths = [len(sequence.tokens) for sequence in sequences]
-            shares = weights(lengths, self.config.loss, self.config.rollout.max_tokens, stream.weight)
+            options = stream.loss or self.config.loss
+            shares = weights(lengths, options, self.config.rollout.max_tokens, stream.weight)
             of_stream = old[stream.name]
             of_sequences = None if of_stream is None else [of_stream[i] for i in positions[stream.name]]
-            self._accumulate(sequences, shares, of_sequences, totals)
+            self._accumulate(sequences, shares, of_sequences, totals, options)
             if apart:
                 now = self.masters.gradients
                 added = now if not before else [a - b for a, b in zip(now, before, strict=True)]
@@ -162,9 +167,10 @@ class Learner:
         shares: Sequence[float],
         old: Sequence[torch.Tensor] | None,
         totals: Totals,
+        loss_options: Loss,
     ) -> None:
         """Adds the gradients of sequences, each of whose tokens weighs its share, one micro-batch after the other."""
-        loss_options, options = self.config.loss, self.config.optimizer
+        options = self.config.optimizer
         all_matter = bool(loss_options.beta or loss_options.import_)
         positions = [i for i, sequence in enumerate(sequences) if sequence.advantage or all_matter]
         chosen = [sequences[i] for i in positions]
@@ -175,7 +181,7 @@ class Learner:
             if together[0].sampled is not None:
                 logprobs_then = [x for sequence in together for x in sequence.sampled or ()]
                 sampled = torch.tensor(logprobs_then, device=self.device)
-            reference = self._reference(batch) if loss_options.beta else None
+            reference = self._reference(batch, together) if loss_options.beta else None
             with Packed(self.model, active=self.packed):
                 logp, entropy = logprobs(self.model, batch, options.chunk)
                 before = None if old is None else torch.cat([old[positions[i]] for i in places])
@@ -191,7 +197,8 @@ class Learner:
                 token_weights = self._spread([shares[positions[i]] for i in places], batch.segments, logp)
                 total = (token_losses * token_weights).sum()
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._count(totals, together, total, entropy, counts, logp.detach(), sampled)
+            drawn = None if loss_options.kind in OFF_POLICY else sampled
+            self._count(totals, together, total, entropy, counts, logp.detach(), drawn)
 
     def _spread(self, values: Sequence[float], segments: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device)[segments]
@@ -227,22 +234,31 @@ class Learner:
     @torch.no_grad()
     def _old(self, sequences: Sequence[TrainSequence], totals: Totals) -> list[torch.Tensor]:
         """Log-probabilities before the first of several updates: of each sequence, shape (its tokens,)."""
-        before: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
+        totals.passed += sum(map(len, sequences))
+        return self._scored(self.model, sequences)
+
+    def _scored(self, model: Any, sequences: Sequence[TrainSequence]) -> list[torch.Tensor]:
+        """A model's log-probabilities of each sequence's tokens, shape (its tokens,), without gradient."""
+        scored: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
         options = self.config.optimizer
         for places in plan(sequences, options.micro_tokens, packed=self.packed):
             batch = micro(sequences, places, self.device, packed=self.packed)
-            with Packed(self.model, active=self.packed):
-                logp, _ = logprobs(self.model, batch, options.chunk)
+            with Packed(model, active=self.packed):
+                logp, _ = logprobs(model, batch, options.chunk)
             lengths = [len(sequences[i].tokens) for i in places]
             for place, part in zip(places, torch.split(logp, lengths), strict=True):
-                before[place] = part
-            totals.passed += sum(len(sequences[i]) for i in places)
-        return before
+                scored[place] = part
+        return scored
 
     @torch.no_grad()
-    def _reference(self, batch: Any) -> torch.Tensor:
-        with self._unadapted() as model, Packed(model, active=self.packed):
-            return logprobs(model, batch, self.config.optimizer.chunk)[0]
+    def _reference(self, batch: Any, sequences: Sequence[TrainSequence]) -> torch.Tensor:
+        """The reference's log-probabilities of a batch's tokens, which are those of these sequences, shape (T,)."""
+        with self._unadapted() as model:
+            if all(sequence.reference is None for sequence in sequences):
+                with Packed(model, active=self.packed):
+                    return logprobs(model, batch, self.config.optimizer.chunk)[0]
+            shown = [replace(s, prompt=s.prompt if s.reference is None else s.reference) for s in sequences]
+            return torch.cat(self._scored(model, shown))
 
     @contextlib.contextmanager
     def _unadapted(self) -> Iterator[Any]:
