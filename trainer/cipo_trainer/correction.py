@@ -53,7 +53,8 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
         side: [s for _, s in sorted(candidates, key=lambda e: e[0])] for side, candidates in sides.items()
     }
     right, wrong = ordered[True], ordered[False]
-    if config.protocol != "self":  # it tells the model that the attempt was wrong
+    # another protocol tells the model that the attempt was wrong; what comes of right ones may never be learned
+    if config.protocol != "self" or config.keep == "improving":
         right = []
     count = min(int(rho * total), len(right))
     count = min(len(right), max(count, total - len(wrong)))
