@@ -77,7 +77,7 @@ class Told:
         for at, request in enumerate(requests):
             answer = group(self.answers.pop(0), request.problem.id, anchors[at] if anchors else None)
             if judge:
-                said = [replace(s, verdict=judge(at, s.text)) for s in answer.samples]
+                said = [replace(s, verdict=judge(request, s.text)) for s in answer.samples]
                 answer = replace(answer, samples=tuple(said))
             made.append(answer)
         return made, 0.0

@@ -341,6 +341,9 @@ class Config(Section):
     steps: int = Field(default=500, ge=0)
     seed: int = 0
     device: str = "auto"
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Of several processes (docs/several-processes.md): whole weights in each, or weights, gradients and optimizer in
+    parts (FSDP2); auto: in parts on GPUs from 1B parameters on, without adapters."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of the CPU; a fixed number makes runs repeatable."""
     data: Data = Data(generator="arithmetic")

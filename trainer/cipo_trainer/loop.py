@@ -8,7 +8,8 @@ Left out on purpose, and what stands in its place:
 
 1. A value model and generalised advantages: an attempt is one action, compared with the others of its group.
 2. Asynchronous rollouts and replay of earlier steps' attempts: every step trains on what its own weights sampled.
-3. Several GPUs: one process, one device; larger batches go through it in micro-batches, which change nothing.
+3. Tensor, pipeline and expert parallelism: of several processes (``distributed``) each has a share of the problems to
+   generate for and of the sequences to train on, and weights that are whole or in parts. Neither changes anything.
 4. A reward model and shaped rewards by default: the reward is the verdict of the harness's own verifier, 0 or 1.
 5. Trust regions beside the loss's clip: no adaptive KL coefficient, no early stop of an epoch.
 6. Deeper chains of corrections: a correction is not corrected again within its step.
@@ -20,10 +21,13 @@ nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +39,9 @@ from cipo_trainer import advantage, correction, loss, measure, run_dir
 from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config, Correction
 from cipo_trainer.correction import Controller, CorrectionPrompts
+from cipo_trainer.distributed.division import roll_out_together
+from cipo_trainer.distributed.sharding import in_parts, load_parts
+from cipo_trainer.distributed.world import World
 from cipo_trainer.evaluation import Evaluator
 from cipo_trainer.joints import described
 from cipo_trainer.logs import Log
@@ -43,9 +50,12 @@ from cipo_trainer.methods.step import Step
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import rewards
-from cipo_trainer.rollout import Group, Judge, Sample, first_request, roll_out
+from cipo_trainer.rollout import Group, Judge, Sample, first_request
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
+
+MOST_WORKERS = 16
+"""Most processes that judge, by default."""
 
 
 @dataclass(slots=True)
@@ -85,9 +95,12 @@ class Trainer:
         say: Callable[[str], None] = lambda _: None,
         *,
         resume: bool = True,
+        world: World | None = None,
     ) -> None:
-        """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``."""
+        """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``. ``world``: the processes
+        that train together, each with a trainer; process 0 holds the folder, writes, evaluates, and calls ``watch``."""
         self.config, self._watch = config, watch
+        self.world = world = world or World()
         self.supervised = config.supervised
         self._advantages = advantage.chosen(config.advantage)
         functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
@@ -95,23 +108,26 @@ class Trainer:
             "loss": (config.loss.import_, loss.chosen(config.loss)),
         }
         with ExitStack() as resources:
-            folder = resources.enter_context(run_dir.held(config, resume=resume))
+            folder = world.first(lambda: resources.enter_context(run_dir.held(config, resume=resume)))
             self.evaluator = Evaluator(config, say)
             self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
-            self.policy = Policy(config)
-            resources.callback(self.policy.close)
-            self.learner = Learner(self.policy.model, config, self.policy.reference)
+            self.policy = policy = Policy(config, world)
+            resources.callback(policy.close)
+            self.learner = Learner(
+                policy.model, config, policy.reference, world=world, sharded=policy.sharded
+            )
             self.state = State()
-            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep)
+            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep, world)
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections) if corrections else None
             self._method = methods.chosen(config)
-            self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
+            self.pool = VerifierPool(_workers(config, world), time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()
             named = {key: described(name, made) for key, (name, made) in functions.items() if name}
-            folder.bind(self.problems.identity, named)
+            world.same("data", [self.problems.identity, named])
+            world.first(lambda: folder.bind(self.problems.identity, named) if folder else None)
             self._resources = resources.pop_all()
 
     def __enter__(self) -> Trainer:
@@ -126,27 +142,39 @@ class Trainer:
 
     def _resume(self) -> None:
         """Goes on from the last checkpoint, if there is one."""
+        if steps := self.world.told(self._kept):
+            self.world.together(lambda: self._load(steps[-1]))
+
+    def _kept(self) -> list[int]:
         self.checkpoints.clean()
-        if steps := self.checkpoints.steps():
-            state, tensors = self.checkpoints.load(steps[-1])
-            self.state = State(**state)
-            self.policy.load(self.checkpoints.path(steps[-1]))
-            self.learner.masters.load(tensors)
-            if self.controller:
-                self.controller = Controller(**self.state.controller)
+        return self.checkpoints.steps()
+
+    def _load(self, step: int) -> None:
+        state, tensors = self.checkpoints.load(step)
+        self.state = State(**state)
+        self.policy.load(self.checkpoints.path(step))
+        masters = self.learner.masters
+        if isinstance(tensors, Path):
+            try:
+                tensors = load_parts(masters, tensors)
+            except Exception as error:  # torch raises many kinds for damaged files
+                raise self.checkpoints.damaged(step, error) from error
+        elif self.policy.sharded:
+            tensors = in_parts(masters, tensors)
+        masters.load(tensors)
+        if self.controller:
+            self.controller = Controller(**self.state.controller)
 
     def run(self, interrupts: Interrupts) -> None:
         """Does all steps that are missing, then closes. Ctrl-C saves a checkpoint of the last whole step and is raised
         again."""
         config = self.config
         try:
-            log = Log(config.output, config, self.state.step)
-            self._resources.callback(log.close)
+            log = self.world.first(self._logged)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:
-                with interrupts.allowed():  # Ctrl-C that came while an update was made
-                    pass
+                self.world.together(lambda: _raise_what_came(interrupts))
                 self._one(log, interrupts)
             self._save_once()
         except KeyboardInterrupt:
@@ -157,16 +185,21 @@ class Trainer:
         finally:
             self.close()
 
-    def _one(self, log: Log, interrupts: Interrupts) -> None:
+    def _logged(self) -> Log:
+        log = Log(self.config.output, self.config, self.state.step)
+        self._resources.callback(log.close)
+        return log
+
+    def _one(self, log: Log | None, interrupts: Interrupts) -> None:
         """One step, with what comes after it: log, evaluation, checkpoint."""
         started = time.perf_counter()
         measured = self.step(self.state.step, log, interrupts)
         measured["seconds"] = time.perf_counter() - started
-        measured |= measure.speed(measured, self.policy.device)
+        measured |= measure.speed(measured, self.policy.device, self.world.size)
+        measured["memory_peak"] = max(self.world.gather(measured["memory_peak"]))
         self.state.step += 1
         self.state.position += int(measured["drawn"])  # not before: Ctrl-C may come while samples are drawn
-        log.write(self.state.step, "train", measured)
-        self._watch(self.state.step, measured)
+        self._write(log, "train", measured)
         done, config = self.state.step, self.config
         last, better = done == config.steps, False
         if self.evaluator and (last or done % config.eval.every == 0):
@@ -285,7 +318,9 @@ class Trainer:
         judge: Judge | None = None,
     ) -> tuple[list[Group], float]:
         engine, verifier = self.policy.engine, self.problems.verifier
-        return roll_out(engine, self.pool, verifier, requests, anchors, interrupts=interrupts, judge=judge)
+        return roll_out_together(
+            self.world, engine, self.pool, verifier, requests, anchors, interrupts=interrupts, judge=judge
+        )
 
     def _within(self, number: int, interrupts: Interrupts) -> Step:
         """What a method has at hand."""
@@ -307,7 +342,7 @@ class Trainer:
         """The sequences that a batch trains on; for ``rft`` its right attempts alone."""
         return batch.imitated(self.config.stream) if self.config.imitates else batch.stream(self.config.loss)
 
-    def _evaluate(self, log: Log, interrupts: Interrupts) -> bool:
+    def _evaluate(self, log: Log | None, interrupts: Interrupts) -> bool:
         """Scores the held-out tasks; whether the first figure is the best so far."""
         if not self.evaluator:
             return False
@@ -315,14 +350,25 @@ class Trainer:
             self.policy.wake()
         step = self.state.step
         folder = self.config.output / "eval" / f"step-{step:06d}"
-        figures = self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
-        log.write(step, "eval", figures)
-        self._watch(step, figures)
+        figures = self.world.told(
+            lambda: self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
+        )
+        self._write(log, "eval", figures)
         name = next(iter(figures), None)
         if not name or (self.state.best and figures[name] <= self.state.best["value"]):
             return False
         self.state.best = {"step": step, "figure": name, "value": figures[name]}
         return True
+
+    def _write(self, log: Log | None, kind: str, values: Mapping[str, Any]) -> None:
+        """Logs the figures of a step, and has them watched; in process 0."""
+
+        def write() -> None:
+            assert log is not None
+            log.write(self.state.step, kind, values)
+            self._watch(self.state.step, values)
+
+        self.world.first(write)
 
     def save(self) -> None:
         """Writes a checkpoint of the steps that are done."""
@@ -330,13 +376,27 @@ class Trainer:
             self.state.controller = self.controller.state()
         state = {name: getattr(self.state, name) for name in State.__slots__}
         best = self.state.best.get("step")
-        tensors = self.learner.masters.state()
+        masters, sharded = self.learner.masters, self.policy.sharded
+        tensors = partial(sharded.save, masters) if sharded else masters.state()
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 
     def _save_once(self) -> None:
-        if self.state.step not in self.checkpoints.steps():
+        if self.state.step not in self.world.told(self.checkpoints.steps):
             self.save()
+
+
+def _raise_what_came(interrupts: Interrupts) -> None:
+    """Ctrl-C that came while an update was made."""
+    with interrupts.allowed():
+        pass
+
+
+def _workers(config: Config, world: World) -> int | None:
+    """Processes that judge; several processes on a machine share its cores."""
+    if config.reward.workers or world.local_size == 1:
+        return config.reward.workers
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // world.local_size))
 
 
 def rate(step: int, config: Config) -> float:

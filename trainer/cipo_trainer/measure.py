@@ -44,8 +44,9 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
     }
 
 
-def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]:
-    """Of a step with these figures: tokens per second, model FLOP/s utilisation, peak memory."""
+def speed(measured: Mapping[str, Any], device: torch.device, processes: int = 1) -> dict[str, float]:
+    """Of a step with these figures: tokens per second, model FLOP/s utilisation of as many devices as there are
+    processes, peak memory of this one."""
     generated = sum(measured.get(f"{part}_tokens", 0.0) for part in GENERATED)
     values = {
         "generated_tokens": generated,
@@ -59,7 +60,7 @@ def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]
         torch.cuda.reset_peak_memory_stats(device)
         name = torch.cuda.get_device_name(device)
         if peak := next((value for part, value in PEAK.items() if part in name), None):
-            values["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / peak
+            values["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / (peak * processes)
     else:
         values["memory_peak"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return values

@@ -82,8 +82,8 @@ class Group:
         return self.accuracy in (0.0, 1.0)
 
 
-Judge = Callable[[int, str], Verdict]
-"""The verdict on a text, told the number of its request."""
+Judge = Callable[[Request, str], Verdict]
+"""The verdict on what was said to a request."""
 
 
 def sampling(max_tokens: int) -> Sampling:
@@ -135,13 +135,12 @@ def roll_out(
                 f"the engine cannot roll out: {completion.why}; the same command goes on from the last checkpoint"
             )
         answer = completion.text, completion.finish_reason
-        place = places[id(request)]
         if judge is None:
             judged = pool.submit(verifier, request.problem, *answer, (Mode.FIXED,))
         else:
             judged = Future()
-            judged.set_result({Mode.FIXED: judge(place, completion.text)})
-        futures[place, number] = completion, judged
+            judged.set_result({Mode.FIXED: judge(request, completion.text)})
+        futures[places[id(request)], number] = completion, judged
     generated = time.perf_counter()
     groups = []
     with interrupts.allowed():

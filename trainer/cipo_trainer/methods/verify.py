@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cipo_eval.records import State, Turn, Verdict
+from cipo_eval.records import Request, State, Turn, Verdict
 from cipo_eval.turns.protocols import Protocol
 from cipo_trainer import measure
 from cipo_trainer.advantage import EPS
@@ -48,7 +48,7 @@ class Judged:
         options, firsts = self._options, per_sample(base.groups)
         place = step.place("judgement")
         asked = [self._prompts.request(s, n, 1, step.longest, *place) for n, s in enumerate(firsts)]
-        judgements, waited = step.roll_out(asked, firsts, lambda at, text: self._truth(firsts[at], text))
+        judgements, waited = step.roll_out(asked, firsts, self._truth)
         called = [self.said(group.samples[0].text) for group in judgements]
         again = [at for at, right in enumerate(called) if right is False]
         place = step.place("retry")
@@ -91,9 +91,10 @@ class Judged:
         right, wrong = lower.rfind(self._options.right.lower()), lower.rfind(self._options.wrong.lower())
         return None if right == wrong else right > wrong
 
-    def _truth(self, attempt: Sample, text: str) -> Verdict:
+    def _truth(self, request: Request, text: str) -> Verdict:
+        """Whether a judgement is true of the attempt that it judges."""
         said = self.said(text)
-        true = said is attempt.correct
+        true = said is request.history[0].verdict.correct
         state = State.NO_ANSWER if said is None else State.CORRECT if true else State.INCORRECT
         return Verdict(correct=true, state=state, extracted=None if said is None else str(said))
 
