@@ -27,6 +27,7 @@ from cipo_trainer.methods.step import Step
 from cipo_trainer.methods.verify import Judged
 from cipo_trainer.presets import build
 from cipo_trainer.rollout import Group, Sample
+from cipo_trainer.step import _cosine
 
 WORDS = {"prompt_dir": "prompts"}
 PAG = {**WORDS, "ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."}
@@ -151,6 +152,27 @@ def test_multi_turn_without_weight_is_grpo(tmp_path: Path) -> None:
     train(one), train(two)
     assert same(weights(one), weights(two))
     assert not same(weights(one), weights(plain))
+
+
+def test_the_cosine_of_two_streams(tmp_path: Path) -> None:
+    """1 where both are the same gradient; from the three norms otherwise."""
+    logged = train(
+        short(
+            tmp_path,
+            "cipo",
+            correction={**WORDS, "truncated": True},
+            rollout={"problems": 4, "samples": 32},
+            steps=1,
+        )
+    )[0]
+    names = [name for name in logged if name.startswith("grad_norm_")]
+    assert sorted(names) == ["grad_norm_base", "grad_norm_correction"]
+    one, other = (logged[name] for name in names)
+    total = math.sqrt(one**2 + other**2 + 2 * one * other * logged["stream_cosine"])
+    assert logged["grad_norm"] == pytest.approx(total, rel=1e-5)
+    assert _cosine([torch.tensor(3.0), torch.tensor(4.0)], 7.0) == {"stream_cosine": pytest.approx(1)}
+    assert _cosine([torch.tensor(3.0), torch.tensor(4.0)], 5.0) == {"stream_cosine": pytest.approx(0)}
+    assert _cosine([torch.tensor(3.0), torch.tensor(0.0)], 3.0) == {}
 
 
 def test_credit_of_first_attempts() -> None:

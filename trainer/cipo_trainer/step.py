@@ -130,6 +130,7 @@ class Learner:
                     norms = self._gradients(streams, positions, division, old, totals)
                     measured |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
                     measured["grad_norm"] = float(norm(self.masters.gradients))
+                    measured |= _cosine(list(norms.values()), measured["grad_norm"])
                     finite = "loss" not in totals.sums or bool(torch.isfinite(totals.sums["loss"]))
                     everywhere = self._world.added(
                         {"tokens": float(totals.tokens - tokens_before), "broken": float(not finite)}
@@ -372,3 +373,11 @@ class Learner:
         if largest := [gap for gap in gaps if gap is not None]:
             measured["mismatch_max"] = max(largest)
         return measured
+
+
+def _cosine(norms: Sequence[torch.Tensor], total: float) -> dict[str, float]:
+    """Cosine between two streams' gradients, of the norms of both and of their sum; in [-1, 1]."""
+    if len(norms) != 2 or not all(float(n) for n in norms):
+        return {}
+    one, other = (float(n) for n in norms)
+    return {"stream_cosine": max(-1.0, min(1.0, (total**2 - one**2 - other**2) / (2 * one * other)))}
