@@ -18,7 +18,8 @@ from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_trainer import advantage, loss
 from cipo_trainer.batch import Batch, together
-from cipo_trainer.config import Config, Loss
+from cipo_trainer.config import Config, Correction, Loss
+from cipo_trainer.correction import remember
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
 from cipo_trainer.methods.hints import Hinted
@@ -325,6 +326,44 @@ def test_only_corrections_of_wrong_attempts_are_learned(tmp_path: Path) -> None:
     samples = [row for row in read(drafts.output / "samples.jsonl") if row["stream"] == "correction"]
     assert len(samples) == 4
     assert all("anchor" in row for row in samples)
+
+
+# --- more of CIPO's own stream -------------------------------------------------------------------------------
+
+
+def test_right_anchors_of_earlier_steps(tmp_path: Path) -> None:
+    """Kept with the checkpoint, so that going on is never having stopped; the last of as many problems, once each."""
+    two = Correction(memory=2)
+    kept = remember([], [group("+-", "p"), group("--", "q")], {"p": 3, "q": 4}, two)
+    assert [row["position"] for row in kept] == [3]
+    kept = remember(kept, [group("++", "r"), group("-+", "p")], {"r": 7, "p": 8}, two)
+    assert [(row["position"], row["text"]) for row in kept] == [(7, "r 0 True"), (8, "p 1 True")]
+    assert [row["position"] for row in remember(kept, [group("+", "s")], {"s": 9}, two)] == [8, 9]
+    words = {**WORDS, "truncated": True, "retained": "history", "samples": 4, "rho": 0.5}
+    more: dict[str, Any] = {"correction": words, "rollout": {"problems": 4, "samples": 32}, "steps": 4}
+    whole = short(tmp_path, "cipo", **more)
+    logged = train(whole)
+    assert all(row["right_anchors"] > 0 for row in logged[1:])
+    broken = short(tmp_path, "cipo", **{**more, "steps": 2, "output": str(tmp_path / "broken")})
+    train(broken)
+    train(broken.model_copy(update={"steps": 4}))
+    assert same(weights(whole), weights(broken.model_copy(update={"steps": 4})))
+
+
+def test_corrections_of_corrections(tmp_path: Path) -> None:
+    """Each further turn has a group for each chain, and a chat shows the whole chain."""
+    words = {**WORDS, "truncated": True, "samples": 2, "turns": 3, "turn_format": "chat"}
+    config = short(tmp_path, "cipo", correction=words, steps=1, log={"samples": 99})
+    logged = train(config)[0]
+    assert logged["correction_attempts"] == 2 * 2 * 3
+    rows = [row for row in read(config.output / "samples.jsonl") if row["stream"] == "correction"]
+    assert len(rows) == 6
+    texts = {row["text"] for row in rows}
+    assert all(isinstance(row["anchor"], str) for row in rows)
+    assert len(texts) > 1
+    one = short(tmp_path, "cipo", correction={**words, "turns": 1}, steps=1, output=str(tmp_path / "one"))
+    assert "later_accuracy" in logged
+    assert "later_accuracy" not in train(one)[0]
 
 
 def test_what_does_not_go_together_is_refused() -> None:

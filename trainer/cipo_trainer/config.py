@@ -182,6 +182,13 @@ class Correction(Section):
     """ρ at the start: share of right anchors."""
     controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
     """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
+    retained: Literal["step", "history"] = "step"
+    """Where right anchors, and with them retention, come from: the step's own attempts (the re-implementation), or
+    right attempts of earlier steps where there are any (as digests of the paper have it)."""
+    memory: int = Field(default=64, ge=1)
+    """history: right attempts that are kept, the last of as many problems."""
+    turns: int = Field(default=1, ge=1)
+    """Corrections in a row: one of each anchor's corrections is corrected again, and so on."""
     retention_target: float = Field(default=0.8, ge=0, le=1)
     """Retention that the controller aims at (τ)."""
     relative_target: bool = False

@@ -7,13 +7,13 @@ Marked below: *paper* what its abstract and public reviews say, *re-implementati
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cipo_eval.records import Request, Turn, derive_seed
+from cipo_eval.records import Problem, Request, State, Turn, Verdict, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
 from cipo_eval.turns.protocols import PROTOCOLS, Protocol
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
@@ -27,12 +27,15 @@ from cipo_trainer.rollout import Group, Sample, sampling
 # --- anchors -------------------------------------------------------------------------------------------------
 
 
-def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed: int) -> list[Sample]:
+def select_anchors(
+    groups: Sequence[Group], config: Correction, rho: float, seed: int, remembered: Sequence[Sample] = ()
+) -> list[Sample]:
     """Attempts of the base stream to correct: ⌊φ·B⌋ in number, ⌊ρ·n⌋ of them right ones (*re-implementation*).
 
     Problems whose accuracy lies in the band come first, the others fill up; a shortage on one side is filled from the
     other. A problem gives ``per_problem`` anchors of a side before others get their turn (*ours*: where few problems
-    lie in the band, they would give all). Depends on ``seed`` and the groups' order only. With ``select: best`` it is
+    lie in the band, they would give all). ``remembered``: right attempts of earlier steps, in place of this step's.
+    Depends on ``seed`` and the order of both only. With ``select: best`` it is
     each problem's best attempt, ties at random (iGRPO, arXiv:2602.09000), whatever else is asked for.
     """
     rng = random.Random(seed)
@@ -53,12 +56,68 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
         side: [s for _, s in sorted(candidates, key=lambda e: e[0])] for side, candidates in sides.items()
     }
     right, wrong = ordered[True], ordered[False]
+    if remembered:
+        right = rng.sample(remembered, len(remembered))
     # another protocol tells the model that the attempt was wrong; what comes of right ones may never be learned
     if config.protocol != "self" or config.keep == "improving":
         right = []
     count = min(int(rho * total), len(right))
     count = min(len(right), max(count, total - len(wrong)))
     return right[:count] + wrong[: total - count]
+
+
+def remember(
+    kept: Sequence[Mapping[str, Any]],
+    groups: Sequence[Group],
+    positions: Mapping[str, int],
+    config: Correction,
+) -> list[dict[str, Any]]:
+    """``kept`` with a right attempt of each of these groups that has one, the last ``memory`` of different problems.
+
+    ``positions``: where problems, by their ids, are in the data. What is kept can be written as JSON.
+    """
+    rows = {row["problem"]: dict(row) for row in kept}
+    for group in groups:
+        usable = (s for s in group.samples if s.correct and (config.truncated or not s.truncated))
+        if (found := next(usable, None)) is not None:
+            name = found.problem.id
+            rows.pop(name, None)  # the newest stand last
+            rows[name] = {
+                "problem": name,
+                "position": positions[name],
+                "text": found.text,
+                "extracted": found.verdict.extracted,
+                "canonical": found.verdict.canonical,
+            }
+    return list(rows.values())[-config.memory :]
+
+
+def recalled(row: Mapping[str, Any], problem: Problem) -> Sample:
+    """A remembered attempt, as an anchor: it has a text and no tokens."""
+    verdict = Verdict(
+        correct=True, state=State.CORRECT, extracted=row["extracted"], canonical=row["canonical"]
+    )
+    return Sample(
+        problem=problem,
+        number=0,
+        prompt=(),
+        tokens=(),
+        logprobs=(),
+        text=row["text"],
+        finish_reason=None,
+        verdict=verdict,
+    )
+
+
+def continued(chains: Sequence[tuple[Sequence[Sample], Group]], seed: int) -> list[list[Sample]]:
+    """Each chain of attempts with one of its last corrections, at random; it ends where none has tokens."""
+    rng = random.Random(seed)
+    found = []
+    for chain, group in chains:
+        usable = [sample for sample in group.samples if sample.tokens]
+        if usable:
+            found.append([*chain, rng.choice(usable)])
+    return found
 
 
 def _best(group: Group, rng: random.Random) -> Sample:
@@ -88,15 +147,16 @@ class CorrectionPrompts:
         max_tokens: int,
         *place: str | int,
         judgement: str | None = None,
+        earlier: Sequence[Sample] = (),
     ) -> Request:
         """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
-        ``number``: the anchor's within the step; ``judgement``: what the model has said of it; ``place`` as in
-        ``rollout.first_request``. Where the context is too short, the attempt loses its middle, never the prompt its
-        end.
+        ``number``: the anchor's within the step; ``judgement``: what the model has said of it; ``earlier``: the
+        attempts that it is a correction of; ``place`` as in ``rollout.first_request``. Where the context is too short,
+        the attempt loses its middle, never the prompt its end.
         """
         first = ({"role": "user", "content": anchor.problem.prompt},)
-        history: tuple[Turn, ...] = (Turn(anchor.text, {"fixed": anchor.verdict}),)
+        history = tuple(Turn(one.text, {"fixed": one.verdict}) for one in (*earlier, anchor))
         if judgement is not None:
             history = (*history, Turn(judgement, {}))
         messages, carried = self._revising.messages(self._protocol, first, history)

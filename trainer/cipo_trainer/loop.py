@@ -74,6 +74,8 @@ class State:
     """Updates that changed nothing because something was not finite."""
     failed: int = 0
     """Attempts for which the verifier gave no verdict."""
+    remembered: list[dict[str, Any]] = field(default_factory=list)
+    """Right attempts of the last steps, where anchors are drawn from them (``correction.remember``)."""
 
 
 Watch = Callable[[int, Mapping[str, Any]], None]
@@ -221,6 +223,7 @@ class Trainer:
         if self.config.stream:
             corrections, seen = self._corrections(base, self.config.stream, number, interrupts)
             batches.append(corrections)
+            self._remember(base, int(measured["drawn"]))
             measured |= {**seen, "seconds_verify": measured["seconds_verify"] + seen["seconds_verify"]}
         elif self._method:
             batches, seen = self._method.batches(base, self._within(number, interrupts))
@@ -274,11 +277,14 @@ class Trainer:
         assert self._prompts is not None
         rho, longest = self.controller.rho, config.rollout.max_tokens
         seed = derive_seed(config.seed, number, "anchors")
-        anchors = correction.select_anchors(base.groups, options, rho, seed)
+        history = [correction.recalled(row, self._problem(row)) for row in self.state.remembered]
+        anchors = correction.select_anchors(base.groups, options, rho, seed, history)
         place = (config.seed, "train", number)
         samples = options.samples or config.rollout.samples
         requests = [self._prompts.request(a, n, samples, longest, *place) for n, a in enumerate(anchors)]
-        groups, waited = self._roll_out(requests, anchors, interrupts)
+        first, waited = self._roll_out(requests, anchors, interrupts)
+        later, more = self._again(first, options, number, interrupts)
+        groups = [*first, *later]
         rewarded = rewards(groups, config.reward, longest)
         baseline, scale = config.advantage.baseline, config.advantage.scale
         advantages = correction.correction_advantages(
@@ -286,11 +292,51 @@ class Trainer:
         )
         weight = correction.stream_weight(options, len(anchors), len(base.groups))
         measured: dict[str, Any] = measure.stream("correction", groups, rewarded)
-        measured |= correction.diagnostics(base.groups, groups)
+        measured |= correction.diagnostics(base.groups, first)
         measured |= {"rho": rho, "lambda": weight, "target": self.controller.target(options)}
-        measured["seconds_verify"] = waited
+        measured["seconds_verify"] = waited + more
+        if later:
+            measured["later_accuracy"] = sum(group.accuracy for group in later) / len(later)
         self.controller.update(measured["retention"], options)
         return Batch(name="correction", groups=groups, advantages=advantages, weight=weight), measured
+
+    def _again(
+        self, groups: list[Group], options: Correction, number: int, interrupts: Interrupts
+    ) -> tuple[list[Group], float]:
+        """Corrections of corrections: of each group one, at random, for each further turn."""
+        assert self._prompts is not None
+        chains = [([group.anchor], group) for group in groups if group.anchor]
+        found: list[Group] = []
+        waited = 0.0
+        for turn in range(1, options.turns):
+            seed = derive_seed(self.config.seed, number, "chains", turn)
+            continued = correction.continued(chains, seed)
+            if not continued:
+                break
+            place = (self.config.seed, "train", number, f"turn {turn}")
+            samples = options.samples or self.config.rollout.samples
+            longest = self.config.rollout.max_tokens
+            requests = [
+                self._prompts.request(chain[-1], n, samples, longest, *place, earlier=chain[:-1])
+                for n, chain in enumerate(continued)
+            ]
+            more, seconds = self._roll_out(requests, [chain[-1] for chain in continued], interrupts)
+            chains = list(zip(continued, more, strict=True))
+            found, waited = [*found, *more], waited + seconds
+        return found, waited
+
+    def _problem(self, row: Mapping[str, Any]) -> Any:
+        """The problem of a remembered attempt."""
+        return self.problems.take(row["position"], 1)[0]
+
+    def _remember(self, base: Batch, drawn: int) -> None:
+        """Keeps right attempts of a step for later ones, where anchors are drawn from them."""
+        options = self.config.stream
+        if options is None or options.retained != "history":
+            return
+        start = self.state.position
+        at = {p.id: start + n for n, p in enumerate(self.problems.take(start, drawn))}
+        self.state.remembered = correction.remember(self.state.remembered, base.groups, at, options)
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch

@@ -94,6 +94,8 @@ class Verify(SecondTurn):
     wrong: str = "the solution is wrong"
     retry: str = "Solve the problem again, and give the final answer in the form that was asked for."
     """What is asked after it was called wrong."""
+    revise: Literal["wrong", "all"] = "wrong"
+    """Which attempts are made again: those called wrong, or all of them."""
     progress: float = Field(default=1.0, ge=0)
     """α, as in multi_turn."""
     weight: float = Field(default=1.0, ge=0)

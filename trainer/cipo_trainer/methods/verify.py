@@ -50,7 +50,7 @@ class Judged:
         asked = [self._prompts.request(s, n, 1, step.longest, *place) for n, s in enumerate(firsts)]
         judgements, waited = step.roll_out(asked, firsts, self._truth)
         called = [self.said(group.samples[0].text) for group in judgements]
-        again = [at for at, right in enumerate(called) if right is False]
+        again = [at for at, right in enumerate(called) if right is False or options.revise == "all"]
         place = step.place("retry")
         asked = [
             self._prompts.request(
