@@ -164,8 +164,11 @@ class Correction(Section):
     """φ: anchors per problem of the step."""
     samples: int | None = Field(default=None, ge=1)
     """Corrections of each anchor; by default rollout.samples."""
-    weight: float | Literal["auto"] = 1.0
-    """λ, the stream's weight in the objective; auto: its share of the step's groups. (Named lambda in the paper.)"""
+    weight: float | Literal["auto", "sequences", "balanced"] = 1.0
+    """λ, the stream's weight in the objective. auto: its share of the step's groups; sequences: a correction weighs what
+    a first attempt does; balanced: the running ratio of the gradient norms of first attempts and of corrections."""
+    balance_smoothing: float = Field(default=0.9, ge=0, lt=1)
+    """balanced: weight of the past in both norms."""
     band: tuple[float, float] = (3 / 8, 6 / 8)
     """Problems whose sampled accuracy lies in it give anchors first."""
     per_problem: int = Field(default=1, ge=1)
@@ -212,7 +215,7 @@ class Correction(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Correction:
-        if isinstance(self.weight, float) and self.weight < 0:
+        if isinstance(self.weight, int | float) and self.weight < 0:
             raise ValueError("weight must not be negative")
         if not 0 <= self.rho_range[0] <= self.rho_range[1] <= 1:
             raise ValueError("rho_range must be two shares in order")
@@ -379,6 +382,8 @@ class Config(Section):
             raise ValueError("sft needs rows with completions: data.path or data.generator")
         if self.method and (self.stream or self.supervised or self.imitates):
             raise ValueError("method: only without a correction stream, and not for sft and rft")
+        if self.stream and self.stream.weight == "balanced" and not self.optimizer.stream_norms:
+            raise ValueError("correction.weight: balanced needs optimizer.stream_norms")
         if self.reference and (self.lora or not self.referred):
             raise ValueError(
                 "reference: needs a KL term (loss.beta), and with lora the base is the reference"

@@ -206,10 +206,34 @@ def correction_advantages(
     return [a - b for a, b in zip(unshaped, broken, strict=True)]
 
 
-def stream_weight(config: Correction, anchors: int, groups: int) -> float:
-    """λ, the weight of the correction stream in the objective. ``auto`` (*ours*): its share of the step's groups,
-    because each stream is normalised by itself."""
-    return anchors / max(1, anchors + groups) if config.weight == "auto" else float(config.weight)
+def stream_weight(
+    config: Correction, base: Sequence[Group], groups: Sequence[Group], norms: Mapping[str, float]
+) -> float:
+    """λ, the weight of the correction stream in the objective, in which each stream is normalised by itself.
+
+    ``auto`` (*ours*): its share of the step's groups. ``sequences`` (*ours*): corrections by first attempts, so that one
+    weighs what the other does. ``balanced`` (*ours*): the ratio of the gradient norms that ``balance`` keeps, at most 1;
+    1 before there are any.
+    """
+    if config.weight == "auto":
+        return len(groups) / max(1, len(base) + len(groups))
+    if config.weight == "sequences":
+        return sum(len(g.samples) for g in groups) / max(1, sum(len(g.samples) for g in base))
+    if config.weight == "balanced":
+        return min(1.0, norms["base"] / norms["correction"]) if norms else 1.0
+    return float(config.weight)
+
+
+def balance(norms: Mapping[str, float], measured: Mapping[str, Any], config: Correction) -> dict[str, float]:
+    """``norms`` with those of a step: smoothed norms of both streams' gradients, that of corrections at λ = 1. A step in
+    which either has none changes nothing."""
+    weight = measured.get("lambda") or 0.0
+    base, ours = (measured.get(f"grad_norm_{name}") or 0.0 for name in ("base", "correction"))
+    if not (base and ours and weight and np.isfinite(base + ours)):
+        return dict(norms)
+    now = {"base": base, "correction": ours / weight}
+    past = config.balance_smoothing if norms else 0.0
+    return {name: past * norms.get(name, 0.0) + (1 - past) * value for name, value in now.items()}
 
 
 # --- ρ -------------------------------------------------------------------------------------------------------

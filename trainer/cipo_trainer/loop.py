@@ -74,6 +74,8 @@ class State:
     """Updates that changed nothing because something was not finite."""
     failed: int = 0
     """Attempts for which the verifier gave no verdict."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Smoothed gradient norms of both streams, where λ is made of them (``correction.balance``)."""
     remembered: list[dict[str, Any]] = field(default_factory=list)
     """Right attempts of the last steps, where anchors are drawn from them (``correction.remember``)."""
 
@@ -235,6 +237,8 @@ class Trainer:
             groups = {batch.name: batch.groups for batch in batches}
             measure.write_samples(log, number + 1, groups, self.config.log.samples)
         measured |= self._update([self._loss_stream(batch) for batch in batches], number)
+        if self.config.stream and self.config.stream.weight == "balanced":
+            self.state.norms = correction.balance(self.state.norms, measured, self.config.stream)
         self.state.failed += int(sum(value for name, value in measured.items() if name.endswith("_failed")))
         return measured
 
@@ -290,7 +294,7 @@ class Trainer:
         advantages = correction.correction_advantages(
             groups, rewarded, options, baseline, scale, self._advantages
         )
-        weight = correction.stream_weight(options, len(anchors), len(base.groups))
+        weight = correction.stream_weight(options, base.groups, groups, self.state.norms)
         measured: dict[str, Any] = measure.stream("correction", groups, rewarded)
         measured |= correction.diagnostics(base.groups, first)
         measured |= {"rho": rho, "lambda": weight, "target": self.controller.target(options)}
