@@ -165,8 +165,8 @@ class Correction(Section):
     samples: int | None = Field(default=None, ge=1)
     """Corrections of each anchor; by default rollout.samples."""
     weight: float | Literal["auto", "sequences", "balanced"] = 1.0
-    """λ, the stream's weight in the objective. auto: its share of the step's groups; sequences: a correction weighs what
-    a first attempt does; balanced: the running ratio of the gradient norms of first attempts and of corrections."""
+    """λ, the stream's weight in the objective. auto: its share of the step's groups; sequences: a correction weighs
+    what a first attempt does; balanced: the running ratio of both streams' gradient norms."""
     balance_smoothing: float = Field(default=0.9, ge=0, lt=1)
     """balanced: weight of the past in both norms."""
     band: tuple[float, float] = (3 / 8, 6 / 8)

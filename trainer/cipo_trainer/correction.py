@@ -211,9 +211,9 @@ def stream_weight(
 ) -> float:
     """λ, the weight of the correction stream in the objective, in which each stream is normalised by itself.
 
-    ``auto`` (*ours*): its share of the step's groups. ``sequences`` (*ours*): corrections by first attempts, so that one
-    weighs what the other does. ``balanced`` (*ours*): the ratio of the gradient norms that ``balance`` keeps, at most 1;
-    1 before there are any.
+    ``auto`` (*ours*): its share of the step's groups. ``sequences`` (*ours*): corrections by first attempts, so that
+    one weighs what the other does. ``balanced`` (*ours*): the ratio of the gradient norms that ``balance`` keeps, at
+    most 1; 1 before there are any.
     """
     if config.weight == "auto":
         return len(groups) / max(1, len(base) + len(groups))
@@ -225,8 +225,8 @@ def stream_weight(
 
 
 def balance(norms: Mapping[str, float], measured: Mapping[str, Any], config: Correction) -> dict[str, float]:
-    """``norms`` with those of a step: smoothed norms of both streams' gradients, that of corrections at λ = 1. A step in
-    which either has none changes nothing."""
+    """``norms`` with those of a step: smoothed norms of both streams' gradients, that of corrections at λ = 1. A step
+    in which either has none changes nothing."""
     weight = measured.get("lambda") or 0.0
     base, ours = (measured.get(f"grad_norm_{name}") or 0.0 for name in ("base", "correction"))
     if not (base and ours and weight and np.isfinite(base + ours)):
