@@ -33,6 +33,12 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on in an existing folder, or refuse it.", rich_help_panel=o.OUTPUT)
     ] = True,
+    nproc: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes on this machine that train together (docs/several-processes.md)."
+        ),
+    ] = 1,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the whole configuration, documented, and stop.")
     ] = False,
@@ -52,6 +58,13 @@ def train(
         return
     require("train", "training")
     look_at_place(asked.output)
+    if nproc > 1:
+        from cipo_trainer.distributed.launch import launch
+
+        flags = {"--json": json, "--quiet": quiet, "--no-resume": not resume}
+        start = [] if init_from is None else ["--init-from", init_from]
+        shown = [flag for flag, is_set in flags.items() if is_set]
+        raise typer.Exit(launch(nproc, [config, *(overrides or ()), *start, *shown]))
     messages = not (quiet or json)
     with of_training(asked, messages=messages) as watch:
         outcome = training.train(asked, watch, say if messages else lambda _: None, resume=resume)

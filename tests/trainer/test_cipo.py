@@ -17,6 +17,7 @@ from cipo_trainer.config import Correction
 from cipo_trainer.correction import (
     Controller,
     CorrectionPrompts,
+    balance,
     correction_advantages,
     diagnostics,
     select_anchors,
@@ -298,6 +299,21 @@ def test_retention_is_of_verdicts_not_of_rewards() -> None:
 
 
 def test_lambda_may_be_the_streams_share() -> None:
-    assert stream_weight(corrections(weight=0.7), 16, 64) == 0.7
-    assert stream_weight(corrections(weight="auto"), 16, 64) == pytest.approx(0.2)
-    assert stream_weight(corrections(weight="auto"), 0, 0) == 0
+    base, ours = [group("+-+-", str(i)) for i in range(64)], [group("+-", str(i)) for i in range(16)]
+    assert stream_weight(corrections(weight=0.7), base, ours, {}) == 0.7
+    assert stream_weight(corrections(weight="auto"), base, ours, {}) == pytest.approx(0.2)
+    assert stream_weight(corrections(weight="auto"), [], [], {}) == 0
+    assert stream_weight(corrections(weight="sequences"), base, ours, {}) == 32 / 256
+
+
+def test_a_balanced_lambda_makes_the_gradients_of_both_streams_equal() -> None:
+    """Whatever λ they were measured at; never above 1; steps without either gradient are passed over."""
+    options = corrections(weight="balanced", balance_smoothing=0.5)
+    assert stream_weight(options, [], [], {}) == 1
+    norms: dict[str, float] = {}
+    for step in range(8):
+        weight = stream_weight(options, [], [], norms)
+        measured = {"lambda": weight, "grad_norm_base": 0.5, "grad_norm_correction": weight * 2.0}
+        norms = balance(norms, measured if step != 3 else {"lambda": weight, "grad_norm_base": 0.5}, options)
+    assert stream_weight(options, [], [], norms) == pytest.approx(0.25)
+    assert stream_weight(options, [], [], {"base": 3.0, "correction": 1.0}) == 1

@@ -16,8 +16,8 @@ import pytest
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.settings import merged
-from cipo_trainer.config import config_dir
 from cipo_trainer.presets import build
+from cipo_trainer.sections import config_dir
 from cipo_trainer.study.conclusions import comparisons
 from cipo_trainer.study.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
 from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe

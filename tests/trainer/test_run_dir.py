@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 import cipo_trainer
 from cipo_eval.errors import MissingError, UsageError
-from cipo_trainer.config import Config, config_dir
+from cipo_trainer.config import Config
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
 from cipo_trainer.presets import load
 from cipo_trainer.run_dir import held
+from cipo_trainer.sections import config_dir
 
 STORED = Path(__file__).parent / "stored_0_1_0"
 """Folders that ``cipo-eval train`` of version 0.1.0 wrote: two steps of chains_sft, and the record of chains_cipo."""

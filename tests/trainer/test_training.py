@@ -28,12 +28,13 @@ from cipo_eval.records import State, Verdict
 from cipo_eval.settings import to_yaml
 from cipo_trainer import correction, loss, packing
 from cipo_trainer.algorithms import ALGORITHMS
-from cipo_trainer.config import Config, config_dir
+from cipo_trainer.config import Config
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
 from cipo_trainer.presets import load
+from cipo_trainer.sections import config_dir
 
-SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8}
+SHORT = {"fraction": 1.0, "prompt_dir": "prompts", "samples": 8, "truncated": True}
 """Corrections for the bandit: every character is a token."""
 
 
@@ -65,6 +66,16 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 
 
 QUICK = {"cipo", "sft"}
+SECOND = {"igrpo", "rft_corrections", "score"}
+"""Those that train second answers alone."""
+METHODS: dict[str, dict[str, Any]] = {
+    "multi_turn_grpo": {},
+    "score": {},
+    "sdpo": {"template": "{{ problem }} {{ demonstration }} {{ problem }}"},
+    "pag": {"ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."},
+    "critique_grpo": {"right": "Right. Again.", "wrong": "Wrong. Again."},
+}
+"""Short words for the bandit: every character is a token."""
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,16 @@ QUICK = {"cipo", "sft"}
 )
 def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None:
     """Two questions, each with one right token of fourteen."""
-    more: dict[str, Any] = {"correction": SHORT} if algorithm == "cipo" else {}
+    more: dict[str, Any] = (
+        {"correction": SHORT} if ALGORITHMS[algorithm].get("correction") is not None else {}
+    )
+    if algorithm == "rft_corrections":  # its few right ones are all that it learns
+        more["correction"] = SHORT | {"fraction": 4.0}
+    if algorithm in METHODS:
+        more["method"] = {"prompt_dir": "prompts"} | METHODS[algorithm]
+    if algorithm == "sdpo":  # a teacher that can make use of what it sees
+        train(bandit(tmp_path / "teacher", "grpo"))
+        more["reference"] = str(tmp_path / "teacher/out/checkpoints/step-000040")
     config = bandit(tmp_path, algorithm, **more)
     train(config)
     log = rows(config)
@@ -81,8 +101,11 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
     if algorithm == "sft":
         assert log[-1]["loss"] < 0.1 < log[0]["loss"]
     else:
-        assert log[0]["base_accuracy"] < 0.4
-        assert log[-1]["base_accuracy"] > 0.9
+        trained = "correction" if algorithm in SECOND else "base"
+        accuracies = [row[f"{trained}_accuracy"] for row in log if f"{trained}_accuracy" in row]
+        assert accuracies[0] < 0.4
+        # once first answers are right, too, nothing is left to correct, or to learn from
+        assert (max(accuracies) if algorithm == "rft_corrections" else accuracies[-1]) > 0.9
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from cipo_eval import interrupts
 from cipo_eval.errors import CipoError, UsageError
 from cipo_eval.settings import to_yaml
+from cipo_trainer.distributed.environment import ElsewhereError, rank_here
 from cipo_trainer.presets import presets
 from cipo_trainer.training import configured, lines, train
 
@@ -21,12 +22,15 @@ def main(arguments: Sequence[str]) -> int:
     if options.config is None:
         raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
     config = configured(options.config, options.overrides, options.init_from)
-    if options.print_config:
+    first = rank_here() == 0
+    if options.print_config and first:
         print(to_yaml(config), end="")
+    if options.print_config:
         return 0
-    quiet = options.quiet or options.json
-    say = (lambda _: None) if quiet else _say
+    say = (lambda _: None) if options.quiet or options.json or not first else _say
     outcome = train(config, lines(config, say), say, resume=options.resume)
+    if not first:
+        return 0  # the first process says what came out
     if options.json:
         print(json.dumps(outcome.plain()))
     say(f"checkpoint: {outcome.checkpoint}   log: {config.output / 'log.jsonl'}")
@@ -66,7 +70,9 @@ def _exit() -> None:
     try:
         sys.exit(main(sys.argv[1:]))
     except CipoError as error:
-        _say(f"cipo_trainer: error: {error}")
+        if rank_here() == 0 or not isinstance(error, ElsewhereError):
+            where = f"process {rank_here()}: " if rank_here() else ""
+            _say(f"cipo_trainer: error: {where}{error}")
         sys.exit(error.exit_code)
 
 

@@ -5,35 +5,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def config_dir() -> Path:
-    """The presets: in the checkout, or shipped in the package."""
-    shipped = Path(str(resources.files("cipo_trainer"))) / "configs_data"
-    return shipped if shipped.is_dir() else Path(__file__).resolve().parent.parent / "configs"
-
-
-def _beside(path: Path | None) -> Path | None:
-    """A folder that is not here may be one of the presets'."""
-    if path is not None and not path.is_dir() and (config_dir() / path).is_dir():
-        return config_dir() / path
-    return path
-
-
-Beside = Annotated[Path | None, AfterValidator(_beside)]
-
-
-class Section(BaseModel):
-    """Frozen, without unknown keys, documented by docstrings."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
-    )
+from cipo_trainer.methods.options import Distill, Method, MultiTurn
+from cipo_trainer.sections import Beside, Section
 
 
 class Data(Section):
@@ -144,8 +122,11 @@ class Advantage(Section):
 class Loss(Section):
     """The policy's loss."""
 
-    kind: Literal["clip", "cispo", "reinforce"] = "clip"
-    """Clipped ratio (PPO), clipped importance weight on log-probabilities (CISPO), or log-probabilities."""
+    kind: Literal["clip", "cispo", "reinforce", "shaped", "linear"] = "clip"
+    """Clipped ratio (PPO), clipped importance weight on log-probabilities (CISPO), log-probabilities; for texts that
+    another prompt drew f(ratio) (shaped) or f(probability) (linear), with f(x) = x / (x + gamma)."""
+    gamma: float = Field(default=0.1, gt=0)
+    """shaped, linear: γ."""
     ratio: Literal["token", "sequence"] = "token"
     """Level of the ratio; sequence: GSPO's geometric mean over the tokens."""
     clip_low: float = Field(default=0.2, ge=0)
@@ -183,18 +164,34 @@ class Correction(Section):
     """φ: anchors per problem of the step."""
     samples: int | None = Field(default=None, ge=1)
     """Corrections of each anchor; by default rollout.samples."""
-    weight: float | Literal["auto"] = 1.0
-    """λ, the stream's weight in the objective; auto: its share of the step's groups. (Named lambda in the paper.)"""
+    weight: float | Literal["auto", "sequences", "balanced"] = 1.0
+    """λ, the stream's weight in the objective. auto: its share of the step's groups; sequences: a correction weighs
+    what a first attempt does; balanced: the running ratio of both streams' gradient norms."""
+    balance_smoothing: float = Field(default=0.9, ge=0, lt=1)
+    """balanced: weight of the past in both norms."""
     band: tuple[float, float] = (3 / 8, 6 / 8)
     """Problems whose sampled accuracy lies in it give anchors first."""
     per_problem: int = Field(default=1, ge=1)
     """Right, and wrong, anchors that a problem gives before others get their turn."""
+    select: Literal["band", "best"] = "band"
+    """Which attempts are anchors: as below, or of each problem its best one, right if there is one (iGRPO)."""
+    base_weight: float = Field(default=1.0, ge=0)
+    """Weight of the base stream beside this one; 0: first attempts are not trained on."""
+    keep: Literal["right", "improving"] = "right"
+    """rft: which corrections are learned, all right ones, or those of wrong attempts."""
     truncated: bool = False
     """Attempts that the token limit ended may be anchors."""
     rho: float = Field(default=0.3, ge=0, le=1)
     """ρ at the start: share of right anchors."""
     controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
     """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
+    retained: Literal["step", "history"] = "step"
+    """Where right anchors, and with them retention, come from: the step's own attempts (the re-implementation), or
+    right attempts of earlier steps where there are any (as digests of the paper have it)."""
+    memory: int = Field(default=64, ge=1)
+    """history: right attempts that are kept, the last of as many problems."""
+    turns: int = Field(default=1, ge=1)
+    """Corrections in a row: one of each anchor's corrections is corrected again, and so on."""
     retention_target: float = Field(default=0.8, ge=0, le=1)
     """Retention that the controller aims at (τ)."""
     relative_target: bool = False
@@ -218,7 +215,7 @@ class Correction(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Correction:
-        if isinstance(self.weight, float) and self.weight < 0:
+        if isinstance(self.weight, int | float) and self.weight < 0:
             raise ValueError("weight must not be negative")
         if not 0 <= self.rho_range[0] <= self.rho_range[1] <= 1:
             raise ValueError("rho_range must be two shares in order")
@@ -315,6 +312,27 @@ class Logging(Section):
     """Attempts of each stream that are written out per step, in samples.jsonl."""
 
 
+Algorithm = Literal[
+    "sft",
+    "rft",
+    "grpo",
+    "dr_grpo",
+    "dapo",
+    "rloo",
+    "gspo",
+    "cispo",
+    "cipo",
+    "rft_corrections",
+    "igrpo",
+    "multi_turn_grpo",
+    "score",
+    "lte",
+    "sdpo",
+    "pag",
+    "critique_grpo",
+]
+
+
 class Config(Section):
     """The whole configuration of a training."""
 
@@ -326,11 +344,16 @@ class Config(Section):
     trust_remote_code: bool = False
     output: Path = Path("runs/train")
     """Folder of checkpoints, logs and evaluations; a run that is there already goes on."""
-    algorithm: Literal["sft", "rft", "grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "cipo"] = "grpo"
-    """Named algorithm, which sets defaults of the sections advantage, loss, rollout and correction."""
+    reference: str | None = None
+    """Checkpoint that the KL divergence is taken to; by default the model at the start."""
+    algorithm: Algorithm = "grpo"
+    """Named algorithm, which sets defaults of the sections advantage, loss, rollout, correction and method."""
     steps: int = Field(default=500, ge=0)
     seed: int = 0
     device: str = "auto"
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Of several processes (docs/several-processes.md): whole weights in each, or weights, gradients and optimizer in
+    parts (FSDP2); auto: in parts on GPUs from 1B parameters on, without adapters."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of the CPU; a fixed number makes runs repeatable."""
     data: Data = Data(generator="arithmetic")
@@ -340,6 +363,8 @@ class Config(Section):
     loss: Loss = Loss()
     correction: Correction | None = None
     """The second stream of CIPO; none by default."""
+    method: Method | None = None
+    """What another method than CIPO does after the base batch (docs/baselines.md); none by default."""
     optimizer: Optimizer = Optimizer()
     lora: Lora | None = None
     """Low-rank adapters instead of all weights; the base is then the reference."""
@@ -351,11 +376,19 @@ class Config(Section):
     def _fits(self) -> Config:
         if [self.data.task, self.data.path, self.data.generator].count(None) != 2:
             raise ValueError("data: exactly one of task, path and generator is needed")
-        if self.algorithm == "sft" and (self.correction or self.loss.beta):
+        if self.supervised and (self.correction or self.loss.beta):
             raise ValueError("sft has no rollouts: no correction, no loss.beta")
-        if self.algorithm == "sft" and self.data.task:
+        if self.supervised and self.data.task:
             raise ValueError("sft needs rows with completions: data.path or data.generator")
-        if self.algorithm in ("sft", "rft") and self.advantage.import_:
+        if self.method and (self.stream or self.supervised or self.imitates):
+            raise ValueError("method: only without a correction stream, and not for sft and rft")
+        if self.stream and self.stream.weight == "balanced" and not self.optimizer.stream_norms:
+            raise ValueError("correction.weight: balanced needs optimizer.stream_norms")
+        if self.reference and (self.lora or not self.referred):
+            raise ValueError(
+                "reference: needs a KL term (loss.beta), and with lora the base is the reference"
+            )
+        if (self.supervised or self.imitates) and self.advantage.import_:
             raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
         if self.lora and self.rollout.engine == "vllm":
             raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
@@ -365,6 +398,22 @@ class Config(Section):
     def stream(self) -> Correction | None:
         """The correction stream, where there is one."""
         return self.correction if self.correction and self.correction.enabled else None
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it learns from rows, without rollouts."""
+        return self.algorithm == "sft"
+
+    @property
+    def imitates(self) -> bool:
+        """Whether it learns its right attempts, without advantages."""
+        return self.algorithm in ("rft", "rft_corrections")
+
+    @property
+    def referred(self) -> bool:
+        """Whether any stream of it needs the reference's log-probabilities."""
+        betas = self.method.betas if isinstance(self.method, MultiTurn) else None
+        return bool(self.loss.beta or (betas and any(betas)) or isinstance(self.method, Distill))
 
     def plain(self) -> dict[str, Any]:
         """All values as JSON has them, under the names that files use."""

@@ -7,33 +7,40 @@ Marked below: *paper* what its abstract and public reviews say, *re-implementati
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cipo_eval.records import Request, Turn, derive_seed
+from cipo_eval.records import Problem, Request, State, Turn, Verdict, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
-from cipo_eval.turns.protocols import PROTOCOLS
+from cipo_eval.turns.protocols import PROTOCOLS, Protocol
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
 from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.config import Correction
+from cipo_trainer.methods.options import SecondTurn
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group, Sample, sampling
 
 # --- anchors -------------------------------------------------------------------------------------------------
 
 
-def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed: int) -> list[Sample]:
+def select_anchors(
+    groups: Sequence[Group], config: Correction, rho: float, seed: int, remembered: Sequence[Sample] = ()
+) -> list[Sample]:
     """Attempts of the base stream to correct: ⌊φ·B⌋ in number, ⌊ρ·n⌋ of them right ones (*re-implementation*).
 
     Problems whose accuracy lies in the band come first, the others fill up; a shortage on one side is filled from the
     other. A problem gives ``per_problem`` anchors of a side before others get their turn (*ours*: where few problems
-    lie in the band, they would give all). Depends on ``seed`` and the groups' order only.
+    lie in the band, they would give all). ``remembered``: right attempts of earlier steps, in place of this step's.
+    Depends on ``seed`` and the order of both only. With ``select: best`` it is
+    each problem's best attempt, ties at random (iGRPO, arXiv:2602.09000), whatever else is asked for.
     """
     rng = random.Random(seed)
+    if config.select == "best":
+        return [_best(group, rng) for group in groups]
     total = int(config.fraction * len(groups))
     sides: dict[bool, list[tuple[tuple[int, bool, float], Sample]]] = {True: [], False: []}
     low, high = config.band
@@ -49,33 +56,109 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
         side: [s for _, s in sorted(candidates, key=lambda e: e[0])] for side, candidates in sides.items()
     }
     right, wrong = ordered[True], ordered[False]
-    if config.protocol != "self":  # it tells the model that the attempt was wrong
+    if remembered:
+        right = rng.sample(remembered, len(remembered))
+    # another protocol tells the model that the attempt was wrong; what comes of right ones may never be learned
+    if config.protocol != "self" or config.keep == "improving":
         right = []
     count = min(int(rho * total), len(right))
     count = min(len(right), max(count, total - len(wrong)))
     return right[:count] + wrong[: total - count]
 
 
+def remember(
+    kept: Sequence[Mapping[str, Any]],
+    groups: Sequence[Group],
+    positions: Mapping[str, int],
+    config: Correction,
+) -> list[dict[str, Any]]:
+    """``kept`` with a right attempt of each of these groups that has one, the last ``memory`` of different problems.
+
+    ``positions``: where problems, by their ids, are in the data. What is kept can be written as JSON.
+    """
+    rows = {row["problem"]: dict(row) for row in kept}
+    for group in groups:
+        usable = (s for s in group.samples if s.correct and (config.truncated or not s.truncated))
+        if (found := next(usable, None)) is not None:
+            name = found.problem.id
+            rows.pop(name, None)  # the newest stand last
+            rows[name] = {
+                "problem": name,
+                "position": positions[name],
+                "text": found.text,
+                "extracted": found.verdict.extracted,
+                "canonical": found.verdict.canonical,
+            }
+    return list(rows.values())[-config.memory :]
+
+
+def recalled(row: Mapping[str, Any], problem: Problem) -> Sample:
+    """A remembered attempt, as an anchor: it has a text and no tokens."""
+    verdict = Verdict(
+        correct=True, state=State.CORRECT, extracted=row["extracted"], canonical=row["canonical"]
+    )
+    return Sample(
+        problem=problem,
+        number=0,
+        prompt=(),
+        tokens=(),
+        logprobs=(),
+        text=row["text"],
+        finish_reason=None,
+        verdict=verdict,
+    )
+
+
+def continued(chains: Sequence[tuple[Sequence[Sample], Group]], seed: int) -> list[list[Sample]]:
+    """Each chain of attempts with one of its last corrections, at random; it ends where none has tokens."""
+    rng = random.Random(seed)
+    found = []
+    for chain, group in chains:
+        usable = [sample for sample in group.samples if sample.tokens]
+        if usable:
+            found.append([*chain, rng.choice(usable)])
+    return found
+
+
+def _best(group: Group, rng: random.Random) -> Sample:
+    """A right attempt; where there is none, one that came to its end; else any."""
+    for wanted in ([s for s in group.samples if s.correct], [s for s in group.samples if not s.truncated]):
+        if wanted:
+            return rng.choice(wanted)
+    return rng.choice(group.samples)
+
+
 class CorrectionPrompts:
     """Makes prompts that show an attempt and ask for a better one, with the harness's own protocols and templates."""
 
-    def __init__(self, config: Correction) -> None:
-        self._protocol = PROTOCOLS[config.protocol]
+    def __init__(self, config: Correction | SecondTurn, protocol: Protocol | None = None) -> None:
+        """``protocol``: another than the configuration's."""
+        self._protocol = protocol or PROTOCOLS[config.protocol if isinstance(config, Correction) else "self"]
         prompts = Prompts(config.prompt_dir) if config.prompt_dir else None
         self._revising = Revising(
             protocols=(self._protocol,), turn_format=TurnFormat(config.turn_format), prompts=prompts
         )
 
     def request(
-        self, anchor: Sample, number: int, samples: int, max_tokens: int, *place: str | int
+        self,
+        anchor: Sample,
+        number: int,
+        samples: int,
+        max_tokens: int,
+        *place: str | int,
+        judgement: str | None = None,
+        earlier: Sequence[Sample] = (),
     ) -> Request:
         """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
-        ``number``: the anchor's within the step; ``place`` as in ``rollout.first_request``. Where the context is too
-        short, the attempt loses its middle, never the prompt its end.
+        ``number``: the anchor's within the step; ``judgement``: what the model has said of it; ``earlier``: the
+        attempts that it is a correction of; ``place`` as in ``rollout.first_request``. Where the context is too short,
+        the attempt loses its middle, never the prompt its end.
         """
         first = ({"role": "user", "content": anchor.problem.prompt},)
-        history = (Turn(anchor.text, {"fixed": anchor.verdict}),)
+        history = tuple(Turn(one.text, {"fixed": one.verdict}) for one in (*earlier, anchor))
+        if judgement is not None:
+            history = (*history, Turn(judgement, {}))
         messages, carried = self._revising.messages(self._protocol, first, history)
         return Request(
             problem=anchor.problem,
@@ -86,7 +169,7 @@ class CorrectionPrompts:
             ),
             sampling=sampling(max_tokens),
             protocol=self._protocol.name,
-            turn=2,
+            turn=len(history) + 1,
             history=history,
             carried=carried,
         )
@@ -123,10 +206,34 @@ def correction_advantages(
     return [a - b for a, b in zip(unshaped, broken, strict=True)]
 
 
-def stream_weight(config: Correction, anchors: int, groups: int) -> float:
-    """λ, the weight of the correction stream in the objective. ``auto`` (*ours*): its share of the step's groups,
-    because each stream is normalised by itself."""
-    return anchors / max(1, anchors + groups) if config.weight == "auto" else float(config.weight)
+def stream_weight(
+    config: Correction, base: Sequence[Group], groups: Sequence[Group], norms: Mapping[str, float]
+) -> float:
+    """λ, the weight of the correction stream in the objective, in which each stream is normalised by itself.
+
+    ``auto`` (*ours*): its share of the step's groups. ``sequences`` (*ours*): corrections by first attempts, so that
+    one weighs what the other does. ``balanced`` (*ours*): the ratio of the gradient norms that ``balance`` keeps, at
+    most 1; 1 before there are any.
+    """
+    if config.weight == "auto":
+        return len(groups) / max(1, len(base) + len(groups))
+    if config.weight == "sequences":
+        return sum(len(g.samples) for g in groups) / max(1, sum(len(g.samples) for g in base))
+    if config.weight == "balanced":
+        return min(1.0, norms["base"] / norms["correction"]) if norms else 1.0
+    return float(config.weight)
+
+
+def balance(norms: Mapping[str, float], measured: Mapping[str, Any], config: Correction) -> dict[str, float]:
+    """``norms`` with those of a step: smoothed norms of both streams' gradients, that of corrections at λ = 1. A step
+    in which either has none changes nothing."""
+    weight = measured.get("lambda") or 0.0
+    base, ours = (measured.get(f"grad_norm_{name}") or 0.0 for name in ("base", "correction"))
+    if not (base and ours and weight and np.isfinite(base + ours)):
+        return dict(norms)
+    now = {"base": base, "correction": ours / weight}
+    past = config.balance_smoothing if norms else 0.0
+    return {name: past * norms.get(name, 0.0) + (1 - past) * value for name, value in now.items()}
 
 
 # --- ρ -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ Left out on purpose, and what stands in its place:
 
 1. A value model and generalised advantages: an attempt is one action, compared with the others of its group.
 2. Asynchronous rollouts and replay of earlier steps' attempts: every step trains on what its own weights sampled.
-3. Several GPUs: one process, one device; larger batches go through it in micro-batches, which change nothing.
+3. Tensor, pipeline and expert parallelism: of several processes (``distributed``) each has a share of the problems to
+   generate for and of the sequences to train on, and weights that are whole or in parts. Neither changes anything.
 4. A reward model and shaped rewards by default: the reward is the verdict of the harness's own verifier, 0 or 1.
 5. Trust regions beside the loss's clip: no adaptive KL coefficient, no early stop of an epoch.
 6. Deeper chains of corrections: a correction is not corrected again within its step.
@@ -20,10 +21,13 @@ nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,18 +36,26 @@ from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.records import Request, derive_seed
 from cipo_eval.verifiers.pool import VerifierPool
 from cipo_trainer import advantage, correction, loss, measure, run_dir
+from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config, Correction
 from cipo_trainer.correction import Controller, CorrectionPrompts
+from cipo_trainer.distributed.division import roll_out_together
+from cipo_trainer.distributed.sharding import in_parts, load_parts
+from cipo_trainer.distributed.world import World
 from cipo_trainer.evaluation import Evaluator
 from cipo_trainer.joints import described
 from cipo_trainer.logs import Log
-from cipo_trainer.packing import TrainSequence
+from cipo_trainer.methods import registry as methods
+from cipo_trainer.methods.step import Step
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
-from cipo_trainer.reward import Rewards, rewards
-from cipo_trainer.rollout import Group, Sample, first_request, roll_out
+from cipo_trainer.reward import rewards
+from cipo_trainer.rollout import Group, Judge, Sample, first_request
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
+
+MOST_WORKERS = 16
+"""Most processes that judge, by default."""
 
 
 @dataclass(slots=True)
@@ -62,19 +74,10 @@ class State:
     """Updates that changed nothing because something was not finite."""
     failed: int = 0
     """Attempts for which the verifier gave no verdict."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The judged attempts of one stream of a step."""
-
-    name: str
-    """``base`` or ``correction``."""
-    groups: list[Group]
-    advantages: Rewards
-    """One array per group, one value per sample of it."""
-    weight: float = 1.0
-    """The stream's weight in the objective: 1 for the base stream, λ for corrections."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Smoothed gradient norms of both streams, where λ is made of them (``correction.balance``)."""
+    remembered: list[dict[str, Any]] = field(default_factory=list)
+    """Right attempts of the last steps, where anchors are drawn from them (``correction.remember``)."""
 
 
 Watch = Callable[[int, Mapping[str, Any]], None]
@@ -96,32 +99,39 @@ class Trainer:
         say: Callable[[str], None] = lambda _: None,
         *,
         resume: bool = True,
+        world: World | None = None,
     ) -> None:
-        """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``."""
+        """``resume`` False: refuses a folder that holds a run. ``say``: as of ``Evaluator``. ``world``: the processes
+        that train together, each with a trainer; process 0 holds the folder, writes, evaluates, and calls ``watch``."""
         self.config, self._watch = config, watch
-        self.supervised = config.algorithm == "sft"
+        self.world = world = world or World()
+        self.supervised = config.supervised
         self._advantages = advantage.chosen(config.advantage)
         functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
             "advantage": (config.advantage.import_, self._advantages),
             "loss": (config.loss.import_, loss.chosen(config.loss)),
         }
         with ExitStack() as resources:
-            folder = resources.enter_context(run_dir.held(config, resume=resume))
+            folder = world.first(lambda: resources.enter_context(run_dir.held(config, resume=resume)))
             self.evaluator = Evaluator(config, say)
             self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
-            self.policy = Policy(config)
-            resources.callback(self.policy.close)
-            self.learner = Learner(self.policy.model, config, self.policy.reference)
+            self.policy = policy = Policy(config, world)
+            resources.callback(policy.close)
+            self.learner = Learner(
+                policy.model, config, policy.reference, world=world, sharded=policy.sharded
+            )
             self.state = State()
-            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep)
+            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep, world)
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections) if corrections else None
-            self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
+            self._method = methods.chosen(config)
+            self.pool = VerifierPool(_workers(config, world), time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()
             named = {key: described(name, made) for key, (name, made) in functions.items() if name}
-            folder.bind(self.problems.identity, named)
+            world.same("data", [self.problems.identity, named])
+            world.first(lambda: folder.bind(self.problems.identity, named) if folder else None)
             self._resources = resources.pop_all()
 
     def __enter__(self) -> Trainer:
@@ -136,27 +146,39 @@ class Trainer:
 
     def _resume(self) -> None:
         """Goes on from the last checkpoint, if there is one."""
+        if steps := self.world.told(self._kept):
+            self.world.together(lambda: self._load(steps[-1]))
+
+    def _kept(self) -> list[int]:
         self.checkpoints.clean()
-        if steps := self.checkpoints.steps():
-            state, tensors = self.checkpoints.load(steps[-1])
-            self.state = State(**state)
-            self.policy.load(self.checkpoints.path(steps[-1]))
-            self.learner.masters.load(tensors)
-            if self.controller:
-                self.controller = Controller(**self.state.controller)
+        return self.checkpoints.steps()
+
+    def _load(self, step: int) -> None:
+        state, tensors = self.checkpoints.load(step)
+        self.state = State(**state)
+        self.policy.load(self.checkpoints.path(step))
+        masters = self.learner.masters
+        if isinstance(tensors, Path):
+            try:
+                tensors = load_parts(masters, tensors)
+            except Exception as error:  # torch raises many kinds for damaged files
+                raise self.checkpoints.damaged(step, error) from error
+        elif self.policy.sharded:
+            tensors = in_parts(masters, tensors)
+        masters.load(tensors)
+        if self.controller:
+            self.controller = Controller(**self.state.controller)
 
     def run(self, interrupts: Interrupts) -> None:
         """Does all steps that are missing, then closes. Ctrl-C saves a checkpoint of the last whole step and is raised
         again."""
         config = self.config
         try:
-            log = Log(config.output, config, self.state.step)
-            self._resources.callback(log.close)
+            log = self.world.first(self._logged)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
             while self.state.step < config.steps:
-                with interrupts.allowed():  # Ctrl-C that came while an update was made
-                    pass
+                self.world.together(lambda: _raise_what_came(interrupts))
                 self._one(log, interrupts)
             self._save_once()
         except KeyboardInterrupt:
@@ -167,16 +189,21 @@ class Trainer:
         finally:
             self.close()
 
-    def _one(self, log: Log, interrupts: Interrupts) -> None:
+    def _logged(self) -> Log:
+        log = Log(self.config.output, self.config, self.state.step)
+        self._resources.callback(log.close)
+        return log
+
+    def _one(self, log: Log | None, interrupts: Interrupts) -> None:
         """One step, with what comes after it: log, evaluation, checkpoint."""
         started = time.perf_counter()
         measured = self.step(self.state.step, log, interrupts)
         measured["seconds"] = time.perf_counter() - started
-        measured |= measure.speed(measured, self.policy.device)
+        measured |= measure.speed(measured, self.policy.device, self.world.size)
+        measured["memory_peak"] = max(self.world.gather(measured["memory_peak"]))
         self.state.step += 1
         self.state.position += int(measured["drawn"])  # not before: Ctrl-C may come while samples are drawn
-        log.write(self.state.step, "train", measured)
-        self._watch(self.state.step, measured)
+        self._write(log, "train", measured)
         done, config = self.state.step, self.config
         last, better = done == config.steps, False
         if self.evaluator and (last or done % config.eval.every == 0):
@@ -198,14 +225,21 @@ class Trainer:
         if self.config.stream:
             corrections, seen = self._corrections(base, self.config.stream, number, interrupts)
             batches.append(corrections)
+            self._remember(base, int(measured["drawn"]))
             measured |= {**seen, "seconds_verify": measured["seconds_verify"] + seen["seconds_verify"]}
+        elif self._method:
+            batches, seen = self._method.batches(base, self._within(number, interrupts))
+            seen["seconds_verify"] = measured["seconds_verify"] + seen.get("seconds_verify", 0.0)
+            measured |= seen
         measured["seconds_rollout"] = time.perf_counter() - started
         self.policy.sleep()
         if log:
             groups = {batch.name: batch.groups for batch in batches}
             measure.write_samples(log, number + 1, groups, self.config.log.samples)
         measured |= self._update([self._loss_stream(batch) for batch in batches], number)
-        self.state.failed += int(measured["base_failed"] + measured.get("correction_failed", 0))
+        if self.config.stream and self.config.stream.weight == "balanced":
+            self.state.norms = correction.balance(self.state.norms, measured, self.config.stream)
+        self.state.failed += int(sum(value for name, value in measured.items() if name.endswith("_failed")))
         return measured
 
     def _base_batch(self, number: int, interrupts: Interrupts) -> tuple[Batch, dict[str, Any]]:
@@ -235,7 +269,8 @@ class Trainer:
         measured: dict[str, Any] = measure.stream("base", groups, rewarded)
         measured |= {"drawn": float(drawn), "seconds_verify": waited}
         measured["dropped_tokens"] = generated - measured.get("base_tokens", 0.0)
-        return Batch(name="base", groups=groups, advantages=advantages), measured
+        weight = self.config.stream.base_weight if self.config.stream else 1.0
+        return Batch(name="base", groups=groups, advantages=advantages, weight=weight), measured
 
     def _corrections(
         self, base: Batch, options: Correction, number: int, interrupts: Interrupts
@@ -246,23 +281,66 @@ class Trainer:
         assert self._prompts is not None
         rho, longest = self.controller.rho, config.rollout.max_tokens
         seed = derive_seed(config.seed, number, "anchors")
-        anchors = correction.select_anchors(base.groups, options, rho, seed)
+        history = [correction.recalled(row, self._problem(row)) for row in self.state.remembered]
+        anchors = correction.select_anchors(base.groups, options, rho, seed, history)
         place = (config.seed, "train", number)
         samples = options.samples or config.rollout.samples
         requests = [self._prompts.request(a, n, samples, longest, *place) for n, a in enumerate(anchors)]
-        groups, waited = self._roll_out(requests, anchors, interrupts)
+        first, waited = self._roll_out(requests, anchors, interrupts)
+        later, more = self._again(first, options, number, interrupts)
+        groups = [*first, *later]
         rewarded = rewards(groups, config.reward, longest)
         baseline, scale = config.advantage.baseline, config.advantage.scale
         advantages = correction.correction_advantages(
             groups, rewarded, options, baseline, scale, self._advantages
         )
-        weight = correction.stream_weight(options, len(anchors), len(base.groups))
+        weight = correction.stream_weight(options, base.groups, groups, self.state.norms)
         measured: dict[str, Any] = measure.stream("correction", groups, rewarded)
-        measured |= correction.diagnostics(base.groups, groups)
+        measured |= correction.diagnostics(base.groups, first)
         measured |= {"rho": rho, "lambda": weight, "target": self.controller.target(options)}
-        measured["seconds_verify"] = waited
+        measured["seconds_verify"] = waited + more
+        if later:
+            measured["later_accuracy"] = sum(group.accuracy for group in later) / len(later)
         self.controller.update(measured["retention"], options)
         return Batch(name="correction", groups=groups, advantages=advantages, weight=weight), measured
+
+    def _again(
+        self, groups: list[Group], options: Correction, number: int, interrupts: Interrupts
+    ) -> tuple[list[Group], float]:
+        """Corrections of corrections: of each group one, at random, for each further turn."""
+        assert self._prompts is not None
+        chains = [([group.anchor], group) for group in groups if group.anchor]
+        found: list[Group] = []
+        waited = 0.0
+        for turn in range(1, options.turns):
+            seed = derive_seed(self.config.seed, number, "chains", turn)
+            continued = correction.continued(chains, seed)
+            if not continued:
+                break
+            place = (self.config.seed, "train", number, f"turn {turn}")
+            samples = options.samples or self.config.rollout.samples
+            longest = self.config.rollout.max_tokens
+            requests = [
+                self._prompts.request(chain[-1], n, samples, longest, *place, earlier=chain[:-1])
+                for n, chain in enumerate(continued)
+            ]
+            more, seconds = self._roll_out(requests, [chain[-1] for chain in continued], interrupts)
+            chains = list(zip(continued, more, strict=True))
+            found, waited = [*found, *more], waited + seconds
+        return found, waited
+
+    def _problem(self, row: Mapping[str, Any]) -> Any:
+        """The problem of a remembered attempt."""
+        return self.problems.take(row["position"], 1)[0]
+
+    def _remember(self, base: Batch, drawn: int) -> None:
+        """Keeps right attempts of a step for later ones, where anchors are drawn from them."""
+        options = self.config.stream
+        if options is None or options.retained != "history":
+            return
+        start = self.state.position
+        at = {p.id: start + n for n, p in enumerate(self.problems.take(start, drawn))}
+        self.state.remembered = correction.remember(self.state.remembered, base.groups, at, options)
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch
@@ -283,28 +361,38 @@ class Trainer:
     # --- its parts -------------------------------------------------------------------------------------------
 
     def _roll_out(
-        self, requests: list[Request], anchors: list[Sample] | None, interrupts: Interrupts
+        self,
+        requests: list[Request],
+        anchors: list[Sample] | None,
+        interrupts: Interrupts,
+        judge: Judge | None = None,
     ) -> tuple[list[Group], float]:
         engine, verifier = self.policy.engine, self.problems.verifier
-        return roll_out(engine, self.pool, verifier, requests, anchors, interrupts=interrupts)
+        return roll_out_together(
+            self.world, engine, self.pool, verifier, requests, anchors, interrupts=interrupts, judge=judge
+        )
+
+    def _within(self, number: int, interrupts: Interrupts) -> Step:
+        """What a method has at hand."""
+
+        def rolled(
+            requests: list[Request], anchors: list[Sample] | None = None, judge: Judge | None = None
+        ) -> tuple[list[Group], float]:
+            return self._roll_out(requests, anchors, interrupts, judge)
+
+        return Step(
+            number=number,
+            config=self.config,
+            roll_out=rolled,
+            advantages=self._advantages,
+            encode=lambda request: tuple(self.policy.engine.texts.prompt(request).ids),
+        )
 
     def _loss_stream(self, batch: Batch) -> LossStream:
         """The sequences that a batch trains on; for ``rft`` its right attempts alone."""
-        pairs = [
-            (sample, float(gain))
-            for group, of_group in zip(batch.groups, batch.advantages, strict=True)
-            for sample, gain in zip(group.samples, of_group, strict=True)
-            if sample.tokens
-        ]
-        if self.config.algorithm == "rft":
-            pairs = [(sample, 1.0) for sample, _ in pairs if sample.correct]
-        sequences = [
-            TrainSequence(prompt=s.prompt, tokens=s.tokens, advantage=gain, sampled=s.logprobs)
-            for s, gain in pairs
-        ]
-        return LossStream(name=batch.name, sequences=sequences, weight=batch.weight)
+        return batch.imitated(self.config.stream) if self.config.imitates else batch.stream(self.config.loss)
 
-    def _evaluate(self, log: Log, interrupts: Interrupts) -> bool:
+    def _evaluate(self, log: Log | None, interrupts: Interrupts) -> bool:
         """Scores the held-out tasks; whether the first figure is the best so far."""
         if not self.evaluator:
             return False
@@ -312,14 +400,25 @@ class Trainer:
             self.policy.wake()
         step = self.state.step
         folder = self.config.output / "eval" / f"step-{step:06d}"
-        figures = self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
-        log.write(step, "eval", figures)
-        self._watch(step, figures)
+        figures = self.world.told(
+            lambda: self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
+        )
+        self._write(log, "eval", figures)
         name = next(iter(figures), None)
         if not name or (self.state.best and figures[name] <= self.state.best["value"]):
             return False
         self.state.best = {"step": step, "figure": name, "value": figures[name]}
         return True
+
+    def _write(self, log: Log | None, kind: str, values: Mapping[str, Any]) -> None:
+        """Logs the figures of a step, and has them watched; in process 0."""
+
+        def write() -> None:
+            assert log is not None
+            log.write(self.state.step, kind, values)
+            self._watch(self.state.step, values)
+
+        self.world.first(write)
 
     def save(self) -> None:
         """Writes a checkpoint of the steps that are done."""
@@ -327,13 +426,27 @@ class Trainer:
             self.state.controller = self.controller.state()
         state = {name: getattr(self.state, name) for name in State.__slots__}
         best = self.state.best.get("step")
-        tensors = self.learner.masters.state()
+        masters, sharded = self.learner.masters, self.policy.sharded
+        tensors = partial(sharded.save, masters) if sharded else masters.state()
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 
     def _save_once(self) -> None:
-        if self.state.step not in self.checkpoints.steps():
+        if self.state.step not in self.world.told(self.checkpoints.steps):
             self.save()
+
+
+def _raise_what_came(interrupts: Interrupts) -> None:
+    """Ctrl-C that came while an update was made."""
+    with interrupts.allowed():
+        pass
+
+
+def _workers(config: Config, world: World) -> int | None:
+    """Processes that judge; several processes on a machine share its cores."""
+    if config.reward.workers or world.local_size == 1:
+        return config.reward.workers
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // world.local_size))
 
 
 def rate(step: int, config: Config) -> float:

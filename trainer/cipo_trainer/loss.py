@@ -7,6 +7,7 @@ sum over any micro-batches, in any order, is the same loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
@@ -82,7 +83,8 @@ def policy_loss(
 
     clip (PPO, arXiv:1707.06347, eq. 7): -min(s·A, clip(s, 1 - low, 1 + high)·A). cispo (arXiv:2506.13585, eq. 4-5):
     -sg(clip(s))·A·log π. reinforce: -A·log π. With ``ratio: sequence`` (GSPO, arXiv:2507.18071, eq. 7) s is the
-    geometric mean over the sequence.
+    geometric mean over the sequence. shaped, linear: -f(s)·A with f of ``shaped``, s the ratio to ``sampled``, or the
+    probability itself.
     """
     before = logp.detach() if old is None else old
     log_ratio = logp - before
@@ -94,6 +96,9 @@ def policy_loss(
         loss = -torch.minimum(ratio * advantages, clipped * advantages)
     elif config.kind == "cispo":
         loss = -clipped.detach() * advantages * logp
+    elif config.kind in ("shaped", "linear"):
+        base = torch.zeros_like(logp) if config.kind == "linear" or sampled is None else sampled
+        loss = -shaped(logp - base, config.gamma) * advantages
     else:
         loss = -advantages * logp
     if config.importance_cap is not None and sampled is not None:
@@ -108,6 +113,13 @@ def policy_loss(
         loss = loss + config.beta * divergence
         counts["kl"] = divergence.detach().sum()
     return loss, counts
+
+
+def shaped(log_value: torch.Tensor, gamma: float) -> torch.Tensor:
+    """f(x) = x / (x + γ) of x = exp(``log_value``), for tokens that another prompt's distribution drew: of the ratio to
+    that distribution (LTE, arXiv:2510.26109), or of the probability itself (Critique-GRPO, arXiv:2506.03106; there
+    γ = 0.1). Its gradient is largest where x = γ, and the ratio is never clipped."""
+    return torch.sigmoid(log_value - math.log(gamma))
 
 
 def kl(logp: torch.Tensor, reference: torch.Tensor, estimator: str) -> torch.Tensor:
@@ -130,6 +142,14 @@ def weights(lengths: Sequence[int], config: Loss, max_tokens: int, scale: float 
     if config.aggregate == "sequence_mean":
         return [scale / (max(1, n) * count) for n in lengths]
     return [scale / ((config.constant or max_tokens) * count)] * len(lengths)
+
+
+def share(part: Sequence[int], whole: Sequence[int], config: Loss) -> float:
+    """Weight with which some of a batch's sequences, as a batch of their own, count as they would in the whole one.
+    ``part`` and ``whole``: lengths of sequences in tokens."""
+    if config.aggregate == "token_mean":
+        return sum(part) / max(1, sum(whole))
+    return len(part) / max(1, len(whole))
 
 
 def _segment_mean(values: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:

@@ -63,18 +63,25 @@ class Masters:
         if self._apart:
             torch._foreach_copy_(self._shown, self.parameters)
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def ordered(self) -> list[torch.Tensor]:
+        """The parameters in the optimizer's order."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def state(self, *, with_masters: bool | None = None) -> dict[str, Any]:
         """Tensors of the optimizer, and the masters where they are not the model's own weights."""
         tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
         if self._apart:
             tensors["masters"] = [p.cpu() for p in self.parameters]
+        elif with_masters:
+            tensors["masters"] = [p.detach() for p in self.parameters]
         return tensors
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
         """Takes in what ``state`` gave."""
         self.optimizer.load_state_dict(state["optimizer"])
-        if self._apart:
+        if self._apart or "masters" in state:
             for mine, saved in zip(self.parameters, state["masters"], strict=True):
                 mine.copy_(saved)
             self.show()

@@ -18,6 +18,10 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 
 """Dense bfloat16 operations per second by part of a GPU's name (vendors' datasheets)."""
 
 
+GENERATED = ("base", "dropped", "correction", "hinted", "judgement")
+"""Streams whose tokens were generated in a step, used or not."""
+
+
 def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, float]:
     """Figures of a stream; accuracies from verdicts, ``reward`` with its shaping."""
     samples = [s for g in groups for s in g.samples]
@@ -40,10 +44,10 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
     }
 
 
-def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]:
-    """Of a step with these figures: tokens per second, model FLOP/s utilisation, peak memory."""
-    parts = ("base_tokens", "dropped_tokens", "correction_tokens")
-    generated = sum(measured.get(part, 0.0) for part in parts)
+def speed(measured: Mapping[str, Any], device: torch.device, processes: int = 1) -> dict[str, float]:
+    """Of a step with these figures: tokens per second, model FLOP/s utilisation of as many devices as there are
+    processes, peak memory of this one."""
+    generated = sum(measured.get(f"{part}_tokens", 0.0) for part in GENERATED)
     values = {
         "generated_tokens": generated,
         "train_tokens_per_second": measured["passed_tokens"] / max(1e-9, measured["seconds_train"]),
@@ -56,7 +60,7 @@ def speed(measured: Mapping[str, Any], device: torch.device) -> dict[str, float]
         torch.cuda.reset_peak_memory_stats(device)
         name = torch.cuda.get_device_name(device)
         if peak := next((value for part, value in PEAK.items() if part in name), None):
-            values["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / peak
+            values["mfu"] = measured["work"] / max(1e-9, measured["seconds_train"]) / (peak * processes)
     else:
         values["memory_peak"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return values

@@ -34,6 +34,8 @@ class TrainSequence:
     advantage: float
     sampled: Sequence[float] | None = None
     """Log-probability of each of the tokens when it was sampled, in nats; None for rows that were not."""
+    reference: Sequence[int] | None = None
+    """The prompt under which the reference model sees the completion; None: the same."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.tokens)

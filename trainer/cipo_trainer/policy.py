@@ -1,7 +1,8 @@
 """The model that is trained, and everything that knows how it is held: engine, adapters, reference, checkpoints.
 
 With the ``hf`` engine there is one model: what trains is what generates. ``vllm`` has a copy of its own, which gets the
-weights after every update.
+weights after every update. Of several processes each has its policy; where the weights that train are in parts
+(``distributed.sharding``), a whole model beside them generates.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from cipo_eval.engines.weights import check_adapter_names
 from cipo_eval.errors import UsageError, require
 from cipo_eval.files import whole_folder
 from cipo_trainer.config import Config
+from cipo_trainer.distributed.sharding import Sharded
+from cipo_trainer.distributed.world import World
 from cipo_trainer.worlds.registry import NEW, new_model
 
 LARGE = 1_000_000_000
@@ -33,16 +36,20 @@ MOMENTS = 8
 class Policy:
     """The model that is trained, with its tokenizer, its engine and, where the loss has a KL term, its reference.
 
-    Raises ``UsageError``/``MissingError`` for a model that is not there or does not load.
+    Raises ``UsageError``/``MissingError`` for a model that is not there or does not load, and for what several
+    processes cannot do.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, world: World | None = None) -> None:
         from transformers.utils import logging
 
+        world = world or World()
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self.config = config
-        place = self._new() if config.model.startswith(NEW) else config.model
-        self.device = torch.device(_device() if config.device == "auto" else config.device)
+        if world.size > 1 and config.rollout.engine == "vllm":
+            raise UsageError("rollout.engine: vllm works in one process; several need hf")
+        place = world.told(self._new) if config.model.startswith(NEW) else config.model
+        self.device = world.device(config.device)
         self.checkpoint = Checkpoint(place, config.revision, config.trust_remote_code)
         if self.checkpoint.adapter is not None:
             raise UsageError(
@@ -56,9 +63,19 @@ class Policy:
         self.model: Any = self._adapted(base) if config.lora else base
         self.model.eval()  # new adapters come in training mode: dropout must not be sampled with
         self.model.config.use_cache = True
+        large = self.device.type == "cuda" and sum(p.numel() for p in base.parameters()) >= LARGE
+        parallel = config.parallel
+        if parallel == "auto":
+            parallel = "fsdp" if large and not config.lora else "ddp"
+        divided = world.size > 1 and parallel == "fsdp"
+        if divided and config.lora:
+            raise UsageError("parallel: adapters are small and whole in every process: use ddp")
+        if divided:
+            self.model = self.checkpoint.load(torch.float32).eval()
+            base.requires_grad_(False)
         heavy = config.optimizer.checkpointing
         if heavy is None:
-            heavy = self.device.type == "cuda" and sum(p.numel() for p in base.parameters()) >= LARGE
+            heavy = large
         if heavy:
             # the newer name; transformers before 5.20 has the older one only
             enable = getattr(self.model, "activation_checkpointing_enable", None)
@@ -68,13 +85,20 @@ class Policy:
         fuse_norms(base)
         compiled = config.optimizer.compile
         if compiled is None:
-            compiled = self.device.type == "cuda" and not config.lora and not heavy
+            compiled = self.device.type == "cuda" and not config.lora and not heavy and not divided
+        if divided:
+            fuse_norms(self.model)
         if compiled:
-            compile_layers(base)
+            compile_layers(self.model if divided else base)
+        self.sharded = Sharded(base, self.model) if divided else None
+        """What there is beside ``model`` where that is in parts; else None."""
         self.reference: Any = None
-        if config.loss.beta and not config.lora:
-            self.reference = self.checkpoint.load(dtype).to(self.device).eval().requires_grad_(False)
+        if config.referred and not config.lora:
+            source = Checkpoint(config.reference) if config.reference else self.checkpoint
+            self.reference = source.load(dtype).to(self.device).eval().requires_grad_(False)
         self._base = base
+        self._trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self._parts = world.size if divided else 1
         self._engine: Any = None
         self._asleep = False
 
@@ -92,16 +116,21 @@ class Policy:
                 if self._sleeps:
                     arguments["enable_sleep_mode"] = True
                 self._engine = VLLMEngine(self.checkpoint.model, logprobs=True, arguments=arguments)
-                self._engine.update_weights(self.model.state_dict())  # a run that goes on has others by now
+                self._engine.update_weights(self._shown.state_dict())  # a run that goes on has others by now
             else:
                 self._engine = HFEngine(
                     self.checkpoint.model,
                     loaded=self._base,
                     batch_tokens=options.batch_tokens,
                     max_model_len=options.max_model_len,
-                    reserve=MOMENTS * sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+                    reserve=MOMENTS * self._trained // self._parts,
                 )
         return self._engine
+
+    @property
+    def _shown(self) -> Any:
+        """The whole model, with the values of the last update."""
+        return self.sharded.shown if self.sharded else self.model
 
     @property
     def _sleeps(self) -> bool:
@@ -111,7 +140,7 @@ class Policy:
         """Makes the engine ready to generate with the weights as they are."""
         if self._asleep:
             self._engine.wake()
-            self._engine.update_weights(self.model.state_dict())
+            self._engine.update_weights(self._shown.state_dict())
             self._asleep = False
 
     def sleep(self) -> None:
@@ -124,8 +153,10 @@ class Policy:
 
     def changed(self) -> None:
         """Tells the engine that the weights have new values."""
+        if self.sharded:
+            self.sharded.show()
         if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
-            self._engine.update_weights(self.model.state_dict())
+            self._engine.update_weights(self._shown.state_dict())
 
     @contextmanager
     def saved(self) -> Iterator[tuple[Any, Any]]:
@@ -133,7 +164,7 @@ class Policy:
         ours = self._base.generation_config
         self._base.generation_config = self._generation
         try:
-            yield self.model, self.tokenizer
+            yield self._shown, self.tokenizer
         finally:
             self._base.generation_config = ours
 
@@ -151,11 +182,13 @@ class Policy:
             missing = [name for name in loaded.missing_keys if "lora_" in name]
             check_adapter_names(self.model, str(folder), missing=missing, unexpected=loaded.unexpected_keys)
         else:
-            missing, unexpected = self.model.load_state_dict(state, strict=False)
-            tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+            missing, unexpected = self._shown.load_state_dict(state, strict=False)
+            tied = set(getattr(self._shown, "_tied_weights_keys", None) or ())
             if unexpected or not set(missing) <= tied:
                 raise UsageError(f"{folder} holds the weights of another model")
-            self.model.tie_weights()
+            self._shown.tie_weights()
+        if self.sharded:
+            self.sharded.take()
 
     def close(self) -> None:
         """Ends the engine."""
@@ -210,7 +243,3 @@ class _Compiled:
         if not self._layer.training:
             return self._plain(hidden, *arguments, **more)
         return self._fast(hidden, *arguments, **more)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

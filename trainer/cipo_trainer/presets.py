@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.settings import explained, merged, overridden, read_yaml
 from cipo_trainer.algorithms import ALGORITHMS
-from cipo_trainer.config import Config, config_dir
+from cipo_trainer.config import Config
+from cipo_trainer.sections import config_dir
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -19,8 +19,9 @@ from cipo_eval.engines.chat import render
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
-from cipo_trainer.config import Config, Data, config_dir
+from cipo_trainer.config import Config, Data
 from cipo_trainer.packing import TrainSequence
+from cipo_trainer.sections import config_dir
 from cipo_trainer.worlds.family import Pair
 from cipo_trainer.worlds.registry import family
 

@@ -8,7 +8,7 @@ are for the verifier only.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +82,10 @@ class Group:
         return self.accuracy in (0.0, 1.0)
 
 
+Judge = Callable[[Request, str], Verdict]
+"""The verdict on what was said to a request."""
+
+
 def sampling(max_tokens: int) -> Sampling:
     """Sampling parameters for the model's own distribution: temperature 1, no filter."""
     return Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=max_tokens)
@@ -109,11 +113,13 @@ def roll_out(
     anchors: Sequence[Sample] | None = None,
     *,
     interrupts: Interrupts,
+    judge: Judge | None = None,
 ) -> tuple[list[Group], float]:
     """Generates and judges. Returns a group for each request, in their order, and the seconds that verdicts were waited
     for after the last sample.
 
-    ``engine``: ``hf`` or ``vllm`` with log-probabilities. A verdict that fails costs its own sample's reward only.
+    ``engine``: ``hf`` or ``vllm`` with log-probabilities. ``judge``: gives the verdicts in place of the verifier. A
+    verdict that fails costs its own sample's reward only.
     """
     futures: dict[tuple[int, int], tuple[Completion, Future[dict[Mode, Verdict]]]] = {}
     places = {id(request): at for at, request in enumerate(requests)}
@@ -129,7 +135,11 @@ def roll_out(
                 f"the engine cannot roll out: {completion.why}; the same command goes on from the last checkpoint"
             )
         answer = completion.text, completion.finish_reason
-        judged = pool.submit(verifier, request.problem, *answer, (Mode.FIXED,))
+        if judge is None:
+            judged = pool.submit(verifier, request.problem, *answer, (Mode.FIXED,))
+        else:
+            judged = Future()
+            judged.set_result({Mode.FIXED: judge(request, completion.text)})
         futures[places[id(request)], number] = completion, judged
     generated = time.perf_counter()
     groups = []

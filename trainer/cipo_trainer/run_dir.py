@@ -31,7 +31,7 @@ _EARLY = {LOCK, CONFIGURATION, "new", ".new.partial"} | {
 }
 """What a process that is killed before ``train.json`` leaves behind, in this release or in 0.1.0."""
 FREE = {
-    "": {"steps", "output", "log", "checkpoint", "eval", "threads", "device"},
+    "": {"steps", "output", "log", "checkpoint", "eval", "threads", "device", "parallel"},
     "reward": {"workers", "timeout"},
     "rollout": {"batch_tokens"},
     "data": {"dir"},

@@ -3,29 +3,37 @@
 ``checkpoints/step-000100/`` appears whole or not at all. The last few are kept, and the best one. A run that goes on
 from one gives what it would have given without the break: everything that changes is in there, and all randomness is
 made of (seed, step).
+
+Process 0 writes. Where weights are in parts, every process writes its parts of the optimizer beside it, in the form of
+``torch.distributed.checkpoint``. Any number of processes goes on from either.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cipo_eval.errors import UsageError
-from cipo_eval.files import UNFINISHED, Writing, whole_folder
+from cipo_eval.files import UNFINISHED, Writing, unfinished, whole_folder
+from cipo_trainer.distributed.world import World
 
 STATE = "trainer_state"
+PARTS = "parts"
+"""Where the parts of the optimizer are, in ``STATE``; whole, it is a file."""
 
 
 class Checkpoints:
     """The checkpoints of one run; the last ``keep`` stay, and the best."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self._keep = folder, keep
+    def __init__(self, folder: Path, keep: int, world: World | None = None) -> None:
+        """``world``: the processes that save together."""
+        self.folder, self._keep, self._world = folder, keep, world or World()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -37,33 +45,59 @@ class Checkpoints:
         return self.folder / f"step-{step:06d}"
 
     def save(
-        self, step: int, model: Any, tokenizer: Any, state: Mapping[str, Any], tensors: Any, best: int | None
+        self,
+        step: int,
+        model: Any,
+        tokenizer: Any,
+        state: Mapping[str, Any],
+        tensors: Any,
+        best: int | None,
     ) -> Path:
-        """Writes a checkpoint, and removes those that are not kept. ``tensors`` go beside the ``state``, which is JSON;
-        ``best``: the step of a checkpoint that stays. Raises ``MissingError`` where the disk is full; what was there
-        stays then."""
+        """Writes a checkpoint, and removes those that are not kept. ``tensors`` go beside the ``state``, which is JSON:
+        what ``Masters.state`` gives, or a function by which every process writes its parts into a folder; ``best``: the
+        step of a checkpoint that stays. Raises ``MissingError`` where the disk is full; what was there stays then."""
         final = self.path(step)
-        with Writing(self.folder):
-            self.clean()
-            with whole_folder(final) as partial:
-                (partial / STATE).mkdir()
-                model.save_pretrained(partial)
-                tokenizer.save_pretrained(partial)
-                torch.save(tensors, partial / STATE / "optimizer.pt")
-                (partial / STATE / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        self._prune(best)
+        in_parts: Callable[[Path], None] | None = tensors if callable(tensors) else None
+        with ExitStack() as stack:
+
+            def begin() -> None:
+                with Writing(self.folder):
+                    self.clean()
+                    partial = stack.enter_context(whole_folder(final))
+                    (partial / STATE).mkdir()
+                    model.save_pretrained(partial)
+                    tokenizer.save_pretrained(partial)
+                    if in_parts is None:
+                        torch.save(tensors, partial / STATE / "optimizer.pt")
+                    written = json.dumps(state, indent=1)
+                    (partial / STATE / "state.json").write_text(written, encoding="utf-8")
+
+            def end() -> None:
+                with Writing(self.folder):
+                    stack.close()
+
+            self._world.first(begin)
+            if in_parts is not None:
+                in_parts(unfinished(final) / STATE / PARTS)
+            self._world.first(end)
+        self._world.first(lambda: self._prune(best))
         return final
 
     def load(self, step: int) -> tuple[dict[str, Any], Any]:
-        """State and tensors of a step's checkpoint. Raises ``UsageError`` for a damaged checkpoint."""
+        """State and tensors of a step's checkpoint; in place of tensors that are in parts, their folder. Raises
+        ``UsageError`` for a damaged checkpoint."""
         place = self.path(step) / STATE
         try:
             state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            if (place / PARTS).is_dir():
+                return state, place / PARTS
             return state, torch.load(place / "optimizer.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise UsageError(
-                f"{self.path(step)} is damaged ({error}); remove it to go on from the one before"
-            ) from error
+            raise self.damaged(step, error) from error
+
+    def damaged(self, step: int, why: Exception) -> UsageError:
+        """The error for a checkpoint that cannot be read."""
+        return UsageError(f"{self.path(step)} is damaged ({why}); remove it to go on from the one before")
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""

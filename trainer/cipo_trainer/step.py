@@ -4,6 +4,8 @@ The joint objective J = J(base) + λ·J(corrections) needs no second pass: λ an
 tokens' weights. Sequences whose advantage is 0 give no gradient; where there is no KL term either, they do not go
 through the model, but count in the normalisers (a loss of the user's own sees them all). A step whose loss or gradient
 is not finite changes nothing.
+
+Of several processes each takes its share of the sequences; what they are weighed by is made of all of them.
 """
 
 from __future__ import annotations
@@ -12,23 +14,28 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from cipo_eval.records import derive_seed
 from cipo_trainer import loss
-from cipo_trainer.config import Config
+from cipo_trainer.config import Config, Loss
+from cipo_trainer.distributed.division import owners
+from cipo_trainer.distributed.sharding import Sharded
+from cipo_trainer.distributed.world import World
 from cipo_trainer.dropout import training
 from cipo_trainer.loss import weights
 from cipo_trainer.masters import Masters, norm
-from cipo_trainer.packing import Packed, TrainSequence, can_pack, logprobs, micro, plan
+from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprobs, micro, plan
 
 NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
 COUNTS = ("kl", "clip_low", "clip_high")
 """What the built-in loss counts."""
+OFF_POLICY = ("shaped", "linear")
+"""Kinds of the loss whose tokens were sampled under another prompt: what they differ by is no mismatch."""
 OWN = "loss_"
 """How the names begin, in a log, of what a loss of the user's own counts beside."""
 MEANS = {
@@ -49,6 +56,8 @@ class LossStream:
     sequences: Sequence[TrainSequence]
     weight: float = 1.0
     """Weight of the stream in the objective (λ of the corrections); 0: it has no part in the update."""
+    loss: Loss | None = None
+    """Its own options of the loss; None: the run's."""
 
 
 @dataclass(slots=True)
@@ -74,15 +83,25 @@ class Totals:
 class Learner:
     """Owns the model's gradients. ``reference``: a frozen model, or None where the policy's own adapters can be off.
 
+    ``world``: the processes whose gradients are summed. ``sharded``: of a ``model`` whose weights are in parts.
     Raises ``UsageError`` for a loss of the user's own that is not there.
     """
 
-    def __init__(self, model: Any, config: Config, reference: Any = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        config: Config,
+        reference: Any = None,
+        *,
+        world: World | None = None,
+        sharded: Sharded | None = None,
+    ) -> None:
         self.model, self.config, self.reference = model, config, reference
+        self._world, self._sharded = world or World(), sharded
         self._loss = loss.chosen(config.loss)
         self.device = next(model.parameters()).device
         self.masters = Masters(model, config.optimizer)
-        dtype = next(model.parameters()).dtype
+        dtype = sharded.dtype if sharded else next(model.parameters()).dtype
         self.packed = self.device.type == "cuda" and dtype != torch.float32 and can_pack(model)
         text = model.config.get_text_config()
         self._head = text.vocab_size * text.hidden_size
@@ -101,18 +120,24 @@ class Learner:
         streams = [s for s in streams if s.sequences and s.weight]
         totals, measured = Totals(), {"updates": 0.0, "skipped": 0.0}
         several = options.minibatches * options.epochs > 1
-        old = {s.name: self._old(s.sequences, totals) if several else None for s in streams}
+        division = {s.name: self._division(s, all_pass=several) for s in streams}
+        old = {s.name: self._old(s.sequences, division[s.name], totals) if several else None for s in streams}
         with training(self.model):
             for epoch in range(options.epochs):
                 for part in range(options.minibatches):
                     positions = {s.name: self._share(s, step, epoch, part) for s in streams}
                     tokens_before = totals.tokens
-                    norms = self._gradients(streams, positions, old, totals)
+                    norms = self._gradients(streams, positions, division, old, totals)
                     measured |= {f"grad_norm_{name}": float(value) for name, value in norms.items()}
                     measured["grad_norm"] = float(norm(self.masters.gradients))
-                    if totals.tokens == tokens_before:
+                    measured |= _cosine(list(norms.values()), measured["grad_norm"])
+                    finite = "loss" not in totals.sums or bool(torch.isfinite(totals.sums["loss"]))
+                    everywhere = self._world.added(
+                        {"tokens": float(totals.tokens - tokens_before), "broken": float(not finite)}
+                    )
+                    if not everywhere["tokens"]:
                         pass  # no sequence has an advantage: not even the optimizer's momentum moves
-                    elif math.isfinite(measured["grad_norm"]) and bool(torch.isfinite(totals.sums["loss"])):
+                    elif math.isfinite(measured["grad_norm"]) and not everywhere["broken"]:
                         clip = min(1.0, options.max_grad_norm / (measured["grad_norm"] + NORM_EPS))
                         self.masters.step(lr, clip)
                         measured["updates"] += 1
@@ -130,55 +155,81 @@ class Learner:
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, step, epoch, stream.name))
         return sorted(torch.randperm(len(stream.sequences), generator=generator).tolist()[part::count])
 
+    def _options(self, stream: LossStream) -> Loss:
+        return stream.loss or self.config.loss
+
+    def _matters(self, sequence: TrainSequence, options: Loss) -> bool:
+        """Whether a sequence goes through the model: one without an advantage has no gradient of its own."""
+        return bool(sequence.advantage or options.beta or options.import_)
+
+    def _division(self, stream: LossStream, *, all_pass: bool) -> list[int]:
+        """The process that each sequence is trained on in."""
+        options = self._options(stream)
+        costs = [len(s) if all_pass or self._matters(s, options) else 0 for s in stream.sequences]
+        return owners(costs, self._world.size)
+
     def _gradients(
         self,
         streams: Sequence[LossStream],
         positions: dict[str, list[int]],
+        division: dict[str, list[int]],
         old: dict[str, list[torch.Tensor] | None],
         totals: Totals,
     ) -> dict[str, torch.Tensor]:
-        """Adds up the gradients of the streams' sequences at these positions; the norm of each stream's own."""
-        norms: dict[str, torch.Tensor] = {}
+        """Adds up the gradients of the streams' sequences at these positions, over all processes; the norm of each
+        stream's own."""
+        apart = self.config.optimizer.stream_norms and len(streams) > 1
+        sums: list[list[torch.Tensor]] = []
         for number, stream in enumerate(streams):
-            before: list[torch.Tensor] = []
-            apart = self.config.optimizer.stream_norms and len(streams) > 1
-            if apart and number:
-                before = [g.clone() for g in self.masters.gradients]
-            sequences = [stream.sequences[i] for i in positions[stream.name]]
-            lengths = [len(sequence.tokens) for sequence in sequences]
-            shares = weights(lengths, self.config.loss, self.config.rollout.max_tokens, stream.weight)
-            of_stream = old[stream.name]
-            of_sequences = None if of_stream is None else [of_stream[i] for i in positions[stream.name]]
-            self._accumulate(sequences, shares, of_sequences, totals)
+            places = positions[stream.name]
+            lengths = [len(stream.sequences[i].tokens) for i in places]
+            options = self._options(stream)
+            shares = weights(lengths, options, self.config.rollout.max_tokens, stream.weight)
+            by_position = dict(zip(places, shares, strict=True))
+            self._accumulate(stream, by_position, division[stream.name], old[stream.name], totals)
+            last = number == len(streams) - 1
+            if not self._sharded and (apart or last):
+                self._world.complete(self.masters.parameters)
+            if last:
+                sums.append(self.masters.gradients)
+            elif apart:
+                sums.append([g.clone() for g in self.masters.gradients])
+        norms: dict[str, torch.Tensor] = {}
+        before: list[torch.Tensor] = []
+        for stream, gradients in zip(streams if apart else streams[-1:], sums, strict=True):
+            if not self._sharded:
+                self._world.add_up(gradients)
             if apart:
-                now = self.masters.gradients
-                added = now if not before else [a - b for a, b in zip(now, before, strict=True)]
+                added = [a - b for a, b in zip(gradients, before, strict=True)] if before else gradients
                 norms[stream.name] = norm(added)
+                before = gradients
         return norms
 
     def _accumulate(
         self,
-        sequences: Sequence[TrainSequence],
-        shares: Sequence[float],
+        stream: LossStream,
+        shares: dict[int, float],
+        division: Sequence[int],
         old: Sequence[torch.Tensor] | None,
         totals: Totals,
     ) -> None:
-        """Adds the gradients of sequences, each of whose tokens weighs its share, one micro-batch after the other."""
-        loss_options, options = self.config.loss, self.config.optimizer
-        all_matter = bool(loss_options.beta or loss_options.import_)
-        positions = [i for i, sequence in enumerate(sequences) if sequence.advantage or all_matter]
-        chosen = [sequences[i] for i in positions]
-        for places in plan(chosen, options.micro_tokens, packed=self.packed):
-            batch = micro(chosen, places, self.device, packed=self.packed)
-            together = [chosen[i] for i in places]
+        """Adds the gradients of this process's sequences, one micro-batch after the other. ``shares``: by position in
+        the stream, what each token of a sequence weighs."""
+        loss_options = self._options(stream)
+        wanted = [i for i in shares if self._matters(stream.sequences[i], loss_options)]
+        mine = [i for i in wanted if division[i] == self._world.rank]
+        plans = self._plans(stream.sequences, mine)
+        for positions in plans:
+            batch = micro(stream.sequences, positions, self.device, packed=self.packed)
+            together = [stream.sequences[i] for i in positions]
             sampled = None
             if together[0].sampled is not None:
                 logprobs_then = [x for sequence in together for x in sequence.sampled or ()]
                 sampled = torch.tensor(logprobs_then, device=self.device)
-            reference = self._reference(batch) if loss_options.beta else None
+            reference = self._reference(batch, together) if loss_options.beta else None
             with Packed(self.model, active=self.packed):
-                logp, entropy = logprobs(self.model, batch, options.chunk)
-                before = None if old is None else torch.cat([old[positions[i]] for i in places])
+                logp, entropy = self._logprobs(batch)
+                before = None if old is None else torch.cat([old[i] for i in positions])
                 token_losses, counts = self._loss(
                     logp,
                     self._spread([sequence.advantage for sequence in together], batch.segments, logp),
@@ -188,10 +239,38 @@ class Learner:
                     reference=reference,
                     sampled=sampled,
                 )
-                token_weights = self._spread([shares[positions[i]] for i in places], batch.segments, logp)
+                token_weights = self._spread([shares[i] for i in positions], batch.segments, logp)
                 total = (token_losses * token_weights).sum()
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._count(totals, together, total, entropy, counts, logp.detach(), sampled)
+            drawn = None if loss_options.kind in OFF_POLICY else sampled
+            self._count(totals, together, total, entropy, counts, logp.detach(), drawn)
+        for batch in self._fillers(stream.sequences, wanted, division, len(plans)):
+            with Packed(self.model, active=self.packed):
+                (self._logprobs(batch)[0].sum() * 0.0).backward()  # type: ignore[no-untyped-call]
+
+    def _plans(self, sequences: Sequence[TrainSequence], positions: Sequence[int]) -> list[list[int]]:
+        """The sequences at these positions in micro-batches, as lists of positions."""
+        chosen = [sequences[i] for i in positions]
+        together = plan(chosen, self.config.optimizer.micro_tokens, packed=self.packed)
+        return [[positions[place] for place in places] for places in together]
+
+    def _fillers(
+        self, sequences: Sequence[TrainSequence], wanted: Sequence[int], division: Sequence[int], done: int
+    ) -> Iterator[Micro]:
+        """Passes that change nothing, where weights are in parts: all processes must make as many, since each needs
+        the others' parts. ``done``: passes that this one has made."""
+        if self._sharded is None or not wanted:
+            return
+        shares = ([i for i in wanted if division[i] == rank] for rank in range(self._world.size))
+        most = max(len(self._plans(sequences, share)) for share in shares)
+        shortest = min(wanted, key=lambda i: len(sequences[i]))
+        for _ in range(most - done):
+            yield micro(sequences, [shortest], self.device, packed=self.packed)
+
+    def _logprobs(self, batch: Micro) -> tuple[torch.Tensor, torch.Tensor]:
+        """``packing.logprobs`` of the model."""
+        chunk = self.config.optimizer.chunk
+        return self._sharded.logprobs(batch, chunk) if self._sharded else logprobs(self.model, batch, chunk)
 
     def _spread(self, values: Sequence[float], segments: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device)[segments]
@@ -225,24 +304,43 @@ class Learner:
         )
 
     @torch.no_grad()
-    def _old(self, sequences: Sequence[TrainSequence], totals: Totals) -> list[torch.Tensor]:
-        """Log-probabilities before the first of several updates: of each sequence, shape (its tokens,)."""
+    def _old(
+        self, sequences: Sequence[TrainSequence], division: Sequence[int], totals: Totals
+    ) -> list[torch.Tensor]:
+        """Log-probabilities before the first of several updates: of each of this process's sequences, shape (its
+        tokens,)."""
         before: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-        options = self.config.optimizer
-        for places in plan(sequences, options.micro_tokens, packed=self.packed):
-            batch = micro(sequences, places, self.device, packed=self.packed)
+        plans = self._plans(sequences, [i for i, rank in enumerate(division) if rank == self._world.rank])
+        for positions in plans:
+            batch = micro(sequences, positions, self.device, packed=self.packed)
             with Packed(self.model, active=self.packed):
-                logp, _ = logprobs(self.model, batch, options.chunk)
-            lengths = [len(sequences[i].tokens) for i in places]
-            for place, part in zip(places, torch.split(logp, lengths), strict=True):
-                before[place] = part
-            totals.passed += sum(len(sequences[i]) for i in places)
+                logp, _ = self._logprobs(batch)
+            lengths = [len(sequences[i].tokens) for i in positions]
+            for position, part in zip(positions, torch.split(logp, lengths), strict=True):
+                before[position] = part
+            totals.passed += sum(len(sequences[i]) for i in positions)
+        for batch in self._fillers(sequences, range(len(sequences)), division, len(plans)):
+            with Packed(self.model, active=self.packed):
+                self._logprobs(batch)
         return before
 
     @torch.no_grad()
-    def _reference(self, batch: Any) -> torch.Tensor:
-        with self._unadapted() as model, Packed(model, active=self.packed):
-            return logprobs(model, batch, self.config.optimizer.chunk)[0]
+    def _reference(self, batch: Any, sequences: Sequence[TrainSequence]) -> torch.Tensor:
+        """The reference's log-probabilities of a batch's tokens, which are those of these sequences, shape (T,)."""
+        with self._unadapted() as model:
+            if all(sequence.reference is None for sequence in sequences):
+                with Packed(model, active=self.packed):
+                    return logprobs(model, batch, self.config.optimizer.chunk)[0]
+            shown = [replace(s, prompt=s.prompt if s.reference is None else s.reference) for s in sequences]
+            scored: list[torch.Tensor] = [torch.empty(0)] * len(shown)
+            for places in self._plans(shown, range(len(shown))):
+                longer = micro(shown, places, self.device, packed=self.packed)
+                with Packed(model, active=self.packed):
+                    logp, _ = logprobs(model, longer, self.config.optimizer.chunk)
+                parts = torch.split(logp, [len(shown[i].tokens) for i in places])
+                for place, part in zip(places, parts, strict=True):
+                    scored[place] = part
+            return torch.cat(scored)
 
     @contextlib.contextmanager
     def _unadapted(self) -> Iterator[Any]:
@@ -253,21 +351,33 @@ class Learner:
             yield self.model
 
     def _measured(self, totals: Totals, seconds: float) -> dict[str, float]:
-        """Figures of an update; means are over the tokens that were trained on."""
-        measured = {
-            "trained_tokens": float(totals.tokens),
-            "passed_tokens": float(totals.passed),
-            "work": totals.work,
-            "seconds_train": seconds,
-        }
-        if not totals.tokens:
+        """Figures of an update, of all processes together; means are over the tokens that were trained on."""
+        names = ("trained_tokens", "passed_tokens", "work")
+        everywhere = self._world.added(
+            {
+                **dict(zip(names, (float(totals.tokens), float(totals.passed), totals.work), strict=True)),
+                **{f"sum {name}": float(value) for name, value in totals.sums.items()},
+            }
+        )
+        measured = {**{name: everywhere[name] for name in names}, "seconds_train": seconds}
+        tokens = everywhere["trained_tokens"]
+        if not tokens:
             return measured
-        sums = {name: float(value) for name, value in totals.sums.items()}
-        measured |= {shown: sums[name] / totals.tokens for name, shown in MEANS.items() if name in sums}
-        measured |= {name: total / totals.tokens for name, total in sums.items() if name.startswith(OWN)}
+        sums = {n.removeprefix("sum "): value for n, value in everywhere.items() if n.startswith("sum ")}
+        measured |= {shown: sums[name] / tokens for name, shown in MEANS.items() if name in sums}
+        measured |= {name: total / tokens for name, total in sums.items() if name.startswith(OWN)}
         if "loss" in sums:
             updates = self.config.optimizer.epochs * self.config.optimizer.minibatches
             measured["loss"] = sums["loss"] / max(1, updates)
-        if totals.largest_gap is not None:
-            measured["mismatch_max"] = float(totals.largest_gap)
+        gaps = self._world.gather(None if totals.largest_gap is None else float(totals.largest_gap))
+        if largest := [gap for gap in gaps if gap is not None]:
+            measured["mismatch_max"] = max(largest)
         return measured
+
+
+def _cosine(norms: Sequence[torch.Tensor], total: float) -> dict[str, float]:
+    """Cosine between two streams' gradients, of the norms of both and of their sum; in [-1, 1]."""
+    if len(norms) != 2 or not all(float(n) for n in norms):
+        return {}
+    one, other = (float(n) for n in norms)
+    return {"stream_cosine": max(-1.0, min(1.0, (total**2 - one**2 - other**2) / (2 * one * other)))}

@@ -89,15 +89,18 @@ def train(
 
     ``watch`` is told of every step, ``say`` of what a user should know. ``resume`` False: a run that is there is
     refused. Raises ``UsageError`` where the folder is another process's, or holds something else or another run, and
-    what ``Trainer`` raises; ``KeyboardInterrupt`` after a signal, with a checkpoint of the last whole step.
+    what ``Trainer`` raises; ``KeyboardInterrupt`` after a signal, with a checkpoint of the last whole step. In a
+    process that ``torchrun`` started it trains together with the others, all of which have to call it.
     """
     require("train", "training")
+    from cipo_trainer.distributed.world import joined
     from cipo_trainer.loop import Trainer
 
     with (
         _threads(config.threads),
+        joined(config.device) as world,
         Interrupts() as interrupts,
-        Trainer(config, watch, say, resume=resume) as trainer,
+        Trainer(config, watch, say, resume=resume, world=world) as trainer,
     ):
         if done := trainer.state.step:
             say(f"going on after step {done} of {config.steps}")

@@ -19,8 +19,9 @@ from cipo_eval.errors import UsageError, nearest
 from cipo_eval.records import fingerprint
 from cipo_eval.settings import explained, merged, overridden, read_yaml
 from cipo_eval.turns.protocols import known
-from cipo_trainer.config import Config, Section, Shape, config_dir
+from cipo_trainer.config import Config, Shape
 from cipo_trainer.presets import build
+from cipo_trainer.sections import Section, config_dir
 from cipo_trainer.worlds.registry import family
 
 WARM = "warm"

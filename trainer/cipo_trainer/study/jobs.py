@@ -25,7 +25,7 @@ from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
 from cipo_eval.storage.facts import differences
-from cipo_trainer.config import config_dir
+from cipo_trainer.sections import config_dir
 from cipo_trainer.study.grid import CONFIGS, STUDY, Job, StudyConfig, jobs, to_yaml, write_tasks
 
 POLL = 0.5

@@ -1,0 +1,29 @@
+"""The method of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cipo_trainer.config import Config
+from cipo_trainer.methods.distill import Distilled
+from cipo_trainer.methods.hints import Hinted
+from cipo_trainer.methods.multi_turn import Revisions
+from cipo_trainer.methods.refine import Refined
+from cipo_trainer.methods.step import StepMethod
+from cipo_trainer.methods.verify import Judged
+
+METHODS: dict[str, Callable[[Any], StepMethod]] = {
+    "multi_turn": Revisions,
+    "hints": Hinted,
+    "distill": Distilled,
+    "verify": Judged,
+    "refine": Refined,
+}
+"""By kind."""
+
+
+def chosen(config: Config) -> StepMethod | None:
+    """What follows the base batch, if it is not CIPO's corrections. Raises ``UsageError`` for templates that cannot be
+    filled in."""
+    return METHODS[config.method.kind](config.method) if config.method else None
