@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from cipo_eval.engines.conversation import Chat
+
 
 def config_dir() -> Path:
     """The presets: in the checkout, or shipped in the package."""
@@ -254,8 +256,10 @@ class Optimizer(Section):
     and where activations are kept."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; masters and optimizer state are float32. auto: bfloat16 on GPUs."""
+    moments: Literal["float32", "8bit"] = "float32"
+    """AdamW's moments. 8bit: in blocks of 256 with a scale each, a quarter of the memory (torchao)."""
     stream_norms: bool = True
-    """Gradient norms of both streams apart; takes another copy of the gradients."""
+    """Gradient norms of both streams apart; takes a copy of the gradients in the host's memory."""
 
 
 class Lora(Section):
@@ -286,6 +290,8 @@ class Evaluation(Section):
     """How a protocol shows the earlier answer, as in ``correction``."""
     prompt_dir: Beside = None
     """Folder of own templates, as in ``correction``."""
+    chat: Chat | None = None
+    """In place of ``chat``, where evaluations are to ask otherwise than the training; a difference is said."""
     engine: dict[str, Any] = {}
     """Another engine than the training's own, with its options, as the section engine of `cipo-eval run` has them:
     ``{engine: ray, inner: hf, replicas: 4}``. It gets a checkpoint of the weights, in ``output``."""
@@ -323,7 +329,11 @@ class Config(Section):
     shape: Shape | None = None
     """Shape of a new model; by default the family's."""
     revision: str | None = None
+    """Revision of a hub model."""
     trust_remote_code: bool = False
+    """Run code that the model ships."""
+    chat: Chat = Chat()
+    """How the model is asked: in rollouts, corrections, rows of sft and evaluations; checkpoints remember it."""
     output: Path = Path("runs/train")
     """Folder of checkpoints, logs and evaluations; a run that is there already goes on."""
     algorithm: Literal["sft", "rft", "grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "cipo"] = "grpo"
@@ -357,8 +367,6 @@ class Config(Section):
             raise ValueError("sft needs rows with completions: data.path or data.generator")
         if self.algorithm in ("sft", "rft") and self.advantage.import_:
             raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
-        if self.lora and self.rollout.engine == "vllm":
-            raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
         return self
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.records import Request, Turn, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
 from cipo_eval.turns.protocols import PROTOCOLS
@@ -59,7 +60,8 @@ def select_anchors(groups: Sequence[Group], config: Correction, rho: float, seed
 class CorrectionPrompts:
     """Makes prompts that show an attempt and ask for a better one, with the harness's own protocols and templates."""
 
-    def __init__(self, config: Correction) -> None:
+    def __init__(self, config: Correction, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
+        self._chat = chat
         self._protocol = PROTOCOLS[config.protocol]
         prompts = Prompts(config.prompt_dir) if config.prompt_dir else None
         self._revising = Revising(
@@ -71,10 +73,10 @@ class CorrectionPrompts:
     ) -> Request:
         """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
-        ``number``: the anchor's within the step; ``place`` as in ``rollout.first_request``. Where the context is too
+        ``number``: the anchor's within the step; ``place`` as in ``rollout.first_requests``. Where the context is too
         short, the attempt loses its middle, never the prompt its end.
         """
-        first = ({"role": "user", "content": anchor.problem.prompt},)
+        first = self._chat.messages(anchor.problem.prompt)
         history = (Turn(anchor.text, {"fixed": anchor.verdict}),)
         messages, carried = self._revising.messages(self._protocol, first, history)
         return Request(

@@ -41,7 +41,7 @@ from cipo_trainer.packing import TrainSequence
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import Rewards, rewards
-from cipo_trainer.rollout import Group, Sample, first_request, roll_out
+from cipo_trainer.rollout import Group, Sample, first_requests, roll_out
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
 
@@ -113,10 +113,10 @@ class Trainer:
             resources.callback(self.policy.close)
             self.learner = Learner(self.policy.model, config, self.policy.reference)
             self.state = State()
-            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep)
+            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep, config.chat)
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
-            self._prompts = CorrectionPrompts(corrections) if corrections else None
+            self._prompts = CorrectionPrompts(corrections, config.chat) if corrections else None
             self.pool = VerifierPool(config.reward.workers, time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()
@@ -221,7 +221,7 @@ class Trainer:
         for extra in range(1 + options.dynamic):
             drawn_now = self.problems.take(self.state.position + drawn, options.problems)
             place = (config.seed, "train", number, extra)
-            requests = [first_request(p, options.samples, options.max_tokens, *place) for p in drawn_now]
+            requests = first_requests(drawn_now, options.samples, options.max_tokens, config.chat, *place)
             rolled, seconds = self._roll_out(requests, None, interrupts)
             drawn, waited = drawn + len(drawn_now), waited + seconds
             generated += sum(len(sample.tokens) for group in rolled for sample in group.samples)
@@ -266,7 +266,9 @@ class Trainer:
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch
-        sequences = encoded(self.policy.tokenizer, self.problems.take(self.state.position, count))
+        sequences = encoded(
+            self.policy.tokenizer, self.problems.take(self.state.position, count), self.config.chat
+        )
         return {
             "drawn": float(count),
             **self._update([LossStream(name="rows", sequences=sequences)], number),

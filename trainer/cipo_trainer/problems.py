@@ -16,6 +16,8 @@ from cipo_eval.data.definitions import BOXED, Columns
 from cipo_eval.data.sources import Row, Source, read_rows
 from cipo_eval.data.tasks import build, load_problems, load_spec
 from cipo_eval.engines.chat import render
+from cipo_eval.engines.conversation import Chat
+from cipo_eval.engines.prompting import setting_of
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
@@ -105,13 +107,13 @@ def rows(config: Config) -> Draws[Pair]:
     return Draws(pairs, config.seed, fingerprint(pairs))
 
 
-def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[TrainSequence]:
+def encoded(tokenizer: Any, pairs: Sequence[Pair], chat: Chat = Chat()) -> list[TrainSequence]:  # noqa: B008  frozen
     """Rows of supervised training as they are trained: the prompt's tokens are those that a generation from it begins
     with, and the end token is learned. Raises ``UsageError`` for a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
         raise UsageError("the tokenizer has no end token: the model could not learn to stop")
     prompts, special = zip(
-        *(render(tokenizer, [{"role": "user", "content": p}]) for p, _ in pairs), strict=True
+        *(render(tokenizer, chat.messages(p), setting_of(chat)) for p, _ in pairs), strict=True
     )
     before = tokenizer(list(prompts), add_special_tokens=special[0])["input_ids"]
     after = tokenizer([completion for _, completion in pairs], add_special_tokens=False)["input_ids"]

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from cipo_eval.engines import conversation
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
 from cipo_eval.files import UNFINISHED, Writing, whole_folder
 
@@ -24,8 +26,9 @@ STATE = "trainer_state"
 class Checkpoints:
     """The checkpoints of one run; the last ``keep`` stay, and the best."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self._keep = folder, keep
+    def __init__(self, folder: Path, keep: int, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
+        """``chat``: how the model is asked, which checkpoints remember."""
+        self.folder, self._keep, self._chat = folder, keep, chat
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -49,6 +52,7 @@ class Checkpoints:
                 (partial / STATE).mkdir()
                 model.save_pretrained(partial)
                 tokenizer.save_pretrained(partial)
+                conversation.write(partial, self._chat)
                 torch.save(tensors, partial / STATE / "optimizer.pt")
                 (partial / STATE / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         self._prune(best)
