@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from cipo_eval import interrupts
 from cipo_eval.errors import CipoError, UsageError
-from cipo_eval.settings import to_yaml
-from cipo_trainer.presets import presets
+from cipo_trainer.presets import presets, printed
 from cipo_trainer.training import configured, lines, train
 
 
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
     config = configured(options.config, options.overrides, options.init_from)
     if options.print_config:
-        print(to_yaml(config), end="")
+        print(printed(config), end="")
         return 0
     quiet = options.quiet or options.json
     say = (lambda _: None) if quiet else _say

@@ -196,7 +196,8 @@ class Correction(Section):
     rho: float = Field(default=0.3, ge=0, le=1)
     """ρ at the start: share of right anchors."""
     controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
-    """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
+    """What moves ρ: retention (the paper's idea, a re-implementation's formula), nothing, or that with a smoothed
+    retention and small steps."""
     retention_target: float = Field(default=0.8, ge=0, le=1)
     """Retention that the controller aims at (τ)."""
     relative_target: bool = False

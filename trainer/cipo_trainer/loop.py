@@ -109,6 +109,8 @@ class Trainer:
             folder = resources.enter_context(run_dir.held(config, resume=resume))
             self.evaluator = Evaluator(config, say)
             self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
+            for warning in self.problems.warnings:
+                say(warning)
             self.policy = Policy(config)
             resources.callback(self.policy.close)
             self.learner = Learner(self.policy.model, config, self.policy.reference)

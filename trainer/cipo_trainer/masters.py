@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cipo_eval.errors import require
 from cipo_trainer.config import Optimizer
 
 
@@ -24,7 +25,6 @@ class Masters:
         self.parameters = [p.detach().float().clone() for p in self._shown] if self._apart else self._shown
         if self._apart:
             for shown, master in zip(self._shown, self.parameters, strict=True):
-                master.grad = torch.zeros_like(master)
                 shown.register_post_accumulate_grad_hook(_AddToMaster(master))
         matrices = [p for p in self.parameters if p.ndim >= 2]
         rest = [p for p in self.parameters if p.ndim < 2]
@@ -32,28 +32,39 @@ class Masters:
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True
-        )
+        self.optimizer = _adamw([group for group in groups if group["params"]], config)
 
     @property
     def gradients(self) -> list[torch.Tensor]:
         """Gradients of the parameters that have one, float32."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
+    def kept(self) -> list[torch.Tensor | None]:
+        """Copies of the gradients in the host's memory, for ``norm_since``; None for a parameter without one."""
+        return [None if p.grad is None else p.grad.to("cpu", copy=True) for p in self.parameters]
+
+    def norm_since(self, kept: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Norm of what the gradients grew by since, tensor by tensor: no copy of them all on their own device."""
+        parts = [
+            torch.linalg.vector_norm(p.grad if then is None else p.grad - then.to(p.grad.device))
+            for p, then in zip(self.parameters, kept, strict=True)
+            if p.grad is not None
+        ]
+        return torch.linalg.vector_norm(torch.stack(parts)) if parts else torch.zeros(())
+
     def clear(self) -> None:
         """Forgets all gradients."""
-        if self._apart:
-            torch._foreach_zero_(self.gradients)
-        else:
-            self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, lr: float, scale: float) -> None:
         """One update at this rate with the gradients times ``scale``."""
         if scale != 1.0:
             torch._foreach_mul_(self.gradients, scale)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            if isinstance(group["lr"], torch.Tensor):  # as torchao has it
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
         self.optimizer.step()
         self.show()
 
@@ -80,6 +91,16 @@ class Masters:
             self.show()
 
 
+def _adamw(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.Optimizer:
+    if config.moments == "8bit":
+        require("eight-bit", "optimizer.moments=8bit")
+        from torchao.optim import AdamW8bit
+
+        eight_bit: torch.optim.Optimizer = AdamW8bit(groups, lr=config.lr, betas=config.betas)
+        return eight_bit
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
 class _AddToMaster:
     """Adds a parameter's gradient to its master's, as soon as it is complete."""
 
@@ -88,8 +109,10 @@ class _AddToMaster:
 
     def __call__(self, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
-        assert self._master.grad is not None
-        self._master.grad.add_(parameter.grad)
+        if self._master.grad is None:
+            self._master.grad = parameter.grad.float()
+        else:
+            self._master.grad.add_(parameter.grad)
         parameter.grad = None
 
 

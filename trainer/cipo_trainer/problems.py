@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cipo_eval.data.definitions import BOXED, Columns
@@ -23,6 +22,7 @@ from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data, config_dir
 from cipo_trainer.packing import TrainSequence
+from cipo_trainer.presets import definition
 from cipo_trainer.worlds.family import Pair
 from cipo_trainer.worlds.registry import family
 
@@ -40,6 +40,8 @@ class Draws(Generic[T]):
         """Fingerprint of what is drawn from."""
         self.verifier = verifier
         """The harness's verifier that judges attempts at it."""
+        self.warnings: tuple[str, ...] = ()
+        """What a user must hear of the data."""
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def take(self, position: int, count: int) -> list[T]:
@@ -70,19 +72,21 @@ def problems(config: Config) -> Draws[Problem]:
             lambda at: made.problem_at(at, seed=config.seed), config.seed, made.fingerprint(), made.verifier
         )
     if data.task:
-        loaded = load_problems(_definition(data.task), data_dir=data.dir)
+        loaded = load_problems(definition(data.task), data_dir=data.dir)
         chosen = [p for p in loaded.problems if _wanted(data, p.metadata)]
-        identity, verifier = loaded.fingerprint, loaded.spec.verifier
+        identity, verifier, warnings = loaded.fingerprint, loaded.spec.verifier, loaded.warnings
     else:
         assert data.path is not None
         rows = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)]
-        chosen, identity, verifier = _from_rows(data, rows)
+        (chosen, identity, verifier), warnings = _from_rows(data, rows), ()
     chosen = chosen[: data.limit]
     if not chosen:
         raise UsageError("data: no problem is left of it (data.where)")
     if config.reward.allow_unsafe_code:
         chosen = [replace(p, options={**p.options, "allow_unsafe": True}) for p in chosen]
-    return Draws(chosen, config.seed, fingerprint([identity, data.where, data.limit]), verifier)
+    draws = Draws(chosen, config.seed, fingerprint([identity, data.where, data.limit]), verifier)
+    draws.warnings = warnings
+    return draws
 
 
 def rows(config: Config) -> Draws[Pair]:
@@ -121,11 +125,6 @@ def encoded(tokenizer: Any, pairs: Sequence[Pair], chat: Chat = Chat()) -> list[
     return [
         TrainSequence(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)
     ]
-
-
-def _definition(name: str) -> str | Path:
-    shipped = config_dir() / "data" / f"{name}.yaml"
-    return shipped if shipped.is_file() else name
 
 
 def _from_rows(data: Data, rows: Sequence[Row], *, golds: bool = True) -> tuple[list[Problem], str, str]:

@@ -140,10 +140,10 @@ class Learner:
         """Adds up the gradients of the streams' sequences at these positions; the norm of each stream's own."""
         norms: dict[str, torch.Tensor] = {}
         for number, stream in enumerate(streams):
-            before: list[torch.Tensor] = []
+            before: list[torch.Tensor | None] = []
             apart = self.config.optimizer.stream_norms and len(streams) > 1
             if apart and number:
-                before = [g.clone() for g in self.masters.gradients]
+                before = self.masters.kept()
             sequences = [stream.sequences[i] for i in positions[stream.name]]
             lengths = [len(sequence.tokens) for sequence in sequences]
             shares = weights(lengths, self.config.loss, self.config.rollout.max_tokens, stream.weight)
@@ -151,9 +151,9 @@ class Learner:
             of_sequences = None if of_stream is None else [of_stream[i] for i in positions[stream.name]]
             self._accumulate(sequences, shares, of_sequences, totals)
             if apart:
-                now = self.masters.gradients
-                added = now if not before else [a - b for a, b in zip(now, before, strict=True)]
-                norms[stream.name] = norm(added)
+                norms[stream.name] = (
+                    self.masters.norm_since(before) if before else norm(self.masters.gradients)
+                )
         return norms
 
     def _accumulate(
