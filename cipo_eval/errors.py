@@ -83,6 +83,7 @@ EXTRAS = {
     "hf": Extra(("torch", "transformers", "accelerate"), "models in this process (--engine hf)", ("data",)),
     "train": Extra(("tokenizers", "safetensors"), "training, studies and the demo", ("hf",)),
     "lora": Extra(("peft",), "LoRA adapters", ("hf",)),
+    "eight-bit": Extra(("torchao",), "AdamW with moments in 8 bits (optimizer.moments=8bit)", ("hf",)),
     "lm-eval": Extra(("lm_eval",), "lm-evaluation-harness' model classes (--engine lm-eval:NAME)", ("hf",)),
     "vllm": Extra(("vllm",), "vLLM in this process (--engine vllm)", ("hf",)),
     "ray": Extra(("ray",), "Ray clusters (--engine ray)"),

@@ -10,7 +10,7 @@ import typer
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
 from cipo_eval.cli.training_progress import of_training
-from cipo_eval.errors import UsageError, require
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, UsageError, require
 from cipo_eval.run.folder import look_at_place
 
 
@@ -42,20 +42,35 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the whole configuration, documented, and stop.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Say what it takes of a GPU's memory and about how long a step is, and stop."
+        ),
+    ] = False,
+    gpu: Annotated[str, typer.Option(help="With --plan: the GPU, such as H100, A100 or L4.")] = "H100",
+    mean_tokens: Annotated[
+        float | None, typer.Option(min=1, help="With --plan: how long attempts are, where you know.")
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a model; a run that is in the output folder already goes on from its last checkpoint."""
-    from cipo_eval.settings import to_yaml
     from cipo_trainer import training
-    from cipo_trainer.presets import presets
+    from cipo_trainer.presets import presets, printed
 
     if config is None:
         raise UsageError(f"name a configuration file or a preset: {', '.join(presets())}")
     asked = training.configured(config, overrides or (), init_from)
     if print_config:
-        typer.echo(to_yaml(asked), nl=False)
+        typer.echo(printed(asked), nl=False)
         return
+    if plan:
+        from cipo_eval.cli import training_plan
+
+        figures = training_plan.plan(asked, gpu=gpu, mean_tokens=mean_tokens)
+        typer.echo(json_module.dumps(figures) if json else training_plan.written(config, figures), nl=json)
+        raise typer.Exit(EXIT_OK if figures["fits"] else EXIT_FAILURES)
     require("train", "training")
     look_at_place(asked.output)
     if nproc > 1:

@@ -118,6 +118,8 @@ class OpenAIEngine:
         }
         if self.server.enable_thinking is not None:
             facts["enable_thinking"] = self.server.enable_thinking
+        if self.server.chat_template_kwargs:
+            facts["chat_template_kwargs"] = self.server.chat_template_kwargs
         if self.server.samples_per_request > 1:  # other seeds, other samples
             facts["samples_per_request"] = self.server.samples_per_request
         return facts
@@ -280,8 +282,8 @@ class OpenAIEngine:
             body["n"] = len(request.samples)
         if self.server.endpoint is Endpoint.completions:
             return "completions", {**body, "prompt": "\n\n".join(texts)}
-        if self.server.enable_thinking is not None:
-            body["chat_template_kwargs"] = {"enable_thinking": self.server.enable_thinking}
+        if told := self.server.chat.variables():
+            body["chat_template_kwargs"] = told
         if begun(messages):
             if owner not in _CONTINUING:
                 raise UsageError(_not_continuing(owner or "unknown"))

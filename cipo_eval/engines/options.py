@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from cipo_eval.engines.conversation import Chat, Variables
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.template import FIXED_CLOCK
 from cipo_eval.errors import MissingError, UsageError, nearest, require
@@ -119,7 +120,14 @@ class ThinkingOptions(EngineOptions):
     """Options of engines that render chat templates."""
 
     enable_thinking: bool | None = None
-    """enable_thinking of the chat template (default: the template's)."""
+    """enable_thinking of the chat template (default: as the checkpoint was trained here, or the template's)."""
+    chat_template_kwargs: Variables = Field(default_factory=dict)
+    """Further variables of the chat template, {"reasoning_effort": "low"}."""
+
+    @property
+    def chat(self) -> Chat:
+        """What the options say of how conversations are put to the model."""
+        return Chat(enable_thinking=self.enable_thinking, kwargs=self.chat_template_kwargs)
 
 
 class CheckpointOptions(ThinkingOptions):
@@ -133,8 +141,15 @@ class CheckpointOptions(ThinkingOptions):
     """Run code that a model ships."""
     max_model_len: int | None = Field(default=None, ge=2)
     """Most tokens of prompt and completion (default: the checkpoint's)."""
+    chat_template: str | None = None
+    """File of a chat template (Jinja2) in place of the checkpoint's."""
     thinking_budget: int | None = Field(default=None, ge=1)
     """Tokens after which thoughts are closed for the model."""
+
+    @property
+    def chat(self) -> Chat:
+        """What the options say of how conversations are put to the model."""
+        return super().chat.model_copy(update={"template": self.chat_template})
 
     @field_validator("dtype")
     @classmethod
@@ -251,8 +266,10 @@ class OpenAIOptions(ThinkingOptions):
         for entry in self.base_url:
             if not entry.startswith("@"):
                 check_url(entry, "--base-url", self.api_key_env)
-        if self.enable_thinking is not None and self.endpoint is Endpoint.completions:
-            raise UsageError("--enable-thinking is for chat templates: --endpoint completions has none")
+        if self.chat.variables() and self.endpoint is Endpoint.completions:
+            raise UsageError(
+                "--enable-thinking and --chat-template-kwargs are for chat templates: --endpoint completions has none"
+            )
         return self
 
     def look(self, model: str) -> None:

@@ -5,8 +5,10 @@ Requests become prompts that fit, tokens become completions; stop strings, and t
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from cipo_eval.engines import template
 from cipo_eval.engines.chat import Prompt, encode
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.engines.options import CheckpointOptions, EngineContext
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion, FinishReason, Request, fingerprint
@@ -22,10 +25,10 @@ from cipo_eval.texts import KEEP, STRIP, open_thoughts, think_tags
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking:
-    """What is asked of models that think before they answer."""
+    """How conversations are put to a model, and what is asked of models that think before they answer."""
 
-    enabled: bool | None = None
-    """``enable_thinking`` of the chat template; None: the template's default."""
+    chat: Chat = field(default_factory=Chat)
+    """What the chat template is told, and which one it is."""
     budget: int | None = None
     """Tokens after which thoughts are ended; None: no limit of their own."""
     tags: str = STRIP
@@ -34,7 +37,7 @@ class Thinking:
     @classmethod
     def asked(cls, options: CheckpointOptions, context: EngineContext) -> Thinking:
         """What the options of an engine ask for."""
-        return cls(enabled=options.enable_thinking, budget=options.thinking_budget, tags=context.think)
+        return cls(chat=options.chat, budget=options.thinking_budget, tags=context.think)
 
 
 class Prompting:
@@ -54,18 +57,15 @@ class Prompting:
     ) -> None:
         """``ends``: ids of tokens that end a sample, besides the one that the template ends a turn with. ``clock``: the
         time that the template is told."""
+        tokenizer = tokenizer_for(tokenizer, thinking.chat)
         self.tokenizer, self.context, self.thinking, self.clock = tokenizer, context, thinking, clock
-        if thinking.enabled is not None and "enable_thinking" not in template.source(tokenizer):
-            raise UsageError(
-                "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
-            )
         template.check(tokenizer, self._setting)
         end = template.turn_end(tokenizer, self._setting)
         self.ends = frozenset(ends) | ({end} if end is not None else set())
 
     @property
     def _setting(self) -> template.Setting:
-        return template.Setting(thinking=self.thinking.enabled, clock=self.clock)
+        return setting_of(self.thinking.chat, self.clock)
 
     def describe(self) -> dict[str, Any]:
         """What of an engine's identity is the business of texts."""
@@ -75,8 +75,10 @@ class Prompting:
             facts["end_tokens"] = [self.tokenizer.convert_ids_to_tokens(end) for end in sorted(self.ends)]
         if template.dated(self.tokenizer):
             facts["clock"] = self.clock.isoformat(timespec="seconds")
-        if self.thinking.enabled is not None:
-            facts["enable_thinking"] = self.thinking.enabled
+        if self.thinking.chat.enable_thinking is not None:
+            facts["enable_thinking"] = self.thinking.chat.enable_thinking
+        if self.thinking.chat.kwargs:
+            facts["chat_template_kwargs"] = self.thinking.chat.kwargs
         if self.thinking.budget is not None:
             facts["thinking_budget"] = self.thinking.budget
             facts |= {} if self.thinking.tags in (STRIP, KEEP) else {"think_tags": self.thinking.tags}
@@ -171,6 +173,29 @@ class Prompting:
         both = self.spoken([*prompt.ids[-1:], *tokens[:1]])
         gap = both[len(before) : len(both) - len(first)] if both.startswith(before) else ""
         return gap if gap.isspace() and both.endswith(first) else ""
+
+
+def tokenizer_for(tokenizer: Any, chat: Chat) -> Any:
+    """The tokenizer with the chat template that is asked for: itself, or a copy.
+
+    Raises ``UsageError`` for a file that cannot be read, and for variables that the template does not know.
+    """
+    if (text := chat.text()) is not None:
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.chat_template = text
+    written = template.source(tokenizer)
+    if chat.enable_thinking is not None and "enable_thinking" not in written:
+        raise UsageError(
+            "--enable-thinking: the model's chat template has no such switch (no enable_thinking)"
+        )
+    if unknown := sorted(name for name in chat.kwargs if name not in written):
+        raise UsageError(f"--chat-template-kwargs: the model's chat template has no {', '.join(unknown)}")
+    return tokenizer
+
+
+def setting_of(chat: Chat, clock: datetime = template.FIXED_CLOCK) -> template.Setting:
+    """What a template is told besides messages."""
+    return template.Setting(variables=json.dumps(chat.variables(), sort_keys=True), clock=clock)
 
 
 def preview(

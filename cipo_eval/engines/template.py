@@ -7,6 +7,7 @@ and its clock stands still, so that equal messages are equal prompts on every da
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ Message = Mapping[str, str]
 class Setting:
     """What a template is told besides messages."""
 
-    thinking: bool | None = None
-    """``enable_thinking``; None: the template's default."""
+    variables: str = "{}"
+    """JSON of the variables that it is told, such as ``enable_thinking``."""
     clock: datetime = FIXED_CLOCK
     """What ``strftime_now`` of the template goes by."""
 
@@ -161,9 +162,7 @@ def _rendered(
     tokenizer: Any, messages: Sequence[Message], setting: Setting, *, parts: bool, reply: bool = True
 ) -> str:
     template = source(tokenizer)
-    variables: dict[str, Any] = {}
-    if setting.thinking is not None:
-        variables["enable_thinking"] = setting.thinking
+    variables: dict[str, Any] = json.loads(setting.variables)
     if "strftime_now" in template:
         template = _STRFTIME_NOW + template
         variables[_CLOCK] = _codes(setting.clock)

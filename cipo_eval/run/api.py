@@ -26,6 +26,7 @@ from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Mode
 from cipo_eval.run import folder as folders
 from cipo_eval.run import planning
+from cipo_eval.run.as_trained import as_trained
 from cipo_eval.run.decoding import FROM_CHECKPOINT, Decoding
 from cipo_eval.run.info import confinement
 from cipo_eval.run.progress import Progress
@@ -194,6 +195,7 @@ class Evaluation:
         """``like``: one of the same tasks, whose problems are this one's."""
         if not request.engine.model:
             raise UsageError("--model names no model")
+        request = as_trained(request, watch.warn)
         self.request, self._watch, self._like = request, watch, like
         self.folder = request.output.output or _default_folder(request)
         self.modes = request.scoring.mode.modes

@@ -14,6 +14,7 @@ from commands import Commands
 from tiny import CHAT_TEMPLATE, make_adapter, make_checkpoint
 
 from cipo_eval.engines.checkpoint import Checkpoint
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.errors import MissingError, UsageError
@@ -129,10 +130,10 @@ def test_the_template_s_switch(thinker: Path, base: Path) -> None:
         return HFEngine(str(thinker), device="cpu", thinking=thinking).texts.prompt(request("U")).text
 
     assert said(Thinking()).endswith("<think>\n")
-    assert said(Thinking(enabled=True)).endswith("<think>\n")
-    assert said(Thinking(enabled=False)).endswith("</think>\n\n")
+    assert said(Thinking(chat=Chat(enable_thinking=True))).endswith("<think>\n")
+    assert said(Thinking(chat=Chat(enable_thinking=False))).endswith("</think>\n\n")
     with pytest.raises(UsageError, match="no such switch"):
-        HFEngine(str(base), device="cpu", thinking=Thinking(enabled=True))
+        HFEngine(str(base), device="cpu", thinking=Thinking(chat=Chat(enable_thinking=True)))
 
 
 @pytest.mark.parametrize("family", ["core", "plain"])

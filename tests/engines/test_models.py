@@ -15,6 +15,7 @@ from commands import Commands, attempts
 from model_matrix import MODELS, Made, day, make
 from parts import mostly_slow
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.prompting import Thinking
 from cipo_eval.errors import UsageError
@@ -112,14 +113,16 @@ def test_thoughts_are_switched_off_where_there_is_a_switch(folders: dict[str, Pa
     for name in RUNNING:
         if "enable_thinking" in (MODELS[name].template or ""):
             quiet, usual = (
-                HFEngine(str(folders[name]), device="cpu", thinking=Thinking(enabled=on))
+                HFEngine(str(folders[name]), device="cpu", thinking=Thinking(chat=Chat(enable_thinking=on)))
                 for on in (False, None)
             )
             assert quiet.texts.prompt(request("Q")).text.endswith("<think>\n\n</think>\n\n")
             assert outputs(quiet, request("Q")) != outputs(usual, request("Q"))
         else:
             with pytest.raises(UsageError, match="no enable_thinking"):
-                HFEngine(str(folders[name]), device="cpu", thinking=Thinking(enabled=False))
+                HFEngine(
+                    str(folders[name]), device="cpu", thinking=Thinking(chat=Chat(enable_thinking=False))
+                )
 
 
 def test_a_template_that_leaves_the_question_out_is_refused(cipo: Commands, folders: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from cipo_eval.engines.chat import Prompt, encode, render
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.engines.template import Setting, templated, turn_end
 from cipo_eval.errors import UsageError
@@ -300,7 +301,7 @@ def test_stop_strings_see_special_tokens_and_texts_do_not(pieces: list[str], sto
 def test_thinking_is_refused_where_the_template_has_no_switch() -> None:
     for template in (None, CHATML):
         with pytest.raises(UsageError, match="--enable-thinking"):
-            Prompting(tokenizer(template), context=None, thinking=Thinking(enabled=True))
+            Prompting(tokenizer(template), context=None, thinking=Thinking(chat=Chat(enable_thinking=True)))
 
 
 def test_equal_prompts_have_equal_hashes() -> None:

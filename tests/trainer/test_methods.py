@@ -22,8 +22,8 @@ from cipo_trainer.config import Config, Correction, Loss
 from cipo_trainer.correction import remember
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
+from cipo_trainer.method_options import Hints, Verify
 from cipo_trainer.methods.hints import Hinted
-from cipo_trainer.methods.options import Hints, Verify
 from cipo_trainer.methods.step import Step
 from cipo_trainer.methods.verify import Judged
 from cipo_trainer.presets import build
@@ -178,8 +178,8 @@ def test_the_cosine_of_two_streams(tmp_path: Path) -> None:
 
 def test_credit_of_first_attempts() -> None:
     """Of two problems with two attempts each: what their revisions are worth."""
+    from cipo_trainer.method_options import MultiTurn
     from cipo_trainer.methods.multi_turn import Revisions
-    from cipo_trainer.methods.options import MultiTurn
 
     base = base_of(group("+-", "p"), group("--", "q"))
     expected = {
@@ -293,7 +293,7 @@ def replace_phrases(options: Verify, **values: str) -> Verify:
 
 
 def test_a_refinement_takes_one_slot(tmp_path: Path) -> None:
-    from cipo_trainer.methods.options import Refine
+    from cipo_trainer.method_options import Refine
     from cipo_trainer.methods.refine import Refined
 
     base = base_of(group("+---", "p"))

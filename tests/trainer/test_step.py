@@ -99,6 +99,28 @@ def test_the_joint_gradient_is_that_of_the_base_and_lambda_times_the_corrections
     assert joint["grad_norm_correction"] == pytest.approx(weight * float(torch.nn.utils.get_total_norm(two)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_of_a_stream_needs_no_second_copy_of_its_gradients(dtype: torch.dtype) -> None:
+    """Tensor by tensor, from copies in the host's memory: the norm of the difference, also where a parameter had no
+    gradient before."""
+    model = make_model("llama").to(dtype)
+    masters = Masters(model, config().optimizer)
+    generator = torch.Generator().manual_seed(0)
+    first = [torch.randn(p.shape, generator=generator) for p in masters.parameters]
+    second = [torch.randn(p.shape, generator=generator) for p in masters.parameters]
+    for parameter, gradient in zip(masters.parameters[1:], first[1:], strict=True):
+        parameter.grad = gradient.clone()
+    kept = masters.kept()
+    assert kept[0] is None
+    masters.parameters[0].grad = torch.zeros_like(second[0])
+    for parameter, gradient in zip(masters.parameters, second, strict=True):
+        assert parameter.grad is not None
+        parameter.grad += gradient
+    assert float(masters.grown(kept, None)) == pytest.approx(
+        float(torch.nn.utils.get_total_norm(second)), rel=1e-5
+    )
+
+
 def test_lambda_0_is_the_base_bit_for_bit() -> None:
     base = LossStream(name="base", sequences=BASE)
     one, _ = gradient([base])

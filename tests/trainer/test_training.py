@@ -613,6 +613,38 @@ def test_print_config_is_a_configuration(cipo: Commands, tmp_path: Path) -> None
     assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
 
 
+def test_print_config_shows_mode_and_sources(cipo: Commands, tmp_path: Path) -> None:
+    outcome = cipo("train", "qwen3_4b_math_cipo", "--print-config")
+    assert "enable_thinking: false" in outcome.out
+    for source in ("mirror: train/dapo_math_17917.jsonl", "hub: open-r1/DAPO-Math-17k-Processed at 31dd3095"):
+        assert f"#   {source}" in outcome.out
+    (tmp_path / "again.yaml").write_text(outcome.out)
+    assert cipo("train", tmp_path / "again.yaml", "--print-config").out == outcome.out
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (config_dir() / "data").glob("*_*.yaml")))
+def test_training_sets_have_a_pinned_public_source(name: str) -> None:
+    from cipo_eval.data.tasks import load_spec
+    from cipo_trainer.presets import definition
+
+    spec = load_spec(definition(name))
+    if name == "any_math":
+        return
+    (hub,) = (source for source in spec.own.sources if source.kind == "hub")
+    assert hub.revision is not None
+    assert len(hub.revision) == 40
+    assert spec.fingerprint is not None
+
+
+@pytest.mark.slow
+def test_training_sets_of_the_mirror_are_the_reference_ones(real_data: Path) -> None:
+    from cipo_eval.data.tasks import load_problems
+    from cipo_trainer.presets import definition
+
+    for name in ("dapo_math", "math_train", "leetcode_train"):
+        assert load_problems(definition(name), data_dir=real_data).known, name
+
+
 @pytest.mark.slow
 def test_the_module_trains_without_the_command_line(tmp_path: Path) -> None:
     """``python -m cipo_trainer`` has the same flags, messages and exit codes, and needs no ``cipo_eval.cli``."""
@@ -656,7 +688,17 @@ def test_every_preset_is_valid(name: str) -> None:
     "pair",
     [
         ("grpo", "cipo"),
-        *((f"{m}_grpo", f"{m}_cipo") for m in ("chains", "qwen3_4b_math", "seed_coder_8b_code")),
+        *(
+            (f"{m}_grpo", f"{m}_cipo")
+            for m in (
+                "chains",
+                "qwen3_4b_math",
+                "seed_coder_8b_code",
+                "qwen3_0.6b_math",
+                "qwen2.5_1.5b_math",
+                "smollm2_135m_math",
+            )
+        ),
     ],
 )
 def test_arms_differ_in_the_stream_and_nothing_else(pair: tuple[str, str]) -> None:

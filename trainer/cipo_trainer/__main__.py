@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from cipo_eval import interrupts
 from cipo_eval.errors import CipoError, UsageError
-from cipo_eval.settings import to_yaml
 from cipo_trainer.distributed.environment import ElsewhereError, rank_here
-from cipo_trainer.presets import presets
+from cipo_trainer.presets import presets, printed
 from cipo_trainer.training import configured, lines, train
 
 
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     config = configured(options.config, options.overrides, options.init_from)
     first = rank_here() == 0
     if options.print_config and first:
-        print(to_yaml(config), end="")
+        print(printed(config), end="")
     if options.print_config:
         return 0
     say = (lambda _: None) if options.quiet or options.json or not first else _say

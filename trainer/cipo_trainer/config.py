@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cipo_trainer.methods.options import Distill, Method, MultiTurn
+from cipo_eval.engines.conversation import Chat
+from cipo_trainer.method_options import Distill, Method, MultiTurn
 from cipo_trainer.sections import Beside, Section
 
 
@@ -184,7 +185,8 @@ class Correction(Section):
     rho: float = Field(default=0.3, ge=0, le=1)
     """ρ at the start: share of right anchors."""
     controller: Literal["adaptive", "fixed", "damped"] = "adaptive"
-    """What moves ρ: the paper's rule, nothing, or that rule with a smoothed retention and small steps."""
+    """What moves ρ: retention (the paper's idea, a re-implementation's formula), nothing, or that with a smoothed
+    retention and small steps."""
     retained: Literal["step", "history"] = "step"
     """Where right anchors, and with them retention, come from: the step's own attempts (the re-implementation), or
     right attempts of earlier steps where there are any (as digests of the paper have it)."""
@@ -251,8 +253,10 @@ class Optimizer(Section):
     and where activations are kept."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; masters and optimizer state are float32. auto: bfloat16 on GPUs."""
+    moments: Literal["float32", "8bit"] = "float32"
+    """AdamW's moments. 8bit: in blocks of 256 with a scale each, a quarter of the memory (torchao)."""
     stream_norms: bool = True
-    """Gradient norms of both streams apart; takes another copy of the gradients."""
+    """Gradient norms of both streams apart; takes a copy of the gradients in the host's memory."""
 
 
 class Lora(Section):
@@ -283,6 +287,8 @@ class Evaluation(Section):
     """How a protocol shows the earlier answer, as in ``correction``."""
     prompt_dir: Beside = None
     """Folder of own templates, as in ``correction``."""
+    chat: Chat | None = None
+    """In place of ``chat``, where evaluations are to ask otherwise than the training; a difference is said."""
     engine: dict[str, Any] = {}
     """Another engine than the training's own, with its options, as the section engine of `cipo-eval run` has them:
     ``{engine: ray, inner: hf, replicas: 4}``. It gets a checkpoint of the weights, in ``output``."""
@@ -341,7 +347,11 @@ class Config(Section):
     shape: Shape | None = None
     """Shape of a new model; by default the family's."""
     revision: str | None = None
+    """Revision of a hub model."""
     trust_remote_code: bool = False
+    """Run code that the model ships."""
+    chat: Chat = Chat()
+    """How the model is asked: in rollouts, corrections, rows of sft and evaluations; checkpoints remember it."""
     output: Path = Path("runs/train")
     """Folder of checkpoints, logs and evaluations; a run that is there already goes on."""
     reference: str | None = None
@@ -390,8 +400,6 @@ class Config(Section):
             )
         if (self.supervised or self.imitates) and self.advantage.import_:
             raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
-        if self.lora and self.rollout.engine == "vllm":
-            raise ValueError("rollout.engine: vllm takes no LoRA weights in place; use hf")
         return self
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.records import Problem, Request, State, Turn, Verdict, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
 from cipo_eval.turns.protocols import PROTOCOLS, Protocol
@@ -20,7 +21,7 @@ from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
 from cipo_trainer import advantage
 from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.config import Correction
-from cipo_trainer.methods.options import SecondTurn
+from cipo_trainer.method_options import SecondTurn
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Group, Sample, sampling
 
@@ -131,8 +132,14 @@ def _best(group: Group, rng: random.Random) -> Sample:
 class CorrectionPrompts:
     """Makes prompts that show an attempt and ask for a better one, with the harness's own protocols and templates."""
 
-    def __init__(self, config: Correction | SecondTurn, protocol: Protocol | None = None) -> None:
+    def __init__(
+        self,
+        config: Correction | SecondTurn,
+        chat: Chat = Chat(),  # noqa: B008  frozen
+        protocol: Protocol | None = None,
+    ) -> None:
         """``protocol``: another than the configuration's."""
+        self._chat = chat
         self._protocol = protocol or PROTOCOLS[config.protocol if isinstance(config, Correction) else "self"]
         prompts = Prompts(config.prompt_dir) if config.prompt_dir else None
         self._revising = Revising(
@@ -152,10 +159,10 @@ class CorrectionPrompts:
         """The request for ``samples`` corrections of an anchor, of at most ``max_tokens`` tokens each.
 
         ``number``: the anchor's within the step; ``judgement``: what the model has said of it; ``earlier``: the
-        attempts that it is a correction of; ``place`` as in ``rollout.first_request``. Where the context is too short,
+        attempts that it is a correction of; ``place`` as in ``rollout.first_requests``. Where the context is too short,
         the attempt loses its middle, never the prompt its end.
         """
-        first = ({"role": "user", "content": anchor.problem.prompt},)
+        first = self._chat.messages(anchor.problem.prompt)
         history = tuple(Turn(one.text, {"fixed": one.verdict}) for one in (*earlier, anchor))
         if judgement is not None:
             history = (*history, Turn(judgement, {}))

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from cipo_eval.analysis.rows import logged
 from cipo_eval.data.tasks import ProblemSet, load_problems
+from cipo_eval.engines import registry
+from cipo_eval.engines.conversation import Chat
+from cipo_eval.engines.prompting import Prompting, Thinking
 from cipo_eval.errors import UsageError
 from cipo_eval.files import Writing, whole_folder
 from cipo_eval.interrupts import Interrupts
@@ -51,6 +54,9 @@ class Evaluator:
         self._problems: list[ProblemSet] = [
             load_problems(name, data_dir=config.data.dir) for name in config.eval.tasks
         ]
+        self._chat = config.chat if config.eval.chat is None else config.eval.chat
+        if self and (others := self._chat.differences(config.chat)):
+            say(f"evaluations ask otherwise than the training: {'; '.join(others)}")
         if self and config.eval.engine:
             self._choice(config.model)
 
@@ -76,7 +82,7 @@ class Evaluator:
                 if elsewhere := _verifiers(engine, config):
                     pool = resources.enter_context(elsewhere)
             else:
-                engine = policy.engine
+                engine = resources.enter_context(_asked_by(policy, self._chat))
             run = Run(
                 store,
                 task_plans,
@@ -97,10 +103,19 @@ class Evaluator:
     def _choice(self, weights: str) -> EngineChoice:
         """The engine of ``eval.engine`` for a checkpoint. Raises ``UsageError``."""
         asked = {**self._config.eval.engine, "model": weights}
-        choice = RunRequest.of(engine=asked).engine.chosen()
-        if (inner := getattr(choice.options, "inner", choice.engine)) in _WITHOUT_WEIGHTS:
-            raise UsageError(f"eval.engine: {inner} does not generate with the weights of a training")
-        return choice
+        inner = RunRequest.of(engine=asked).engine
+        name = str(inner.options.get("inner", "hf")) if inner.engine == "ray" else inner.engine
+        if name in _WITHOUT_WEIGHTS:
+            raise UsageError(f"eval.engine: {name} does not generate with the weights of a training")
+        ours = {
+            "enable_thinking": self._chat.enable_thinking,
+            "chat_template_kwargs": self._chat.kwargs or None,
+            "chat_template": self._chat.template,
+            "trust_remote_code": self._config.trust_remote_code or None,
+        }
+        known = registry.options_model(name).model_fields
+        told = {key: value for key, value in ours.items() if key in known and value is not None}
+        return RunRequest.of(engine={**told, **asked}).engine.chosen()
 
     def _plans(self) -> list[TaskPlan]:
         """What is asked of each task: a run's request, sampled as the training samples."""
@@ -110,6 +125,7 @@ class Evaluator:
             protocol=[DIRECT, *settings.protocol],
             turn_format=settings.turn_format,
             prompt_dir=settings.prompt_dir,
+            system_prompt=self._chat.system,
             allow_unsafe_code=config.reward.allow_unsafe_code,
         )
         sampling = replace(
@@ -117,6 +133,27 @@ class Evaluator:
             temperature=settings.temperature,
         )
         return plans(request, self._problems, [(settings.samples, sampling)] * len(self._problems))
+
+
+@contextmanager
+def _asked_by(policy: Policy, chat: Chat) -> Iterator[Engine]:
+    """The training's own engine, which puts conversations to the model as ``chat`` says for as long as the block takes.
+
+    Raises ``UsageError`` where the chat template does not know what is asked.
+    """
+    engine = policy.engine
+    usual = engine.texts
+    if chat.differences(policy.config.chat):
+        engine.texts = Prompting(
+            policy.checkpoint.tokenizer,
+            context=usual.context,
+            thinking=Thinking(chat=chat),
+            ends=policy.checkpoint.ends,
+        )
+    try:
+        yield engine
+    finally:
+        engine.texts = usual
 
 
 def _verifiers(engine: Engine, config: Config) -> VerifierPool | None:

@@ -50,7 +50,7 @@ from cipo_trainer.methods.step import Step
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import rewards
-from cipo_trainer.rollout import Group, Judge, Sample, first_request
+from cipo_trainer.rollout import Group, Judge, Sample, first_requests
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
 
@@ -115,16 +115,20 @@ class Trainer:
             folder = world.first(lambda: resources.enter_context(run_dir.held(config, resume=resume)))
             self.evaluator = Evaluator(config, say)
             self.problems: Draws[Any] = rows(config) if self.supervised else problems(config)
+            for warning in self.problems.warnings:
+                say(warning)
             self.policy = policy = Policy(config, world)
             resources.callback(policy.close)
             self.learner = Learner(
                 policy.model, config, policy.reference, world=world, sharded=policy.sharded
             )
             self.state = State()
-            self.checkpoints = Checkpoints(config.output / "checkpoints", config.checkpoint.keep, world)
+            self.checkpoints = Checkpoints(
+                config.output / "checkpoints", config.checkpoint.keep, config.chat, world
+            )
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
-            self._prompts = CorrectionPrompts(corrections) if corrections else None
+            self._prompts = CorrectionPrompts(corrections, config.chat) if corrections else None
             self._method = methods.chosen(config)
             self.pool = VerifierPool(_workers(config, world), time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
@@ -255,7 +259,7 @@ class Trainer:
         for extra in range(1 + options.dynamic):
             drawn_now = self.problems.take(self.state.position + drawn, options.problems)
             place = (config.seed, "train", number, extra)
-            requests = [first_request(p, options.samples, options.max_tokens, *place) for p in drawn_now]
+            requests = first_requests(drawn_now, options.samples, options.max_tokens, config.chat, *place)
             rolled, seconds = self._roll_out(requests, None, interrupts)
             drawn, waited = drawn + len(drawn_now), waited + seconds
             generated += sum(len(sample.tokens) for group in rolled for sample in group.samples)
@@ -344,7 +348,9 @@ class Trainer:
 
     def _supervised(self, number: int) -> dict[str, Any]:
         count = self.config.optimizer.batch
-        sequences = encoded(self.policy.tokenizer, self.problems.take(self.state.position, count))
+        sequences = encoded(
+            self.policy.tokenizer, self.problems.take(self.state.position, count), self.config.chat
+        )
         return {
             "drawn": float(count),
             **self._update([LossStream(name="rows", sequences=sequences)], number),

@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 
+from cipo_eval.errors import require
 from cipo_trainer.config import Optimizer
+
+Kept = list[torch.Tensor | None]
+"""Gradients at some moment, by parameter."""
 
 
 class Masters:
@@ -24,7 +28,6 @@ class Masters:
         self.parameters = [p.detach().float().clone() for p in self._shown] if self._apart else self._shown
         if self._apart:
             for shown, master in zip(self._shown, self.parameters, strict=True):
-                master.grad = torch.zeros_like(master)
                 shown.register_post_accumulate_grad_hook(_AddToMaster(master))
         matrices = [p for p in self.parameters if p.ndim >= 2]
         rest = [p for p in self.parameters if p.ndim < 2]
@@ -32,28 +35,44 @@ class Masters:
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True
-        )
+        self.optimizer = _adamw([group for group in groups if group["params"]], config)
 
     @property
     def gradients(self) -> list[torch.Tensor]:
         """Gradients of the parameters that have one, float32."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
+    def kept(self, *, on_device: bool = False) -> Kept:
+        """Copies of the gradients, in the host's memory unless told otherwise; None for a parameter without one."""
+        if on_device:
+            return [None if p.grad is None else p.grad.clone() for p in self.parameters]
+        return [None if p.grad is None else p.grad.to("cpu", copy=True) for p in self.parameters]
+
+    def grown(self, before: Kept | None, after: Kept | None) -> torch.Tensor:
+        """Norm of what the gradients grew by between two moments, tensor by tensor: no copy of them all on their own
+        device. None: ``before`` there were none, ``after`` is now."""
+        now = [p.grad for p in self.parameters] if after is None else after
+        then = [None] * len(now) if before is None else before
+        parts = [
+            torch.linalg.vector_norm(last if first is None else last - first.to(last.device))
+            for first, last in zip(then, now, strict=True)
+            if last is not None
+        ]
+        return torch.linalg.vector_norm(torch.stack(parts)) if parts else torch.zeros(())
+
     def clear(self) -> None:
         """Forgets all gradients."""
-        if self._apart:
-            torch._foreach_zero_(self.gradients)
-        else:
-            self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, lr: float, scale: float) -> None:
         """One update at this rate with the gradients times ``scale``."""
         if scale != 1.0:
             torch._foreach_mul_(self.gradients, scale)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            if isinstance(group["lr"], torch.Tensor):  # as torchao has it
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
         self.optimizer.step()
         self.show()
 
@@ -87,6 +106,16 @@ class Masters:
             self.show()
 
 
+def _adamw(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.Optimizer:
+    if config.moments == "8bit":
+        require("eight-bit", "optimizer.moments=8bit")
+        from torchao.optim import AdamW8bit
+
+        eight_bit: torch.optim.Optimizer = AdamW8bit(groups, lr=config.lr, betas=config.betas)
+        return eight_bit
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
 class _AddToMaster:
     """Adds a parameter's gradient to its master's, as soon as it is complete."""
 
@@ -95,8 +124,10 @@ class _AddToMaster:
 
     def __call__(self, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
-        assert self._master.grad is not None
-        self._master.grad.add_(parameter.grad)
+        if self._master.grad is None:
+            self._master.grad = parameter.grad.float()
+        else:
+            self._master.grad.add_(parameter.grad)
         parameter.grad = None
 
 

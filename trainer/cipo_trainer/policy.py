@@ -17,6 +17,7 @@ import torch
 from cipo_eval.engines.checkpoint import Checkpoint
 from cipo_eval.engines.core.fuse import Fused, fuse_norms
 from cipo_eval.engines.hf import HFEngine
+from cipo_eval.engines.prompting import Thinking, tokenizer_for
 from cipo_eval.engines.weights import check_adapter_names
 from cipo_eval.errors import UsageError, require
 from cipo_eval.files import whole_folder
@@ -51,15 +52,16 @@ class Policy:
         place = world.told(self._new) if config.model.startswith(NEW) else config.model
         self.device = world.device(config.device)
         self.checkpoint = Checkpoint(place, config.revision, config.trust_remote_code)
-        if self.checkpoint.adapter is not None:
+        if self.checkpoint.adapter is not None and config.lora:
             raise UsageError(
-                f"{config.model} is an adapter: merge it first, or name the base and lora: options"
+                f"{config.model} is an adapter: without lora its weights are merged and trained whole; for new "
+                "adapters merge it first"
             )
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(config.optimizer.dtype)
         dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
         base = self.checkpoint.load(dtype).to(self.device).eval()
         self._generation = base.generation_config
-        self.tokenizer = self.checkpoint.tokenizer
+        self.tokenizer = tokenizer_for(self.checkpoint.tokenizer, config.chat)
         self.model: Any = self._adapted(base) if config.lora else base
         self.model.eval()  # new adapters come in training mode: dropout must not be sampled with
         self.model.config.use_cache = True
@@ -115,11 +117,17 @@ class Policy:
                     arguments["max_model_len"] = options.max_model_len
                 if self._sleeps:
                     arguments["enable_sleep_mode"] = True
-                self._engine = VLLMEngine(self.checkpoint.model, logprobs=True, arguments=arguments)
-                self._engine.update_weights(self._shown.state_dict())  # a run that goes on has others by now
+                self._engine = VLLMEngine(
+                    self.checkpoint.base,  # an adapter is merged in what it is sent
+                    logprobs=True,
+                    arguments=arguments,
+                    **self._given,
+                )
+                self._engine.update_weights(self.weights())  # a run that goes on has others by now
             else:
                 self._engine = HFEngine(
                     self.checkpoint.model,
+                    **self._given,
                     loaded=self._base,
                     batch_tokens=options.batch_tokens,
                     max_model_len=options.max_model_len,
@@ -133,6 +141,16 @@ class Policy:
         return self.sharded.shown if self.sharded else self.model
 
     @property
+    def _given(self) -> dict[str, Any]:
+        """What both engines are told of the checkpoint, and of how it is asked."""
+        config = self.config
+        return {
+            "revision": config.revision,
+            "trust_remote_code": config.trust_remote_code,
+            "thinking": Thinking(chat=config.chat),
+        }
+
+    @property
     def _sleeps(self) -> bool:
         return self.config.rollout.sleep and self.device.type == "cuda"
 
@@ -140,7 +158,7 @@ class Policy:
         """Makes the engine ready to generate with the weights as they are."""
         if self._asleep:
             self._engine.wake()
-            self._engine.update_weights(self._shown.state_dict())
+            self._engine.update_weights(self.weights())
             self._asleep = False
 
     def sleep(self) -> None:
@@ -156,7 +174,26 @@ class Policy:
         if self.sharded:
             self.sharded.show()
         if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
-            self._engine.update_weights(self._shown.state_dict())
+            self._engine.update_weights(self.weights())
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights under the names that the checkpoint has, adapters added to what they adapt."""
+        if not self.config.lora:
+            return dict(self._shown.state_dict())
+        from peft.tuners.lora import LoraLayer
+
+        state = {
+            name.replace(".base_layer.", "."): tensor
+            for name, tensor in self._base.state_dict().items()
+            if ".lora_" not in name
+        }
+        for name, layer in self._base.named_modules():
+            if isinstance(layer, LoraLayer):
+                for adapter in layer.active_adapters:
+                    key = f"{name}.weight"
+                    state[key] = state[key] + layer.get_delta_weight(adapter).to(state[key].dtype)
+        return state
 
     @contextmanager
     def saved(self) -> Iterator[tuple[Any, Any]]:

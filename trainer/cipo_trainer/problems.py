@@ -9,18 +9,20 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cipo_eval.data.definitions import BOXED, Columns
 from cipo_eval.data.sources import Row, Source, read_rows
 from cipo_eval.data.tasks import build, load_problems, load_spec
 from cipo_eval.engines.chat import render
+from cipo_eval.engines.conversation import Chat
+from cipo_eval.engines.prompting import setting_of
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, derive_seed, fingerprint
 from cipo_eval.texts import last_boxed
 from cipo_trainer.config import Config, Data
 from cipo_trainer.packing import TrainSequence
+from cipo_trainer.presets import definition
 from cipo_trainer.sections import config_dir
 from cipo_trainer.worlds.family import Pair
 from cipo_trainer.worlds.registry import family
@@ -39,6 +41,8 @@ class Draws(Generic[T]):
         """Fingerprint of what is drawn from."""
         self.verifier = verifier
         """The harness's verifier that judges attempts at it."""
+        self.warnings: tuple[str, ...] = ()
+        """What a user must hear of the data."""
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def take(self, position: int, count: int) -> list[T]:
@@ -69,19 +73,21 @@ def problems(config: Config) -> Draws[Problem]:
             lambda at: made.problem_at(at, seed=config.seed), config.seed, made.fingerprint(), made.verifier
         )
     if data.task:
-        loaded = load_problems(_definition(data.task), data_dir=data.dir)
+        loaded = load_problems(definition(data.task), data_dir=data.dir)
         chosen = [p for p in loaded.problems if _wanted(data, p.metadata)]
-        identity, verifier = loaded.fingerprint, loaded.spec.verifier
+        identity, verifier, warnings = loaded.fingerprint, loaded.spec.verifier, loaded.warnings
     else:
         assert data.path is not None
         rows = [row for row in read_rows(data.path.expanduser()) if _wanted(data, row)]
-        chosen, identity, verifier = _from_rows(data, rows)
+        (chosen, identity, verifier), warnings = _from_rows(data, rows), ()
     chosen = chosen[: data.limit]
     if not chosen:
         raise UsageError("data: no problem is left of it (data.where)")
     if config.reward.allow_unsafe_code:
         chosen = [replace(p, options={**p.options, "allow_unsafe": True}) for p in chosen]
-    return Draws(chosen, config.seed, fingerprint([identity, data.where, data.limit]), verifier)
+    draws = Draws(chosen, config.seed, fingerprint([identity, data.where, data.limit]), verifier)
+    draws.warnings = warnings
+    return draws
 
 
 def rows(config: Config) -> Draws[Pair]:
@@ -106,13 +112,13 @@ def rows(config: Config) -> Draws[Pair]:
     return Draws(pairs, config.seed, fingerprint(pairs))
 
 
-def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[TrainSequence]:
+def encoded(tokenizer: Any, pairs: Sequence[Pair], chat: Chat = Chat()) -> list[TrainSequence]:  # noqa: B008  frozen
     """Rows of supervised training as they are trained: the prompt's tokens are those that a generation from it begins
     with, and the end token is learned. Raises ``UsageError`` for a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
         raise UsageError("the tokenizer has no end token: the model could not learn to stop")
     prompts, special = zip(
-        *(render(tokenizer, [{"role": "user", "content": p}]) for p, _ in pairs), strict=True
+        *(render(tokenizer, chat.messages(p), setting_of(chat)) for p, _ in pairs), strict=True
     )
     before = tokenizer(list(prompts), add_special_tokens=special[0])["input_ids"]
     after = tokenizer([completion for _, completion in pairs], add_special_tokens=False)["input_ids"]
@@ -120,11 +126,6 @@ def encoded(tokenizer: Any, pairs: Sequence[Pair]) -> list[TrainSequence]:
     return [
         TrainSequence(prompt=p, tokens=[*c, end], advantage=1.0) for p, c in zip(before, after, strict=True)
     ]
-
-
-def _definition(name: str) -> str | Path:
-    shipped = config_dir() / "data" / f"{name}.yaml"
-    return shipped if shipped.is_file() else name
 
 
 def _from_rows(data: Data, rows: Sequence[Row], *, golds: bool = True) -> tuple[list[Problem], str, str]:

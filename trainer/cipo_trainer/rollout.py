@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import MissingError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import (
@@ -91,18 +92,30 @@ def sampling(max_tokens: int) -> Sampling:
     return Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, max_tokens=max_tokens)
 
 
-def first_request(problem: Problem, samples: int, max_tokens: int, *place: str | int) -> Request:
-    """The request for attempts at a problem of at most ``max_tokens`` tokens each.
+def first_requests(
+    problems: Sequence[Problem], samples: int, max_tokens: int, chat: Chat, *place: str | int
+) -> list[Request]:
+    """The requests for attempts at the problems of a batch, ``samples`` of at most ``max_tokens`` tokens at each.
 
-    ``place``: seed and step, of which, with the problem, the samples' seeds are made.
+    ``place``: seed and step, of which, with the problem, the samples' seeds are made. A problem that a batch has twice
+    gets two groups with seeds of their own.
     """
-    return Request(
-        problem=problem,
-        messages=({"role": "user", "content": problem.prompt},),
-        samples=tuple(range(samples)),
-        seeds=tuple(derive_seed(*place, problem.id, n) for n in range(samples)),
-        sampling=sampling(max_tokens),
-    )
+    seen: dict[tuple[str, str], int] = {}
+    requests = []
+    for problem in problems:
+        key = problem.task, problem.id
+        again = seen[key] = seen.get(key, -1) + 1
+        more = ("again", again) if again else ()
+        requests.append(
+            Request(
+                problem=problem,
+                messages=chat.messages(problem.prompt),
+                samples=tuple(range(samples)),
+                seeds=tuple(derive_seed(*place, problem.id, n, *more) for n in range(samples)),
+                sampling=sampling(max_tokens),
+            )
+        )
+    return requests
 
 
 def roll_out(

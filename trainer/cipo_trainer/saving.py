@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from cipo_eval.engines import conversation
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
 from cipo_eval.files import UNFINISHED, Writing, unfinished, whole_folder
 from cipo_trainer.distributed.world import World
@@ -31,9 +33,15 @@ PARTS = "parts"
 class Checkpoints:
     """The checkpoints of one run; the last ``keep`` stay, and the best."""
 
-    def __init__(self, folder: Path, keep: int, world: World | None = None) -> None:
-        """``world``: the processes that save together."""
-        self.folder, self._keep, self._world = folder, keep, world or World()
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        chat: Chat = Chat(),  # noqa: B008  frozen
+        world: World | None = None,
+    ) -> None:
+        """``chat``: how the model is asked, which checkpoints remember. ``world``: the processes that save together."""
+        self.folder, self._keep, self._chat, self._world = folder, keep, chat, world or World()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -67,6 +75,7 @@ class Checkpoints:
                     (partial / STATE).mkdir()
                     model.save_pretrained(partial)
                     tokenizer.save_pretrained(partial)
+                    conversation.write(partial, self._chat)
                     if in_parts is None:
                         torch.save(tensors, partial / STATE / "optimizer.pt")
                     written = json.dumps(state, indent=1)

@@ -27,7 +27,7 @@ from cipo_trainer.distributed.sharding import Sharded
 from cipo_trainer.distributed.world import World
 from cipo_trainer.dropout import training
 from cipo_trainer.loss import weights
-from cipo_trainer.masters import Masters, norm
+from cipo_trainer.masters import Kept, Masters, norm
 from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprobs, micro, plan
 
 NORM_EPS = 1e-6
@@ -179,31 +179,32 @@ class Learner:
         """Adds up the gradients of the streams' sequences at these positions, over all processes; the norm of each
         stream's own."""
         apart = self.config.optimizer.stream_norms and len(streams) > 1
-        sums: list[list[torch.Tensor]] = []
+        cumulative: list[Kept] = []
         for number, stream in enumerate(streams):
+            if apart and number:
+                cumulative.append(self._so_far())
             places = positions[stream.name]
             lengths = [len(stream.sequences[i].tokens) for i in places]
             options = self._options(stream)
             shares = weights(lengths, options, self.config.rollout.max_tokens, stream.weight)
             by_position = dict(zip(places, shares, strict=True))
             self._accumulate(stream, by_position, division[stream.name], old[stream.name], totals)
-            last = number == len(streams) - 1
-            if not self._sharded and (apart or last):
-                self._world.complete(self.masters.parameters)
-            if last:
-                sums.append(self.masters.gradients)
-            elif apart:
-                sums.append([g.clone() for g in self.masters.gradients])
-        norms: dict[str, torch.Tensor] = {}
-        before: list[torch.Tensor] = []
-        for stream, gradients in zip(streams if apart else streams[-1:], sums, strict=True):
-            if not self._sharded:
-                self._world.add_up(gradients)
-            if apart:
-                added = [a - b for a, b in zip(gradients, before, strict=True)] if before else gradients
-                norms[stream.name] = norm(added)
-                before = gradients
-        return norms
+        if not self._sharded:
+            self._world.complete(self.masters.parameters)
+            self._world.add_up(self.masters.gradients)
+        if not apart:
+            return {}
+        spans = zip(streams, [None, *cumulative], [*cumulative, None], strict=True)
+        return {stream.name: self.masters.grown(before, after) for stream, before, after in spans}
+
+    def _so_far(self) -> Kept:
+        """Copies of the gradients up to here, summed over all processes, outside the device's memory."""
+        if self._sharded or self._world.size == 1:
+            return self.masters.kept(on_device=bool(self._sharded))
+        self._world.complete(self.masters.parameters)
+        copies = self.masters.kept(on_device=True)
+        self._world.add_up([g for g in copies if g is not None])
+        return [None if g is None else g.cpu() for g in copies]
 
     def _accumulate(
         self,

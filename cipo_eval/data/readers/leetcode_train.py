@@ -25,7 +25,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG00
         coverage = ""
     except UnfitError as error:
         tests, coverage = None, f"left out because {error}"
-    facts: Any = row.get("meta") or {}
+    facts: Any = row.get("meta") or row  # a column of its own from version 0.3 on
     return ReadProblem(
         id=row["task_id"],
         question=row["query"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from cipo_eval.data.readers import ReadProblem
 from cipo_eval.data.sources import Row
+from cipo_eval.records import fingerprint
 from cipo_eval.texts import last_boxed
 
 
@@ -14,7 +15,7 @@ def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG00
     solution has no box. Rows without either are left out."""
     answer = last_boxed(row["solution"]) or str(row.get("answer") or "")
     return ReadProblem(
-        id=str(row["index"]),
+        id=str(row["index"]) if "index" in row else fingerprint(row["problem"]),
         question=row["problem"],
         answer=answer,
         metadata={"type": row["type"], "level": row["level"]},

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Span, Turn
 from cipo_eval.turns.revising import feedback
 from cipo_trainer.batch import Batch
-from cipo_trainer.methods.options import Distill
+from cipo_trainer.method_options import Distill
 from cipo_trainer.methods.step import Step
-from cipo_trainer.rollout import Group, Sample, first_request
+from cipo_trainer.rollout import Group, Sample, first_requests
 
 TEACHER: Mapping[str, Any] = {"beta": 1.0, "kl": "k2"}
 
@@ -28,8 +29,8 @@ TEACHER: Mapping[str, Any] = {"beta": 1.0, "kl": "k2"}
 class Distilled:
     """``method: {kind: distill}``. Raises ``UsageError`` for a template that cannot be filled in."""
 
-    def __init__(self, options: Distill) -> None:
-        self._options = options
+    def __init__(self, options: Distill, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
+        self._options, self._chat = options, chat
         self._template = _template("template", options.template, "demonstration")
         self._feedback = _template("feedback_template", options.feedback_template, "feedback")
 
@@ -69,7 +70,7 @@ class Distilled:
     def _encoded(
         self, template: Template, name: str, text: str, sample: Sample, step: Step
     ) -> tuple[int, ...]:
-        request = first_request(sample.problem, 1, step.longest, *step.place())
+        (request,) = first_requests([sample.problem], 1, step.longest, self._chat)
         asked, mark = request.messages[-1]["content"], "\ue000"
         while mark in asked:
             mark += "\ue000"

@@ -13,21 +13,22 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Request, derive_seed
 from cipo_trainer import measure
 from cipo_trainer.batch import Batch, together
-from cipo_trainer.methods.options import Hints
+from cipo_trainer.method_options import Hints
 from cipo_trainer.methods.step import Step
 from cipo_trainer.reward import Rewards
-from cipo_trainer.rollout import Group, Sample, first_request
+from cipo_trainer.rollout import Group, Sample, first_requests
 
 
 class Hinted:
     """``method: {kind: hints}``. Raises ``UsageError`` for a template that cannot be filled in."""
 
-    def __init__(self, options: Hints) -> None:
-        self._options = options
+    def __init__(self, options: Hints, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
+        self._options, self._chat = options, chat
         try:
             environment = Environment(undefined=StrictUndefined, autoescape=False)
             self._template = environment.from_string(options.template)
@@ -68,7 +69,7 @@ class Hinted:
 
     def _request(self, group: Group, step: Step) -> Request:
         problem, count = group.samples[0].problem, len(group.samples)
-        request = first_request(problem, count, step.longest, *step.place("hint"))
+        (request,) = first_requests([problem], count, step.longest, self._chat, *step.place("hint"))
         if not self._options.hint:
             return request
         hint = self._template.render(problem=request.messages[-1]["content"], **self._told(group))

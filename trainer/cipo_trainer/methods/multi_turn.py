@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from cipo_eval.engines.conversation import Chat
 from cipo_trainer import correction, measure
 from cipo_trainer.batch import Batch
 from cipo_trainer.correction import CorrectionPrompts
-from cipo_trainer.methods.options import MultiTurn
+from cipo_trainer.method_options import MultiTurn
 from cipo_trainer.methods.step import Step, per_sample
 from cipo_trainer.reward import Rewards
 
@@ -21,9 +22,9 @@ from cipo_trainer.reward import Rewards
 class Revisions:
     """``method: {kind: multi_turn}``."""
 
-    def __init__(self, options: MultiTurn) -> None:
+    def __init__(self, options: MultiTurn, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
         self._options = options
-        self._prompts = CorrectionPrompts(options)
+        self._prompts = CorrectionPrompts(options, chat)
 
     def batches(self, base: Batch, step: Step) -> tuple[list[Batch], dict[str, Any]]:
         options = self._options

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.records import Turn, derive_seed
 from cipo_eval.turns.protocols import Protocol
 from cipo_trainer import correction, measure
 from cipo_trainer.batch import Batch, together
 from cipo_trainer.correction import CorrectionPrompts
+from cipo_trainer.method_options import Refine
 from cipo_trainer.methods.hints import part
-from cipo_trainer.methods.options import Refine
 from cipo_trainer.methods.step import Step, per_sample
 from cipo_trainer.rollout import Group
 
@@ -37,10 +38,10 @@ class _Critique(Protocol):
 class Refined:
     """``method: {kind: refine}``."""
 
-    def __init__(self, options: Refine) -> None:
+    def __init__(self, options: Refine, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
         self._options = options
         protocol = _Critique(name="refine", summary="", right=options.right, wrong=options.wrong)
-        self._prompts = CorrectionPrompts(options, protocol)
+        self._prompts = CorrectionPrompts(options, chat, protocol)
 
     def batches(self, base: Batch, step: Step) -> tuple[list[Batch], dict[str, Any]]:
         """Groups with a refinement in place of an attempt, normalised as one batch."""

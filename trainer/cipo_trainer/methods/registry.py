@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cipo_eval.engines.conversation import Chat
 from cipo_trainer.config import Config
 from cipo_trainer.methods.distill import Distilled
 from cipo_trainer.methods.hints import Hinted
@@ -13,7 +14,7 @@ from cipo_trainer.methods.refine import Refined
 from cipo_trainer.methods.step import StepMethod
 from cipo_trainer.methods.verify import Judged
 
-METHODS: dict[str, Callable[[Any], StepMethod]] = {
+METHODS: dict[str, Callable[[Any, Chat], StepMethod]] = {
     "multi_turn": Revisions,
     "hints": Hinted,
     "distill": Distilled,
@@ -26,4 +27,4 @@ METHODS: dict[str, Callable[[Any], StepMethod]] = {
 def chosen(config: Config) -> StepMethod | None:
     """What follows the base batch, if it is not CIPO's corrections. Raises ``UsageError`` for templates that cannot be
     filled in."""
-    return METHODS[config.method.kind](config.method) if config.method else None
+    return METHODS[config.method.kind](config.method, config.chat) if config.method else None

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from cipo_eval.engines.conversation import Chat
 from cipo_eval.records import Request, State, Turn, Verdict
 from cipo_eval.turns.protocols import Protocol
 from cipo_trainer import measure
 from cipo_trainer.advantage import EPS
 from cipo_trainer.batch import Batch, together
 from cipo_trainer.correction import CorrectionPrompts
-from cipo_trainer.methods.options import Verify
+from cipo_trainer.method_options import Verify
 from cipo_trainer.methods.step import Step, per_sample
 from cipo_trainer.reward import Rewards
 from cipo_trainer.rollout import Sample
@@ -39,10 +40,10 @@ class _Asked(Protocol):
 class Judged:
     """``method: {kind: verify}``."""
 
-    def __init__(self, options: Verify) -> None:
+    def __init__(self, options: Verify, chat: Chat = Chat()) -> None:  # noqa: B008  frozen
         self._options = options
         protocol = _Asked(name="verify", summary="", judges=True, texts=(options.ask, options.retry))
-        self._prompts = CorrectionPrompts(options, protocol)
+        self._prompts = CorrectionPrompts(options, chat, protocol)
 
     def batches(self, base: Batch, step: Step) -> tuple[list[Batch], dict[str, Any]]:
         options, firsts = self._options, per_sample(base.groups)

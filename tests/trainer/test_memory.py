@@ -1,0 +1,249 @@
+"""The plan of a training's memory: known shapes are the models', sums are what a training allocates, presets fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Commands
+from test_step import graded
+from torch.profiler import ProfilerActivity, profile
+
+from cipo_eval.engines.core.fuse import fuse_norms
+from cipo_eval.errors import UsageError
+from cipo_eval.estimate.constants import constants
+from cipo_eval.settings import read_yaml
+from cipo_trainer.config import Config
+from cipo_trainer.memory import Architecture, architecture_of, of_config, planned
+from cipo_trainer.packing import TrainSequence
+from cipo_trainer.presets import build, load
+from cipo_trainer.sections import config_dir
+from cipo_trainer.step import Learner, LossStream
+
+KNOWN = {
+    name: Architecture(**values) for name, values in read_yaml(config_dir() / "models" / "known.yaml").items()
+}
+TOLERANCE = 0.2
+"""Between the plan's sum and what was allocated at most, both of a whole update on the CPU."""
+
+
+def made(family: str, **changes: Any) -> tuple[Any, Architecture]:
+    """A small model with random weights, and its shape as the planner reads it off its configuration."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = {
+        "vocab_size": 1000,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        **changes,
+    }
+    if family == "qwen2":
+        del values["head_dim"]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **values)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), of_config(
+        config.to_dict(), "here"
+    )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_parameters_are_counted_to_the_last(family: str, tied: bool) -> None:
+    model, shape = made(family, tie_word_embeddings=tied)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_known_shapes_have_the_published_number_of_parameters() -> None:
+    published = {f"Qwen/{shape.source}": shape.parameters for shape in constants().sizes.values()}
+    published |= {
+        f"{name}-Instruct": number for name, number in published.items() if name.startswith("Qwen/Qwen2.5")
+    }
+    published |= {
+        "Qwen/Qwen3-4B-Instruct-2507": 4.022e9,
+        "Qwen/Qwen2.5-Math-1.5B-Instruct": 1.544e9,
+        "HuggingFaceTB/SmolLM2-135M-Instruct": 134.5e6,
+        "ByteDance-Seed/Seed-Coder-8B-Instruct": 8.25e9,
+    }
+    for name, shape in KNOWN.items():
+        assert shape.parameters == pytest.approx(published[name], rel=2e-3), name
+
+
+def allocated(model: Any, config: Config, streams: list[LossStream]) -> tuple[int, int]:
+    """Bytes that an update allocates at most beside what is there, once the optimizer has its moments; and theirs."""
+    learner = Learner(model, config)
+
+    def traced() -> list[int]:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            learner.update(streams, step=0, lr=1e-4)
+        events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+        sizes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        total, totals = 0, [0]
+        for _, size in sizes:
+            totals.append(total := total + size)
+        return totals
+
+    left = traced()[-1]
+    return max(traced()), left
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "options"),
+    [
+        ("llama", {}, {}),
+        ("llama", {"num_hidden_layers": 6}, {"checkpointing": True}),
+        pytest.param("llama", {"intermediate_size": 512}, {}, marks=pytest.mark.slow),
+        pytest.param("llama", {"vocab_size": 6000}, {"chunk": 256}, marks=pytest.mark.slow),
+        pytest.param("qwen3", {"head_dim": 32}, {}, marks=pytest.mark.slow),
+        pytest.param("qwen2", {"num_hidden_layers": 8}, {"checkpointing": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_plan_is_what_a_training_allocates(
+    family: str, shape: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Two micro-batches of 512 tokens, so that gradients are there beside the activations of the second."""
+    model, architecture = made(family, **shape)
+    config = build(
+        {
+            "model": "x",
+            "algorithm": "dr_grpo",
+            "rollout": {"max_tokens": 112},
+            "optimizer": {"micro_tokens": 512, "chunk": 128, **options},
+        }
+    )
+    if config.optimizer.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    fuse_norms(model)
+    rows = [TrainSequence(prompt=[5] * 16, tokens=[7] * 112, advantage=1.0) for _ in range(8)]
+    peak, left = allocated(model, config, [LossStream(name="base", sequences=graded(rows))])
+    plan = planned_for(architecture, config)
+    assert left == pytest.approx(plan.stays["moments of AdamW"], rel=0.02)
+    assert peak == pytest.approx(sum(plan.trains.values()), rel=TOLERANCE)
+
+
+def planned_for(shape: Architecture, config: Config) -> Any:
+    import cipo_trainer.memory as planner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "architecture_of", lambda _: shape)
+        return planned(config, device_bytes=None)
+
+
+CARDS = {
+    "qwen3_4b_math_grpo": 80e9,
+    "qwen3_4b_math_cipo": 80e9,
+    "seed_coder_8b_code_grpo": 80e9,
+    "seed_coder_8b_code_cipo": 80e9,
+    "qwen3_0.6b_math_grpo": 24e9,
+    "qwen3_0.6b_math_cipo": 24e9,
+    "qwen2.5_1.5b_math_grpo": 24e9,
+    "qwen2.5_1.5b_math_cipo": 24e9,
+    "smollm2_135m_math_grpo": 24e9,
+    "smollm2_135m_math_cipo": 24e9,
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_presets_fit_their_card_and_say_whose_they_are(name: str) -> None:
+    config = load(name)
+    plan = planned(config, device_bytes=CARDS[name])
+    assert plan.peak <= CARDS[name]
+    assert plan.host.get("vLLM's weights while it sleeps", 0) > 0 or config.rollout.engine == "hf"
+    text = (config_dir() / f"{name}.yaml").read_text()
+    assert "Provenance" in text
+    if "Qwen/Qwen3" in text:
+        assert config.chat.enable_thinking is False
+        assert "ithout thinking" in text
+
+
+def test_parts_shrink_with_the_ranks_that_share_them() -> None:
+    config = load("qwen3_4b_math_grpo", ["optimizer.moments=float32"])
+    one, four = (planned(config, device_bytes=80e9, ranks=n, sharded=n > 1) for n in (1, 4))
+    for part in ("weights", "float32 masters", "moments of AdamW", "reference"):
+        assert four.stays[part] == pytest.approx(one.stays[part] / 4)
+    assert four.trains["gradients"] == pytest.approx(one.trains["gradients"] / 4)
+    assert four.samples["vLLM: weights"] == one.samples["vLLM: weights"]
+    assert one.peak > 80e9 > four.peak
+
+
+def test_the_command_says_what_it_takes(cipo: Commands) -> None:
+    outcome = cipo("train", "qwen3_4b_math_cipo", "--plan")
+    assert outcome.code == 0, outcome.err
+    for part in ("float32 masters", "moments of AdamW", "vLLM: keys and values", "fits", "(estimate)"):
+        assert part in outcome.out
+    too_large = cipo("train", "qwen3_4b_math_cipo", "--plan", "--json", "optimizer.moments=float32")
+    assert too_large.code == 1
+    assert too_large.json["fits"] is False
+    known, unknown = too_large.json["step"]["seconds"], cipo("train", "grpo", "--plan", "model=no/such")
+    assert known["low"] < known["value"] < known["high"]
+    assert unknown.code == 2
+    assert "give a folder with its config.json" in unknown.err
+    assert cipo("train", "grpo", "--plan", "--gpu", "H1000").code == 2
+
+
+def test_a_checkpoint_s_own_configuration_counts(tmp_path: Path) -> None:
+    _, shape = made("llama")
+    values = {
+        "model_type": "llama",
+        "vocab_size": 1000,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    found = architecture_of(build({"model": str(tmp_path)}))
+    assert found.parameters == shape.parameters
+    (tmp_path / "config.json").write_text(json.dumps({**values, "num_experts": 8}))
+    with pytest.raises(UsageError, match="mixture of experts"):
+        architecture_of(build({"model": str(tmp_path)}))
+
+
+# --- moments in 8 bits ---------------------------------------------------------------------------------------
+
+
+def test_moments_in_8_bits_learn_as_float32_ones_and_go_on(tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    rows = graded([TrainSequence(prompt=[5, 6], tokens=[7, 8, 9], advantage=1.0) for _ in range(4)])
+    streams = [LossStream(name="base", sequences=rows)]
+    moved, learners = {}, {}
+    with torch.compiler.set_stance("force_eager"):  # the same arithmetic without a minute of compilation
+        for moments in ("float32", "8bit"):
+            model, shape = made("llama")
+            before = torch.cat([p.detach().flatten() for p in model.parameters()])
+            learner = Learner(
+                model, build({"model": "x", "algorithm": "dr_grpo", "optimizer": {"moments": moments}})
+            )
+            for step in range(3):
+                learner.update(streams, step=step, lr=1e-3)
+            moved[moments] = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+            learners[moments] = learner
+        similar = torch.nn.functional.cosine_similarity(moved["float32"], moved["8bit"], dim=0)
+        assert similar > 0.97
+        state = learners["8bit"].masters.optimizer.state
+        held = sum(
+            part.numel() * part.element_size()
+            for values in state.values()
+            for moment in (values["exp_avg"], values["exp_avg_sq"])
+            for part in ((moment.codes, moment.scale) if hasattr(moment, "codes") else (moment,))
+        )
+        assert held < 0.35 * 8 * shape.parameters  # small tensors stay in float32
+
+        fresh, _ = made("llama")
+        fresh.load_state_dict(learners["8bit"].model.state_dict())
+        other = Learner(fresh, learners["8bit"].config)
+        torch.save(learners["8bit"].masters.state(), tmp_path / "optimizer.pt")
+        other.masters.load(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+        for each in (learners["8bit"], other):
+            each.update(streams, step=3, lr=1e-3)
+        pairs = zip(learners["8bit"].model.parameters(), fresh.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
