@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from cipo_eval.interrupts import unhurried
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
+def launch(
+    processes: int, arguments: Sequence[str], *, program: Sequence[str] = ("-m", "cipo_trainer")
+) -> int:
     """Runs ``python -m cipo_trainer`` with these arguments in so many processes, and returns the exit code: that of
     the first process that failed, 128 and the signal's number where a signal ended them.
 
@@ -24,7 +26,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes have said it
     logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
-    options = ["--standalone", f"--nproc-per-node={processes}", "-m", "cipo_trainer", *arguments]
+    options = ["--standalone", f"--nproc-per-node={processes}", *program, *arguments]
     try:
         with unhurried():  # the processes save a checkpoint first
             run_processes(get_args_parser().parse_args(options))

@@ -7,6 +7,7 @@ Ctrl-C) all of them learn where they meet next, and end alike.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ START_WAIT = timedelta(minutes=5)
 """How long processes wait for each other at the start."""
 BUCKET = 8_388_608
 """Numbers of gradients that are summed in one message."""
+_meetings = itertools.count()
+"""Processes may train together more than once: what the launcher's store knows of one time is not that of another."""
 
 
 class World:
@@ -218,7 +221,8 @@ def joined(device: str) -> Iterator[World]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    store, _, _ = next(distributed.rendezvous("env://", timeout=START_WAIT))
+    launcher, _, _ = next(distributed.rendezvous("env://", timeout=START_WAIT))
+    store = distributed.PrefixStore(f"cipo_trainer/{next(_meetings)}", launcher)
     distributed.init_process_group(
         backend, store=store, rank=world.rank, world_size=world.size, timeout=LONGEST_WAIT
     )
