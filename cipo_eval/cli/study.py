@@ -192,15 +192,20 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     from cipo_reports.report import write_report
     from cipo_reports.study import read_study
     from cipo_reports.terminal import show_table
+    from cipo_reports.worth import Worth
     from cipo_trainer.study.conclusions import comparisons
 
+    worth = None
+    if config.worth:
+        trained = tuple(name for name, over in config.arms.items() if over is not None)
+        worth = Worth(all=config.worth.all, half=config.worth.half, of=trained)
     pages: list[str] = []
     shown = None
     for comparison in comparisons(config, folder):
         if not quiet and not as_json:  # a minute or two where there are many runs
             say(f"report for temperature {comparison.temperature:g} …")
         arms = [make_arm(name, runs) for name, runs in comparison.arms.items()]
-        study = read_study(arms, baseline=config.baseline, paired=True)
+        study = read_study(arms, baseline=config.baseline, paired=True, worth=worth)
         report = write_report(study, comparison.report, title=config.title, budget=PAGE_CHARACTERS)
         pages.append(str(report.page))
         shown = shown or headline(study)

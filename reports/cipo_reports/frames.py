@@ -51,9 +51,17 @@ DIFFERENCES = [
 ]
 BUDGET = ["arm", "task", "protocol", "kind", "k", "tokens", "value"]
 TRAINING = ["arm", "data", "seed", "step", "kind", "figure", "value"]
-FRAMES = {"results": RESULTS, "differences": DIFFERENCES, "budget": BUDGET, "training": TRAINING}
+WORTH = ["arm", "all", "half", "task", "protocol", "figure", "value", "low", "high", "gain", "full", "seeds"]
+FRAMES = {
+    "results": RESULTS,
+    "differences": DIFFERENCES,
+    "budget": BUDGET,
+    "training": TRAINING,
+    "worth": WORTH,
+}
 """By name, the columns that are written."""
 NUMBERS = {"value", "low", "high", "std", "first", "second", "difference", "p", "p_holm", "mde", "tokens"}
+NUMBERS |= {"gain", "full"}
 """Columns of figures, numbers also where all of them are missing."""
 
 

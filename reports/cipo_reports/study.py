@@ -9,7 +9,7 @@ these and of nothing else; values of single runs are those of ``results.json``, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -26,8 +26,9 @@ from cipo_reports.across import Against, averages, differences
 from cipo_reports.arms import Arm, baseline_of, shared_mode
 from cipo_reports.curves import budget, training
 from cipo_reports.fonts import not_drawable
-from cipo_reports.frames import AVERAGE, BUDGET, RESULTS, TRAINING, frame
+from cipo_reports.frames import AVERAGE, BUDGET, RESULTS, TRAINING, WORTH, frame
 from cipo_reports.seeds import Tables, arm_rows, tables_of
+from cipo_reports.worth import Worth, worth_rows
 
 __all__ = ["AVERAGE", "Study", "read_study"]
 
@@ -43,6 +44,8 @@ class Study:
     differences: pd.DataFrame
     budget: pd.DataFrame
     training: pd.DataFrame
+    worth: pd.DataFrame = field(default_factory=lambda: frame([], WORTH))
+    """What corrections are worth, where it was asked for (``worth``)."""
     notes: tuple[str, ...] = ()
     """What the reader must not overlook."""
     figures: tuple[Figure, ...] = ()
@@ -94,8 +97,10 @@ def read_study(
     force: bool = False,
     paired: bool = False,
     figures: Sequence[Figure] = (),
+    worth: Worth | None = None,
 ) -> Study:
     """``paired``: the i-th run of each arm began with the same weights. ``figures``: a user's own, beside the table's.
+    ``worth``: the arms that the worth of corrections is made of, where that is asked for.
 
     Raises ``UsageError`` for runs that cannot be read or were asked different things (unless ``force``).
     """
@@ -135,6 +140,7 @@ def read_study(
         differences=against,
         budget=frame(list(budget(arms, results, judged)), BUDGET),
         training=frame(list(training(arms)), [*TRAINING, "task"]),
+        worth=frame(worth_rows(arms, worth, judged), WORTH),
         notes=tuple(dict.fromkeys([*notes, *remarks])),
         figures=tuple(figures),
     )

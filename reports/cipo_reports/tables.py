@@ -37,6 +37,7 @@ from cipo_reports.cost_tables import cost, training
 from cipo_reports.frames import AVERAGE, among, unique, whole
 from cipo_reports.methods import one_seed
 from cipo_reports.study import Study
+from cipo_reports.worth import worth_table
 
 NO_CHANCE = 0.001
 """Smaller p are not written out."""
@@ -64,7 +65,8 @@ def _optional(study: Study) -> Iterator[Table]:
         passk(study),
         *categories(study),
     )
-    for table in (*candidates, cost(study), training(study)):
+    worth = [worth_table(study.worth)] if len(study.worth) else []
+    for table in (*candidates, *worth, cost(study), training(study)):
         if table.rows:
             yield table
 

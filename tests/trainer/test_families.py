@@ -143,6 +143,36 @@ def test_the_teacher_errs_as_it_says(kind: type[Derivations], systematic: float)
         assert wrong not in [teacher.step(operation, state, rng, seen=wrong) for _ in range(200)]
 
 
+@pytest.mark.parametrize("kind", [Chains, Programs])
+def test_worlds_differ_in_their_entries_alone(kind: type[Derivations]) -> None:
+    """Held-out problems and their golds are the same; world 0 is the one that was always there."""
+    one, other = kind(world=1), kind(world=2)
+    states = sorted({one.state(word) for word in one.words()})
+    entries = [(operation, state) for operation in one.operations() for state in states]
+    assert [kind().entry(*entry) for entry in entries] == [kind(world=0).entry(*entry) for entry in entries]
+    chosen = [{e for e in entries if made.entry(*e)[0] < made.easy} for made in (kind(), one, other)]
+    assert len({frozenset(hard) for hard in chosen}) == 3
+    rows = [
+        [
+            {k: v for k, v in row.items() if k != "hard"}
+            for _, row in zip(range(20), made.rows(), strict=False)
+        ]
+        for made in (one, other)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_training_may_have_one_hard_entry_in_each_problem() -> None:
+    teacher = Chains(modulus=11, world=3, one_hard=True)
+    for position in range(60):
+        start, *operations = teacher.problem_at(position, seed=1).prompt.removesuffix(" =").split()
+        task = (start, tuple(operations))
+        states = [start, *map(teacher.state, teacher.solve(task))]
+        hard = [teacher.entry(*entry)[0] < teacher.easy for entry in zip(operations, states, strict=False)]
+        assert sum(hard) == 1
+    assert {row["hard"] for row in teacher.rows()} > {"1"}  # held-out problems are any
+
+
 @pytest.mark.parametrize("teacher", DERIVED[:2], ids=repr)
 def test_a_correction_keeps_what_is_right_and_changes_the_first_wrong_step(teacher: Derivations) -> None:
     rng = random.Random(1)

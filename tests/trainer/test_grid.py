@@ -16,6 +16,7 @@ import pytest
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.settings import merged
+from cipo_trainer.config import Config
 from cipo_trainer.presets import build
 from cipo_trainer.sections import config_dir
 from cipo_trainer.study.conclusions import comparisons
@@ -56,6 +57,15 @@ def tiny(tmp_path: Path) -> StudyConfig:
     return read_study_config(path)
 
 
+def corrections(config: Config) -> int:
+    """Of a step."""
+    if config.stream is None:
+        return 0
+    return int(config.stream.fraction * config.rollout.problems) * (
+        config.stream.samples or config.rollout.samples
+    )
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_shipped_studies_are_valid(name: str) -> None:
     """Every training in it can be built, and arms that are compared at equal budget draw as many attempts."""
@@ -66,7 +76,7 @@ def test_shipped_studies_are_valid(name: str) -> None:
         if job.config:
             build(job.config)
     drawn = {
-        arm: (c.steps * c.rollout.problems * c.rollout.samples * (2 if c.stream else 1))
+        arm: c.steps * (c.rollout.problems * c.rollout.samples + corrections(c))
         for arm, over in config.arms.items()
         # but those whose name says otherwise
         if over and not any(word in arm for word in ("half", "processed", "2.6×", "DAPO"))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -40,6 +40,9 @@ class FamilyUse(Section):
     """Its name; by default the key under which it stands."""
     dial: dict[str, int | float | str] = Field(default_factory=dict)
     """As ``data.dial`` of `cipo-eval train`."""
+    worlds: Literal["one", "seed"] = "one"
+    """seed: each seed has entries of its own (``dial.world``); the held-out problems are the same, and there is no
+    breakdown by hard entries."""
     items: int | None = Field(default=None, ge=1)
     """Held-out problems; by default the family's."""
     protocols: list[str] | None = None
@@ -75,6 +78,15 @@ class Expected(Section):
     evaluate: float = 0.5
 
 
+class WorthOf(Section):
+    """The arms that the worth of a correction is made of: (arm - half) / (all - half)."""
+
+    all: str
+    """The arm with all attempts on fresh problems."""
+    half: str
+    """The arm with half of them."""
+
+
 class StudyConfig(Section):
     """The whole of a study."""
 
@@ -91,6 +103,8 @@ class StudyConfig(Section):
     """Configurations of the arms by name, over ``train``; nothing: the warm start itself."""
     baseline: str | None = None
     """Arm that others are compared with; by default the first."""
+    worth: WorthOf | None = None
+    """The report says what corrections of the other arms are worth."""
     evaluate: Scoring = Scoring()
     expected: Expected = Expected()
 
@@ -106,6 +120,9 @@ class StudyConfig(Section):
             raise ValueError(
                 f"baseline: there is no arm {self.baseline}; {nearest(self.baseline, self.arms)}"
             )
+        for arm in (self.worth.all, self.worth.half) if self.worth else ():
+            if arm not in self.arms:
+                raise ValueError(f"worth: there is no arm {arm}; {nearest(arm, self.arms)}")
         named = [
             *self.evaluate.protocols,
             *(n for use in self.families.values() for n in use.protocols or ()),
@@ -216,7 +233,8 @@ def write_tasks(config: StudyConfig, folder: Path) -> None:
     """Writes the task of every family's dial into a study's folder."""
     for name, use in config.families.items():
         made = family(use.family or name, use.dial)
-        made.write_task((folder / task_file(name)).parent, name=slug(name), limit=use.items)
+        place = (folder / task_file(name)).parent
+        made.write_task(place, name=slug(name), limit=use.items, breakdown=use.worlds == "one")
 
 
 def _of_seed(config: StudyConfig, name: str, seed: int) -> tuple[list[Job], list[Job], list[Job]]:
@@ -248,11 +266,11 @@ def _training(
     over: Tree | None = None,
 ) -> Job:
     use = config.families[name]
-    chosen = use.family or name
+    chosen, of_seed = use.family or name, use.worlds == "seed"
     values: Tree = {
         "seed": seed,
         "threads": 1,
-        "data": {"generator": chosen, "dial": dict(use.dial)},
+        "data": {"generator": chosen, "dial": {**use.dial, **({"world": seed} if of_seed else {})}},
         "checkpoint": {"every": 200, "keep": 1},
     }
     if start is None:

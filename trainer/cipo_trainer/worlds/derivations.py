@@ -56,6 +56,11 @@ class Derivations(Family):
     """Rows for corrections. attempt: nothing is known of where the error is; what is learned is another attempt of the
     teacher's that the verifier finds right, as a model could collect it by itself."""
 
+    world: int = Field(default=0, ge=0)
+    """Which entries are hard, how hard they are, and their wrong words: another number is another world."""
+    one_hard: bool = False
+    """Problems and rows of a training have exactly one hard entry on their right way."""
+
     told: float = Field(default=0.0, ge=0, le=1)
     """Rows for corrections: share of attempts with a wrong result that are said to be wrong, as the protocols `oracle`
     and, where tests judge, `feedback` do."""
@@ -104,7 +109,8 @@ class Derivations(Family):
         """Q, and the entry's wrong word. The same for all seeds of a training: it is part of the world."""
         key = operation, state
         if key not in self._entries:
-            rng = draws(self.name, "entry", operation, state)
+            of_world = ("world", self.world) if self.world else ()
+            rng = draws(self.name, "entry", operation, state, *of_world)
             hard = rng.random() < self.hard
             q = self.low + (self.high - self.low) * rng.random() if hard else self.easy
             self._entries[key] = q, rng.choice(self.mistakes(operation, state))
@@ -175,7 +181,9 @@ class Derivations(Family):
         starts, operations = self.starts(), self.operations()
         for _ in range(DRAWS):
             task = starts[rng.randrange(len(starts))], tuple(rng.choices(operations, k=self.steps))
-            if self.is_held_out(self.prompt(task)) == held_out:
+            if self.is_held_out(self.prompt(task)) != held_out:
+                continue
+            if held_out or not self.one_hard or self._count_hard(task) == 1:
                 return task
         raise RuntimeError("no problem of the wanted side was drawn")
 
@@ -237,6 +245,9 @@ class Derivations(Family):
 
     def _hard(self, task: Task) -> str:
         """Hard entries on the right way: ``0``, ``1`` or ``2 or more``."""
-        states = [task[0], *map(self.state, self.solve(task))]
-        count = sum(self.entry(*e)[0] < self.easy for e in zip(task[1], states, strict=False))
+        count = self._count_hard(task)
         return str(count) if count < 2 else "2 or more"
+
+    def _count_hard(self, task: Task) -> int:
+        states = [task[0], *map(self.state, self.solve(task))]
+        return sum(self.entry(*e)[0] < self.easy for e in zip(task[1], states, strict=False))

@@ -88,14 +88,19 @@ class Family(BaseModel):
         """Whether a problem belongs to the evaluation side."""
         return derive_seed(self.name, "split", text) % HELD_OUT == 0
 
-    def write_task(self, folder: Path, *, name: str | None = None, limit: int | None = None) -> Path:
+    def write_task(
+        self, folder: Path, *, name: str | None = None, limit: int | None = None, breakdown: bool = True
+    ) -> Path:
         """Writes the task of this dial, a definition and its items, and returns the definition's path. The bytes are
-        the same on every call; ``name``: of the task, by default the family's; ``limit``: only so many items.
+        the same on every call; ``name``: of the task, by default the family's; ``limit``: only so many items;
+        ``breakdown``: with figures by kinds of problems, where the family has some.
         """
         name = name or self.name
         folder.mkdir(parents=True, exist_ok=True)
         specific = self.definition()
-        cipo = specific.pop("cipo")
+        cipo = dict(specific.pop("cipo"))
+        if not breakdown:
+            cipo.pop("breakdown", None)
         head = {
             "name": name,
             "description": self.summary,
