@@ -16,6 +16,7 @@ import pytest
 from commands import Commands, attempts
 
 from cipo_eval.data import tasks
+from cipo_eval.data.definitions import _read_yaml
 from cipo_eval.data.examples import documents, examples
 from cipo_eval.engines.chat import render
 from cipo_eval.errors import MissingError, UsageError
@@ -184,7 +185,9 @@ def test_what_is_not_there_is_refused(
 
 
 def test_tasks_without_examples_say_so(cipo: Commands) -> None:
+    assert {tasks.load_spec(name).verifier for name in WITH_EXAMPLES} == {"math"}, "whose answers they show"
     for name in sorted(set(tasks.task_names()) - set(WITH_EXAMPLES)):
+        assert _read_yaml(tasks.load_spec(name).path)["num_fewshot"] == 0, "nor has lm-eval any"
         with pytest.raises(UsageError, match=f"{name} has no examples"):
             examples(tasks.load_spec(name), 1)
     outcome = cipo("run", "-m", "nowhere", "-t", "humaneval", "--num_fewshot", "3")

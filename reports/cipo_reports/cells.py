@@ -6,7 +6,7 @@ Nothing is computed here but which value is best. Shares are per cent, differenc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +127,9 @@ def amount(value: Any, digits: int = 0) -> Cell:
     return Cell(text=number(float(value), f",.{digits}f"), value=float(value))
 
 
-def marked(cells: Sequence[Cell], *, lowest: bool = False) -> list[Cell]:
+def marked(cells: Sequence[Cell]) -> list[Cell]:
     """The best and second best of comparable cells, marked; equal ones share a mark."""
-    values = sorted({cell.value for cell in cells if cell.value is not None}, reverse=not lowest)
+    values = sorted({cell.value for cell in cells if cell.value is not None}, reverse=True)
     if len([cell for cell in cells if cell.value is not None]) < 2 or len(values) < 2:
         return list(cells)
     ties = sum(cell.value == values[0] for cell in cells)
@@ -137,10 +137,11 @@ def marked(cells: Sequence[Cell], *, lowest: bool = False) -> list[Cell]:
     return [cell if cell.value is None else replace(cell, mark=marks.get(cell.value, "")) for cell in cells]
 
 
-def by_columns(rows: list[list[Cell]], left: int, lowest: Sequence[int] = ()) -> list[list[Cell]]:
-    """Marks the best of each column from ``left`` on."""
+def by_columns(rows: list[list[Cell]], left: int, plain: Collection[int] = ()) -> list[list[Cell]]:
+    """Marks the best of each column from ``left`` on, but for those where best means nothing (``plain``): controls,
+    shares that depend on how many first answers were right, figures whose better side nobody has told."""
     columns = [list(column) for column in zip(*rows, strict=True)]
-    columns = [column if i < left else marked(column, lowest=i in lowest) for i, column in enumerate(columns)]
+    columns = [column if i < left or i in plain else marked(column) for i, column in enumerate(columns)]
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -54,6 +54,9 @@ def correction(study: Study) -> Table:
     accuracy = [f.ACCURACY.at(turn) for turn in (1, 2, *([turns] if turns > 2 else []))]
     shown = (*COLUMNS, *(figure for figure in study.figures if len(among(study.results, figure.family))))
     columns = ["protocol", "task", "method", *(figure.label for figure in (*accuracy, *shown)), "same tokens"]
+    unmarked = (f.INTO_RIGHT.at(2), f.INTO_WRONG.at(2), *study.figures)
+    plain = [3 + len(accuracy) + i for i, figure in enumerate(shown) if figure in unmarked]
+    plain.append(len(columns) - 1)
     rows: list[list[Cell]] = []
     rules = []
     for protocol in study.protocols:
@@ -75,8 +78,7 @@ def correction(study: Study) -> Table:
                 group.append([name(protocol), name(task), name(arm), *cells])
             if group:
                 rules.append(len(rows))
-                worst = 3 + len(accuracy) + shown.index(f.INTO_WRONG.at(2))
-                rows += by_columns(group, 3, lowest=(worst,)) if len(group) > 1 else group
+                rows += by_columns(group, 3, plain) if len(group) > 1 else group
     notes = [
         "acc@tN: accuracy after turn N; Δ(i→c), Δ(c→i): share of attempts that went from wrong to right, from right to "
         "wrong; lift: right among revised failed attempts less right among fresh ones at the same problem; seq@1 gain: "
@@ -159,7 +161,8 @@ def _judgements(
             ]
             if group:
                 rules.append(len(rows))
-                rows += by_columns(group, 2) if len(group) > 1 else group
+                plain = [2 + i for i, (_, figure) in enumerate(shown) if figure is ALWAYS_WRONG]
+                rows += by_columns(group, 2, plain) if len(group) > 1 else group
     columns = ["task", "method", *(title for title, _ in shown)]
     return make_table(key, caption, columns, rows, left=2, rules=tuple(rules[1:]), notes=notes)
 
@@ -234,7 +237,8 @@ def overview(study: Study) -> Table:
         for arm in study.names:
             cells = [share(look(arm, task, of, figure), signed=figure.signed) for of, figure in shown]
             group.append([name(task), name(arm), *cells])
-        rows += by_columns(group, 2) if len(group) > 1 else group
+        plain = [2 + i for i, (_, figure) in enumerate(shown) if figure is f.FRESH]
+        rows += by_columns(group, 2, plain) if len(group) > 1 else group
     columns = ["task", "method", *(figure.label for _, figure in shown)]
     notes = [
         f"Corrections: {protocol}. Resample: right among fresh attempts at the problems of failed ones; lift: "

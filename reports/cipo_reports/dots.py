@@ -19,7 +19,7 @@ from cipo_eval.turns.protocols import DIRECT
 from cipo_reports.cells import file_name
 from cipo_reports.frames import AVERAGE
 from cipo_reports.methods import FEW, focus
-from cipo_reports.panels import COLUMN, PAGE, arm_lines, beside, legend, look, percent, shown
+from cipo_reports.panels import COLUMN, PAGE, arm_lines, beside, legend, look, percent, shown, spelt
 from cipo_reports.study import Study
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _dots(study: Study, axes: Axes, y: float, rows: pd.DataFrame) -> None:
 
 def named(protocol: str, measure: Measure) -> str:
     """A figure as titles and axes call it, with the protocol where attempts were revised."""
-    return measure.label if protocol == DIRECT else f"{measure.label} ({protocol})"
+    return spelt(measure) if protocol == DIRECT else f"{spelt(measure)} ({protocol})"
 
 
 FOREST = (f.ACCURACY.name, f.CORRECTION_RATE.name, JUDGEMENT_F1.family)

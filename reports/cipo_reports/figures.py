@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from cipo_eval.analysis import figures as f
@@ -22,6 +23,7 @@ from cipo_reports.dots import accuracies, forest
 from cipo_reports.frames import AVERAGE, among, whole
 from cipo_reports.methods import focus
 from cipo_reports.panels import (
+    BESIDE,
     COLUMN,
     PAGE,
     arm_lines,
@@ -37,6 +39,7 @@ from cipo_reports.panels import (
     shares,
     shown,
     spaced,
+    spelt,
     style,
 )
 from cipo_reports.study import Study
@@ -45,7 +48,14 @@ from cipo_reports.training_figures import along, dynamics
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RIGHT, WRONG = "#009E73", "#D55E00"
+RIGHT, WRONG = "#004488", "#BF2F12"
+FLOW: dict[tuple[str, str], tuple[str, str, float]] = {
+    ("right", "right"): ("stays right", RIGHT, 0.2),
+    ("wrong", "right"): ("corrected", RIGHT, 1.0),
+    ("right", "wrong"): ("broken", WRONG, 1.0),
+    ("wrong", "wrong"): ("stays wrong", WRONG, 0.5),
+}
+"""What a flow is called, its colour, and how much of it there is over white."""
 
 
 def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -81,7 +91,7 @@ def pass_curves(study: Study) -> Iterator[tuple[str, str, Figure]]:
         axes.set_xticks(spaced(ks, ks[0], ks[-1]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set(title=shown(study, task), xlabel="k")
+        axes.set(title=shown(study, task), xlabel="attempts, k")
         left_label(axes, "pass@k, %")
         shares(axes)
     name_lines(figure, study, panels, drawn)
@@ -117,9 +127,6 @@ def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
         yield f"by-turn-{protocol}", f"Accuracy after each turn ({protocol}), with 95 % intervals.", figure
 
 
-FLOWS = (("right", "right"), ("right", "wrong"), ("wrong", "right"), ("wrong", "wrong"))
-
-
 def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """What became of right and wrong first answers: flows from turn 1 to turn 2, means over the tasks of each arm."""
     for protocol in study.protocols:
@@ -130,9 +137,7 @@ def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
         for (arm, flows), axes in zip(shares.items(), panels, strict=True):
             _alluvial(axes, flows)
             axes.set_title(shown(study, arm))
-        labels = {"stays right": (RIGHT, 0.55), "corrected": (RIGHT, 0.95), "broken": (WRONG, 0.95)}
-        labels |= {"stays wrong": (WRONG, 0.45)}
-        handles = [Patch(facecolor=c, alpha=a, label=name) for name, (c, a) in labels.items()]
+        handles = [Patch(facecolor=c, alpha=a, label=name) for name, c, a in FLOW.values()]
         legend(figure, handles)
         tasks = [
             task
@@ -189,9 +194,7 @@ def _alluvial(axes: Axes, flows: dict[tuple[str, str], float]) -> None:
         starts[after, 1] += share
         if share <= 0:
             continue
-        changes = before != after
-        colour = RIGHT if after == "right" else WRONG
-        alpha = 0.95 if changes else 0.55 if after == "right" else 0.45
+        _, colour, alpha = FLOW[before, after]
         points = [
             (0, a),
             (0.5, a),
@@ -204,14 +207,24 @@ def _alluvial(axes: Axes, flows: dict[tuple[str, str], float]) -> None:
         ]
         codes = [Outline.MOVETO, *[Outline.CURVE4] * 3, Outline.LINETO, *[Outline.CURVE4] * 3]
         patch = PathPatch(Outline([*points, (0, a)], [*codes, Outline.CLOSEPOLY]), linewidth=0)
-        patch.set(facecolor=colour, alpha=alpha, zorder=2 if changes else 1)
+        patch.set(facecolor=colour, alpha=alpha, zorder=2 if before != after else 1)
         axes.add_patch(patch)
+        # those that cross are named where they are alone: at the side of "wrong"
+        beside = {("right", "wrong"): (0.87, b), ("wrong", "right"): (0.13, a)}
+        x, low = beside.get((before, after), (0.5, (a + b) / 2))
+        number = axes.text(x, low + share / 2, _whole(share), ha="center", va="center", fontsize=6.5)
+        number.set(zorder=3, path_effects=[withStroke(linewidth=1.6, foreground="white")])
     axes.set(xlim=(-0.62, 1.62), ylim=(-0.02, 1 + gap + 0.02), xticks=(-width / 2, 1 + width / 2), yticks=())
     axes.set_xticklabels(["turn 1", "turn 2"])
     axes.tick_params(length=0)
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _whole(share: float) -> str:
+    """A share in whole per cent, which is not nothing where there is something."""
+    return "<1" if 0 < share < 0.005 else f"{100 * share:.0f}"
 
 
 def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
@@ -245,7 +258,7 @@ def scatter(study: Study) -> Iterator[tuple[str, str, Figure]]:
                 alpha=0.8,
                 linewidth=0,
             )
-        axes.set(xlabel=f"{f.ACCURACY.at(1).label}, %", ylabel=f"{f.CORRECTION_RATE.at(2).label}, %")
+        axes.set(xlabel=f"{spelt(f.ACCURACY.at(1))}, %", ylabel=f"{spelt(f.CORRECTION_RATE.at(2))}, %")
         axes.margins(0.12)
         for axis in (axes.xaxis, axes.yaxis):
             percent(axis)
@@ -317,7 +330,7 @@ def _budget(
                     points = pd.concat([own[(own["kind"] == f.PASS.name) & (own["k"] == 1)], points])
                 if len(points):
                     line, marker = BUDGETS[kind]
-                    color = look(study, arm)["color"] if kind == REVISE else "#666666"
+                    color = look(study, arm)["color"] if kind == REVISE else BESIDE
                     axes.plot(
                         points["tokens"],
                         points["value"],
@@ -346,7 +359,7 @@ def _budget(
         f.MAJORITY.name: "resample, vote",
     }
     handles = [
-        Line2D([], [], color="#333333", ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
+        Line2D([], [], color=BESIDE, ls=BUDGETS[kind][0], marker=BUDGETS[kind][1], label=names[kind])
         for kind in kinds
     ]
     legend(figure, handles, columns=3)

@@ -1,8 +1,9 @@
 """What all figures have in common: their look, an arm's colour, small panels, legends, and how they are saved.
 
-An arm has the same colour, marker and line everywhere (Okabe & Ito's colours, told apart also without colour vision and
-in grey). Where there are many, the baseline and the best are told apart and the others are grey. Names stand beside the
-ends of lines, moved apart, or in one legend per figure.
+An arm has the same colour, marker and line everywhere. The colours are told apart by people with each kind of colour
+blindness, and by their lightness where there is no colour (tests simulate both). Where there are many, the baseline and
+the best are told apart and the others are grey. Names stand beside the ends of lines, moved apart, or in one legend per
+figure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cipo_eval.analysis import figures as f
+from cipo_eval.analysis.figure import Measure
 from cipo_reports.fonts import drawable, families, lacking
 from cipo_reports.methods import focus
 from cipo_reports.study import Study
@@ -27,7 +30,7 @@ from cipo_reports.study import Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLOURS = ("#004488", "#BF2F12", "#1E9E8A", "#000000")
 MARKERS = "osD^"
 LINES = ("-", "--", "-.", (0, (1, 1)))
 """Of the methods that are told apart."""
@@ -60,7 +63,9 @@ NAME = 24
 """Longest name in a figure; longer ones are cut."""
 
 
-OTHERS: dict[str, Any] = {"color": "#b5b5b5", "marker": "", "linestyle": "-", "linewidth": 0.8, "zorder": 1.5}
+BESIDE = "#262626"
+"""What is drawn beside an arm's line and is no arm."""
+OTHERS: dict[str, Any] = {"color": "#bdbdbd", "marker": "", "linestyle": "-", "linewidth": 0.8, "zorder": 1.5}
 """The look of methods that a figure does not tell apart."""
 
 
@@ -110,6 +115,13 @@ def look(study: Study, arm: str) -> dict[str, Any]:
         return dict(OTHERS)
     i = focus(study).index(arm)
     return {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+
+
+def spelt(measure: Measure) -> str:
+    """A figure as an axis names it: without abbreviations of ours."""
+    if measure.family != f.ACCURACY.name or measure.turn is None:
+        return measure.label
+    return "accuracy of first answers" if measure.turn == 1 else f"accuracy after turn {measure.turn}"
 
 
 def beside(count: int) -> int:

@@ -221,7 +221,8 @@ def passk(study: Study) -> Table:
         ]
         if group:
             rules.append(len(rows))
-            rows += by_columns(group, 2) if len(group) > 1 else group
+            plain = [2 + i for i, figure in enumerate(figures) if figure in study.figures]
+            rows += by_columns(group, 2, plain) if len(group) > 1 else group
     if len(figures) < 2:
         rows = []
     caption = "pass@k and maj@k, per cent."

@@ -11,11 +11,11 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import Commands
-from conftest import Once
 from model_server import ModelServer
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def made(once: Once, real_data: Path) -> Path:
+def made(once: Callable[[str, Callable[[Path], object]], Path], real_data: Path) -> Path:
     """What the lines name: a model, a base with an adapter, a run, files of answers, a training."""
     from tiny import make_adapter, make_checkpoint
 

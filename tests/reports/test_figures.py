@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from reports.colours import seen, too_near
 from reports.readable import overlaps
 
 from cipo_reports.arms import Arm
 from cipo_reports.figures import figures, pass_curves
 from cipo_reports.fonts import USUAL, families, lacking, not_drawable
 from cipo_reports.methods import FEW, focus
-from cipo_reports.panels import COLOURS, LINES, MARKERS, log_ticks, save, shares, short, spaced, style
+from cipo_reports.panels import COLOURS, LINES, MARKERS, OTHERS, log_ticks, save, shares, short, spaced, style
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.training_figures import along
 
@@ -133,13 +135,16 @@ def test_flows_add_up(study: Study, by_name: dict[str, Figure]) -> None:
         figure, protocol = by_name[name], name.removeprefix("transitions-")
         for axes in figure.axes:
             arm = axes.get_title()
-            texts = [text.get_text().split("\n") for text in axes.texts]
+            texts = [text.get_text().split("\n") for text in axes.texts if "\n" in text.get_text()]
             shares = [int(share) for _, share in texts]
             assert sum(shares) in (199, 200, 201)  # both sides, rounded
             rows = study.figure("acc@t1", protocol)
             rows = rows[(rows["arm"] == arm) & (rows["task"] != AVERAGE)]
             first = next(int(share) for word, share in texts if word == "right")
             assert first == pytest.approx(100 * rows["value"].astype(float).mean(), abs=0.51)
+            flows_of = [text.get_text() for text in axes.texts if "\n" not in text.get_text()]
+            assert 3 <= len(flows_of) <= 4, "each flow has its number"
+            assert sum(0 if share == "<1" else int(share) for share in flows_of) in range(97, 103)
 
 
 @pytest.mark.slow
@@ -171,14 +176,26 @@ def test_ends_along_training_are_the_last_evaluations_means(study: Study) -> Non
     assert ends == {(row["fractions/pass@1"], row["fractions/pass@4"]) for _, row in last.iterrows()}
 
 
+def drawn_colours(axes: Axes) -> set[str]:
+    """Of lines and marks in a panel, as they are seen; without an axis of its own (the line at 0)."""
+    lines = [line.get_color() for line in axes.get_lines() if line.get_color() != "#666666"]
+    marks = [
+        c for marks in axes.collections if isinstance(marks, PathCollection) for c in marks.get_facecolor()
+    ]
+    return {seen(colour) for colour in lines} | {seen((*colour[:3], 1.0)) for colour in marks}
+
+
+@pytest.mark.slow
+def test_no_panel_has_colours_that_are_taken_for_each_other(
+    made_figures: list[tuple[str, str, Figure]],
+) -> None:
+    for name, _, figure in made_figures:
+        for axes in figure.axes:
+            assert too_near(drawn_colours(axes)) == [], name
+
+
 def test_arms_differ_without_colour() -> None:
     assert len(set(MARKERS)) == len({str(line) for line in LINES}) == len(set(COLOURS)) == FEW
-
-    def luminance(colour: str) -> float:  # WCAG 2
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
-
-    assert min(1.05 / (luminance(colour) + 0.05) for colour in COLOURS[:3]) >= 3  # of graphics on white
 
 
 def changed(study: Study, arms: Sequence[Arm], frames: Callable[[pd.DataFrame], pd.DataFrame]) -> Study:
@@ -259,7 +276,7 @@ def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study, wa
         assert overlaps(figure) == [], name
         for axes in figure.axes:
             lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1 and "-" in name]
-            coloured = {line.get_color() for line in lines} - {"#b5b5b5", "#777777", "#666666"}
+            coloured = {line.get_color() for line in lines} - {OTHERS["color"], "#777777", "#666666"}
             assert len(coloured) <= FEW, name
     texts = {text.get_text() for text in found["passk"].axes[-1].texts}
     assert texts == set(focus(study))
@@ -315,5 +332,9 @@ def test_files_are_the_same_for_the_same_figure(study: Study, tmp_path: Path) ->
     first = [path.read_bytes() for path in save(figure, tmp_path, name)]
     ((name, _, figure),) = drawn(pass_curves, study)
     assert [path.read_bytes() for path in save(figure, tmp_path, name)] == first
+    pdf = (tmp_path / "passk.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/Subtype /Image" not in pdf, "lines, not pixels"
+    assert b"/Subtype /Type3" not in pdf, "letters that can be searched, as publishers ask"
     with Image.open(tmp_path / "passk.png") as image:
         assert image.width == pytest.approx(6.9 * 200, abs=2)

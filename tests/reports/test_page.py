@@ -98,6 +98,8 @@ def attempts(study: Study) -> list[Any]:
 
 def test_it_loads_without_errors_or_requests(visit: Visit, study: Study, written: Written) -> None:
     assert visit.tab.locator("h2").all_text_contents() == ["Summary", "Tables", "Figures", "Attempts"]
+    first = visit.tab.locator("#summary table, #summary dl").first
+    assert "Main results" in first.locator("xpath=ancestor::figure").inner_text(), "scores before differences"
     images = visit.tab.locator("#figures img")
     assert images.count() == len(written.figures)
     assert all(images.nth(i).evaluate("image => image.naturalWidth > 0") for i in range(images.count()))
@@ -280,6 +282,14 @@ def test_axe_finds_nothing_serious_and_a_phone_shows_all(visit: Visit, width: in
     visit.open(0)
     visit.tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert visit.tab.evaluate("document.documentElement.scrollWidth") <= width
+    if width < 600:
+        cut = "[...document.querySelectorAll('.scroll')].filter(x => x.scrollWidth > x.clientWidth + 1)"
+        assert visit.tab.evaluate(f"{cut}.map(x => x.getAttribute('aria-label'))") == []
+        assert visit.tab.evaluate(
+            "getComputedStyle(document.querySelector('#table-main td.number'), '::before').content"
+        ) == visit.tab.evaluate(
+            "JSON.stringify(document.querySelector('#table-main td.number').dataset.label)"
+        )
     visit.tab.evaluate(axe.read_text(encoding="utf-8"))
     found = visit.tab.evaluate("axe.run()")["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

@@ -151,14 +151,29 @@ def test_what_training_took_is_the_sum_of_its_log(study: Study, made: Made) -> N
 
 
 def test_the_best_is_bold_and_the_second_underlined() -> None:
-    def marks(*values: float | None, lowest: bool = False) -> list[str]:
-        return [cell.mark for cell in marked([Cell(text="", value=v) for v in values], lowest=lowest)]
+    def marks(*values: float | None) -> list[str]:
+        return [cell.mark for cell in marked([Cell(text="", value=v) for v in values])]
 
     assert marks(0.1, 0.3, 0.2) == ["", "best", "second"]
-    assert marks(0.1, 0.3, 0.2, lowest=True) == ["best", "", "second"]
     assert marks(0.3, 0.3, 0.2) == ["best", "best", ""]
     assert marks(0.3, None, 0.2) == ["best", "", "second"]
     assert marks(0.3, 0.3) == marks(0.3, None) == ["", ""]
+
+
+def test_nothing_is_best_where_best_means_nothing(study: Study) -> None:
+    """Controls, and shares of all attempts that depend on how many first answers were right."""
+    found = {table.name: table for table in tables(study)}
+    for which, plain in (
+        ("correction", {"Δ(i→c)", "Δ(c→i)", "same tokens"}),
+        ("overview", {"resample"}),
+        ("cost", set(found["cost"].columns)),
+    ):
+        table = found[which]
+        marked_columns = {
+            c for row in table.rows for c, cell in zip(table.columns, row, strict=True) if cell.mark
+        }
+        assert not marked_columns & plain
+        assert which == "cost" or marked_columns >= {"acc@t2", "lift", "retention"}
 
 
 def test_stars_are_those_of_the_adjusted_p_values(study: Study) -> None:
@@ -307,7 +322,19 @@ def test_latex_of_the_main_table_has_intervals(study: Study) -> None:
 def test_names_are_text_in_every_form() -> None:
     parser = _Tags()
     parser.feed(to_html(hostile()))
-    assert parser.seen <= {"figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert parser.seen <= {
+        "figure",
+        "figcaption",
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "span",
+        "p",
+    }
     assert parser.text.count(HOSTILE) == 5
     markdown = to_markdown(hostile())
     assert "<b>" not in markdown
