@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,24 @@ from typing import Any
 from cipo_eval.data.tasks import load_problems
 from cipo_eval.texts import last_boxed
 
-TASKS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
+OF_2026 = (
+    "aime26",
+    "hmmt25",
+    "hmmt26",
+    "gsm8k",
+    "realcritic_college_math",
+    "realcritic_gsm8k",
+    "realcritic_math",
+    "realcritic_minerva",
+    "realcritic_olympiadbench",
+    "self_correction_bench",
+)
+TASKS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench", *OF_2026)
 FILES = {
-    "aime26": "aime26/aime_2026_matharena_form.jsonl",
-    "hmmt_feb_2025": "hmmt_feb_2025/test.jsonl",
-    "hmmt_feb_2026": "hmmt_feb_2026/test.jsonl",
     "brumo_2025": "brumo_2025/test.jsonl",
     "cmimc_2025": "cmimc_2025/test.jsonl",
 }
-"""Sets of the mirror that are no tasks (yet): question and answer only."""
+"""Sets of the mirror that are no tasks: question and answer only."""
 MATH = "train/MATH_test_5000.jsonl.gz"
 
 
@@ -93,18 +102,23 @@ def own() -> list[Gold]:
 
 def all_golds(data: Path) -> list[Gold]:
     """Every gold of the mirror (``data``), in a fixed order, then our own."""
-    found: list[Gold] = []
-    for task in TASKS:
-        problems = load_problems(task, data_dir=data, offline=True).problems
-        found += [Gold(task, p.index, p.gold, p.question, dict(p.options)) for p in problems]
+    found = of_tasks(data, TASKS)
     for name, path in FILES.items():
         for index, row in enumerate(_rows(data / path)):
             text = row.get("problem") or row.get("prompt") or ""
-            options = {"kind": "integer"} if name == "aime26" else {}
-            found.append(Gold(name, index, str(row["answer"]), str(text), options))
+            found.append(Gold(name, index, str(row["answer"]), str(text)))
     for index, row in enumerate(_rows(data / MATH)):
         found.append(Gold("math_test", index, last_boxed(row["solution"]) or row["answer"], row["problem"]))
     return found + own()
+
+
+def of_tasks(data: Path, tasks: Iterable[str]) -> list[Gold]:
+    """The golds of some tasks, with the options that each problem gives its verifier."""
+    return [
+        Gold(task, problem.index, problem.gold, problem.question, dict(problem.options))
+        for task in tasks
+        for problem in load_problems(task, data_dir=data, offline=True).problems
+    ]
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

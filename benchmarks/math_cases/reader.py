@@ -95,6 +95,11 @@ def _spacing(command: str) -> str:
 
 _CHOICE = re.compile(r"\\text(?:bf)?\{\s*\(?([A-F])\)?\s*\}|\(\\text\{([A-F])\}\)")
 _WORDS = re.compile(r"\\text\{\s*([A-Za-z]{2,}(?: [A-Za-z]+)*)\s*\}")
+_BARE_WORD = re.compile(r"[a-z]{4,}")
+_WORD_LIKE = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan)|infty)[A-Za-z]{4,}|\d ?(?:in|ft|cm|mm|km|kg|lb|oz)\b"
+)
+"""Letters that are a name or a unit rather than a product of variables."""
 _CLOCK = re.compile(
     r"(?:\\text\{)?\s*(\d{1,2})(?::(\d\d))?(?:\\text\{)?\s*([ap])\.?m\.?\s*\}?", re.IGNORECASE
 )
@@ -108,6 +113,10 @@ _NAMED = re.compile(r"([A-Za-z]|[fgp]\([a-z]\)|f\(n\)) ?(?:=|\\in) ?(.+)")
 def _answer(text: str, options: Mapping[str, Any]) -> Node:
     if match := _CHOICE.fullmatch(text):
         return Choice(match[1] or match[2])
+    if _BARE_WORD.fullmatch(text) and not text.startswith(FUNCTIONS):
+        return Words(text)
+    if _WORD_LIKE.search(re.sub(r"\\[a-z]+\{[A-Za-z. ]*\}", "", text)):
+        raise NotReadError
     if match := re.fullmatch(r"(\d+) ?: ?(\d+)", text):
         return Items("ratio", (Number(match[1]), Number(match[2])))
     if match := re.fullmatch(r"\\text\{([A-H](?:, ?[A-H])+)\}", text):

@@ -9,6 +9,8 @@ from functools import cache
 from cipo_eval.analysis.figure import Measure
 from cipo_eval.records import State
 
+CEILING = 0.95
+"""Above such an accuracy, what is left to get right is little beside wrong golds and chance."""
 TRUNCATED = Measure(name="truncated")
 TOKENS_PER_ATTEMPT = Measure(name="tokens per attempt", kind="amount")
 GENERATED_TOKENS = Measure(name="generated tokens", kind="total")

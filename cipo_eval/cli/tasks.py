@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def tasks(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """List the tasks: items, licence, verifier, metrics, and where the data is or which command gets it; and the groups
-    that stand for several."""
+    """List the tasks: items, when their answers became public, licence, verifier, and where the data is or which
+    command gets it; and the groups that stand for several."""
     import json as json_module
 
     from cipo_eval.data.tasks import load_spec, task_names
@@ -36,17 +36,17 @@ def _print(entries: list[dict[str, Any]]) -> None:
 
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("task", "items", "licence", "verifier", "metrics", "data"):
+    least = {"data": len("without plus"), "released": len("2025-02")}
+    for name in ("task", "items", "released", "licence", "verifier", "data"):
         justify: Literal["left", "right"] = "right" if name == "items" else "left"
-        least = len("without plus") if name == "data" else None
-        table.add_column(name, justify=justify, no_wrap=name == "task", min_width=least)
+        table.add_column(name, justify=justify, no_wrap=name == "task", min_width=least.get(name))
     for entry in entries:
         table.add_row(
             entry["task"],
             str(entry["items"] or "?"),
+            _month(entry["released"]),
             entry["licence"],
             entry["verifier"],
-            ", ".join(entry["metrics"]),
             _data(entry),
         )
     console.print(table)
@@ -61,6 +61,11 @@ def _print(entries: list[dict[str, Any]]) -> None:
     if missing:
         command = f"cipo-eval data pull {'all' if len(missing) > 3 else ' '.join(missing)}"
         console.print(f"To get what is not here: {command}  (or --data-dir, CIPO_EVAL_DATA)", highlight=False)
+
+
+def _month(released: str | None) -> str:
+    """The month of a date, or the months of a span, in the room of one."""
+    return "\n".join(part[:7] for part in (released or "-").split(".."))
 
 
 def _data(entry: dict[str, Any]) -> str:
@@ -85,6 +90,7 @@ def _entry(spec: TaskSpec, data_dir: Path | None) -> dict[str, Any]:
         "lm_eval_task": spec.lm_eval_name,
         "description": spec.description,
         "items": spec.rows,
+        "released": spec.released or None,
         "licence": spec.licence,
         "homepage": spec.homepage,
         "verifier": spec.verifier,

@@ -7,6 +7,7 @@ A definition says where items come from (``sources``, ``companions``), what of a
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cipo_eval.data import dates
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.sources import Source
 from cipo_eval.errors import MissingError, UsageError, lacking_extra, nearest, reason
@@ -138,6 +140,8 @@ class TaskSpec:
     """Known contents: fingerprint to label, the reference one first."""
     scope: Scope | None
     """The problems that count unless a run says otherwise; None: all, and there is nothing to choose by."""
+    released: str
+    """When the last of its golds became public (``data.dates``); empty: not known, or nobody published them."""
     licence: str
     homepage: str
     metrics: tuple[str, ...]
@@ -300,6 +304,7 @@ def _load_spec(path: Path) -> TaskSpec:
         companions=tuple(reader.row_source(key) for key in reader.mapping("companions", {})),
         fingerprints={str(key): str(label) for key, label in fingerprints.items()},
         scope=reader.scope(),
+        released=reader.released(),
         licence=reader.text("licence", "not stated"),
         homepage=reader.text("homepage", ""),
         metrics=reader.names("metrics"),
@@ -365,6 +370,14 @@ class _Reader:
             attempt_right=self.names("attempt_right", (), within=columns),
             options=self.mapping("options", {}, within=columns),
         )
+
+    def released(self) -> str:
+        # YAML takes a whole day for a date, and a year for a number
+        text = str(self._get("released", (str, int, datetime.date), "", None)).strip()
+        try:
+            return text and (text if dates.span(text) else "")
+        except ValueError as error:
+            raise UsageError(f"{self._path}: released: {error}") from error
 
     def scope(self) -> Scope | None:
         if "scope" not in self._fields:

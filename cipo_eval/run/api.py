@@ -274,6 +274,7 @@ class Evaluation:
                 bootstrap=request.scoring.bootstrap,
                 ks=None if request.task.shard else request.scoring.k,  # a problem may be cut in two
                 figures=load(request.scoring.figures),
+                cutoff=request.engine.model_cutoff,
             )
             pool = _pool(request, source)
             sandbox = f", programs in a sandbox ({confined['detail']})" if confined else ""
@@ -340,6 +341,7 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
             bootstrap=request.scoring.bootstrap,
             ks=request.scoring.k,
             figures=load(request.scoring.figures),
+            cutoff=request.engine.model_cutoff,
         )
         run.warnings += source.notes()
         results = _generated(run, source, _pool(request), watch)

@@ -26,12 +26,14 @@ def bind(
     common: Mapping[str, Any],
     command: Sequence[str],
     *,
+    cutoff: str | None = None,
     regrade: bool = False,
 ) -> dict[str, Any]:
     """``run.json`` for this call, written: the stored one where it agrees, else a new one. Raises ``UsageError`` where
     the run was made with another configuration.
 
-    ``regrade``: verdicts are to be replaced, so what they depend on may differ; written when all of them are new.
+    ``cutoff``: when the model's training data ends, where this call says so. ``regrade``: verdicts are to be replaced,
+    so what they depend on may differ; written when all of them are new.
     """
     old = store.read_info()
     identities = {plan.name: plan.identity() for plan in plans}
@@ -47,6 +49,8 @@ def bind(
         for name, block in tasks.items():
             _join(block, old["tasks"].get(name, {}), regrade)
         info = {**old, **common, "tasks": {**old["tasks"], **tasks}, "calls": [*old["calls"], call]}
+    if cutoff:
+        info["model_cutoff"] = cutoff
     info["environment"] = environment()
     if confined := confinement(plans):
         info["sandbox"] = confined
@@ -65,6 +69,7 @@ def _task_info(plan: TaskPlan, identity: Mapping[str, Any]) -> dict[str, Any]:
         "limit": plan.limit,
         "scope": extent["scope"],
         "direct": plan.revising.generates_first,
+        **({"released": plan.released} if plan.released else {}),
         "system_prompt": plan.system_prompt,
         "source": dict(plan.problems.source),
         "definition": definition_name(plan.problems.spec),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.analysis.selection import Extent, Selection
+from cipo_eval.data.dates import BETWEEN
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import ProblemSet, TaskSpec, task_dir
 from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
@@ -68,6 +70,15 @@ class TaskPlan:
         scope = self.scope
         admitted = [p for p in self.all_problems if scope is None or scope.admits(p)]
         return tuple(admitted[: self.limit])
+
+    @property
+    def released(self) -> str:
+        """When the golds that count became public; empty: not known."""
+        scope = self.scope
+        if scope is None or not scope.start or not scope.end:
+            return self.problems.spec.released
+        last = datetime.date.fromisoformat(scope.end) - datetime.timedelta(days=1)
+        return f"{scope.start}{BETWEEN}{last}"
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
+from cipo_eval.data.dates import span
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.run.decoding import Decoding
 from cipo_eval.run.modes import ModeChoice
@@ -110,6 +111,14 @@ def _known_tags(value: str) -> str:
     return value
 
 
+def _cutoff(value: Any) -> str | None:
+    """A date as text, also where YAML takes it for a day or a number."""
+    text = None if value is None else str(value)
+    if text:
+        span(text)  # raises ValueError
+    return text
+
+
 def _shard(value: str) -> str:
     return str(Shard.of(value))  # raises ValueError
 
@@ -179,6 +188,9 @@ class EngineSection(Section):
     """Checkpoint or LoRA adapter, folder or hub id; openai: the server's name; replay: a file or run."""
     engine: str = "hf"
     """Where completions come from: hf, vllm, openai, lm-eval:NAME, ray, replay, or your own package.module:Class."""
+    model_cutoff: Annotated[str | None, BeforeValidator(_cutoff)] = None
+    """When the model's training data ends (2025-02-15, 2025-02 or 2025): results and reports say of each task whether
+    its answers were public by then."""
     options: Annotated[dict[str, Any], Flag(names=("--engine-option",), repeatable=True)] = Field(
         default_factory=dict
     )
@@ -289,6 +301,7 @@ RUN = (
     *(f"decoding.{name}" for name in Decoding.model_fields),
     *(f"turns.{name}" for name in Turns.model_fields),
     "engine.engine",
+    "engine.model_cutoff",
     "engine.options",
     *_SCORING,
     *(f"output.{name}" for name in Output.model_fields),
@@ -304,6 +317,7 @@ SCORE = (
     "turns.protocol",
     "task.id_map",
     "turns.attempts_from",
+    "engine.model_cutoff",
     *_SCORING[:6],
     "decoding.seed",
     *_SCORING[6:],

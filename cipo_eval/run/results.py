@@ -13,6 +13,7 @@ from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.revisions import revisions
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.analysis.summary import summarise
+from cipo_eval.data.dates import side
 from cipo_eval.errors import UsageError
 from cipo_eval.records import SCHEMA_VERSION, FinishReason, Mode, State
 from cipo_eval.run.plan import TaskPlan
@@ -63,8 +64,18 @@ def framed(name: str, info: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
         **({"shard": info["shard"]} if "shard" in info else {}),
         "model": info["engine"],
         **({"sandbox": info["sandbox"]} if "sandbox" in info else {}),
-        "tasks": dict(tasks),
+        "tasks": {task: {**block, **_dates(info, task)} for task, block in tasks.items()},
     }
+
+
+def _dates(info: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """When a task's golds became public, and where the run says when the model's training data ends, whether that was
+    before."""
+    released, cutoff = info["tasks"].get(task, {}).get("released"), info.get("model_cutoff")
+    if not released:
+        return {}
+    against = {"model_cutoff": cutoff, "golds": side(released, cutoff).value} if cutoff else {}
+    return {"released": released, **against}
 
 
 def failures(task: str, attempts: Attempts, lost: Mapping[str, int]) -> list[str]:

@@ -56,7 +56,7 @@ class Run:
     """A run directory bound to what is asked of it now. Raises ``UsageError`` where the two do not fit.
 
     ``regrade``: the attempts stay and their verdicts are to be replaced, so mode, ``think`` and ``harness``
-    may differ. ``figures``: of users' own, beside those of the table.
+    may differ. ``figures``: of users' own, beside those of the table; ``cutoff``: when the model's training data ends.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Run:
         bootstrap: int = 2000,
         ks: Sequence[int] | None = None,
         figures: Sequence[Figure] = (),
+        cutoff: str | None = None,
         regrade: bool = False,
     ) -> None:
         self.store = store
@@ -89,7 +90,7 @@ class Run:
         """Of the attempts that are there; None: to be made."""
         self._failed: dict[str, Counter[str]] = {plan.name: Counter() for plan in self.plans}
         before = store.read_info()
-        self.info = bind(store, self.plans, common, command, regrade=regrade)
+        self.info = bind(store, self.plans, common, command, cutoff=cutoff, regrade=regrade)
         facts = self.info["tasks"]
         self._asked_otherwise = before is not None and any(
             before["tasks"].get(plan.name) != facts[plan.name] for plan in self.plans

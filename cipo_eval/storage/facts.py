@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cipo_eval.data.dates import span
 from cipo_eval.errors import UsageError
 from cipo_eval.records import SCHEMA_VERSION, Mode
 from cipo_eval.texts import think_tags
 from cipo_eval.turns.protocols import known, known_from
 
-_RUN = {"engine": dict, "seed": int, "modes": list, "tasks": dict, "calls": list, "shard": dict}
+_RUN = {
+    "engine": dict,
+    "seed": int,
+    "modes": list,
+    "tasks": dict,
+    "calls": list,
+    "shard": dict,
+    "model_cutoff": str,
+}
 _TASK = {
     "data": str,
     "prompts": str,
@@ -29,6 +38,7 @@ _TASK = {
     "system_prompt": str | None,
     "fewshot": dict,
     "definition": str,
+    "released": str,
 }
 _PROTOCOL = {"turns": int, "samples": int, "limit": int | None}
 """Kinds of the values that are there; what is lacking is noticed where it is asked for."""
@@ -68,6 +78,8 @@ def parsed(path: Path, text: bytes) -> dict[str, Any]:
         info.check(_RUN)
         if "modes" in info and (not info["modes"] or not all(m in list(Mode) for m in info["modes"])):
             raise ValueError(f"`modes` is {json.dumps(info['modes'])[:60]}")
+        if "model_cutoff" in info:
+            span(info["model_cutoff"])
         if "tasks" in info:
             info["tasks"] = {name: _task(path, name, task) for name, task in info["tasks"].items()}
     except (ValueError, TypeError, RecursionError) as error:
@@ -83,6 +95,8 @@ def _task(path: Path, name: str, task: Any) -> Facts:
         raise ValueError(f"`tasks.{name}` is {json.dumps(task)[:60]}")
     entry = Facts(path, task, f"tasks.{name}.")
     entry.check(_TASK)
+    if "released" in entry:
+        span(entry["released"])
     if "think" in entry:
         think_tags(entry["think"])
     for protocol, facts in entry.get("protocols", {}).items():

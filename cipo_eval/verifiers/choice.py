@@ -77,6 +77,8 @@ _DENIED = re.compile(
 )
 _ARTICLE = re.compile(r"\s[a-z]")
 _AFTER_LETTER = re.compile(r"\s{0,2}(?:is|was|are|because|since|as|and|or|but|not|for|which)\b", re.I)
+_LETTER = re.compile(r"[A-Ja-j]")
+_WRAPPED = re.compile(r"^\\text\{(.*)\}$", re.DOTALL)
 _RUN = re.compile(r"[A-J]{2,6}")
 _ENDS = re.compile(r"[.;,](?=\s|$)|\s(?:because|since|as|which|where)\s", re.I)
 
@@ -89,7 +91,7 @@ def plain(text: str) -> str:
 def chosen(answer: str, choices: Sequence[str] = ()) -> Letters:
     """The letters of the options that an answer names; none where it names none, or only denies some."""
     text = plain(answer)
-    if found := _by_text(text, choices):
+    if found := _verbatim(answer, choices) or _by_text(text, choices):
         return found
     if negation := _NOT.match(text):
         but = _BUT.search(text, negation.end())
@@ -102,19 +104,28 @@ def chosen(answer: str, choices: Sequence[str] = ()) -> Letters:
     return _by_text(sentence, choices) or _by_text(re.sub(r"^(?:that|it is|it's)\s", "", sentence), choices)
 
 
+def _verbatim(answer: str, choices: Sequence[str]) -> Letters:
+    """The one option whose text this is to the letter: of signs alone, nothing is left without their dress."""
+    text = _WRAPPED.sub(r"\1", answer[:LONGEST].strip())
+    if _LETTER.fullmatch(text):
+        return NONE
+    same = [letter for letter, choice in zip(LETTERS, choices, strict=False) if choice.strip() == text]
+    return frozenset(same) if text and len(same) == 1 else NONE
+
+
 def _by_text(text: str, choices: Sequence[str]) -> Letters:
-    """The options of which this is the text: several only where they have the same."""
+    """The options of which this is the text: several only where they have the same. The case of letters counts where it
+    tells options apart. A letter alone is a letter, also where it is an option's text."""
     squeezed = _squeezed(text)
-    same = [
-        letter
-        for letter, choice in zip(LETTERS, choices, strict=False)
-        if _squeezed(plain(choice)) == squeezed
-    ]
-    return frozenset(same) if squeezed else NONE
+    if not squeezed or _LETTER.fullmatch(squeezed):
+        return NONE
+    texts = [(letter, _squeezed(plain(choice))) for letter, choice in zip(LETTERS, choices, strict=False)]
+    same = [letter for letter, choice in texts if choice == squeezed]
+    return frozenset(same or [letter for letter, choice in texts if choice.lower() == squeezed.lower()])
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"[\s_\"'“”‘’]", "", text).lower().rstrip(".,;:!")
+    return re.sub(r"[\s_\"'“”‘’]", "", text).rstrip(".,;:!")
 
 
 def _leading(text: str, choices: Sequence[str]) -> Letters:
@@ -328,7 +339,7 @@ class ChoiceVerifier:
             and _by_text(_text(wanted, choices), choices) >= named
         ):
             return Grade(correct=True, canonical=min(wanted), method="text")  # options with the same text
-        canonical = "".join(sorted(named)) or _squeezed(plain(answer))
+        canonical = "".join(sorted(named)) or _squeezed(plain(answer)).lower()
         return Grade(
             correct=bool(named) and named == wanted, canonical=canonical, method=method if named else "none"
         )

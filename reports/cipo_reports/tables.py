@@ -5,15 +5,17 @@ Those of corrections stand in ``correction_tables``, those of costs in ``cost_ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cipo_eval.analysis import figures as f
+from cipo_eval.analysis import measures as m
 from cipo_eval.analysis.figure import Figure
 from cipo_eval.analysis.judgements import LOCATION_F1
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports import published
+from cipo_reports.arms import Arm
 from cipo_reports.cells import (
     DAGGER,
     NONE,
@@ -64,6 +66,7 @@ def _optional(study: Study) -> Iterator[Table]:
         differences(study),
         passk(study),
         *categories(study),
+        dates(study),
     )
     worth = [worth_table(study.worth)] if len(study.worth) else []
     for table in (*candidates, *worth, cost(study), training(study)):
@@ -97,7 +100,7 @@ def main(study: Study, *, with_published: bool = False) -> Table:
     if study.baseline is not None and average:  # the best difference is the best average
         rows = [[*row[:-1], replace(row[-1], mark="")] for row in rows]
     rules: tuple[int, ...] = ()
-    notes = [*_legend(study)]
+    notes = [*_legend(study), *_saturated(study, heads)]
     if average and (lacking := [task for task in study.tasks if _lacks(study, task)]):
         notes.append(f"Average: of the tasks that all methods have, without {', '.join(lacking)}.")
     if with_published:
@@ -247,6 +250,54 @@ def categories(study: Study) -> Iterator[Table]:
         part = "" if protocol == DIRECT else f"-{protocol}"
         columns = [str(column), "problems", *study.names]
         yield make_table(f"category-{task}-{column}{part}", caption, columns, rows)
+
+
+def dates(study: Study) -> Table:
+    """When the answers of each task became public, and for models whose cut-off is known whether that was before."""
+    known = {
+        task: entry for task in study.tasks for entry in _of_tasks(study.arms, task) if "released" in entry
+    }
+    cut = [
+        arm
+        for arm in study.arms
+        if any("model_cutoff" in e for task in known for e in _of_tasks([arm], task))
+    ]
+    rows = []
+    for task, entry in known.items():
+        cells = [name(task), name(entry["released"])]
+        for arm in cut:
+            found = [e["golds"] for e in _of_tasks([arm], task) if "golds" in e]
+            cells.append(name(found[0]) if found else Cell(text=NONE))
+        rows.append(cells)
+    columns = ["task", "answers public", *(f"{arm.name} ({_cutoff(arm)})" for arm in cut)]
+    notes = [
+        "Before: the answers were public when the model's training data ends (the date in brackets), so that it may "
+        "have been trained on them. After: they were not. Across: some were, or the dates are too coarse to say."
+    ]
+    caption = "When the answers of the tasks became public" + (", and the models' cut-offs." if cut else ".")
+    return make_table("dates", caption, columns, rows, left=2 + len(cut), notes=notes if cut else ())
+
+
+def _of_tasks(arms: Iterable[Arm], task: str) -> list[Mapping[str, Any]]:
+    return [run.results["tasks"][task] for arm in arms for run in arm.having(task)]
+
+
+def _cutoff(arm: Arm) -> str:
+    found = {str(run.info["model_cutoff"]) for run in arm.runs if "model_cutoff" in run.info}
+    return ", ".join(sorted(found))
+
+
+def _saturated(study: Study, heads: Mapping[str, tuple[str, Figure]]) -> list[str]:
+    """What readers must not overlook of tasks that a method all but solves."""
+    look = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
+    high = {
+        task: [
+            arm for arm in study.names if (row := look(arm, task, *head)) and (row["value"] or 0) > m.CEILING
+        ]
+        for task, head in heads.items()
+    }
+    told = "; ".join(f"{task} ({', '.join(arms)})" for task, arms in high.items() if arms)
+    return [f"At the ceiling, above {m.CEILING:.0%}: {told}. Differences there say little."] if told else []
 
 
 def _published() -> Table:

@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cipo_eval.analysis.figures import MAJORITY, PASS
+from cipo_eval.analysis.measures import CEILING
 from cipo_eval.analysis.rows import LOGGED_SAMPLES
+from cipo_eval.data.dates import Side
 from cipo_eval.metrics.bootstrap import mean_interval
 from cipo_reports.cells import MINUS, number
 from cipo_reports.cells import Table as CellTable
@@ -303,9 +305,26 @@ def _notes(results: Mapping[str, Any], rows: Sequence[Row], printed: Sequence[Co
                 f"! {where}: {weak} verdicts are weak: program and tests shared a process", style="yellow"
             )
     yield from explain_marks(printed)
+    yield from _about_tasks(results["tasks"], rows)
     for task, entry in results["tasks"].items():
         if differ := len(entry.get("disagreements", ())):
             yield Text(f"{plain(task, NAME_WIDTH)}: fixed and paper mode differ on {differ} attempts")
+
+
+def _about_tasks(tasks: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[Text]:
+    """Which tasks are all but solved, and which had public answers when the model's training data ended."""
+    high = [
+        task for task, _, block in rows if (block["metrics"].get("pass@1", {}).get("value") or 0) > CEILING
+    ]
+    if high:
+        named = ", ".join(str(plain(task, NAME_WIDTH)) for task in dict.fromkeys(high))
+        yield Text(f"at the ceiling, above {CEILING:.0%}: {named}", style="yellow")
+    for side in Side:
+        of_side = {task: entry for task, entry in tasks.items() if entry.get("golds") == side}
+        if of_side:
+            cutoff = next(iter(of_side.values()))["model_cutoff"]
+            named = ", ".join(str(plain(task, NAME_WIDTH)) for task in of_side)
+            yield Text(f"answers public {side} the model's cut-off ({cutoff}): {named}", style="dim")
 
 
 def explain_marks(printed: Iterable[Column]) -> Iterator[Text]:

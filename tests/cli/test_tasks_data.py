@@ -12,6 +12,7 @@ import pytest
 
 from cipo_eval.cli import main
 from cipo_eval.data import tasks
+from cipo_eval.data.dates import span
 
 NAMES = ["math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench"]
 NAMES += ["mbpp", "mbpp_classic", "livecodebench", "debugbench"]
@@ -55,6 +56,16 @@ def test_tasks_sees_the_mirror(real_data: Path, capsys: pytest.CaptureFixture[st
     entries = {entry["task"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert {entries[name]["data"] for name in NAMES} == {"mirror"}
     assert entries["humaneval"]["companions"] == {"plus": "mirror"}
+
+
+def test_every_published_task_has_a_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("tasks", "--json") == 0
+    entries = {entry["task"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {name for name, entry in entries.items() if not entry["released"]} == set(tasks.GROUPS["made"])
+    assert entries["gsm8k"]["released"] == "2021-10-27"
+    assert all(span(entry["released"]).first.year > 2016 for entry in entries.values() if entry["released"])
+    call("tasks")
+    assert "released" in capsys.readouterr().out
 
 
 @pytest.mark.slow
