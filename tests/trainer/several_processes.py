@@ -1,18 +1,22 @@
-"""What several processes do in tests of a training.
+"""What several processes do in tests of a training, and what they leave behind for the tests to look at.
 
-``python several_processes.py all FOLDER`` does everything with 2, 1 and 4 processes, which are forks of one that has
-imported what takes ten seconds; ``… killed FOLDER OUTPUT`` is for processes that ``torchrun`` starts.
+``python several_processes.py FOLDER`` does it with 2, 1 and 4 processes and as two nodes. All are forks of one process
+that has imported what takes ten seconds.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from test_step import graded
 
 from cipo_eval.errors import MissingError
 from cipo_trainer.config import Config
+from cipo_trainer.distributed import beats
 from cipo_trainer.distributed.environment import ElsewhereError
 from cipo_trainer.distributed.sharding import Sharded
 from cipo_trainer.distributed.world import World, joined
@@ -63,6 +68,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "four updates": ("both", {"algorithm": "grpo", "optimizer": {"minibatches": 2, "epochs": 2, "lr": 1e-3}}),
 }
 """Streams, and what is configured."""
+OF_FOUR = ("grpo", "one")
+"""Cases that four processes do."""
 RUNS = {1: ["ddp"], 2: ["ddp", "fsdp"], 4: ["fsdp"]}
 """By number of processes, the runs that they start."""
 CONTINUED = {2: [], 1: ["2-ddp ddp", "2-fsdp fsdp"], 4: ["1-ddp fsdp", "2-fsdp ddp"]}
@@ -72,7 +79,8 @@ CONTINUED = {2: [], 1: ["2-ddp ddp", "2-fsdp fsdp"], 4: ["1-ddp fsdp", "2-fsdp d
 def updates(world: World, *, in_parts: bool) -> dict[str, Any]:
     """Of each case: the gradients of the last update, the weights after it, and what was measured."""
     results: dict[str, Any] = {}
-    for case, (streams, values) in CASES.items():
+    for case in CASES if world.size < 4 else OF_FOUR:
+        streams, values = CASES[case]
         model = make_model("llama", tie_word_embeddings=True).float()
         reference = copy.deepcopy(model).requires_grad_(False)
         asked = learner_config(**values)
@@ -157,8 +165,8 @@ def several(folder: Path, size: int) -> None:
             look_at_the_world(world)
         kinds = ("ddp", "fsdp") if size > 1 else ("ddp",)
         results = {kind: updates(world, in_parts=kind == "fsdp") for kind in kinds}
-        for case in CASES:  # what is whole in each process is the same to the bit
-            sums = [float(t.double().sum()) for t in results["ddp"][case]["weights"]]
+        for result in results["ddp"].values():  # what is whole in each process is the same to the bit
+            sums = [float(t.double().sum()) for t in result["weights"]]
             assert world.gather(sums) == [sums] * size
         if world.rank == 0:
             torch.save(results, folder / f"updates-{size}.pt")
@@ -183,30 +191,6 @@ def copied(folder: Path, size: int) -> list[str]:
     return names
 
 
-def everything(folder: Path) -> None:
-    """Two processes start runs, one goes on with them and starts its own, four go on with both and start theirs."""
-    torch.set_num_threads(1)  # threads do not survive a fork
-    run(folder, "")  # model and data are there before anyone needs them
-    for size in (2, 1, 4):
-        runs = copied(folder, size)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        children = []
-        for rank in range(size):
-            if (child := os.fork()) == 0:
-                os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
-                os.environ |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(size)}
-                several(folder, size)
-                going_on(folder, runs)
-                sys.stderr.flush()
-                os._exit(0)
-            children.append(child)
-        codes = [os.waitpid(child, 0)[1] for child in children]
-        assert not any(codes), (size, codes)
-    train(run(folder, "1-ddp", steps=4))
-
-
 def killed(folder: Path, output: str) -> None:
     """Does a step more, and then the last process is killed in the middle of the next."""
     update = Trainer._update
@@ -222,8 +206,95 @@ def killed(folder: Path, output: str) -> None:
     train(run(folder, output, parallel="fsdp", steps=9))
 
 
+def silent(rank: int) -> None:
+    """A process that hangs, by its number, ends the others."""
+    beats.EVERY, beats.SILENCE, beats.STORE_WAIT = 0.2, 2.0, timedelta(seconds=2)
+    with joined("cpu") as world:
+        world.gather(None)
+        if world.rank == rank:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        world.gather(None)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def forked(work: Callable[[], object]) -> int:
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def processes(size: int, work: Callable[[], object]) -> list[int]:
+    """Starts so many, as ``srun`` would: the first of them has the store."""
+    port = free_port()
+
+    def one(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        work()
+
+    return [forked(partial(one, rank)) for rank in range(size)]
+
+
+def node(port: int, work: Callable[..., object], *arguments: Any) -> None:
+    """One of two nodes, each with a launcher and a process: what ``torchrun --nnodes 2`` does."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=2,
+        max_nodes=2,
+        nproc_per_node=1,
+        run_id="test",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        start_method="fork",
+        max_restarts=0,
+    )
+    elastic_launch(config, work)(*arguments)
+
+
+def everything(folder: Path) -> None:
+    """Two processes start runs, one goes on with them and starts its own, four go on with both and start theirs, two
+    nodes go on with those."""
+    torch.set_num_threads(1)  # threads do not survive a fork
+    run(folder, "")  # model and data are there before anyone needs them
+    for size in (2, 1, 4):
+        runs = copied(folder, size)
+
+        def work() -> None:
+            several(folder, size)  # noqa: B023
+            going_on(folder, runs)  # noqa: B023
+
+        codes = [ended(child) for child in processes(size, work)]
+        assert not any(codes), (size, codes)
+    assert ended(forked(lambda: train(run(folder, "1-ddp", steps=4)))) == 0
+    shutil.copytree(folder / "4-fsdp", folder / "4-2")
+    port = free_port()
+    codes = [ended(child) for child in [forked(partial(node, port, killed, folder, "4-2")) for _ in range(2)]]
+    hung = {}
+    for rank in (0, 1):
+        children = processes(2, partial(silent, rank))
+        hung[rank] = ended(children[1 - rank])
+        os.kill(children[rank], signal.SIGKILL)
+        ended(children[rank])
+    (folder / "ended.json").write_text(json.dumps({"nodes": codes, "beside one that hangs": hung}))
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "all":
-        everything(Path(sys.argv[2]))
-    else:
-        killed(Path(sys.argv[2]), sys.argv[3])
+    everything(Path(sys.argv[1]))

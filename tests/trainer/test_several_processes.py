@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import several_processes
 import torch
 from commands import Commands
 from safetensors.torch import load_file
-from several_processes import CASES, CONTINUED, RUNS, run
+from several_processes import CASES, CONTINUED, OF_FOUR, RUNS, run
 
 from cipo_trainer.distributed import division, launch
 from cipo_trainer.logs import read
@@ -68,7 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs and updates of 2, 1 and 4 processes (``several_processes.everything``)."""
     folder = tmp_path_factory.mktemp("several")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, SCRIPT, "all", str(folder)], check=True, timeout=500, env=environment)
+    subprocess.run([sys.executable, SCRIPT, str(folder)], check=True, timeout=500, env=environment)
     return folder
 
 
@@ -79,8 +78,9 @@ def test_gradients_are_those_of_one_process(place: Path, size: int, kind: str) -
     """Streams of unequal length, more processes than sequences with an advantage, and several updates a step."""
     results = torch.load(place / f"updates-{size}.pt")[kind]
     alone = torch.load(place / "updates-1.pt")["ddp"]
-    for case in CASES:
-        together, by_one = results[case], alone[case]
+    assert set(results) == set(CASES if size < 4 else OF_FOUR)
+    for case, together in results.items():
+        by_one = alone[case]
         assert together["measured"] == pytest.approx(by_one["measured"], rel=1e-4, abs=1e-6, nan_ok=True)
         if case == "four updates":  # the later gradients are of weights that have moved
             differences = zip(together["weights"], by_one["weights"], strict=True)
@@ -90,7 +90,8 @@ def test_gradients_are_those_of_one_process(place: Path, size: int, kind: str) -
             assert all(map(torch.equal, together["weights"], by_one["weights"]))
         else:
             assert_close(together["gradients"], by_one["gradients"], GRADIENTS)
-    assert all(map(torch.equal, results["lambda 0"]["gradients"], results["base"]["gradients"]))
+    if size < 4:
+        assert all(map(torch.equal, results["lambda 0"]["gradients"], results["base"]["gradients"]))
 
 
 @pytest.mark.slow
@@ -117,26 +118,14 @@ def test_any_number_goes_on_from_any_checkpoint(place: Path, output: str) -> Non
 
 @pytest.mark.slow
 def test_two_nodes_go_on_and_a_killed_process_ends_all(place: Path) -> None:
-    """Two launchers with a rendezvous go on with what four processes left. One is killed in a step: the other ends with
-    an error, and the checkpoint of the step before is whole."""
-    shutil.copytree(place / "4-fsdp", place / "4-2")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-    launcher += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-    nodes = [
-        subprocess.Popen(
-            [*launcher, SCRIPT, "killed", str(place), "4-2"], stderr=subprocess.DEVNULL, env=os.environ
-        )
-        for _ in range(2)
-    ]
-    codes = [node.wait(timeout=300) for node in nodes]
-    assert all(codes), codes
-    names = sorted(path.name for path in (place / "4-2" / "checkpoints").glob("step-*"))
-    assert names[-1] == "step-000004"
+    """Two launchers with a rendezvous went on with what four processes left, and one process was killed in a step: both
+    ended with an error, and the checkpoint of the step before is whole."""
+    ended = json.loads((place / "ended.json").read_text())
+    assert all(ended["nodes"])
+    assert [path.name for path in sorted((place / "4-2" / "checkpoints").iterdir())][-1] == "step-000004"
     assert_same_weights(place / "4-2", place / "1-ddp", 4)
     train(run(place, "4-2", steps=5))
+    assert ended["beside one that hangs"] == {"0": 1, "1": 1}
 
 
 def test_work_is_divided_evenly_and_wholly() -> None:

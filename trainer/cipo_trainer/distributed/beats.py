@@ -32,53 +32,59 @@ class Beats:
         self._store, self._rank, self._size = store, rank, size
         self._ended = threading.Event()
         self._count = 0
+        self._heard: dict[int, tuple[bytes, float]] = {}
+        """Of each other process that has begun, its last count, and since when it is that."""
 
     def __enter__(self) -> Beats:
         self._store.set_timeout(STORE_WAIT)
-        self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
-        self._thread.start()
+        self._answered = time.monotonic()
+        for work in (self._talk, self._watch):  # some calls of a store never return where its host hangs
+            threading.Thread(target=work, name="beats", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
-        self._thread.join(timeout=STORE_WAIT.total_seconds())
 
     def _key(self, rank: int) -> str:
         return f"cipo_trainer/beats/{rank}"
 
-    def _run(self) -> None:
-        heard: dict[int, tuple[bytes, float]] = {}
-        before = time.monotonic()
+    def _talk(self) -> None:
+        """Beats, and hears the others."""
+        others = [rank for rank in range(self._size) if rank != self._rank]
         while not self._ended.is_set():
+            self._count += 1
             try:
-                counts = self._exchanged()
+                self._store.set(self._key(self._rank), str(self._count))
+                begun = [rank for rank in others if self._store.check([self._key(rank)])]
+                counts = self._store.multi_get([self._key(rank) for rank in begun])
             except Exception as error:  # torch raises several kinds
-                if not self._ended.is_set():
-                    self._end(f"the launcher's store is gone ({error})")
+                self._end(f"the launcher's store is gone ({error})")
                 return
+            self._answered = now = time.monotonic()
+            for rank, count in zip(begun, counts, strict=True):
+                if rank not in self._heard or self._heard[rank][0] != count:
+                    self._heard[rank] = count, now
+            self._ended.wait(EVERY)
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._ended.wait(EVERY):
             now = time.monotonic()
             if (
                 now - before > 3 * EVERY
             ):  # it was this process that was not there: the others have had no chance
-                heard.clear()
+                self._answered = now
+                self._heard = {rank: (count, now) for rank, (count, _) in list(self._heard.items())}
             before = now
-            for rank, count in counts.items():
-                if rank not in heard or heard[rank][0] != count:
-                    heard[rank] = count, now
-            silent = [rank for rank, (_, since) in heard.items() if now - since > SILENCE]
-            if silent and not self._ended.is_set():
-                self._end(f"process {silent[0]} of {self._size} has not been heard of for {SILENCE:.0f} s")
-            self._ended.wait(EVERY)
-
-    def _exchanged(self) -> dict[int, bytes]:
-        """Beats, and hears the others; those that have not begun are left out."""
-        self._count += 1
-        self._store.set(self._key(self._rank), str(self._count))
-        others = [rank for rank in range(self._size) if rank != self._rank]
-        begun = [rank for rank in others if self._store.check([self._key(rank)])]
-        return dict(zip(begun, self._store.multi_get([self._key(rank) for rank in begun]), strict=True))
+            if now - self._answered > SILENCE:
+                self._end(f"the launcher's store has not answered for {SILENCE:.0f} s")
+            for rank, (_, since) in list(self._heard.items()):
+                if now - since > SILENCE:
+                    self._end(f"process {rank} of {self._size} has not been heard of for {SILENCE:.0f} s")
 
     def _end(self, why: str) -> None:
+        if self._ended.is_set():
+            return
         with contextlib.suppress(OSError):
             os.write(2, f"cipo_trainer: process {self._rank}: {why}: ending\n".encode())
         os._exit(1)

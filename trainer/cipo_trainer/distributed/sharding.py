@@ -7,6 +7,7 @@ is evaluated and is written out; it gets the values after each update.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MethodType
@@ -123,7 +124,9 @@ def load_parts(masters: Masters, folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = {"optimizer": optimizer}
     if "masters.0" in there:
         state["masters"] = [torch.zeros_like(parameter) for parameter in masters.parameters]
-    checkpoint.load(_named(state), checkpoint_id=str(folder), no_dist=True)
+    with warnings.catch_warnings():  # of what is meant: each process reads for itself
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        checkpoint.load(_named(state), checkpoint_id=str(folder), no_dist=True)
     return state
 
 
