@@ -1,6 +1,6 @@
 """Rewards of one's own beside the verdict (docs/add-a-reward.md).
 
-PYTHONPATH=examples cipo-eval train cipo 'rewards=[{import: "reward:concise", weight: 0.1}, {import: "reward:changed_its_mind", weight: 0.2}]'
+PYTHONPATH=examples cipo-eval train cipo 'rewards=["reward:concise", {import: "reward:changed_its_mind", weight: 0.2}]'
 """
 
 from __future__ import annotations

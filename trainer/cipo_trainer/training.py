@@ -130,9 +130,9 @@ def train(
             if type(error).__name__ != "OutOfMemoryError":
                 raise
             raise MissingError(
-                "out of memory: lower optimizer.micro_tokens or rollout.batch_tokens, set "
-                "optimizer.checkpointing=true, or train adapters (lora.rank=16); steps up to the last "
-                f"checkpoint in {config.output} are kept"
+                "out of memory (`cipo-eval train … --plan` says what takes it): lower optimizer.micro_tokens or "
+                "rollout.batch_tokens, set optimizer.checkpointing=true or optimizer.moments=8bit, or train adapters "
+                f"(lora.rank=16); steps up to the last checkpoint in {config.output} are kept"
             ) from error
         outcome = _outcome(trainer)
         if outcome.stopped:
