@@ -109,9 +109,13 @@ class Checkpoint:
         return str(self.adapter_facts.get("base_model_name_or_path") or "")
 
     @property
+    def base_revision(self) -> str | None:
+        """Revision of the weights, which an adapter names."""
+        return self.revision if self.adapter is None else self.adapter_facts.get("revision")
+
+    @property
     def _common(self) -> dict[str, Any]:
-        revision = self.revision if self.adapter is None else self.adapter_facts.get("revision")
-        return {"revision": revision, "trust_remote_code": self.trust_remote_code}
+        return {"revision": self.base_revision, "trust_remote_code": self.trust_remote_code}
 
     @cached_property
     def config(self) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Commands
 from made import bandit
 from tiny import make_checkpoint
 
@@ -147,6 +148,23 @@ def test_a_template_of_ones_own_goes_with_the_weights(
     chat = {"template": str(tmp_path / "mine.jinja")}
     trainer, _ = trained(config(tmp_path, "sft", chat=chat, eval={"tasks": []}), [], monkeypatch)
     assert "Mine: " in (trainer.checkpoints.path(1) / "chat_template.jinja").read_text()
+
+
+def test_a_run_tells_the_template_more(cipo: Commands, tmp_path: Path) -> None:
+    model = thinker(tmp_path)
+    flags = ("--tasks", "arithmetic", "--limit", "1", "--max-tokens", "2", "--quiet", "-o", tmp_path / "run")
+    told = ("--chat-template-kwargs", '{"effort": "high"}')
+    outcome = cipo("run", "--model", model, *flags, *told)
+    assert outcome.code == 0, outcome.err
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["engine"]["chat_template_kwargs"] == {"effort": "high"}
+    other = cipo("run", "--model", model, *flags, "--chat-template-kwargs", '{"effort": "low"}')
+    assert other.code == 2  # another way of asking does not go on
+    assert "chat_template_kwargs" in other.err
+    for wrong, message in (('{"effrt": 1}', "has no effrt"), ("low", "a mapping, such as")):
+        refused = cipo("run", "--model", model, *flags, "--chat-template-kwargs", wrong)
+        assert refused.code == 2
+        assert message in refused.err
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def train(config: Config) -> Trainer:
 
 def rows(config: Config, *, kind: str = "train") -> list[dict[str, Any]]:
     """The log without what depends on the clock and the machine."""
-    timed = ("seconds", "per_second", "memory_peak", "generated_tokens")
+    timed = ("seconds", "per_second", "memory_peak", "generated_tokens", "attempts_total")
     return [
         {k: v for k, v in row.items() if not any(part in k for part in timed)}
         for row in read(config.output / "log.jsonl")

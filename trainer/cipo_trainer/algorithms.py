@@ -41,6 +41,8 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "advantage": {"baseline": "mean", "scale": "group_std"},
         "loss": {"kind": "clip", "clip_low": 0.2, "clip_high": 0.28, "aggregate": "token_mean"},
         "rollout": {"dynamic": 2},
+        # the paper's 4096 of 20480 tokens
+        "reward": {"overlong": {"buffer": 0.2}},
     },
     # a completion is one action: its log-probability is the sum over its tokens
     "rloo": {

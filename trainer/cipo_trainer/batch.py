@@ -35,12 +35,13 @@ class Batch:
         """All of them that have tokens to train on."""
         return [sample for group in self.groups for sample in group.samples if sample.tokens]
 
-    def stream(self, loss: Loss) -> LossStream:
-        """Its sequences, with what the loss is to do with them; ``loss``: the run's own."""
+    def stream(self, loss: Loss, *, filtered: bool = False) -> LossStream:
+        """Its sequences, with what the loss is to do with them; ``loss``: the run's own. ``filtered``: without those
+        that the token limit ended."""
         sequences = []
         for at, (group, gains) in enumerate(zip(self.groups, self.advantages, strict=True)):
             for number, (sample, gain) in enumerate(zip(group.samples, gains, strict=True)):
-                if sample.tokens:
+                if sample.tokens and not (filtered and sample.finish_reason == "length"):
                     shown = self.references[at][number] if self.references else None
                     sequences.append(_sequence(sample, float(gain), shown))
         own = loss.model_copy(update=dict(self.loss)) if self.loss else None

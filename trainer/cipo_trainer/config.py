@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,15 +87,21 @@ class Rollout(Section):
 class Overlong(Section):
     """DAPO's soft punishment of long attempts."""
 
-    buffer: int = Field(default=0, ge=0)
-    """Tokens before the limit within which the penalty grows (DAPO's soft punishment); 0: off."""
+    buffer: float = Field(default=0.0, ge=0)
+    """Tokens before the limit within which the penalty grows (DAPO's soft punishment); below 1: that share of
+    rollout.max_tokens; 0: off."""
     penalty: float = Field(default=1.0, ge=0)
     """The penalty of an attempt that reaches the limit."""
+    filter: bool = False
+    """Attempts that the limit ended are not trained on (DAPO's overlong filtering); in their group's baseline they
+    count."""
 
 
 class Reward(Section):
     """What is added to a verdict's 0 or 1, and how verdicts are made."""
 
+    weight: float = Field(default=1.0, ge=0)
+    """Of the verdict's 0 or 1, beside what is added to it."""
     format: float = 0.0
     """Added to the reward where a final answer was found, right or wrong."""
     truncated: float = 0.0
@@ -107,6 +114,20 @@ class Reward(Section):
     """Seconds after which a verdict is given up: reward 0."""
     allow_unsafe_code: bool = False
     """Programs may run where they cannot be confined."""
+
+
+class OwnReward(Section):
+    """A reward of your own."""
+
+    import_: str = Field(alias="import")
+    """package.module:function; it is given an attempt and what it corrects (docs/add-a-reward.md)."""
+    weight: float = 1.0
+    """What its value is multiplied with before it is added to the reward."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"import": value} if isinstance(value, str) else value
 
 
 class Advantage(Section):
@@ -142,15 +163,31 @@ class Loss(Section):
     """Weight of the KL divergence from the reference, the model at the start."""
     kl: Literal["k1", "k2", "k3"] = "k3"
     """Estimator of that divergence (Schulman 2020)."""
+    importance: Literal["none", "token", "sequence"] = "none"
+    """Importance weights of the training over the sampling probability, of each token or of whole sequences (their
+    product); by default token where another engine than the trainer's own samples (vllm)."""
     importance_cap: float | None = Field(default=None, gt=0)
-    """Truncated importance weights of the training over the sampling probability, at most this; by default off."""
+    """They are truncated at this; by default 2."""
+    importance_range: tuple[float, float] | None = None
+    """Instead of that, tokens (or sequences) whose weight lies outside are left out of the loss."""
     import_: str | None = Field(default=None, alias="import")
     """A loss of your own, as package.module:function; it is told this section (docs/add-a-loss.md)."""
     options: dict[str, Any] = {}
     """import: whatever else your loss is to be told."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _capped(cls, values: Any) -> Any:
+        """A cap or a range alone asks for weights of tokens."""
+        if not isinstance(values, Mapping) or "importance" in values:
+            return values
+        asked = any(values.get(name) is not None for name in ("importance_cap", "importance_range"))
+        return {**values, "importance": "token"} if asked else values
+
     @model_validator(mode="after")
     def _fits(self) -> Loss:
+        if self.importance_cap and self.importance_range:
+            raise ValueError("importance_cap and importance_range: weights are truncated, or left out")
         if self.options and self.import_ is None:
             raise ValueError("options are for a loss of your own (import)")
         return self
@@ -234,7 +271,9 @@ class Optimizer(Section):
     warmup: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises to its peak."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """What the learning rate does after the warm-up; cosine and linear end at 0 at the last step."""
+    """What the learning rate does after the warm-up; cosine and linear end at 0 at ``decay_steps``."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Steps after which cosine and linear have ended; by default ``steps``. A run does not go on with others."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     minibatches: int = Field(default=1, ge=1)
     """Updates per batch, each on its share of the sequences; 1: on-policy, the ratio is 1."""
@@ -292,6 +331,19 @@ class Evaluation(Section):
     engine: dict[str, Any] = {}
     """Another engine than the training's own, with its options, as the section engine of `cipo-eval run` has them:
     ``{engine: ray, inner: hf, replicas: 4}``. It gets a checkpoint of the weights, in ``output``."""
+
+
+class Stop(Section):
+    """Budgets: a training ends after the step that reaches the first of them, or after ``steps``."""
+
+    generated_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that were generated for it, discarded ones too."""
+    processed_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that went through the model in training, prompts included."""
+    attempts: int | None = Field(default=None, ge=1)
+    """Attempts and corrections that were generated, discarded ones too."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of its steps, those of earlier calls included; evaluations do not count."""
 
 
 class Saving(Section):
@@ -359,6 +411,8 @@ class Config(Section):
     algorithm: Algorithm = "grpo"
     """Named algorithm, which sets defaults of the sections advantage, loss, rollout, correction and method."""
     steps: int = Field(default=500, ge=0)
+    stop: Stop = Stop()
+    """Budgets that end it before ``steps``; a run that has ended goes on with a larger one."""
     seed: int = 0
     device: str = "auto"
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
@@ -369,6 +423,8 @@ class Config(Section):
     data: Data = Data(generator="arithmetic")
     rollout: Rollout = Rollout()
     reward: Reward = Reward()
+    rewards: list[OwnReward] = []
+    """Rewards of your own, added to ``reward``: package.module:function, or {import: …, weight: 0.2}."""
     advantage: Advantage = Advantage()
     loss: Loss = Loss()
     correction: Correction | None = None
@@ -382,6 +438,17 @@ class Config(Section):
     checkpoint: Saving = Saving()
     log: Logging = Logging()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _another_engine(cls, values: Any) -> Any:
+        """What samples with weights and arithmetic of its own is corrected for, unless somebody says otherwise."""
+        rollout = values.get("rollout") if isinstance(values, Mapping) else None
+        loss = values.get("loss", {}) if isinstance(values, Mapping) else None
+        engine = rollout.get("engine") if isinstance(rollout, Mapping) else None
+        if engine != "vllm" or not isinstance(loss, Mapping) or {"importance", "import"} & loss.keys():
+            return values
+        return {**values, "loss": {**loss, "importance": "token"}}
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         if [self.data.task, self.data.path, self.data.generator].count(None) != 2:
@@ -390,6 +457,8 @@ class Config(Section):
             raise ValueError("sft has no rollouts: no correction, no loss.beta")
         if self.supervised and self.data.task:
             raise ValueError("sft needs rows with completions: data.path or data.generator")
+        if self.supervised and self.rewards:
+            raise ValueError("sft has no rollouts: no rewards")
         if self.method and (self.stream or self.supervised or self.imitates):
             raise ValueError("method: only without a correction stream, and not for sft and rft")
         if self.stream and self.stream.weight == "balanced" and not self.optimizer.stream_norms:

@@ -35,7 +35,7 @@ import torch
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.records import Request, derive_seed
 from cipo_eval.verifiers.pool import VerifierPool
-from cipo_trainer import advantage, correction, loss, measure, run_dir
+from cipo_trainer import advantage, budget, correction, loss, measure, run_dir
 from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config, Correction
 from cipo_trainer.correction import Controller, CorrectionPrompts
@@ -49,7 +49,7 @@ from cipo_trainer.methods import registry as methods
 from cipo_trainer.methods.step import Step
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
-from cipo_trainer.reward import rewards
+from cipo_trainer.reward import OwnRewards, rewards
 from cipo_trainer.rollout import Group, Judge, Sample, first_requests
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream
@@ -78,6 +78,14 @@ class State:
     """Smoothed gradient norms of both streams, where λ is made of them (``correction.balance``)."""
     remembered: list[dict[str, Any]] = field(default_factory=list)
     """Right attempts of the last steps, where anchors are drawn from them (``correction.remember``)."""
+    not_finite: str = ""
+    """What was not finite in the last update that changed nothing."""
+    reward_failed: int = 0
+    """Values that rewards of the user's own could not give."""
+    reward_why: str = ""
+    """The last of them, and why."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """Tokens, attempts and seconds of all steps so far (``budget.add``)."""
 
 
 Watch = Callable[[int, Mapping[str, Any]], None]
@@ -107,9 +115,11 @@ class Trainer:
         self.world = world = world or World()
         self.supervised = config.supervised
         self._advantages = advantage.chosen(config.advantage)
+        self._own = OwnRewards(config.rewards)
         functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
             "advantage": (config.advantage.import_, self._advantages),
             "loss": (config.loss.import_, loss.chosen(config.loss)),
+            **{f"rewards {name}": (name, made) for name, made in self._own.functions.items()},
         }
         with ExitStack() as resources:
             folder = world.first(lambda: resources.enter_context(run_dir.held(config, resume=resume)))
@@ -181,7 +191,7 @@ class Trainer:
             log = self.world.first(self._logged)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
-            while self.state.step < config.steps:
+            while self.state.step < config.steps and not self.spent:
                 self.world.together(lambda: _raise_what_came(interrupts))
                 self._one(log, interrupts)
             self._save_once()
@@ -202,18 +212,24 @@ class Trainer:
         """One step, with what comes after it: log, evaluation, checkpoint."""
         started = time.perf_counter()
         measured = self.step(self.state.step, log, interrupts)
-        measured["seconds"] = time.perf_counter() - started
+        measured["seconds"] = max(self.world.gather(time.perf_counter() - started))
         measured |= measure.speed(measured, self.policy.device, self.world.size)
         measured["memory_peak"] = max(self.world.gather(measured["memory_peak"]))
         self.state.step += 1
         self.state.position += int(measured["drawn"])  # not before: Ctrl-C may come while samples are drawn
+        measured |= budget.add(self.state.spent, measured)
         self._write(log, "train", measured)
         done, config = self.state.step, self.config
-        last, better = done == config.steps, False
+        last, better = done == config.steps or bool(self.spent), False
         if self.evaluator and (last or done % config.eval.every == 0):
             better = self._evaluate(log, interrupts)
         if last or better or done % config.checkpoint.every == 0:
             self.save()
+
+    @property
+    def spent(self) -> str:
+        """The budget that is used up; empty while none is."""
+        return budget.used_up(self.state.spent, self.config.stop)
 
     # --- the algorithm ---------------------------------------------------------------------------------------
 
@@ -244,6 +260,9 @@ class Trainer:
         if self.config.stream and self.config.stream.weight == "balanced":
             self.state.norms = correction.balance(self.state.norms, measured, self.config.stream)
         self.state.failed += int(sum(value for name, value in measured.items() if name.endswith("_failed")))
+        measured |= self._own.taken()
+        self.state.reward_failed += int(measured.get("reward_failed", 0))
+        self.state.reward_why = measured.get("reward_why", self.state.reward_why)
         return measured
 
     def _base_batch(self, number: int, interrupts: Interrupts) -> tuple[Batch, dict[str, Any]]:
@@ -268,11 +287,12 @@ class Trainer:
             if len(groups) >= options.problems:
                 break
         groups = [*groups, *decided][: options.problems]
-        rewarded = rewards(groups, config.reward, options.max_tokens)
+        rewarded = rewards(groups, config.reward, options.max_tokens, self._own)
         advantages = self._advantages(rewarded, config.advantage.baseline, config.advantage.scale)
         measured: dict[str, Any] = measure.stream("base", groups, rewarded)
         measured |= {"drawn": float(drawn), "seconds_verify": waited}
         measured["dropped_tokens"] = generated - measured.get("base_tokens", 0.0)
+        measured["dropped_attempts"] = drawn * options.samples - measured["base_attempts"]
         weight = self.config.stream.base_weight if self.config.stream else 1.0
         return Batch(name="base", groups=groups, advantages=advantages, weight=weight), measured
 
@@ -293,7 +313,7 @@ class Trainer:
         first, waited = self._roll_out(requests, anchors, interrupts)
         later, more = self._again(first, options, number, interrupts)
         groups = [*first, *later]
-        rewarded = rewards(groups, config.reward, longest)
+        rewarded = rewards(groups, config.reward, longest, self._own)
         baseline, scale = config.advantage.baseline, config.advantage.scale
         advantages = correction.correction_advantages(
             groups, rewarded, options, baseline, scale, self._advantages
@@ -362,6 +382,7 @@ class Trainer:
         measured: dict[str, Any] = self.learner.update(streams, step=number, lr=lr)
         self.policy.changed()
         self.state.skipped += int(measured["skipped"])
+        self.state.not_finite = measured.get("not_finite", self.state.not_finite)
         return {**measured, "lr": lr, "skipped_total": float(self.state.skipped)}
 
     # --- its parts -------------------------------------------------------------------------------------------
@@ -392,11 +413,14 @@ class Trainer:
             roll_out=rolled,
             advantages=self._advantages,
             encode=lambda request: tuple(self.policy.engine.texts.prompt(request).ids),
+            own=self._own,
         )
 
     def _loss_stream(self, batch: Batch) -> LossStream:
         """The sequences that a batch trains on; for ``rft`` its right attempts alone."""
-        return batch.imitated(self.config.stream) if self.config.imitates else batch.stream(self.config.loss)
+        if self.config.imitates:
+            return batch.imitated(self.config.stream)
+        return batch.stream(self.config.loss, filtered=self.config.reward.overlong.filter)
 
     def _evaluate(self, log: Log | None, interrupts: Interrupts) -> bool:
         """Scores the held-out tasks; whether the first figure is the best so far."""
@@ -460,7 +484,8 @@ def rate(step: int, config: Config) -> float:
     options = config.optimizer
     if step < options.warmup:
         return (step + 1) / options.warmup
-    done = (step - options.warmup) / max(1, config.steps - options.warmup)
+    end = options.decay_steps or config.steps
+    done = min(1.0, (step - options.warmup) / max(1, end - options.warmup))
     if options.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
     return 1 - done if options.schedule == "linear" else 1.0

@@ -18,6 +18,10 @@ from cipo_eval.errors import UsageError
 from cipo_trainer.config import Loss
 from cipo_trainer.joints import imported
 
+OFF_POLICY = ("shaped", "linear")
+"""Kinds of the loss whose tokens were sampled under another prompt: what they differ by is no mismatch."""
+IMPORTANCE_CAP = 2.0
+"""At which importance weights are truncated, where a configuration does not say."""
 Counts = dict[str, torch.Tensor]
 """Scalars by name, summed over tokens."""
 
@@ -101,10 +105,13 @@ def policy_loss(
         loss = -shaped(logp - base, config.gamma) * advantages
     else:
         loss = -advantages * logp
-    if config.importance_cap is not None and sampled is not None:
-        loss = loss * (before - sampled).exp().clamp(max=config.importance_cap).detach()
+    counts: Counts = {}
+    if config.importance != "none" and sampled is not None and config.kind not in OFF_POLICY:
+        weight, left_out = importance(before - sampled, segments, config)
+        loss = loss * weight
+        counts["importance_masked"] = left_out
     with torch.no_grad():
-        counts = {
+        counts |= {
             "clip_low": ((ratio < 1 - config.clip_low) & (advantages < 0)).sum(),
             "clip_high": ((ratio > 1 + config.clip_high) & (advantages > 0)).sum(),
         }
@@ -120,6 +127,27 @@ def shaped(log_value: torch.Tensor, gamma: float) -> torch.Tensor:
     that distribution (LTE, arXiv:2510.26109), or of the probability itself (Critique-GRPO, arXiv:2506.03106; there
     γ = 0.1). Its gradient is largest where x = γ, and the ratio is never clipped."""
     return torch.sigmoid(log_value - math.log(gamma))
+
+
+@torch.no_grad()
+def importance(
+    log_ratio: torch.Tensor, segments: torch.Tensor, config: Loss
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight of each token for the difference between the policy that samples and the one that is trained, and how many
+    tokens have none. ``log_ratio``: log-probability here less that of the engine, shape (T,).
+
+    Of a sequence it is the product of its tokens' ratios. Truncated at ``importance_cap`` (truncated importance
+    sampling), or 0 outside ``importance_range`` (masked importance sampling).
+    """
+    if config.importance == "sequence":
+        count = int(segments[-1]) + 1 if len(segments) else 0
+        log_ratio = log_ratio.new_zeros(count).index_add(0, segments, log_ratio)[segments]
+    ratio = log_ratio.exp()
+    if config.importance_range is None:
+        return ratio.clamp(max=config.importance_cap or IMPORTANCE_CAP), ratio.new_zeros(())
+    low, high = config.importance_range
+    outside = (ratio < low) | (ratio > high)
+    return ratio.masked_fill(outside, 0.0), outside.sum()
 
 
 def kl(logp: torch.Tensor, reference: torch.Tensor, estimator: str) -> torch.Tensor:

@@ -23,7 +23,8 @@ class Masters:
     """Owns what the optimizer works on: parameters of a model that require gradients, as float32."""
 
     def __init__(self, model: Any, config: Optimizer) -> None:
-        self._shown = [p for p in model.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._names, self._shown = [name for name, _ in named], [p for _, p in named]
         self._apart = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._shown)
         self.parameters = [p.detach().float().clone() for p in self._shown] if self._apart else self._shown
         if self._apart:
@@ -41,6 +42,21 @@ class Masters:
     def gradients(self) -> list[torch.Tensor]:
         """Gradients of the parameters that have one, float32."""
         return [p.grad for p in self.parameters if p.grad is not None]
+
+    def not_finite(self) -> str:
+        """The first weight, or else the first gradient, that has NaN or an infinity in it; empty: there is none."""
+        for what, tensors in (
+            ("weight", self.parameters),
+            ("gradient of", [p.grad for p in self.parameters]),
+        ):
+            bad = [
+                name
+                for name, tensor in zip(self._names, tensors, strict=True)
+                if tensor is not None and not _finite(tensor)
+            ]
+            if bad:
+                return f"{what} {bad[0]}" + (f" and {len(bad) - 1} more" if bad[1:] else "")
+        return ""
 
     def kept(self, *, on_device: bool = False) -> Kept:
         """Copies of the gradients, in the host's memory unless told otherwise; None for a parameter without one."""
@@ -104,6 +120,12 @@ class Masters:
             for mine, saved in zip(self.parameters, state["masters"], strict=True):
                 mine.copy_(saved)
             self.show()
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Of a tensor that is in parts, this process's."""
+    part: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return bool(torch.isfinite(part).all())
 
 
 def _adamw(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.Optimizer:

@@ -121,7 +121,7 @@ class Policy:
                     self.checkpoint.base,  # an adapter is merged in what it is sent
                     logprobs=True,
                     arguments=arguments,
-                    **self._given,
+                    **{**self._given, "revision": self.checkpoint.base_revision},
                 )
                 self._engine.update_weights(self.weights())  # a run that goes on has others by now
             else:
@@ -192,7 +192,8 @@ class Policy:
             if isinstance(layer, LoraLayer):
                 for adapter in layer.active_adapters:
                     key = f"{name}.weight"
-                    state[key] = state[key] + layer.get_delta_weight(adapter).to(state[key].dtype)
+                    added = layer.get_delta_weight(adapter).to(state[key].dtype)
+                    state[key] = (state[key].to(added.device) + added).cpu()  # no second copy of all on a GPU
         return state
 
     @contextmanager

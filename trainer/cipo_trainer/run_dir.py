@@ -31,7 +31,7 @@ _EARLY = {LOCK, CONFIGURATION, "new", ".new.partial"} | {
 }
 """What a process that is killed before ``train.json`` leaves behind, in this release or in 0.1.0."""
 FREE = {
-    "": {"steps", "output", "log", "checkpoint", "eval", "threads", "device", "parallel"},
+    "": {"steps", "stop", "output", "log", "checkpoint", "eval", "threads", "device", "parallel"},
     "reward": {"workers", "timeout"},
     "rollout": {"batch_tokens"},
     "data": {"dir"},
@@ -124,4 +124,7 @@ def _identity(config: Config) -> dict[str, Any]:
     for section, free in FREE.items():
         if section and isinstance(values[section], dict):
             values[section] = {name: value for name, value in values[section].items() if name not in free}
+    optimizer = config.optimizer
+    if optimizer.schedule != "constant":  # which other steps would bend
+        values["optimizer"]["decay_steps"] = optimizer.decay_steps or config.steps
     return values

@@ -26,16 +26,14 @@ from cipo_trainer.distributed.division import owners
 from cipo_trainer.distributed.sharding import Sharded
 from cipo_trainer.distributed.world import World
 from cipo_trainer.dropout import training
-from cipo_trainer.loss import weights
+from cipo_trainer.loss import OFF_POLICY, weights
 from cipo_trainer.masters import Kept, Masters, norm
 from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprobs, micro, plan
 
 NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
-COUNTS = ("kl", "clip_low", "clip_high")
+COUNTS = ("kl", "clip_low", "clip_high", "importance_masked")
 """What the built-in loss counts."""
-OFF_POLICY = ("shaped", "linear")
-"""Kinds of the loss whose tokens were sampled under another prompt: what they differ by is no mismatch."""
 OWN = "loss_"
 """How the names begin, in a log, of what a loss of the user's own counts beside."""
 MEANS = {
@@ -110,7 +108,7 @@ class Learner:
         self._body = everything - self._head * (1 if tied else 2)
         self._wide = text.num_hidden_layers * text.hidden_size
 
-    def update(self, streams: Sequence[LossStream], *, step: int, lr: float) -> dict[str, float]:
+    def update(self, streams: Sequence[LossStream], *, step: int, lr: float) -> dict[str, Any]:
         """Trains on the streams and returns what was measured on the way (names: docs/training.md).
 
         ``step`` chooses the mini-batches, ``lr`` is the learning rate of all updates.
@@ -118,7 +116,8 @@ class Learner:
         started = time.perf_counter()
         options = self.config.optimizer
         streams = [s for s in streams if s.sequences and s.weight]
-        totals, measured = Totals(), {"updates": 0.0, "skipped": 0.0}
+        totals = Totals()
+        measured: dict[str, Any] = {"updates": 0.0, "skipped": 0.0}
         several = options.minibatches * options.epochs > 1
         division = {s.name: self._division(s, all_pass=several) for s in streams}
         old = {s.name: self._old(s.sequences, division[s.name], totals) if several else None for s in streams}
@@ -143,6 +142,7 @@ class Learner:
                         measured["updates"] += 1
                     else:
                         measured["skipped"] += 1
+                        measured["not_finite"] = self.masters.not_finite() or "loss"
                         totals.sums.pop("loss", None)
                     self.masters.clear()
         return {**measured, **self._measured(totals, time.perf_counter() - started)}

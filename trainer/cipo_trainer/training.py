@@ -41,16 +41,30 @@ class Outcome:
     """Updates that were not finite and changed nothing."""
     verifier_failed: int
     """Attempts that got no verdict and count as wrong."""
+    not_finite: str = ""
+    """What was not finite in the last of the skipped updates."""
+    reward_failed: int = 0
+    """Values that rewards of the user's own could not give, which count as 0."""
+    reward_why: str = ""
+    """The last of them, and why."""
+    stopped: str = ""
+    """The budget that ended it; empty: all its steps are done."""
 
     @property
     def failures(self) -> list[str]:
         """What went wrong on the way, a line each."""
         lines = []
         if self.skipped:
-            lines.append(f"{self.skipped} update(s) were not finite and changed nothing")
+            last = f" (the last: {self.not_finite})" if self.not_finite else ""
+            lines.append(f"{self.skipped} update(s) were not finite and changed nothing{last}")
         if self.verifier_failed:
             lines.append(
                 f"the verifier gave no verdict for {self.verifier_failed} attempt(s), which count as wrong"
+            )
+        if self.reward_failed:
+            lines.append(
+                f"rewards of your own gave no value {self.reward_failed} time(s), which count as 0 "
+                f"(the last: {self.reward_why})"
             )
         return lines
 
@@ -67,6 +81,8 @@ class Outcome:
             "best": dict(self.best),
             "skipped": self.skipped,
             "verifier_failed": self.verifier_failed,
+            "reward_failed": self.reward_failed,
+            "stopped": self.stopped,
         }
 
 
@@ -114,11 +130,14 @@ def train(
             if type(error).__name__ != "OutOfMemoryError":
                 raise
             raise MissingError(
-                "out of memory: lower optimizer.micro_tokens or rollout.batch_tokens, set "
-                "optimizer.checkpointing=true, or train adapters (lora.rank=16); steps up to the last "
-                f"checkpoint in {config.output} are kept"
+                "out of memory (`cipo-eval train … --plan` says what takes it): lower optimizer.micro_tokens or "
+                "rollout.batch_tokens, set optimizer.checkpointing=true or optimizer.moments=8bit, or train adapters "
+                f"(lora.rank=16); steps up to the last checkpoint in {config.output} are kept"
             ) from error
-        return _outcome(trainer)
+        outcome = _outcome(trainer)
+        if outcome.stopped:
+            say(f"ended after step {outcome.steps} of {config.steps}: {outcome.stopped} is used up")
+        return outcome
 
 
 def _outcome(trainer: Trainer) -> Outcome:
@@ -130,6 +149,10 @@ def _outcome(trainer: Trainer) -> Outcome:
         best=state.best,
         skipped=state.skipped,
         verifier_failed=state.failed,
+        not_finite=state.not_finite,
+        reward_failed=state.reward_failed,
+        reward_why=state.reward_why,
+        stopped=trainer.spent if state.step < trainer.config.steps else "",
     )
 
 

@@ -10,7 +10,7 @@ from cipo_eval.records import Request
 from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config
-from cipo_trainer.reward import Rewards, rewards
+from cipo_trainer.reward import OwnRewards, Rewards, rewards
 from cipo_trainer.rollout import Group, Judge, Sample
 
 
@@ -33,6 +33,8 @@ class Step:
     advantages: AdvantageFunction
     encode: Callable[[Request], tuple[int, ...]]
     """The tokens of a request's prompt."""
+    own: OwnRewards | None = None
+    """Rewards of the user's own."""
 
     def place(self, *parts: str) -> tuple[str | int, ...]:
         """What seeds of this step are made of; ``parts`` tell its generations apart."""
@@ -45,7 +47,7 @@ class Step:
 
     def rewarded(self, groups: list[Group]) -> Rewards:
         """One array per group."""
-        return rewards(groups, self.config.reward, self.longest)
+        return rewards(groups, self.config.reward, self.longest, self.own)
 
     def scaled(self, given: Rewards) -> Rewards:
         """Advantages of rewards, as the section ``advantage`` has them."""

@@ -1,0 +1,38 @@
+"""What a training has spent, over all its calls, and whether one of its budgets (``stop``) is used up.
+
+Methods are compared at equal budgets: every token that was generated counts, those of attempts too that were discarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cipo_trainer.config import Stop
+
+ATTEMPTS = "_attempts"
+"""How the names end, in what a step measured, of what counts as attempts."""
+HOUR = 3600.0
+
+
+def add(spent: dict[str, float], measured: Mapping[str, Any]) -> dict[str, float]:
+    """Adds what a step measured to what was spent; the totals, by the names of the log."""
+    step = {
+        "generated_tokens": measured["generated_tokens"],
+        "processed_tokens": measured["passed_tokens"],
+        "attempts": sum(value for name, value in measured.items() if name.endswith(ATTEMPTS)),
+        "seconds": measured["seconds"],
+    }
+    for name, value in step.items():
+        spent[name] = spent.get(name, 0.0) + value
+    return {f"{name}_total": value for name, value in spent.items()}
+
+
+def used_up(spent: Mapping[str, float], stop: Stop) -> str:
+    """The first budget that is used up, as the configuration has it; empty while none is."""
+    values = {**spent, "hours": spent.get("seconds", 0.0) / HOUR}
+    for name in type(stop).model_fields:
+        limit = getattr(stop, name)
+        if limit is not None and values.get(name, 0.0) >= limit:
+            return f"stop.{name}={limit}"
+    return ""
