@@ -114,8 +114,8 @@ def worth_table(rows: Any) -> Table:
         "attempts cannot be told apart, and then the ratio means nothing.",
     ]
     pairs = dict.fromkeys(zip(rows["all"], rows["half"], strict=True))
-    between = "; ".join(f"{everything} against {half}" for everything, half in pairs)
-    caption = f"Worth of a correction, between {between}."
+    ends = "; ".join(f"1 is {everything}, 0 is {half}" for everything, half in pairs)
+    caption = f"Worth of a correction: {ends}."
     return make_table("worth", caption, columns, laid_out, left=2, notes=notes)
 
 
