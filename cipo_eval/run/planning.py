@@ -142,7 +142,7 @@ def revisings(request: RunRequest, problem_sets: Sequence[ProblemSet]) -> list[R
         if task_pool is None and revises_others:
             raise UsageError(
                 f"the data of {problems.spec.name} comes with no attempts to correct: name some with "
-                "--attempts-from (docs/pools.md)"
+                "--attempts-from (docs/pools.md); a run will do, whose first attempts count"
             )
         revisings.append(
             Revising(

@@ -111,3 +111,41 @@ def spelled_out(text: str) -> str:
 
 _UP = str.maketrans(_SUPERSCRIPTS)
 _DOWN = str.maketrans(_SUBSCRIPTS)
+
+
+_SPACES = re.compile(r"(?:\\(?:displaystyle|textstyle|quad|qquad)(?![A-Za-z])|\\[,;:! ]|\s)+")
+_WRAPPER = re.compile(
+    r"(?:\\(?:boxed|fbox|text|mathbf|mathrm|textbf)|\\(?:textcolor|color)\{[a-zA-Z]{1,20}\})?\{"
+)
+_LAYERS = 8
+"""Dresses that one answer may have around another."""
+
+
+def undressed(text: str) -> str:
+    """An answer without what surrounds all of it and means nothing: dollars, boxes, colours, braces, spaces."""
+    for _ in range(_LAYERS):
+        before = text
+        lead = _SPACES.match(text)
+        text = text[lead.end() if lead else 0 :].rstrip()
+        while len(text) > 1 and text[-2] == "\\" and text[-1] in ",;:!":
+            text = text[:-2].rstrip()
+        for opening, closing in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+            inner = text[len(opening) : -len(closing)]
+            if text.startswith(opening) and text.endswith(closing) and inner and opening not in inner:
+                text = inner
+        if (wrapper := _WRAPPER.match(text)) and _closes_last(text, wrapper.end()):
+            text = text[wrapper.end() : -1]
+        if text == before:
+            break
+    return text
+
+
+def _closes_last(text: str, start: int) -> bool:
+    """Whether the brace that is open before ``start`` closes with the last character."""
+    depth, at = 1, start
+    for brace in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            at = start + brace.start()
+            break
+    return depth == 0 and at == len(text) - 1

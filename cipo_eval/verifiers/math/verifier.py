@@ -23,6 +23,7 @@ from cipo_eval.verifiers.math.equivalence import equivalent
 from cipo_eval.verifiers.math.extract import final_answer
 from cipo_eval.verifiers.math.forms import Form, is_number
 from cipo_eval.verifiers.math.guard import too_heavy, unusual
+from cipo_eval.verifiers.math.notation import undressed
 from cipo_eval.verifiers.math.numeric import same
 
 LONGEST = 10_000
@@ -121,7 +122,7 @@ def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
     gold_form = form(gold, several=several, unit=unit)
     if unit and not gold_form.measure and gold_form.kind == "value":
         gold_form = replace(gold_form, measure=unit.strip("$ "))
-    if gold.strip() == answer.strip():
+    if gold.strip() == answer.strip() or undressed(gold) == undressed(answer) != "":
         return Grade(correct=True, canonical=answer_form.canon, method="exact")
     if options.get("units") == "skip" and is_number(gold_form) and not is_number(answer_form):
         answer_form = form(answer, units=True)

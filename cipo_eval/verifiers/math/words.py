@@ -58,6 +58,7 @@ _CONDITION = re.compile(
 _CONNECTIVE = re.compile(
     r"(?:^|(?<=[\s,]))(?:and|or|as well as|and also|along with|or else|,)(?=[\s,]|$)", re.IGNORECASE
 )
+_JOINS = re.compile(rf"{OPEN}\s*(?:and|or)\s*{CLOSE}\s*$", re.IGNORECASE)
 _SCALES = {
     "hundred": "*10^{2}", "thousand": "*10^{3}", "million": "*10^{6}", "billion": "*10^{9}", "trillion": "*10^{12}",
     "dozen": "*12",
@@ -175,6 +176,9 @@ def _without_condition(text: str) -> tuple[str, str]:
         if before:
             head += f" {OPEN}{before}{CLOSE}"
         rest = f"{OPEN}{match[1][condition.start() :]}{CLOSE}{text[match.end() :]}"
+        behind = match[1][condition.end() :] + text[match.end() :]
+        if _JOINS.search(head) and not re.search("[A-Za-z0-9]", behind):
+            raise RefusedError  # "f and if": no condition, but a second value that looks like one
         if depth == 1:
             rest = rest.rstrip(" )")
         _check_condition(rest)
