@@ -161,7 +161,7 @@ def test_it_is_part_of_what_a_run_is(tmp_path: Path) -> None:
         for count, multiturn in ((0, True), (1, True), (2, True), (2, False))
     }
     assert len(known) == 4
-    assert "fewshot" not in plan_of(tmp_path, 0).identity(), "as runs of earlier releases"
+    assert plan_of(tmp_path, 0).identity()["fewshot"] is None
     assert plan_of(tmp_path, 2).identity() == plan_of(tmp_path, 2).identity()
 
 
@@ -214,6 +214,7 @@ def test_a_run_is_resumed_with_the_same_examples_only(cipo: Commands, tmp_path: 
         refused = cipo(*line, *other, "-o", run)
         assert refused.code == 2
         assert "another configuration" in refused.err
+        assert "own_sums.fewshot" in refused.err
     assert cipo("rescore", run, "-q").code == 0
     assert cipo(*line, "-o", tmp_path / "none", "--limit", "1").code == 0
     first = attempts(run, "own_sums")["0", 0]
@@ -261,3 +262,20 @@ def test_lm_eval_shows_the_same(real_data: Path, tiny_checkpoint: Path, name: st
                     chat_template=templated if template else None,
                 )
                 assert render(tokenizer, plan.messages(problem))[0] == wanted
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_release_goes_on(cipo: Commands, tmp_path: Path) -> None:
+    """Its ``run.json`` says nothing of examples."""
+    task = own_task(tmp_path / "task")
+    line = ("run", "-m", "m", "--engine", "seeded_engine:Seeded", "-t", task, "-q", "-o", tmp_path / "run")
+    assert cipo(*line, "--limit", "2").code == 0
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    del info["tasks"]["own_sums"]["fewshot"]
+    path.write_text(json.dumps(info))
+    assert cipo(*line).code == 0
+    assert cipo("rescore", tmp_path / "run", "-q").code == 0
+    refused = cipo(*line, "--num-fewshot", "1")
+    assert refused.code == 2
+    assert "another configuration" in refused.err

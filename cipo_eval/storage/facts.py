@@ -36,7 +36,7 @@ _TASK = {
     "limit": int | None,
     "direct": bool,
     "system_prompt": str | None,
-    "fewshot": dict,
+    "fewshot": dict | None,
     "definition": str,
     "released": str,
 }

@@ -44,10 +44,9 @@ class FewShot:
         return (*turns, {"role": "user", "content": prompt})
 
     def identity(self) -> dict[str, Any]:
-        """What ``run.json`` says of it; empty where there are no examples."""
-        if not self.examples:
-            return {}
-        return {"fewshot": {"examples": len(self.examples), "multiturn": self.multiturn}}
+        """What ``run.json`` says of it; runs of earlier releases say nothing, and have none."""
+        shown = {"examples": len(self.examples), "multiturn": self.multiturn}
+        return {"fewshot": shown if self.examples else None}
 
     @classmethod
     def asked(cls, facts: Mapping[str, Any]) -> tuple[int, bool]:
