@@ -158,7 +158,7 @@ def test_the_examples_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "examples")
     monkeypatch.delitem(sys.modules, "reward", raising=False)
     entries = ["reward:concise", {"import": "reward:changed_its_mind", "weight": 0.2}]
-    correction = {"prompt_dir": "prompts", "samples": 4}
+    correction = {"prompt_dir": "prompts", "samples": 4, "truncated": True}
     asked = bandit(tmp_path, "cipo", **SMALL | {"steps": 1}, rewards=entries, correction=correction)
     cipo_trainer.train(asked)
     (row,) = read(asked.output / "log.jsonl")
