@@ -68,7 +68,7 @@ def train(
     if plan:
         from cipo_eval.cli import training_plan
 
-        figures = training_plan.plan(asked, gpu=gpu, mean_tokens=mean_tokens)
+        figures = training_plan.plan(asked, gpu=gpu, mean_tokens=mean_tokens, ranks=nproc)
         typer.echo(json_module.dumps(figures) if json else training_plan.written(config, figures), nl=json)
         raise typer.Exit(EXIT_OK if figures["fits"] else EXIT_FAILURES)
     require("train", "training")

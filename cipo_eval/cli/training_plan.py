@@ -53,9 +53,7 @@ def plan(config: Config, *, gpu: str, mean_tokens: float | None = None, ranks: i
     if (name := names.get(gpu.strip().lower())) is None:
         raise UsageError(f"unknown --gpu {gpu}: {nearest(gpu, known.gpus)}")
     device = known.gpus[name]
-    memory = planned(
-        config, device_bytes=device.memory, ranks=ranks, sharded=ranks > 1 and config.lora is None
-    )
+    memory = planned(config, device_bytes=device.memory, ranks=ranks)
     time = _step_time(config, memory, known, device, mean_tokens, ranks)
     return {
         "model": config.model,
@@ -143,7 +141,7 @@ def _phases(
     options = config.optimizer
     times = 2.0 + (2.0 if config.lora else 4.0)
     times += 2.0 if options.checkpointing is not False and shape.parameters >= 1e9 else 0.0
-    times += 2.0 if config.loss.beta else 0.0
+    times += 2.0 if config.referred else 0.0
     times += 2.0 if options.minibatches * options.epochs > 1 else 0.0
     training = options.epochs * passed * times * shape.multiplied / (share * gpu.flops * ranks)
     return sampling, training
@@ -163,9 +161,11 @@ def _shape(shape: Architecture) -> ModelShape:
 def written(name: str, values: dict[str, Any]) -> str:
     """The plan for people."""
     parts = values["bytes"]
+    ranks = values["ranks"]
+    of_each = f"GB of each GPU, of {ranks}" if ranks > 1 else "GB of each GPU"
     lines = [
         f"{name}: {values['model']}, {values['parameters'] / 1e9:.2f} B parameters ({values['source']})",
-        f"{'GB of each GPU':34}{'sampling':>10}{'training':>10}",
+        f"{of_each:34}{'sampling':>10}{'training':>10}",
     ]
     for phase, columns in (("both", (1, 1)), ("sampling", (1, 0)), ("training", (0, 1))):
         for part, size in parts[phase].items():

@@ -165,11 +165,15 @@ def test_presets_fit_their_card_and_say_whose_they_are(name: str) -> None:
 
 def test_parts_shrink_with_the_ranks_that_share_them() -> None:
     config = load("qwen3_4b_math_grpo", ["optimizer.moments=float32"])
-    one, four = (planned(config, device_bytes=80e9, ranks=n, sharded=n > 1) for n in (1, 4))
-    for part in ("weights", "float32 masters", "moments of AdamW", "reference"):
+    one, four = (planned(config, device_bytes=80e9, ranks=n) for n in (1, 4))
+    for part in ("float32 masters", "moments of AdamW"):
         assert four.stays[part] == pytest.approx(one.stays[part] / 4)
     assert four.trains["gradients"] == pytest.approx(one.trains["gradients"] / 4)
+    for part in ("weights", "reference"):  # what generates is whole
+        assert four.stays[part] == one.stays[part]
     assert four.samples["vLLM: weights"] == one.samples["vLLM: weights"]
+    whole = planned(load("qwen3_4b_math_grpo", ["parallel=ddp"]), device_bytes=80e9, ranks=4)
+    assert whole.trains["gradients"] == one.trains["gradients"]
     assert one.peak > 80e9 > four.peak
 
 

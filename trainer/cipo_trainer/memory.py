@@ -207,34 +207,39 @@ class Memory:
         return max(self.training, self.sampling)
 
 
-def planned(
-    config: Config, *, device_bytes: float | None, ranks: int = 1, sharded: bool = False, prompt: int = 256
-) -> Memory:
+def planned(config: Config, *, device_bytes: float | None, ranks: int = 1, prompt: int = 256) -> Memory:
     """What a training takes of each device.
 
-    ``device_bytes``: of a GPU; None: of a CPU, where the model computes in float32. ``ranks``: processes, with
-    ``sharded`` each has its part of weights, masters, gradients and moments. ``prompt``: tokens of a prompt, for the
-    caches. Raises what ``architecture_of`` raises.
+    ``device_bytes``: of a GPU; None: of a CPU, where the model computes in float32. ``ranks``: processes; in parts
+    (``parallel``) each has its share of masters, gradients and moments, and whole weights that generate. ``prompt``:
+    tokens of a prompt, for the caches. Raises what ``architecture_of`` raises.
     """
     shape, options = architecture_of(config), config.optimizer
     gpu = device_bytes is not None
     width = {"float32": 4, "bfloat16": 2}.get(options.dtype, 2 if gpu else 4)
+    large = gpu and shape.parameters >= RECOMPUTED_FROM
+    parallel = (
+        ("fsdp" if large and not config.lora else "ddp") if config.parallel == "auto" else config.parallel
+    )
+    sharded = ranks > 1 and parallel == "fsdp"
     parts = ranks if sharded else 1
     trained = shape.adapters(config.lora.rank) if config.lora else shape.parameters
-    apart = width == 2 and config.lora is None
+    apart = sharded or (width == 2 and config.lora is None)
     stays = {
-        "weights": shape.parameters * width / parts,
+        "weights": float(shape.parameters * width),
         "adapters": 4.0 * trained if config.lora else 0.0,
         "float32 masters": 4.0 * trained / parts if apart else 0.0,
         "moments of AdamW": MOMENT_BYTES[options.moments] * trained / parts,
-        "reference": shape.parameters * width / parts if config.referred and config.lora is None else 0.0,
+        "reference": float(shape.parameters * width) if config.referred and config.lora is None else 0.0,
         "context": CONTEXT_BYTES if gpu else 0.0,
     }
     trains = {"gradients": 4.0 * trained / parts, **_passes(config, shape, width, gpu=gpu)}
-    if sharded and ranks > 1:
-        trains["a layer's whole weights"] = 2.0 * shape.layer_matrices * width
-    several = config.stream is not None and options.stream_norms
-    host = {"gradients of the first stream": 4.0 * trained / parts if several else 0.0}
+    copied = 4.0 * trained / parts if config.stream is not None and options.stream_norms else 0.0
+    if sharded:
+        ends = shape.vocab * shape.hidden * (1 if shape.tied else 2)
+        trains["parts put together"] = float((2 * shape.layer_matrices + ends) * width)
+        trains["gradients of the first stream"] = copied
+    host = {} if sharded else {"gradients of the first stream": copied}
     samples: dict[str, float] = {}
     if config.algorithm != "sft":
         samples, more = _engine(config, shape, width, prompt, device_bytes, sum(stays.values()))
@@ -242,7 +247,7 @@ def planned(
     return Memory(
         architecture=shape,
         stays={name: size for name, size in stays.items() if size},
-        trains=trains,
+        trains={name: size for name, size in trains.items() if size},
         samples=samples,
         host={name: size for name, size in host.items() if size},
     )
