@@ -157,6 +157,22 @@ def run(folder: Path, name: str, **more: Any) -> Config:
     return bandit(folder, "cipo", **{**values, **more})
 
 
+METHODS: dict[str, dict[str, Any]] = {
+    "lte": {},
+    "sdpo": {"template": "{{ problem }} {{ demonstration }} {{ problem }}"},
+    "pag": {"prompt_dir": "prompts", "ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."},
+    "critique_grpo": {"prompt_dir": "prompts", "right": "Right.", "wrong": "Wrong."},
+}
+"""Methods with second tries, other prompts for the reference, judgements and mixed groups."""
+
+
+def of_method(folder: Path, size: int, name: str) -> Config:
+    """Two steps of it."""
+    values: dict[str, Any] = {"rollout": {"problems": 3, "samples": 24, "max_tokens": 1}, "steps": 2}
+    output = str(folder / f"{size}-{name}")
+    return bandit(folder, name, method=METHODS[name], output=output, optimizer={"lr": 1e-3}, **values)
+
+
 def several(folder: Path, size: int) -> None:
     """All that is asked of so many processes, in each of them."""
     with joined("cpu") as world:
@@ -172,6 +188,8 @@ def several(folder: Path, size: int) -> None:
             torch.save(results, folder / f"updates-{size}.pt")
     for kind in RUNS[size]:
         train(run(folder, f"{size}-{kind}", parallel=kind))
+    for name in METHODS if size < 4 else ():
+        train(of_method(folder, size, name))
 
 
 def going_on(folder: Path, runs: Sequence[str]) -> None:
