@@ -162,7 +162,7 @@ class Turns(Section):
     """What follows the first attempts."""
 
     protocol: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = None
-    """direct, self, oracle, feedback, given, critique: comma-separated; they share their first turn
+    """direct, self, oracle, feedback, given, prefill, critique: comma-separated; they share their first turn
     (docs/protocols.md). Default: the task's, mostly direct."""
     turns: int = Field(default=2, ge=2, le=100)
     """Attempts of a chain, the first included."""
