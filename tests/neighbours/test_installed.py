@@ -14,6 +14,7 @@ PACKAGES = (
     "trackio",
     "mlflow-skinny",
     "tensorboard",
+    "torchao",
 )
 
 
