@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import mostly_slow
+from parts import Part, mostly_slow, part
 
 from cipo_eval.data import tasks
 from cipo_eval.errors import MissingError, UsageError
@@ -509,12 +509,13 @@ REALCRITIC = ("college_math", "gsm8k", "minerva", "olympiadbench")
 
 
 @pytest.mark.slow
+@part(6)
 @pytest.mark.parametrize("name", REALCRITIC)
-def test_labels_of_realcritic_are_verdicts_in_paper_mode(real_data: Path, name: str) -> None:
-    """Of the attempts that its data carries, all of them."""
+def test_labels_of_realcritic_are_verdicts_in_paper_mode(real_data: Path, name: str, part: Part) -> None:
+    """Of the attempts that its data carries."""
     from cipo_eval.verifiers.pool import VerifierPool
 
-    problems = tasks.load_problems(f"realcritic_{name}", data_dir=real_data).problems
+    problems = part.of(tasks.load_problems(f"realcritic_{name}", data_dir=real_data).problems, lambda p: p.id)
     with VerifierPool(2) as pool:
         differing = [
             p.id
