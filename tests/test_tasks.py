@@ -422,6 +422,20 @@ def test_lm_eval_renders_the_same_prompts(real_data: Path, name: str) -> None:
         )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("realcritic_arc", "The answer is ({})."), ("processbench_gsm8k", "\\boxed{{{}}}")],
+)
+def test_lm_eval_judges_letters_and_steps(real_data: Path, name: str, written: str) -> None:
+    """By generated texts, as every task of ours: the verdict is that of the task's verifier."""
+    theirs = lm_eval_task(tasks.task_dir(), f"cipo_{name}", data_dir=str(real_data))
+    doc = theirs.eval_docs[0]
+    assert theirs.OUTPUT_TYPE == "generate_until"
+    for answer, expected in ((doc["gold"], 1.0), ("B" if doc["gold"] != "B" else "C", 0.0), ("99", 0.0)):
+        assert theirs.process_results(doc, [written.format(answer)])["acc"] == expected
+
+
 def test_process_results_averages_kept_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arithmetic of shares; verdicts of the real verifier are compared with cipo-eval's elsewhere."""
     from cipo_eval.verifiers import pool
