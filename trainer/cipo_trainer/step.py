@@ -142,7 +142,8 @@ class Learner:
                         measured["updates"] += 1
                     else:
                         measured["skipped"] += 1
-                        measured["not_finite"] = self.masters.not_finite() or "loss"
+                        told = self._world.gather(self.masters.not_finite())
+                        measured["not_finite"] = next(filter(None, told), "loss")
                         totals.sums.pop("loss", None)
                     self.masters.clear()
         return {**measured, **self._measured(totals, time.perf_counter() - started)}
