@@ -104,8 +104,10 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
         trained = "correction" if algorithm in SECOND else "base"
         accuracies = [row[f"{trained}_accuracy"] for row in log if f"{trained}_accuracy" in row]
         assert accuracies[0] < 0.4
-        # once first answers are right, too, nothing is left to correct, or to learn from
-        assert (max(accuracies) if algorithm == "rft_corrections" else accuracies[-1]) > 0.9
+        # once first answers are right, too, nothing is left to correct, or to learn from; iGRPO's last few wrong ones
+        # then weigh much (z-scores), and may undo a question again at this rate
+        once = algorithm in ("rft_corrections", "igrpo")
+        assert (max(accuracies) if once else accuracies[-1]) > 0.9
 
 
 @pytest.mark.slow
@@ -237,6 +239,8 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None:
     assert rows(whole) == rows(parts)
     assert (whole.output / "samples.jsonl").read_text() == (parts.output / "samples.jsonl").read_text()
     (first, states), (second, others) = (t.checkpoints.load(12) for t in (one, two))
+    for state in (first, second):
+        state["spent"].pop("seconds")
     assert first == second
     for key, value in states["optimizer"]["state"].items():
         assert same(value, others["optimizer"]["state"][key])
