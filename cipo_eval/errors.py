@@ -88,7 +88,7 @@ EXTRAS = {
     "vllm": Extra(("vllm",), "vLLM in this process (--engine vllm)", ("hf",)),
     "ray": Extra(("ray",), "Ray clusters (--engine ray)"),
 }
-"""By name; ``all`` holds each of them but ``vllm``, which wants a GPU."""
+"""By name; ``all`` holds each of them but ``vllm``, which wants a GPU, and ``eight-bit``, which slows imports down."""
 
 NAMED = 3
 """Packages that a message names."""

@@ -86,6 +86,7 @@ def test_the_extras_are_those_of_the_package() -> None:
         assert inner == set(extra.holds), name
     assert {e for r in written["all"] for e in r.extras} | set(errors.EXTRAS["train"].holds) | {
         "data",
+        "eight-bit",
         "vllm",
     } == set(errors.EXTRAS)
 
