@@ -66,12 +66,7 @@ class Policy:
         self.model.eval()  # new adapters come in training mode: dropout must not be sampled with
         self.model.config.use_cache = True
         large = self.device.type == "cuda" and sum(p.numel() for p in base.parameters()) >= LARGE
-        parallel = config.parallel
-        if parallel == "auto":
-            parallel = "fsdp" if large and not config.lora else "ddp"
-        divided = world.size > 1 and parallel == "fsdp"
-        if divided and config.lora:
-            raise UsageError("parallel: adapters are small and whole in every process: use ddp")
+        divided = _in_parts(config, world, large=large)
         if divided:
             self.model = self.checkpoint.load(torch.float32).eval()
             base.requires_grad_(False)
@@ -262,6 +257,19 @@ class Policy:
                 made.build_model(tokenizer, self.config.seed, self.config.shape).save_pretrained(partial)
                 tokenizer.save_pretrained(partial)
         return str(folder)
+
+
+def _in_parts(config: Config, world: World, *, large: bool) -> bool:
+    """Whether each process trains a part of the weights. Raises ``UsageError`` for what is not divided."""
+    if world.size == 1 or config.parallel == "ddp":
+        return False
+    if config.parallel == "auto":
+        return large and not config.lora and config.optimizer.moments == "float32"
+    if config.lora:
+        raise UsageError("parallel: adapters are small and whole in every process: use ddp")
+    if config.optimizer.moments != "float32":
+        raise UsageError("parallel: moments of 8 bit are whole in every process: use ddp, or float32")
+    return True
 
 
 def compile_layers(model: Any) -> None:
