@@ -156,7 +156,7 @@ def check(
     common: dict[str, Any] = {"engine": dict(engine), "seed": seed, "modes": [mode.value for mode in modes]}
     if share := next((plan.share for plan in plans), None):
         common["shard"] = share.to_json()
-    if why := refusal(folder, stored, common, {plan.name: plan.identity() for plan in plans}):
+    if why := refusal(folder, stored, common, {plan.name: plan.identity() for plan in plans}, whole=False):
         raise UsageError(why)
 
 

@@ -15,6 +15,11 @@ _MODEL = ("engine.fingerprint", "engine.adapter_fingerprint", "engine.base")
 """What differs where the model is another one."""
 
 
+ASKED_FOR = ("enable_thinking", "chat_template_kwargs", "thinking_budget", "think_tags")
+"""Facts of an engine that are there only where they were asked for: without one, the model does as its template has
+it."""
+
+
 def refusal(
     path: Path,
     stored: Mapping[str, Any],
@@ -22,15 +27,17 @@ def refusal(
     tasks: Mapping[str, Mapping[str, Any]],
     *,
     regrade: bool = False,
+    whole: bool = True,
 ) -> str | None:
     """Why ``path``, whose ``run.json`` is ``stored``, does not take what is ``requested`` (``engine``, ``seed``,
     ``modes``, of a shard also ``shard``) of ``tasks`` (name: identity); None where it does.
 
+    ``whole``: the engine's facts are all there, so that one of ``ASKED_FOR`` that is not was not asked for.
     ``regrade``: verdicts are replaced, so that what only concerns them may differ, and of a shard those that are there.
     """
     if not regrade and (why := _other_part(path, stored.get("shard"), requested.get("shard"))):
         return why
-    differing = conflicts(stored, requested, tasks)
+    differing = conflicts(stored, requested, tasks, whole=whole)
     if regrade:
         free = (".think:", ".harness:", ".protocols.")
         differing = [d for d in differing if not (d.startswith("modes:") or any(name in d for name in free))]
@@ -53,11 +60,20 @@ def refusal(
 
 
 def conflicts(
-    stored: Mapping[str, Any], requested: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
+    stored: Mapping[str, Any],
+    requested: Mapping[str, Any],
+    tasks: Mapping[str, Mapping[str, Any]],
+    *,
+    whole: bool = True,
 ) -> list[str]:
     """What keeps attempts apart: ``name: old there, new asked`` for each fact of ``requested`` and of ``tasks`` (name:
-    identity) that ``stored`` has otherwise."""
+    identity) that ``stored`` has otherwise. ``whole``: as of ``refusal``."""
     common = {name: value for name, value in requested.items() if name != "shard"}
+    engines = [facts.get("engine", {}) for facts in (stored, common)]
+    if whole and all(engines):
+        plain = dict.fromkeys(name for engine in engines for name in ASKED_FOR if name in engine)
+        stored = {**stored, "engine": {**plain, **engines[0]}}
+        common["engine"] = {**plain, **engines[1]}
     return [d for d in differences(stored, common) if not d.startswith(NAMES_ONLY)] + [
         d
         for name, identity in tasks.items()

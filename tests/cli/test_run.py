@@ -131,6 +131,24 @@ def test_another_configuration_is_refused_by_name(
     assert {p: p.read_bytes() for p in base.rglob("*.json*")} == before
 
 
+def test_thinking_that_was_asked_for_once_is_asked_for_again(cipo: Commands, tmp_path: Path) -> None:
+    """Neither a run with a switch goes on without it, nor the other way round: it is in ``run.json`` only where it was
+    asked for."""
+    from tiny import make_checkpoint
+
+    model = make_checkpoint(tmp_path / "model", chat=True)
+    template = model / "chat_template.jinja"
+    template.write_text("{% if enable_thinking %}T{% endif %}" + template.read_text())
+    run = ("run", "--model", model, *SHORT, "--samples", "1")
+    for first, then in ((["--enable-thinking"], []), ([], ["--enable-thinking"])):
+        folder = tmp_path / f"first{len(first)}"
+        assert cipo(*run, *first, "-o", folder).code == 0
+        refused = cipo(*run, *then, "-o", folder)
+        assert refused.code == 2
+        assert "engine.enable_thinking: " in refused.err
+        assert cipo(*run, *first, "--samples", "2", "-o", folder).code == 0
+
+
 def test_another_model_is_refused_and_the_same_one_elsewhere_is_not(
     cipo: Commands, tiny_checkpoint: Path, base: Path, tmp_path: Path
 ) -> None:
