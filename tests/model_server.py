@@ -71,12 +71,15 @@ class ModelServer:
 
 class Handler(BaseHTTPRequestHandler):
     owner: ModelServer
+    counted = False
+    """Whether this is one of the requests that are being answered."""
 
     def log_message(self, *_: Any) -> None:
         """Tests are silent."""
 
     def send(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self._answered()  # whoever has the answer may ask again at once
         self.send_response(status)
         for name, text in (headers or {}).items():
             self.send_header(name, text)
@@ -104,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             fault = owner.faults.pop(0) if owner.faults else owner.rule(body)
             owner.at_once += 1
             owner.most_at_once = max(owner.most_at_once, owner.at_once)
+            self.counted = True
         try:
             if fault:
                 fault(self)
@@ -112,8 +116,13 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._complete(body)
         finally:
-            with owner.lock:
-                owner.at_once -= 1
+            self._answered()
+
+    def _answered(self) -> None:
+        if self.counted:
+            self.counted = False
+            with self.owner.lock:
+                self.owner.at_once -= 1
 
     def _allowed(self) -> bool:
         key = self.owner.key

@@ -18,6 +18,7 @@ from asking import request as asked
 from commands import Commands, results, turns
 from model_server import ModelServer, drop, ended, hang, prompt, reply, status
 
+from cipo_eval.engines.adaptations import Adaptations
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.keys import check_key_variable
 from cipo_eval.engines.openai import OpenAIEngine
@@ -258,6 +259,17 @@ def test_what_a_server_did_not_give_is_named_and_asked_for_again(cipo: Commands,
     assert again.code == undisturbed.code == 1  # two are withheld, for good
     assert turns(tmp_path / "run", "arithmetic") == turns(tmp_path / "other", "arithmetic")
     assert results(tmp_path / "run") == results(tmp_path / "other")
+
+
+def test_a_refusal_that_comes_after_another_request_was_mended_mends_its_own() -> None:
+    """Both were sent with a seed; the first one was answered without it before the second was refused."""
+    made, text = Adaptations(), '{"detail": [{"loc": ["body", "seed"]}]}'
+    first, second = ({"model": "m", "seed": seed, "temperature": 1.0} for seed in (1, 2))
+    without = made.after_refusal(first, text)
+    assert without == {"model": "m", "temperature": 1.0}
+    made.answered(without, first)
+    assert made.after_refusal(second, text) == without
+    assert made.after_refusal(without, text) is None  # it was answered as it is: this is about something else
 
 
 def test_what_a_server_does_not_take_is_in_run_json(cipo: Commands, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def test_every_option_of_every_engine_is_a_documented_flag() -> None:
     for name in registry.names():
         for option, field in registry.options_model(full(name)).model_fields.items():
             assert field.description, option
-            unset = None if field.default == () else field.default
+            default = field.get_default(call_default_factory=True)
+            unset = None if default in ((), {}) else default
             assert flags[option].default == unset  # the same for all engines that have it
             assert f"--{option.replace('_', '-')}" in said
 

@@ -101,7 +101,7 @@ def test_attacks_succeed_without_layers(part: Part) -> None:
     names = part.of(every, str)
     harm = run_with({"bubblewrap": False, "landlock": False, "seccomp": False}, names)
     unharmed = [name for name in names if not harm[name]]
-    assert len(unharmed) <= len(names) // 10, unharmed
+    assert len(unharmed) <= len(names) // (10 if part.whole else 6), unharmed
 
 
 @pytest.mark.slow
