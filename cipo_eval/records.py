@@ -67,6 +67,9 @@ class FinishReason(StrEnum):
         foreign._name_, foreign._value_ = "FOREIGN", value
         return foreign
 
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return type(self), (self._value_,)  # by its value: Python 3.11.0 to 3.11.3 would look for its name
+
     @property
     def cut_off(self) -> bool:
         """Whether a limit ended the completion, so that a missing answer is one that did not fit."""

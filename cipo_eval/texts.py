@@ -67,7 +67,7 @@ _HARMONY_BARE = re.compile(r"\s*+analysis(?=[A-Z])"), "assistantfinal"
 _TAG = r"[<\[◁][^<>\[\]◁▷\s]{1,24}[>\]▷]"
 _TAG_BEGINS = "<[◁"
 _FENCE = r"`{3,}|~{3,}"
-_BLANK = re.compile(r"(?:\s|<\|[a-z_]{1,20}\|>(?:assistant\b)?|<s>)*+")
+_BLANK = re.compile(r"(?:\s++|<\|[a-z_]{1,20}\|>(?:assistant\b)?|<s>)*")
 _QUOTES = frozenset("\"'`")
 _NEAR = 400
 """Characters of control tokens and white space that may stand before the beginning of a text."""

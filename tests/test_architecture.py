@@ -48,3 +48,16 @@ def test_no_module_is_long() -> None:
     long = {str(p.relative_to(ROOT)): n for p in modules if (n := len(p.read_text().splitlines())) > 500}
     assert not long
     assert max(len(p.read_text().splitlines()) for p in (ROOT / "examples").glob("*.py")) <= 60
+
+
+def test_no_repeated_group_is_possessive() -> None:
+    """Python before 3.11.5 matches them wrongly (gh-106052): ``(…)*+``; a possessive character class is right."""
+    packages = ("cipo_eval", "trainer/cipo_trainer", "reports/cipo_reports")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in packages
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+", line.partition("  #")[0])
+    ]
+    assert not found

@@ -25,10 +25,11 @@ class Block:
 
 # --- lines of Python ------------------------------------------------------------------------------------------------
 
+# Repeated groups are not possessive: before Python 3.11.5 such a group gives up what it should keep (gh-106052).
 TRIPLE = ('"""', "'''")
-_TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\]++|\\.)*+"?|'(?:[^'\\]++|\\.)*+'?|#.*+|[(\[{]++|[)\]}]++|\\$""")
+_TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\]++|\\.)*"?|'(?:[^'\\]++|\\.)*'?|#.*+|[(\[{]++|[)\]}]++|\\$""")
 _STRING_END = {
-    quote: re.compile(rf"(?:[^\\{quote[0]}]++|\\.|(?!{quote}){quote[0]})*+{quote}") for quote in TRIPLE
+    quote: re.compile(rf"(?:[^\\{quote[0]}]++|\\.|(?!{quote}){quote[0]})*{quote}") for quote in TRIPLE
 }
 
 
