@@ -25,6 +25,7 @@ TOGETHER = {
     "sandbox/test_attacks.py": "all attacks, under way at once",
     "test_faults.py": "commands in a process that has imported everything",
     "test_turns.py": "a run of all protocols",
+    "trainer/test_several_processes.py": "trainings of one, two and four processes",
 }
 """Modules with fixtures that take long to make and live in one process: each module's tests run in one process."""
 TOGETHER_FOLDERS = ("reports",)
