@@ -78,6 +78,8 @@ class Told:
         made = []
         for at, request in enumerate(requests):
             answer = group(self.answers.pop(0), request.problem.id, anchors[at] if anchors else None)
+            other = [replace(s, prompt=(9, 9)) for s in answer.samples]  # not the problem's own
+            answer = replace(answer, samples=tuple(other))
             if judge:
                 said = [replace(s, verdict=judge(request, s.text)) for s in answer.samples]
                 answer = replace(answer, samples=tuple(said))
