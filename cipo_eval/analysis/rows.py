@@ -174,7 +174,7 @@ def _beside(block: Mapping[str, Any]) -> Pairs:
 
 def logged(task: str, entry: Mapping[str, Any], mode: Mode) -> dict[str, float | None]:
     """What a trainer logs of an evaluation: by ``TASK/FIGURE`` the scores of first attempts, by
-    ``TASK/PROTOCOL/FIGURE`` what the first step of each protocol did."""
+    ``TASK/PROTOCOL/FIGURE`` what the first step of each protocol did, and how it compares with fresh attempts."""
     values: dict[str, float | None] = {}
     if block := entry.get(mode.value):
         for figure in first_scores(block, block["metrics"]):
@@ -182,6 +182,9 @@ def logged(task: str, entry: Mapping[str, Any], mode: Mode) -> dict[str, float |
     for protocol, modes in entry.get("protocols", {}).items():
         if steps := modes.get(mode.value, {}).get("steps"):
             for measure, score in _have((family.at(2) for family in f.STEPS), steps[0]["metrics"]):
+                values[f"{task}/{protocol}/{measure.name}"] = score["value"]
+        if block := modes.get(mode.value):
+            for measure, score in _have((f.LIFT, f.REVISED, f.FRESH), block["lift"]):
                 values[f"{task}/{protocol}/{measure.name}"] = score["value"]
     return values
 

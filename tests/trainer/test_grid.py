@@ -21,7 +21,7 @@ from cipo_trainer.presets import build
 from cipo_trainer.sections import config_dir
 from cipo_trainer.study.conclusions import comparisons
 from cipo_trainer.study.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
-from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe
+from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe, filled
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
 TINY = """
@@ -102,6 +102,47 @@ def test_the_grid_is_families_by_seeds_by_arms(tiny: StudyConfig) -> None:
     assert "{study}/chains/seed-0/cipo-lambda-1/train/checkpoints/step-000004" in score.arguments
     assert score.arguments[score.arguments.index("--samples") + 1] == "1"  # greedy: more would be the same
     assert "warm start" in describe(by_name["chains/seed-0/warm/train"], 0.5)
+
+
+STAGED = [
+    "stages=[{steps: 2, data: {corrections: 0.0}}, {steps: 4, stop: {figures: {self/retention: 0.75}}}]",
+    "warm.eval={every: 2, protocol: [direct, self]}",
+]
+
+
+def test_a_warm_start_in_stages_is_trained_until_it_is_accepted(tmp_path: Path) -> None:
+    """Each stage goes on from the one before; arms begin with, and are compared with, whatever the last one is when it
+    is accepted. Without stages every job is what it was."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    every = {job.name: job for job in jobs(read_study_config(path, STAGED))}
+    first, last = every["chains/seed-1/warm/stage-1"], every["chains/seed-1/warm/train"]
+    assert (first.needs, last.needs) == ((), (first.name,))
+    assert last.arguments[-2:] == ("--init-from", f"{{study}}/{first.name}")
+    assert [job.kind for job in (first, last)] == ["warm", "warm"]
+    assert [job.strict for job in (first, last)] == [False, True]
+    assert first.config["data"]["corrections"] == 0.0
+    assert last.config["data"]["corrections"] == 0.5
+    assert last.config["stop"] == {"figures": {"chains/self/retention": 0.75}}
+    assert every["slips/seed-1/warm/train"].config["stop"] == {"figures": {"slips/self/retention": 0.75}}
+    assert every["chains/seed-1/grpo/train"].needs == (last.name,)
+    assert f"{{newest}}{{study}}/{last.name}" in every["chains/seed-1/warm/run-t1"].arguments
+    grpo = every["chains/seed-1/grpo/run-t1"]
+    assert any(word.endswith("/checkpoints/step-000002") for word in grpo.arguments)
+    plain = {job.name: job for job in jobs(read_study_config(path))}
+    assert plain[grpo.name].identity == grpo.identity
+    with pytest.raises(UsageError, match=r"stop\.figures are for the last one"):
+        read_study_config(path, ["stages=[{stop: {figures: {self/retention: 1}}}, {}]", STAGED[1]])
+
+
+def test_an_evaluation_takes_the_last_checkpoint_that_there_is(tmp_path: Path) -> None:
+    for step in (2, 10):
+        (tmp_path / "warm/train/checkpoints" / f"step-{step:06d}" / "trainer_state").mkdir(parents=True)
+        (tmp_path / "warm/train/checkpoints" / f"step-{step:06d}" / "trainer_state/state.json").write_text(
+            "{}"
+        )
+    word = filled("{newest}{study}/warm/train", tmp_path)
+    assert word == str(tmp_path / "warm/train/checkpoints/step-000010")
 
 
 def test_what_is_asked_is_the_same_anywhere(tiny: StudyConfig, tmp_path: Path) -> None:
@@ -292,3 +333,15 @@ def test_a_job_that_finished_with_failures_is_done_and_named(tmp_path: Path) -> 
     runner = carried_out(tmp_path, [a, b])
     assert (runner.failed, runner.flawed) == ({}, {a.name: 1})
     assert [row["job"] for row in Ledger(tmp_path).rows()] == [a.name, b.name]
+
+
+def test_a_warm_start_that_was_not_accepted_stops_its_own_arms(tmp_path: Path) -> None:
+    """It came to its end, and is asked again by the next call, which may find it good enough."""
+    a = replace(made("a"), strict=True)
+    b = made("b", needs=(a.name,))
+    Ledger(tmp_path).add(a, 1, 3.0)
+    runner = Runner(tmp_path, [a, b], 1)
+    assert [job.name for job in runner.left] == [a.name, b.name]
+    unaccepted = replace(a, arguments=("study", "no-such-study"))
+    runner = carried_out(tmp_path / "other", [unaccepted, b])
+    assert (set(runner.failed), runner.done) == ({a.name}, {})

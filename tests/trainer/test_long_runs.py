@@ -20,12 +20,12 @@ from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_trainer.config import Config, Loss, OwnReward, Reward
 from cipo_trainer.logs import read
-from cipo_trainer.loop import Trainer, rate
+from cipo_trainer.loop import Trainer
 from cipo_trainer.loss import importance, policy_loss
 from cipo_trainer.presets import build
 from cipo_trainer.reward import OwnRewards, overlong, rewards
 from cipo_trainer.rollout import first_requests
-from cipo_trainer.step import Learner, LossStream
+from cipo_trainer.step import Learner, LossStream, rate
 
 
 def train(asked: Config) -> Trainer:
@@ -81,6 +81,54 @@ def test_a_run_goes_on_with_a_larger_budget_and_remembers_what_it_spent(tmp_path
     for state in states:
         state["spent"].pop("seconds")
     assert states[0] == states[1]
+
+
+EVALUATED: dict[str, Any] = {
+    "eval": {"every": 2, "samples": 4, "protocol": ["direct", "self"]},
+    "optimizer": {"lr": 0.02, "batch": 4},
+}
+
+
+def learning(folder: Path, wanted: dict[str, float], steps: int = 30) -> Config:
+    """Two questions, learned by heart and evaluated every two steps."""
+    asked = bandit(folder, "sft", **EVALUATED, steps=steps)
+    return build(
+        {
+            **asked.plain(),
+            "eval": {**asked.plain()["eval"], "tasks": [str(folder / "bandit.yaml")]},
+            "stop": {"figures": wanted},
+        }
+    )
+
+
+def test_a_training_ends_when_its_figures_are_reached(tmp_path: Path) -> None:
+    """After the first evaluation in which all of them are, with a checkpoint; asked again it does nothing more."""
+    said: list[str] = []
+    asked = learning(tmp_path, {"bandit/pass@1": 0.9, "bandit/pass@2": 0.9})
+    outcome = cipo_trainer.train(asked, say=said.append)
+    evaluated = [row for row in read(asked.output / "log.jsonl") if row["kind"] == "eval"]
+    good = [min(row["bandit/pass@1"], row["bandit/pass@2"]) >= 0.9 for row in evaluated]
+    assert good == [False] * (len(good) - 1) + [True]
+    assert outcome.steps == evaluated[-1]["step"] == 2 * (len(good) - 1) < 30
+    assert (outcome.stopped, outcome.exit_code) == ("stop.figures", 0)
+    assert said[-1] == f"ended after step {outcome.steps} of 30: stop.figures are reached"
+    assert outcome.checkpoint.is_dir()
+    again = cipo_trainer.train(asked)
+    assert (again.steps, again.exit_code) == (outcome.steps, 0)
+
+
+def test_a_training_that_never_gets_as_good_as_wanted_says_so(tmp_path: Path) -> None:
+    outcome = cipo_trainer.train(learning(tmp_path, {"bandit/pass@1": 1.5, "bandit/pass@2": 0.0}, steps=4))
+    assert (outcome.steps, outcome.exit_code, set(outcome.wanting)) == (4, 1, {"bandit/pass@1"})
+    assert outcome.failures[-1].startswith("bandit/pass@1 is 0.")
+    assert outcome.failures[-1].endswith("after 4 steps, not 1.5 (stop.figures)")
+
+
+def test_a_figure_that_no_evaluation_has_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no figure bandit/pass@3; .*bandit/pass@2"):
+        cipo_trainer.train(learning(tmp_path, {"bandit/pass@3": 0.5}))
+    with pytest.raises(UsageError, match=r"stop\.figures: without eval\.tasks"):
+        bandit(tmp_path, "grpo", stop={"figures": {"bandit/pass@1": 0.5}})
 
 
 def test_what_dynamic_sampling_drops_is_spent_too(tmp_path: Path) -> None:

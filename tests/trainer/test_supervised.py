@@ -14,10 +14,9 @@ from transformers import AutoTokenizer
 
 from cipo_eval.errors import UsageError
 from cipo_trainer.config import Config
-from cipo_trainer.loop import rate
 from cipo_trainer.presets import build
 from cipo_trainer.problems import Draws, encoded
-from cipo_trainer.step import Learner, LossStream
+from cipo_trainer.step import Learner, LossStream, rate
 from cipo_trainer.worlds import arithmetic
 
 TOKENIZER = arithmetic.build_tokenizer()

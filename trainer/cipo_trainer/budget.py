@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cipo_trainer.config import Stop
+from cipo_eval.errors import UsageError, nearest
+from cipo_trainer.run_options import Stop
 
 ATTEMPTS = "_attempts"
 """How the names end, in what a step measured, of what counts as attempts."""
@@ -31,8 +32,17 @@ def add(spent: dict[str, float], measured: Mapping[str, Any]) -> dict[str, float
 def used_up(spent: Mapping[str, float], stop: Stop) -> str:
     """The first budget that is used up, as the configuration has it; empty while none is."""
     values = {**spent, "hours": spent.get("seconds", 0.0) / HOUR}
-    for name in type(stop).model_fields:
-        limit = getattr(stop, name)
-        if limit is not None and values.get(name, 0.0) >= limit:
+    for name, limit in stop:
+        if name != "figures" and limit is not None and values.get(name, 0.0) >= limit:
             return f"stop.{name}={limit}"
     return ""
+
+
+def wanting(figures: Mapping[str, float | None], stop: Stop) -> dict[str, float | None]:
+    """Those of ``stop.figures`` that an evaluation does not reach, with what they are (None: undefined, such as the
+    retention of a model that is never right). Raises ``UsageError`` for a name that no evaluation has."""
+    for name in stop.figures:
+        if name not in figures:
+            raise UsageError(f"stop.figures: the evaluations have no figure {name}; {nearest(name, figures)}")
+    values = {name: figures[name] for name in stop.figures}
+    return {name: v for name, v in values.items() if v is None or v < stop.figures[name]}

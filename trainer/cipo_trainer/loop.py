@@ -12,7 +12,6 @@ Left out on purpose, and what stands in its place:
    generate for and of the sequences to train on, and weights that are whole or in parts. Neither changes anything.
 4. A reward model and shaped rewards by default: the reward is the verdict of the harness's own verifier, 0 or 1.
 5. Trust regions beside the loss's clip: no adaptive KL coefficient, no early stop of an epoch.
-6. Deeper chains of corrections: a correction is not corrected again within its step.
 
 Everything random is made of (seed, step), so a run that was broken off anywhere goes on from its last checkpoint as if
 nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
@@ -20,7 +19,6 @@ nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -52,7 +50,7 @@ from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import OwnRewards, rewards
 from cipo_trainer.rollout import Group, Judge, Sample, first_requests
 from cipo_trainer.saving import Checkpoints
-from cipo_trainer.step import Learner, LossStream
+from cipo_trainer.step import Learner, LossStream, rate
 
 MOST_WORKERS = 16
 """Most processes that judge, by default."""
@@ -84,6 +82,8 @@ class State:
     """Values that rewards of the user's own could not give."""
     reward_why: str = ""
     """The last of them, and why."""
+    wanting: dict[str, float | None] | None = None
+    """Of ``stop.figures`` those that the last evaluation did not reach; None before the first."""
     spent: dict[str, float] = field(default_factory=dict)
     """Tokens, attempts and seconds of all steps so far (``budget.add``)."""
 
@@ -191,7 +191,7 @@ class Trainer:
             log = self.world.first(self._logged)
             if self.state.step == 0:
                 self._evaluate(log, interrupts)
-            while self.state.step < config.steps and not self.spent:
+            while self.state.step < config.steps and not self.ended:
                 self.world.together(lambda: _raise_what_came(interrupts))
                 self._one(log, interrupts)
             self._save_once()
@@ -223,13 +223,23 @@ class Trainer:
         last, better = done == config.steps or bool(self.spent), False
         if self.evaluator and (last or done % config.eval.every == 0):
             better = self._evaluate(log, interrupts)
-        if last or better or done % config.checkpoint.every == 0:
+        if last or better or self.reached or done % config.checkpoint.every == 0:
             self.save()
 
     @property
     def spent(self) -> str:
         """The budget that is used up; empty while none is."""
         return budget.used_up(self.state.spent, self.config.stop)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last evaluation was as good as wanted (``stop.figures``)."""
+        return self.state.wanting == {}
+
+    @property
+    def ended(self) -> str:
+        """What of ``stop`` ends it before all steps are done; empty while nothing does."""
+        return "stop.figures" if self.reached else self.spent
 
     # --- the algorithm ---------------------------------------------------------------------------------------
 
@@ -434,6 +444,8 @@ class Trainer:
             lambda: self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
         )
         self._write(log, "eval", figures)
+        if self.config.stop.figures:
+            self.state.wanting = budget.wanting(figures, self.config.stop)
         name = next(iter(figures), None)
         if not name or (self.state.best and figures[name] <= self.state.best["value"]):
             return False
@@ -477,15 +489,3 @@ def _workers(config: Config, world: World) -> int | None:
     if config.reward.workers or world.local_size == 1:
         return config.reward.workers
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // world.local_size))
-
-
-def rate(step: int, config: Config) -> float:
-    """Share of the peak learning rate at a step, counted from 0."""
-    options = config.optimizer
-    if step < options.warmup:
-        return (step + 1) / options.warmup
-    end = options.decay_steps or config.steps
-    done = min(1.0, (step - options.warmup) / max(1, end - options.warmup))
-    if options.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1 - done if options.schedule == "linear" else 1.0

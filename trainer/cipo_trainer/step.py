@@ -383,3 +383,15 @@ def _cosine(norms: Sequence[torch.Tensor], total: float) -> dict[str, float]:
         return {}
     one, other = (float(n) for n in norms)
     return {"stream_cosine": max(-1.0, min(1.0, (total**2 - one**2 - other**2) / (2 * one * other)))}
+
+
+def rate(step: int, config: Config) -> float:
+    """Share of the peak learning rate at a step, counted from 0."""
+    options = config.optimizer
+    if step < options.warmup:
+        return (step + 1) / options.warmup
+    end = options.decay_steps or config.steps
+    done = min(1.0, (step - options.warmup) / max(1, end - options.warmup))
+    if options.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - done if options.schedule == "linear" else 1.0

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,9 @@ class Outcome:
     reward_why: str = ""
     """The last of them, and why."""
     stopped: str = ""
-    """The budget that ended it; empty: all its steps are done."""
+    """The budget that ended it, or ``stop.figures``; empty: all its steps are done."""
+    wanting: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    """Of ``stop.figures`` those that its last evaluation did not reach: what was wanted, and what it was."""
 
     @property
     def failures(self) -> list[str]:
@@ -66,6 +68,9 @@ class Outcome:
                 f"rewards of your own gave no value {self.reward_failed} time(s), which count as 0 "
                 f"(the last: {self.reward_why})"
             )
+        for name, (wanted, value) in self.wanting.items():
+            what = "undefined" if value is None else f"{value:.3f}"
+            lines.append(f"{name} is {what} after {self.steps} steps, not {wanted:g} (stop.figures)")
         return lines
 
     @property
@@ -136,7 +141,8 @@ def train(
             ) from error
         outcome = _outcome(trainer)
         if outcome.stopped:
-            say(f"ended after step {outcome.steps} of {config.steps}: {outcome.stopped} is used up")
+            how = "are reached" if trainer.reached else "is used up"
+            say(f"ended after step {outcome.steps} of {config.steps}: {outcome.stopped} {how}")
         return outcome
 
 
@@ -152,7 +158,10 @@ def _outcome(trainer: Trainer) -> Outcome:
         not_finite=state.not_finite,
         reward_failed=state.reward_failed,
         reward_why=state.reward_why,
-        stopped=trainer.spent if state.step < trainer.config.steps else "",
+        stopped=trainer.ended if state.step < trainer.config.steps else "",
+        wanting={
+            name: (trainer.config.stop.figures[name], value) for name, value in (state.wanting or {}).items()
+        },
     )
 
 

@@ -28,7 +28,9 @@ WARM = "warm"
 """Folder of the warm starts."""
 STUDY = "{study}"
 CONFIGS = "{configs}"
-"""In a job's command: the study's folder, and that of the presets. What is asked is the same on every machine."""
+NEWEST = "{newest}"
+"""In a job's command: the study's folder, that of the presets, and, before the folder of a training, its last
+checkpoint. What is asked is the same on every machine."""
 Tree = dict[str, Any]
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 
@@ -97,6 +99,10 @@ class StudyConfig(Section):
     """Of the models; by default the family's."""
     warm: Tree = Field(default_factory=dict)
     """Configuration of the warm start (`cipo-eval train`)."""
+    stages: list[Tree] = Field(default_factory=list)
+    """Over ``warm``: trainings one after the other, each from the last one's weights; the last is the warm start. One
+    with ``stop.figures`` is accepted by what it can do: where it cannot, nothing of that seed is trained on it. Figures
+    are named without the task: ``self/retention``."""
     train: Tree = Field(default_factory=dict)
     """What the arms' trainings have in common."""
     arms: dict[Name, Tree | None] = Field(min_length=1)
@@ -129,6 +135,8 @@ class StudyConfig(Section):
         ]
         if unknown := [name for name in named if known(name) is None]:
             raise ValueError(f"protocols: unknown: {', '.join(unknown)}")
+        if any("figures" in (stage.get("stop") or {}) for stage in self.stages[:-1]):
+            raise ValueError("stages: stop.figures are for the last one")
         if len(set(self.seeds)) != len(self.seeds) or not self.evaluate.temperatures:
             raise ValueError("seeds must differ, and there must be a temperature")
         return self
@@ -146,6 +154,8 @@ class Job:
     """Of ``cipo-eval``; ``{study}`` stands for the study's folder."""
     needs: tuple[str, ...] = ()
     """Jobs that come before it."""
+    strict: bool = False
+    """Failures of it stop those that need it (a warm start that has to be accepted)."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Of a training: what is written into its configuration file."""
     expected: float = 1.0
@@ -239,12 +249,18 @@ def write_tasks(config: StudyConfig, folder: Path) -> None:
 
 def _of_seed(config: StudyConfig, name: str, seed: int) -> tuple[list[Job], list[Job], list[Job]]:
     """Warm start, trainings, evaluations."""
-    warm = _training(config, name, seed, f"{slug(name)}/seed-{seed}/{WARM}/train")
+    stages: list[Job] = []
+    for number, over in enumerate(config.stages or [{}], 1):
+        last = number >= len(config.stages)
+        place = f"{slug(name)}/seed-{seed}/{WARM}/{'train' if last else f'stage-{number}'}"
+        before = stages[-1] if stages else None
+        stages.append(_training(config, name, seed, place, start=before, over=over, warm=True))
+    warm = stages[-1]
     trained, scored = [], []
-    for arm, over in config.arms.items():
+    for arm, changes in config.arms.items():
         place, job = arm_folder(config, name, seed, arm), warm
-        if over is not None:
-            job = _training(config, name, seed, f"{place}/train", start=warm, over=over)
+        if changes is not None:
+            job = _training(config, name, seed, f"{place}/train", start=warm, over=changes)
             trained.append(job)
         for temperature in config.evaluate.temperatures:
             scored.append(
@@ -253,7 +269,7 @@ def _of_seed(config: StudyConfig, name: str, seed: int) -> tuple[list[Job], list
     least = min((job.work for job in trained), default=1)
     for job in trained:
         job.expected *= job.work / least
-    return [warm], trained, scored
+    return stages, trained, scored
 
 
 def _training(
@@ -264,6 +280,7 @@ def _training(
     *,
     start: Job | None = None,
     over: Tree | None = None,
+    warm: bool = False,
 ) -> Job:
     use = config.families[name]
     chosen, of_seed = use.family or name, use.worlds == "seed"
@@ -273,19 +290,22 @@ def _training(
         "data": {"generator": chosen, "dial": {**use.dial, **({"world": seed} if of_seed else {})}},
         "checkpoint": {"every": 200, "keep": 1},
     }
-    if start is None:
+    if warm:
         shape = config.shape.model_dump() if config.shape else None
         values |= {"algorithm": "sft", "model": f"new:{chosen}", "shape": shape}
-        values = merged(merged(values, config.warm), use.warm)
+        values = merged(merged(merged(values, config.warm), over or {}), use.warm)
     else:
         values = merged(merged(merged(values, config.train), over or {}), use.train)
     if "eval" in values:  # on the way: of the family's own held-out problems
         values = merged(values, {"eval": {"tasks": [f"{STUDY}/{task_file(name)}"]}})
+    if wanted := (values.get("stop") or {}).get("figures"):
+        values = merged(values, {"stop": {"figures": None}})
+        values["stop"]["figures"] = {f"{slug(name)}/{figure}": value for figure, value in wanted.items()}
     try:
         training = build(values)
     except UsageError as error:
         raise UsageError(f"{place}: {error}") from error
-    kind = "train" if start else "warm"
+    kind = "warm" if warm else "train"
     arguments = ["train", f"{STUDY}/{place}.yaml", f"output={STUDY}/{place}", "--quiet"]
     arguments += ["--init-from", f"{STUDY}/{start.name}"] if start else []
     return Job(
@@ -293,11 +313,19 @@ def _training(
         kind=kind,
         arguments=tuple(arguments),
         needs=(start.name,) if start else (),
+        strict=bool(training.stop.figures),
         config=values,
         expected=getattr(config.expected, kind),
         units=max(1, training.steps),
         work=_work(training),
     )
+
+
+def _checkpoint(of: Job) -> str:
+    """The last one of a training; where it may end before all its steps, whatever that is by then."""
+    ends_early = any(value is not None and value != {} for value in (of.config.get("stop") or {}).values())
+    place = f"{STUDY}/{of.name}"
+    return f"{NEWEST}{place}" if ends_early else f"{place}/checkpoints/step-{of.units:06d}"
 
 
 def _work(config: Config) -> float:
@@ -317,7 +345,7 @@ def _evaluation(config: StudyConfig, name: str, seed: int, place: str, temperatu
     count = min(limit or made, made)
     protocols = use.protocols or scoring.protocols
     arguments = [
-        "run", "--model", f"{STUDY}/{of.name}/checkpoints/step-{of.units:06d}",
+        "run", "--model", _checkpoint(of),
         "--tasks", f"{STUDY}/{task_file(name)}", "--output", f"{STUDY}/{place}",
         "--samples", str(samples), "--temperature", f"{temperature:g}", "--top-p", "1",
         "--max-tokens", str(scoring.max_tokens), "--protocol", ",".join(protocols),

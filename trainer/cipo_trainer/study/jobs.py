@@ -25,8 +25,9 @@ from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
 from cipo_eval.storage.facts import differences
+from cipo_trainer.saving import newest
 from cipo_trainer.sections import config_dir
-from cipo_trainer.study.grid import CONFIGS, STUDY, Job, StudyConfig, jobs, to_yaml, write_tasks
+from cipo_trainer.study.grid import CONFIGS, NEWEST, STUDY, Job, StudyConfig, jobs, to_yaml, write_tasks
 
 POLL = 0.5
 """Seconds between two looks at the jobs that run."""
@@ -87,7 +88,9 @@ class Ledger:
     def done(self, jobs: Iterable[Job]) -> dict[str, int]:
         """Jobs that came to their end, with their exit codes. Raises ``UsageError`` where one of them was asked
         something else."""
-        last = {row["job"]: row for row in self.rows() if row["code"] in GOOD}
+        jobs = list(jobs)
+        strict = {job.name for job in jobs if job.strict}
+        last = {r["job"]: r for r in self.rows() if _came_to_end(r["code"], strict=r["job"] in strict)}
         for job in jobs:
             if job.name in last and last[job.name].get("identity") != job.identity:
                 raise UsageError(
@@ -216,7 +219,7 @@ class Runner:
         self._ledger.add(one.job, code, seconds)
         self._spent += seconds
         self._gained += one.job.expected
-        if code in GOOD:
+        if _came_to_end(code, strict=one.job.strict):
             self.done[one.job.name] = code
         else:
             self.failed[one.job.name] = code
@@ -348,6 +351,10 @@ def _devices() -> list[str]:
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
+def _came_to_end(code: int, *, strict: bool) -> bool:
+    return code == EXIT_OK if strict else code in GOOD
+
+
 # --- its folders ---------------------------------------------------------------------------------------------
 
 
@@ -360,7 +367,8 @@ def configuration(folder: Path, job: Job) -> Path:
 def filled(value: Any, folder: Path) -> Any:
     """A command or a configuration with the folders that its placeholders stand for."""
     if isinstance(value, str):
-        return value.replace(STUDY, str(folder)).replace(CONFIGS, str(config_dir()))
+        value = value.replace(STUDY, str(folder)).replace(CONFIGS, str(config_dir()))
+        return newest(value.removeprefix(NEWEST)) if value.startswith(NEWEST) else value
     if isinstance(value, dict):
         return {name: filled(item, folder) for name, item in value.items()}
     return [filled(item, folder) for item in value] if isinstance(value, list | tuple) else value
