@@ -21,6 +21,7 @@ from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.curves import REVISE
 from cipo_reports.dots import accuracies, forest
 from cipo_reports.frames import AVERAGE, among, whole
+from cipo_reports.frontier import frontier
 from cipo_reports.methods import focus
 from cipo_reports.panels import (
     BESIDE,
@@ -60,7 +61,18 @@ FLOW: dict[tuple[str, str], tuple[str, str, float]] = {
 
 def figures(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, of all for which the study has data."""
-    makers = (accuracies, pass_curves, by_turn, transitions, scatter, budget, forest, along, dynamics)
+    makers = (
+        accuracies,
+        pass_curves,
+        by_turn,
+        transitions,
+        frontier,
+        scatter,
+        budget,
+        forest,
+        along,
+        dynamics,
+    )
     known = numbered(study)
     with style([*study.names, *study.tasks]):
         for make in makers:

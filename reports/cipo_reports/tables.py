@@ -37,6 +37,7 @@ from cipo_reports.cells import (
 from cipo_reports.correction_tables import blind_spots, correction, critique, location, overview
 from cipo_reports.cost_tables import cost, training
 from cipo_reports.frames import AVERAGE, among, unique, whole
+from cipo_reports.frontier import alternatives
 from cipo_reports.methods import one_seed
 from cipo_reports.study import Study
 from cipo_reports.worth import worth_table
@@ -58,7 +59,7 @@ def _optional(study: Study) -> Iterator[Table]:
         PROTOCOLS[protocol].own for protocol in study.protocols
     )  # corrections of the model's own attempts
     candidates = (
-        *([overview(study)] if own else ()),
+        *([overview(study), alternatives(study)] if own else ()),
         correction(study),
         critique(study),
         location(study),

@@ -20,7 +20,16 @@ from cipo_trainer.config import Config
 from cipo_trainer.presets import build
 from cipo_trainer.sections import config_dir
 from cipo_trainer.study.conclusions import comparisons
-from cipo_trainer.study.grid import Job, StudyConfig, jobs, read_study_config, slug, study_file, write_tasks
+from cipo_trainer.study.grid import (
+    Job,
+    StudyConfig,
+    jobs,
+    read_study_config,
+    slug,
+    study_file,
+    to_yaml,
+    write_tasks,
+)
 from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe, filled
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
@@ -102,6 +111,25 @@ def test_the_grid_is_families_by_seeds_by_arms(tiny: StudyConfig) -> None:
     assert "{study}/chains/seed-0/cipo-lambda-1/train/checkpoints/step-000004" in score.arguments
     assert score.arguments[score.arguments.index("--samples") + 1] == "1"  # greedy: more would be the same
     assert "warm start" in describe(by_name["chains/seed-0/warm/train"], 0.5)
+
+
+def test_a_sweep_is_an_arm_for_each_combination(tmp_path: Path) -> None:
+    """With what its positions say over what all have; the study that is written down has the arms themselves."""
+    path = tmp_path / "tiny.yaml"
+    dials = "{share: {a: {rollout: {problems: 4}}, b: {rollout: {problems: 2}}}, rho: {'0': {correction: {rho: 0}}}}"
+    over = "{algorithm: cipo, correction: {controller: fixed}}"
+    path.write_text(TINY + f"sweeps: [{{name: '{{share}} at {{rho}}', over: {over}, dials: {dials}}}]\n")
+    config = read_study_config(path)
+    assert list(config.arms)[-2:] == ["a at 0", "b at 0"]
+    assert config.arms["b at 0"] == {
+        "algorithm": "cipo",
+        "correction": {"controller": "fixed", "rho": 0},
+        "rollout": {"problems": 2},
+    }
+    path.write_text(to_yaml(config))
+    assert read_study_config(path) == config
+    with pytest.raises(UsageError, match="must name its dials: share, rho"):
+        read_study_config(path, ["sweeps=[{name: '{share}', dials: " + dials + "}]"])
 
 
 STAGED = [

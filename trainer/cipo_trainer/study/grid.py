@@ -7,9 +7,11 @@ Each family and seed has a warm start of its own; every arm of that seed begins 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -89,8 +91,30 @@ class WorthOf(Section):
     """The arm with half of them."""
 
 
+class Sweep(Section):
+    """Arms that differ in several dials, one for each combination of their positions."""
+
+    name: Name
+    """Of an arm, with the dials in braces: ``CIPO, {share}, λ {weight}``."""
+    over: Tree = Field(default_factory=dict)
+    """What the arms have in common, over ``train``."""
+    dials: dict[str, dict[str, Tree]] = Field(min_length=1)
+    """By dial, by the name of a position, what an arm at it has over ``over``."""
+
+    def arms(self) -> Iterator[tuple[str, Tree]]:
+        """Names and configurations. Raises ``ValueError`` for a name that leaves a dial out, or has an unknown one."""
+        named = {field for _, field, _, _ in Formatter().parse(self.name) if field is not None}
+        if named != set(self.dials):
+            raise ValueError(f"sweeps: {self.name} must name its dials: {', '.join(self.dials)}")
+        for positions in product(*self.dials.values()):
+            tree = self.over
+            for dial, position in zip(self.dials, positions, strict=True):
+                tree = merged(tree, self.dials[dial][position])
+            yield self.name.format_map(dict(zip(self.dials, positions, strict=True))), tree
+
+
 class StudyConfig(Section):
-    """The whole of a study."""
+    """The whole of a study. What stands under ``sweeps`` (``Sweep``) in its file is further arms."""
 
     title: str = "cipo-eval study"
     seeds: list[int] = Field(default=[0], min_length=1)
@@ -113,6 +137,16 @@ class StudyConfig(Section):
     """The report says what corrections of the other arms are worth."""
     evaluate: Scoring = Scoring()
     expected: Expected = Expected()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sweeps(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "sweeps" not in values:
+            return values
+        sweeps = [Sweep.model_validate(sweep) for sweep in values["sweeps"] or []]
+        arms = {name: tree for sweep in sweeps for name, tree in sweep.arms()}
+        rest = {key: value for key, value in values.items() if key != "sweeps"}
+        return {**rest, "arms": {**(values.get("arms") or {}), **arms}}
 
     @model_validator(mode="after")
     def _fits(self) -> StudyConfig:

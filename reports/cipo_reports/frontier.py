@@ -1,0 +1,162 @@
+"""What corrections cost and what they gain: first answers against second ones, and second answers against what the same
+tokens buy without a correction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cipo_eval.analysis import figures as f
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
+from cipo_reports.cells import Cell, Lookup, Table, make_table, missing, name, share
+from cipo_reports.frames import AVERAGE, whole
+from cipo_reports.methods import focus
+from cipo_reports.panels import grid, look, percent, shown, spelt
+from cipo_reports.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEWEST = 3
+"""Methods that make a frontier; of two, the table of differences says as much."""
+EQUAL_MAJORITY = "equal-token maj"
+"""The vote of as many first attempts as cost no more tokens than an attempt and its correction."""
+AGAINST: tuple[tuple[str, str], ...] = (
+    (f.ACCURACY.at(2).name, "acc@t2"),
+    (f.ACCURACY.at(1).name, "keep the first"),
+    (f.CHANGE.at(2).name, "gain over it"),
+    (EQUAL_MAJORITY, "majority, same tokens"),
+    (f.REVISED.name, "corrected"),
+    (f.FRESH.name, "fresh attempt"),
+    (f.LIFT.name, "lift"),
+)
+"""Figures and what the table calls them; the last three are of problems with failed attempts."""
+SIGNED = frozenset({f.CHANGE.at(2).name, f.LIFT.name})
+
+
+def _asked_of_all(study: Study) -> list[str]:
+    """Protocols that ask the model to look at each attempt of its own again, and tell it nothing of it."""
+    return [p for p in study.protocols if PROTOCOLS[p].own and not PROTOCOLS[p].continues]
+
+
+def alternatives(study: Study) -> Table:
+    """Second answers beside what can be had without them: the first answer kept, a fresh attempt, a vote."""
+    look_up = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
+    several = len(_asked_of_all(study)) > 1
+    rows: list[list[Cell]] = []
+    rules = []
+    for task in study.tasks:
+        for protocol in _asked_of_all(study):
+            group = []
+            for arm in study.names:
+                found = [look_up(arm, task, protocol, figure) for figure, _ in AGAINST]
+                if found[0] is not None:
+                    named = [name(task), *([name(protocol)] if several else []), name(arm)]
+                    cells = [
+                        share(row, signed=figure in SIGNED)
+                        for row, (figure, _) in zip(found, AGAINST, strict=True)
+                    ]
+                    group.append([*named, *cells])
+            if group:
+                rules.append(len(rows))
+                rows += group
+    columns = ["task", *(["protocol"] if several else []), "method", *(title for _, title in AGAINST)]
+    notes = [
+        "A gain over another method's second answers is not yet one over answering once. Keep the first: accuracy "
+        "of first attempts. Majority, same tokens: the vote of as many first attempts as cost no more than an attempt "
+        "with its correction. Of problems with failed attempts: corrected, the share of these made right; fresh "
+        "attempt, the share of right ones among the others; lift, the difference."
+    ]
+    caption = "Second answers and what the same tokens buy without them, per cent."
+    left = 3 if several else 2
+    return make_table("alternatives", caption, columns, rows, left=left, rules=tuple(rules[1:]), notes=notes)
+
+
+def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:
+    """Accuracy of first answers against that of second ones, with intervals; a panel for each task, a figure for each
+    protocol that asks again."""
+    for protocol in _asked_of_all(study):
+        of_task = {task: _points(study, protocol, task) for task in [*study.tasks, AVERAGE]}
+        tasks = [task for task, points in of_task.items() if len(points) >= FEWEST]
+        if len(tasks) == 2 and AVERAGE in tasks:  # of one task
+            tasks.remove(AVERAGE)
+        if not tasks:
+            continue
+        figure, panels = grid(len(tasks), height=2.6, across=min(2, len(tasks)))
+        figure.set_figheight(figure.get_figheight() + 0.6)
+        for task, axes in zip(tasks, panels, strict=True):
+            _panel(study, axes, of_task[task])
+            axes.set_title(shown(study, task) if len(tasks) > 1 else "")
+            axes.set_xlabel(f"{spelt(f.ACCURACY.at(1))}, %")
+            axes.set_ylabel(f"{spelt(f.ACCURACY.at(2))}, %")
+        yield (
+            f"frontier-{protocol}",
+            f"First answers and second ones ({protocol}), with 95 % intervals. On the line the second answer is worth "
+            "what keeping the first one is; methods that no other is above and to the right of are named.",
+            figure,
+        )
+
+
+Points = Mapping[str, tuple[Any, Any]]
+"""By method, the rows of its first and of its second answers."""
+
+
+def _points(study: Study, protocol: str, task: str) -> Points:
+    look_up = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
+    found = {
+        arm: (
+            look_up(arm, task, DIRECT, f.PASS.at(1).name),
+            look_up(arm, task, protocol, f.ACCURACY.at(2).name),
+        )
+        for arm in study.names
+    }
+    return {
+        arm: (first, second)
+        for arm, (first, second) in found.items()
+        if first and second and not missing(first["value"]) and not missing(second["value"])
+    }
+
+
+def _panel(study: Study, axes: Axes, points: Points) -> None:
+    named = {*focus(study), *_undominated(points), *([study.baseline] if study.baseline else [])}
+    for arm, (first, second) in points.items():
+        seen = look(study, arm)
+        color = seen["color"] if arm in focus(study) else "#777777"
+        x, y = float(first["value"]), float(second["value"])
+        if not (pd.isna(first["low"]) or pd.isna(second["low"])):
+            axes.plot([first["low"], first["high"]], [y, y], color=color, linewidth=0.8, alpha=0.6)
+            axes.plot([x, x], [second["low"], second["high"]], color=color, linewidth=0.8, alpha=0.6)
+        axes.plot(x, y, ls="", marker=seen["marker"] or "o", color=color)
+        if arm in named:
+            axes.annotate(
+                shown(study, arm),
+                (x, y),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=color,
+            )
+    ends = [float(row["value"]) for pair in points.values() for row in pair]
+    axes.margins(0.12)
+    axes.autoscale_view()
+    box = axes.get_xlim(), axes.get_ylim()
+    axes.plot(
+        [min(ends), max(ends)], [min(ends), max(ends)], color="#999999", linewidth=0.8, ls=":", zorder=1
+    )
+    axes.set_xlim(box[0][0], box[0][1] + 0.25 * (box[0][1] - box[0][0]))  # room for names
+    axes.set_ylim(box[1])
+    for axis in (axes.xaxis, axes.yaxis):
+        percent(axis)
+
+
+def _undominated(points: Points) -> set[str]:
+    """Methods than which no other is better in both answers."""
+    at = {arm: (float(first["value"]), float(second["value"])) for arm, (first, second) in points.items()}
+    return {
+        arm
+        for arm, (x, y) in at.items()
+        if not any(u >= x and v >= y and (u, v) != (x, y) for u, v in at.values())
+    }
