@@ -399,3 +399,23 @@ def test_a_warm_start_is_trained_and_scored(cipo: Commands, tmp_path: Path) -> N
     assert done.code == 0, done.err
     states = done.json["tasks"]["chains"]["fixed"]["states"]
     assert states["correct"] + states["incorrect"] >= 36
+
+
+@pytest.mark.parametrize("made", DERIVED, ids=lambda made: made.fingerprint())
+def test_a_model_s_attempts_are_read_as_they_are_written(made: Derivations) -> None:
+    """Whatever the teacher writes is read back and judged; what is cut, longer or in other words is in no form."""
+    rng = random.Random(0)
+    for position in range(60):
+        task = parsed(made.problem_at(position, seed=3).question)
+        words = made.attempt(task, rng)
+        text, problem = made.text(words), made.prompt(task)
+        assert made.read(text) == made.read(f" {text}\n") == words
+        right = made.first_wrong(task, words) is None
+        assert made.judged(problem, text) is right
+        shown, learned = made.correction_of(problem, text, rng)
+        assert shown.startswith(f"{problem}\n<attempt>")
+        assert text in shown
+        assert learned == text or not right
+        for broken in (text[:-1], f"{text} {words[0]}", made.text(words[:-1]), "", "1 2 three"):
+            assert made.read(broken) is None
+            assert made.judged(problem, broken) is None

@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+import cipo_trainer
 from cipo_eval.errors import UsageError
+from cipo_eval.files import read_json_lines
 from cipo_trainer.config import Config
+from cipo_trainer.own_attempts import FILE, rows_of
 from cipo_trainer.presets import build
 from cipo_trainer.problems import Draws, encoded
+from cipo_trainer.saving import newest
 from cipo_trainer.step import Learner, LossStream, rate
 from cipo_trainer.worlds import arithmetic
+from cipo_trainer.worlds.registry import family
 
 TOKENIZER = arithmetic.build_tokenizer()
 PAIRS = [("1+2=", "3"), ("37+48=", "7+8=15 3+4+1=8 \\boxed{85}"), ("", "x"), ("a long prompt", "")]
@@ -93,3 +99,60 @@ def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int, warmup: int, 
     assert all(a >= b for a, b in pairwise(rates[peak:]))
     assert min(rates) > 0
     assert steps < 100 or (rates[-1] < 2e-3) is (name != "constant")
+
+
+OWN: dict[str, Any] = {
+    "algorithm": "sft",
+    "model": "new:chains",
+    "seed": 1,
+    "shape": {"layers": 1, "hidden": 16, "inner": 16, "heads": 1},
+    "data": {"generator": "chains", "dial": {"modulus": 5, "steps": 2}},
+    "optimizer": {"lr": 1e-2, "batch": 16},
+    "rollout": {"max_tokens": 4},
+    "device": "cpu",
+}
+
+
+def test_corrections_are_of_the_model_s_own_attempts(tmp_path: Path) -> None:
+    """Those that it makes before it learns; a training that goes on shows the same ones, to the last weight; a model
+    that writes no attempts at all is refused."""
+    cipo_trainer.train(build({**OWN, "steps": 80, "output": str(tmp_path / "first")}))
+    start = newest(str(tmp_path / "first"))
+
+    def asked(folder: str, steps: int) -> Config:
+        data = {**OWN["data"], "corrections": 1.0, "own_attempts": 60}
+        return build({**OWN, "model": start, "data": data, "steps": steps, "output": str(tmp_path / folder)})
+
+    cipo_trainer.train(asked("whole", 4))
+    attempts = [
+        (row.value["problem"], row.value["attempt"]) for row in read_json_lines(tmp_path / "whole" / FILE)
+    ]
+    assert len(attempts) == 60
+    taken = rows_of(asked("whole", 4), attempts).take(0, 40)
+    assert all(
+        any(f"{problem}\n" in shown and text in shown for problem, text in attempts) for shown, _ in taken
+    )
+    made = family("chains", OWN["data"]["dial"])
+    seen = [made.judged(*attempt) for attempt in attempts]
+    assert {True, False} <= set(seen)
+    for steps in (2, 4):
+        cipo_trainer.train(asked("broken off", steps))
+    ends = [
+        load_file(tmp_path / folder / "checkpoints/step-000004/model.safetensors")
+        for folder in ("whole", "broken off")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    fresh = {
+        **OWN,
+        "data": {**OWN["data"], "corrections": 0.5, "own_attempts": 8},
+        "output": str(tmp_path / "new"),
+    }
+    with pytest.raises(UsageError, match=r"of 8 attempts 0 are right"):
+        cipo_trainer.train(build({**fresh, "rollout": {"max_tokens": 1}}))
+    with pytest.raises(UsageError, match=r"arithmetic does not correct a model's attempts"):
+        rows_of(
+            build({**fresh, "data": {"generator": "arithmetic", "corrections": 0.5, "own_attempts": 8}}),
+            attempts,
+        )
+    with pytest.raises(UsageError, match=r"data\.own_attempts: only for sft"):
+        build({**fresh, "algorithm": "grpo"})

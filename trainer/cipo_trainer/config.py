@@ -44,6 +44,9 @@ class Data(Section):
     """Only problems whose columns have these values (``level: [Level 3, Level 4]``)."""
     corrections: float = Field(default=0.0, ge=0, le=1)
     """generator, sft: share of rows that are corrections of an attempt with a slip, or of a right one."""
+    own_attempts: int = Field(default=0, ge=0)
+    """generator, sft: corrections are of so many attempts that the model itself makes, with the weights that the
+    training begins with; 0: of the teacher's."""
 
 
 class Shape(Section):
@@ -396,6 +399,8 @@ class Config(Section):
             raise ValueError("sft has no rollouts: no correction, no loss.beta")
         if self.supervised and self.data.task:
             raise ValueError("sft needs rows with completions: data.path or data.generator")
+        if self.data.own_attempts and not (self.supervised and self.data.generator and self.data.corrections):
+            raise ValueError("data.own_attempts: only for sft, with a generator and data.corrections")
         if self.supervised and self.rewards:
             raise ValueError("sft has no rollouts: no rewards")
         if self.method and (self.stream or self.supervised or self.imitates):

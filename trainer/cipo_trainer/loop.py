@@ -45,6 +45,7 @@ from cipo_trainer.joints import described
 from cipo_trainer.logs import Log
 from cipo_trainer.methods import registry as methods
 from cipo_trainer.methods.step import Step
+from cipo_trainer.own_attempts import own_attempts, rows_of
 from cipo_trainer.policy import Policy
 from cipo_trainer.problems import Draws, encoded, problems, rows
 from cipo_trainer.reward import OwnRewards, rewards
@@ -129,6 +130,8 @@ class Trainer:
                 say(warning)
             self.policy = policy = Policy(config, world)
             resources.callback(policy.close)
+            if config.data.own_attempts:
+                self.problems = rows_of(config, world.told(lambda: own_attempts(config, policy)))
             self.learner = Learner(
                 policy.model, config, policy.reference, world=world, sharded=policy.sharded
             )

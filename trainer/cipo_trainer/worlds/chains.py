@@ -60,6 +60,10 @@ class Chains(Derivations):
     def text(self, words: Sequence[str]) -> str:
         return " ".join([*words[:-1], f"\\boxed{{{words[-1]}}}"])
 
+    def split(self, attempt: str) -> list[str]:
+        *words, last = attempt.split() or [""]
+        return [*words, last.removeprefix("\\boxed{").removesuffix("}")]
+
     def is_right(self, task: Task, words: Sequence[str]) -> bool:
         return words[-1] == self.solve(task)[-1]
 

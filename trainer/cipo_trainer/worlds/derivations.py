@@ -217,11 +217,38 @@ class Derivations(Family):
                 words = self.attempt(task, rng)
                 if self.first_wrong(task, words) is not None:
                     break
+        return self._row(task, words, rng)
+
+    def _row(self, task: Task, words: Sequence[str], rng: random.Random) -> Pair:
+        """What shows an attempt, and its correction."""
         instruction = AGAIN
         if self.told and rng.random() < self.told and not self.is_right(task, words):
             instruction = self.telling(task, words, rng)
-        shown = f"{prompt}\n{tagged('attempt', self.text(words))}\n{instruction}"
+        shown = f"{self.prompt(task)}\n{tagged('attempt', self.text(words))}\n{instruction}"
         return shown, self.text(self.corrected(task, words, rng))
+
+    @property
+    def share_right(self) -> float:
+        return self.right
+
+    def judged(self, problem: str, attempt: str) -> bool | None:
+        words = self.read(attempt)
+        return None if words is None else self.first_wrong(_task(problem), words) is None
+
+    def correction_of(self, problem: str, attempt: str, rng: random.Random) -> Pair:
+        words = self.read(attempt)
+        assert words is not None
+        return self._row(_task(problem), words, rng)
+
+    def read(self, attempt: str) -> list[str] | None:
+        """The words of a text that is in the form of ``text``; None for any other."""
+        words = self.split(attempt)
+        in_form = len(words) == self.steps and self.text(words) == attempt.strip()
+        return words if in_form and set(self.words()).issuperset(words) else None
+
+    @abstractmethod
+    def split(self, attempt: str) -> list[str]:
+        """The words of a text in the form of ``text``; of another one anything."""
 
     def telling(self, task: Task, words: Sequence[str], rng: random.Random) -> str:  # noqa: ARG002  for other families
         """How a wrong attempt is said to be wrong."""
@@ -251,3 +278,9 @@ class Derivations(Family):
     def _count_hard(self, task: Task) -> int:
         states = [task[0], *map(self.state, self.solve(task))]
         return sum(self.entry(*e)[0] < self.easy for e in zip(task[1], states, strict=False))
+
+
+def _task(prompt: str) -> Task:
+    """The problem that is asked so."""
+    start, *operations, _ = prompt.split()
+    return start, tuple(operations)

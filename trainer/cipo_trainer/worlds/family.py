@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from cipo_eval.errors import UsageError
 from cipo_eval.files import write_bytes
 from cipo_eval.records import Problem, derive_seed
 from cipo_trainer.config import Shape
@@ -61,6 +62,20 @@ class Family(BaseModel):
         """The row for supervised training at a position; ``corrections``: share of rows whose prompt also shows an
         attempt, in the form of the ``self`` protocol, inline, with the short templates of ``trainer/configs/prompts``.
         """
+
+    @property
+    def share_right(self) -> float:
+        """Of rows for corrections, the share whose attempt is right."""
+        return 0.5
+
+    def judged(self, problem: str, attempt: str) -> bool | None:  # noqa: ARG002  for families that can
+        """Whether a model's attempt at a problem has no error; None where it is in no form that the family knows.
+        Raises ``UsageError`` for a family that does not read attempts."""
+        raise UsageError(f"data.own_attempts: {self.name} does not correct a model's attempts")
+
+    def correction_of(self, problem: str, attempt: str, rng: random.Random) -> Pair:
+        """The row for supervised training that shows a model's attempt, one that ``judged`` knows."""
+        raise NotImplementedError
 
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerFast:

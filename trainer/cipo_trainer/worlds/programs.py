@@ -90,6 +90,10 @@ class Programs(Derivations):
         names = ",".join(self.starts())
         return " ".join([f"def f({names}):", *words, f"return {names}"])
 
+    def split(self, attempt: str) -> list[str]:
+        names = ",".join(self.starts())
+        return attempt.strip().removeprefix(f"def f({names}):").removesuffix(f"return {names}").split()
+
     def is_right(self, task: Task, words: Sequence[str]) -> bool:
         inputs = self.inputs(task)
         return all(run(words, given) == run(self.solve(task), given) for given in inputs)
