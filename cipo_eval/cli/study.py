@@ -193,7 +193,7 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     from cipo_reports.study import read_study
     from cipo_reports.terminal import show_table
     from cipo_reports.worth import Worth
-    from cipo_trainer.study.conclusions import comparisons
+    from cipo_trainer.study.conclusions import accepted, comparisons
 
     worth = None
     if config.worth:
@@ -205,7 +205,9 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
         if not quiet and not as_json:  # a minute or two where there are many runs
             say(f"report for temperature {comparison.temperature:g} …")
         arms = [make_arm(name, runs) for name, runs in comparison.arms.items()]
-        study = read_study(arms, baseline=config.baseline, paired=True, worth=worth)
+        study = read_study(
+            arms, baseline=config.baseline, paired=True, worth=worth, remarks=accepted(config, folder)
+        )
         report = write_report(study, comparison.report, title=config.title, budget=PAGE_CHARACTERS)
         pages.append(str(report.page))
         shown = shown or headline(study)

@@ -98,9 +98,11 @@ def read_study(
     paired: bool = False,
     figures: Sequence[Figure] = (),
     worth: Worth | None = None,
+    remarks: Sequence[str] = (),
 ) -> Study:
     """``paired``: the i-th run of each arm began with the same weights. ``figures``: a user's own, beside the table's.
-    ``worth``: the arms that the worth of corrections is made of, where that is asked for.
+    ``worth``: the arms that the worth of corrections is made of, where that is asked for. ``remarks``: notes of whoever
+    made the runs.
 
     Raises ``UsageError`` for runs that cannot be read or were asked different things (unless ``force``).
     """
@@ -116,9 +118,9 @@ def read_study(
         for task in arm.tasks:
             if len(arm.having(task)) > 1:
                 tables[arm.name, task] = tables_of(arm, task, judged, figures)
-            of_task, remarks = arm_rows(arm, task, judged, tables.get((arm.name, task), {}), figures)
+            of_task, said = arm_rows(arm, task, judged, tables.get((arm.name, task), {}), figures)
             rows += of_task
-            notes += remarks
+            notes += said
     results = frame(rows, RESULTS)
     means, over = averages(results, arms, tables)
     results = pd.concat([results, means], ignore_index=True)
@@ -131,7 +133,7 @@ def read_study(
         paired=paired,
         figures=figures,
     )
-    against, remarks = differences(arms, base, how)
+    against, said = differences(arms, base, how)
     return Study(
         arms=tuple(arms),
         baseline=base,
@@ -141,7 +143,7 @@ def read_study(
         budget=frame(list(budget(arms, results, judged)), BUDGET),
         training=frame(list(training(arms)), [*TRAINING, "task"]),
         worth=frame(worth_rows(arms, worth, judged), WORTH),
-        notes=tuple(dict.fromkeys([*notes, *remarks])),
+        notes=tuple(dict.fromkeys([*notes, *said, *remarks])),
         figures=tuple(figures),
     )
 

@@ -19,7 +19,7 @@ from cipo_eval.settings import merged
 from cipo_trainer.config import Config
 from cipo_trainer.presets import build
 from cipo_trainer.sections import config_dir
-from cipo_trainer.study.conclusions import comparisons
+from cipo_trainer.study.conclusions import accepted, comparisons
 from cipo_trainer.study.grid import (
     Job,
     StudyConfig,
@@ -161,6 +161,21 @@ def test_a_warm_start_in_stages_is_trained_until_it_is_accepted(tmp_path: Path) 
     assert plain[grpo.name].identity == grpo.identity
     with pytest.raises(UsageError, match=r"stop\.figures are for the last one"):
         read_study_config(path, ["stages=[{stop: {figures: {self/retention: 1}}}, {}]", STAGED[1]])
+
+
+def test_a_report_says_when_warm_starts_were_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    assert accepted(read_study_config(path), tmp_path) == []
+    config = read_study_config(path, STAGED)
+    folder = tmp_path / "chains/seed-1/warm/train"
+    folder.mkdir(parents=True)
+    rows = [(0, 0.5), (2, 0.8125)]
+    logged = [{"step": step, "kind": "eval", "chains/self/retention": value} for step, value in rows]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+    assert accepted(config, tmp_path) == [
+        "Warm start of chains, seed-1: accepted after 2 steps of its last stage, self/retention 0.81 (≥ 0.75)."
+    ]
 
 
 def test_an_evaluation_takes_the_last_checkpoint_that_there_is(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cipo_trainer.study.grid import StudyConfig, arm_folder, run_folder
+from cipo_trainer.logs import read
+from cipo_trainer.study.grid import WARM, StudyConfig, arm_folder, jobs, run_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +42,24 @@ def comparisons(config: StudyConfig, folder: Path) -> list[Comparison]:
 def _runs(config: StudyConfig, folder: Path, arm: str, temperature: float) -> list[Path]:
     places = [folder / arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
     return [*(place / run_folder(temperature) for place in places), *(place / "train" for place in places)]
+
+
+def accepted(config: StudyConfig, folder: Path) -> list[str]:
+    """A sentence for each warm start that had to be good enough (``stop.figures``): after how many steps it was, and
+    its figures then."""
+    sentences = []
+    for job in jobs(config):
+        if not (job.kind == WARM and job.strict):
+            continue
+        wanted = job.config["stop"]["figures"]
+        evaluated = [row for row in read(folder / job.name / "log.jsonl") if row["kind"] == "eval"]
+        if evaluated:
+            last = evaluated[-1]
+            values = ", ".join(
+                f"{name.partition('/')[2]} {last[name]:.2f} (≥ {wanted[name]:g})" for name in wanted
+            )
+            family_name, seed, *_ = job.name.split("/")
+            sentences.append(
+                f"Warm start of {family_name}, {seed}: accepted after {last['step']} steps of its last stage, {values}."
+            )
+    return sentences
