@@ -16,6 +16,7 @@ from cipo_eval.engines.core.fuse import fuse_norms
 from cipo_eval.errors import UsageError
 from cipo_eval.estimate.constants import constants
 from cipo_eval.settings import read_yaml
+from cipo_trainer.__main__ import main
 from cipo_trainer.config import Config
 from cipo_trainer.memory import Architecture, architecture_of, of_config, planned
 from cipo_trainer.packing import TrainSequence
@@ -175,6 +176,8 @@ def test_parts_shrink_with_the_ranks_that_share_them() -> None:
     whole = planned(load("qwen3_4b_math_grpo", ["parallel=ddp"]), device_bytes=80e9, ranks=4)
     assert whole.trains["gradients"] == one.trains["gradients"]
     assert one.peak > 80e9 > four.peak
+    eight = planned(load("qwen3_4b_math_grpo", []), device_bytes=80e9, ranks=4)  # moments of 8 bits are whole
+    assert eight.trains["gradients"] == one.trains["gradients"]
 
 
 def test_the_command_says_what_it_takes(cipo: Commands) -> None:
@@ -190,6 +193,27 @@ def test_the_command_says_what_it_takes(cipo: Commands) -> None:
     assert unknown.code == 2
     assert "give a folder with its config.json" in unknown.err
     assert cipo("train", "grpo", "--plan", "--gpu", "H1000").code == 2
+
+
+def test_the_module_plans_as_the_command_does(
+    cipo: Commands, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``python -m cipo_trainer``, alone and for as many processes as a launcher starts, of which the first speaks."""
+    asked = ("qwen3_4b_math_cipo", "rollout.engine=hf", "--plan", "--gpu", "L4", "--json")
+    for ranks in (1, 4):
+        expected = cipo("train", *asked, "--nproc", str(ranks))
+        for rank in range(ranks):
+            if ranks > 1:
+                for name, value in {
+                    "RANK": rank,
+                    "WORLD_SIZE": ranks,
+                    "MASTER_ADDR": "",
+                    "MASTER_PORT": 0,
+                }.items():
+                    monkeypatch.setenv(name, str(value))
+            code, said = main(asked), capsys.readouterr().out
+            assert said == ("" if rank else expected.out)
+            assert code == (0 if rank else expected.code)
 
 
 def test_a_checkpoint_s_own_configuration_counts(tmp_path: Path) -> None:
