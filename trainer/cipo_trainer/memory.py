@@ -291,6 +291,8 @@ def _engine(
     """What the engine takes of the device and of the host."""
     rollout = config.rollout
     token = 2.0 * shape.layers * shape.key_value * width
+    if rollout.engine == "vllm_server":  # its memory is other devices'
+        return {}, {}
     if rollout.engine == "vllm":
         share = float(rollout.engine_args.get("gpu_memory_utilization", VLLM_SHARE))
         weights = float(shape.parameters * width)

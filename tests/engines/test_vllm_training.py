@@ -1,0 +1,173 @@
+"""Trainings that generate with vLLM, the real one (its CPU build): servers that are sent the weights, and a vLLM in
+each of several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import GREEDY, SAMPLED, outputs, request
+from tiny import make_checkpoint
+
+from cipo_eval.engines.hf import HFEngine
+from cipo_eval.engines.vllm_servers import VLLMServers
+from cipo_eval.errors import MissingError, UsageError
+from cipo_trainer.config import Config
+from cipo_trainer.logs import read
+from cipo_trainer.presets import build
+from cipo_trainer.training import train
+
+pytest.importorskip("vllm", reason="vLLM is not installed here: `tox -e vllm` runs these")
+pytestmark = pytest.mark.slow
+
+MISMATCH = 1e-4
+"""Largest difference of a token's log-probability between vLLM and the trainer, in nats, float32."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "wide", wide=True, context=256)
+
+
+class Served:
+    """A server of vLLM's, as docs/several-processes.md says that one is started; as a module, since the CPU package's
+    script does not start."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
+        command += ["--port", str(port), "--host", "127.0.0.1", "--dtype", "float32", "--enable-scale-out"]
+        command += ["--enforce-eager", "--max-num-seqs", "32", "--max-model-len", "256"]
+        # samples with seeds fail in the CPU build where a prompt is read in parts
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"]
+        self.log: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "VLLM_SERVER_DEV_MODE": "1"},
+        )
+        threading.Thread(target=lambda: self.log.extend(self.process.stdout or ()), daemon=True).start()
+
+    def wait(self) -> Served:
+        for _ in range(2400):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(self.url.rpartition(":")[2]))) == 0:
+                    return self
+            assert self.process.poll() is None, "".join(self.log[-40:])
+            time.sleep(0.1)
+        raise AssertionError("".join(self.log[-40:]))
+
+    def told(self, path: str, values: dict[str, Any] | None = None) -> Any:
+        body = None if values is None else json.dumps(values).encode()
+        asked = urllib.request.Request(
+            f"{self.url}/{path}", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            return json.load(reply)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[Served]:
+    served = Served(checkpoint)
+    try:
+        yield served.wait()
+    finally:
+        served.close()
+
+
+def asked(output: Path, model: Path, rollout: dict[str, Any], **more: Any) -> Config:
+    """A training of CIPO, with an evaluation at both ends."""
+    values: dict[str, Any] = {
+        "model": str(model),
+        "output": str(output),
+        "algorithm": "cipo",
+        "steps": 2,
+        "rollout": {"problems": 3, "samples": 4, "max_tokens": 12, "max_model_len": 256, **rollout},
+        "correction": {"prompt_dir": "prompts", "band": [0, 1]},
+        "reward": {"format": 1.0, "workers": 1},
+        "optimizer": {"lr": 0.01},
+        "checkpoint": {"every": 1, "keep": 9},
+        "eval": {"tasks": ["arithmetic"], "limit": 4, "every": 100},
+        "log": {"samples": 0},
+    }
+    return build({**values, **more})
+
+
+def on_servers(*servers: Served) -> dict[str, Any]:
+    return {"engine": "vllm_server", "servers": [server.url for server in servers]}
+
+
+def test_a_training_samples_from_the_weights_that_it_sent(
+    server: Served, checkpoint: Path, tmp_path: Path
+) -> None:
+    """What the servers sample from is what is trained, to the last digits, from the first step on and where a run goes
+    on; it learns, and nothing of the weights stays behind."""
+    place = tmp_path / "out"
+    train(asked(place, checkpoint, on_servers(server)))
+    train(asked(place, checkpoint, on_servers(server), steps=3))
+    rows = [row for row in read(place / "log.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    trained = [row for row in rows if row["trained_tokens"]]
+    assert trained[-1]["step"] == 3
+    assert sum(row["updates"] for row in trained) >= 2
+    assert all(row["mismatch_max"] < MISMATCH for row in trained)
+    assert not any((place / "weights").iterdir())
+    assert server.told("weight_info")["weight_version"] != "default"
+
+
+def test_tokens_are_the_hf_engine_s_and_other_weights_are_noticed(
+    server: Served, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Greedy tokens, log-probabilities, stop strings and prompts without room, with old weights and with new ones; then
+    somebody else sends weights."""
+    hf = HFEngine(str(checkpoint), device="cpu")
+    engine = VLLMServers(str(checkpoint), [f"{server.url}/v1/"])
+    try:
+        old = {name: tensor.clone() for name, tensor in hf.model.state_dict().items()}
+        stop = outputs(hf, request("abc"))["abc", 0].text[5:8]
+        requests = [request("ab" * n) for n in (1, 60, 123, 300)]
+        requests.append(request("abc", sampling=replace(GREEDY, stop=(stop, "\x00"))))
+        for factor in (1.0, 0.7):
+            new = {name: tensor * factor for name, tensor in old.items()}
+            engine.send_weights(new, tmp_path / "weights")
+            hf.core.update_weights(new)
+            found, expected = outputs(engine, *requests), outputs(hf, *requests)
+            for key, completion in expected.items():
+                other = found[key]
+                assert replace(other, seconds=None, logprobs=None) == replace(
+                    completion, seconds=None, logprobs=None
+                )
+                assert other.logprobs == pytest.approx(completion.logprobs, abs=1e-5)
+        sampled = [outputs(engine, request("abc", (3, 4, 2**63 - 1), SAMPLED)) for _ in range(2)]
+        texts = [{key: completion.token_ids for key, completion in one.items()} for one in sampled]
+        assert texts[0] == texts[1]
+        assert len(set(texts[0].values())) == 3
+        server.told("update_weight_version", {"new_version": "theirs"})
+        with pytest.raises(MissingError, match=rf"{server.url} holds other weights .*theirs"):
+            outputs(engine, request("abc"))
+    finally:
+        engine.close()
+    with pytest.raises(UsageError, match=r"takes 256 tokens and rollout.max_model_len is 512"):
+        VLLMServers(str(checkpoint), [server.url], max_model_len=512)
+    with pytest.raises(MissingError, match=r"127.0.0.1:9: the server cannot be reached"):
+        VLLMServers(str(checkpoint), [server.url, "http://127.0.0.1:9"])
