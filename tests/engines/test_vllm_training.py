@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 from asking import GREEDY, SAMPLED, outputs, request
+from safetensors.torch import load_file
 from tiny import make_checkpoint
 
 from cipo_eval.engines.hf import HFEngine
 from cipo_eval.engines.vllm_servers import VLLMServers
 from cipo_eval.errors import MissingError, UsageError
+from cipo_eval.settings import to_yaml
 from cipo_trainer.config import Config
 from cipo_trainer.logs import read
 from cipo_trainer.presets import build
@@ -171,3 +173,106 @@ def test_tokens_are_the_hf_engine_s_and_other_weights_are_noticed(
         VLLMServers(str(checkpoint), [server.url], max_model_len=512)
     with pytest.raises(MissingError, match=r"127.0.0.1:9: the server cannot be reached"):
         VLLMServers(str(checkpoint), [server.url, "http://127.0.0.1:9"])
+
+
+def launched(config: Config, processes: int = 2) -> tuple[int, str]:
+    """Trains in several processes; the exit code and what was said."""
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    file = config.output.with_suffix(".yaml")
+    file.write_text(to_yaml(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [*command, "-m", "cipo_trainer", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=environment,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    """Attempts, verdicts, anchors and evaluations to the last digit, weights to rounding."""
+    rows = [read(place / "log.jsonl") for place in (one, other)]
+    assert len(rows[0]) == len(rows[1])
+    for a, b in zip(*rows, strict=True):
+        for name, value in b.items():
+            if name.startswith(("base_", "correction_", "arithmetic")) and "entropy" not in name:
+                known = isinstance(value, float)
+                assert a[name] == (pytest.approx(value, rel=1e-6, nan_ok=True) if known else value), name
+        assert a.get("mismatch_max", 0.0) < MISMATCH
+    last = max(row["step"] for row in rows[0])
+    weights = [load_file(p / "checkpoints" / f"step-{last:06d}" / "model.safetensors") for p in (one, other)]
+    assert max(float((weights[0][k] - weights[1][k]).abs().max()) for k in weights[0]) < 1e-4
+
+
+@pytest.mark.exhaustive  # another server, and three starts of several processes
+def test_several_processes_and_servers_are_one(server: Served, checkpoint: Path, tmp_path: Path) -> None:
+    """Two processes, in parts and whole, on two servers give what one process gives on one. A server that is killed is
+    named, and the run goes on without it."""
+    train(asked(tmp_path / "one", checkpoint, on_servers(server)))
+    other = Served(checkpoint)
+    try:
+        both = on_servers(server, other.wait())
+        for parallel in ("fsdp", "ddp"):
+            code, said = launched(asked(tmp_path / parallel, checkpoint, both, parallel=parallel))
+            assert code == 0, said
+            assert_same_runs(tmp_path / parallel, tmp_path / "one")
+        other.process.kill()
+        code, said = launched(asked(tmp_path / "ddp", checkpoint, both, parallel="ddp", steps=3))
+        assert code == 1
+        assert f"the vLLM server {other.url}: the server cannot be reached" in said
+        assert said.count("cipo_trainer: error") == 1
+    finally:
+        other.close()
+    for place, parallel in (("ddp", "ddp"), ("one", "auto")):
+        train(asked(tmp_path / place, checkpoint, on_servers(server), parallel=parallel, steps=3))
+    assert_same_runs(tmp_path / "ddp", tmp_path / "one")
+
+
+@pytest.mark.exhaustive  # three engines
+def test_each_of_several_processes_has_a_vllm(checkpoint: Path, tmp_path: Path) -> None:
+    rollout = {"engine": "vllm", "engine_args": {"enforce_eager": True, "max_num_seqs": 32}}
+    for processes in (1, 2):
+        code, said = launched(asked(tmp_path / str(processes), checkpoint, rollout), processes)
+        assert code == 0, said
+    assert_same_runs(tmp_path / "2", tmp_path / "1")
+    refused = {"engine": "vllm", "engine_args": {"tensor_parallel_size": 2}}
+    code, said = launched(asked(tmp_path / "refused", checkpoint, refused))
+    assert code == 1
+    assert "rollout.engine_args.tensor_parallel_size: of several processes each has a vLLM of its own" in said
+
+
+@pytest.mark.exhaustive
+def test_adapters_are_merged_into_what_servers_are_sent(
+    server: Served, checkpoint: Path, tmp_path: Path
+) -> None:
+    config = asked(tmp_path / "out", checkpoint, on_servers(server), lora={"rank": 4}, steps=3)
+    train(config)
+    rows = [row for row in read(tmp_path / "out" / "log.jsonl") if row.get("trained_tokens")]
+    assert rows[-1]["step"] > 1
+    assert all(row["mismatch_max"] < MISMATCH for row in rows)
+
+
+@pytest.mark.exhaustive
+def test_a_server_that_dies_in_a_step_ends_the_training(
+    server: Served, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Whole checkpoints stay; the error names the server and says how to go on."""
+    other = Served(checkpoint).wait()
+    config = asked(tmp_path / "out", checkpoint, on_servers(server, other), steps=50)
+
+    def watch(step: int, _measured: object) -> None:
+        if step == 2:
+            other.process.kill()
+
+    try:
+        with pytest.raises(MissingError, match=rf"{other.url}.*the same command goes on"):
+            train(config, watch)
+    finally:
+        other.close()
+    there = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert there == ["step-000001", "step-000002"]
+    train(asked(tmp_path / "out", checkpoint, on_servers(server), steps=4))
