@@ -200,6 +200,7 @@ class VLLMServers(VLLMSamples):
             )
         await self._told(server, "update_weight_version", {"new_version": version})
         await self._told(server, "resume", {})
+        self._servers.answered(server)
 
     async def _disconnect(self) -> None:
         for connections in self._connections.values():
@@ -231,6 +232,7 @@ class VLLMServers(VLLMSamples):
         try:
             reply = await self._reply(server, "inference/v1/generate", body)
         except Again as error:
+            self._servers.failed(server, error.why, unreachable=error.unreachable)  # others have its attempts
             raise Again(f"the vLLM server {server}: {error.why}", error.said) from error
         finally:
             self._servers.release(server)

@@ -3,8 +3,10 @@ each of several processes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from safetensors.torch import load_file
 from tiny import make_checkpoint
 
 from cipo_eval.engines.hf import HFEngine
+from cipo_eval.engines.openai import OpenAIEngine
+from cipo_eval.engines.options import OpenAIOptions
 from cipo_eval.engines.vllm_servers import VLLMServers
 from cipo_eval.errors import MissingError, UsageError
 from cipo_eval.settings import to_yaml
@@ -39,7 +43,7 @@ MISMATCH = 1e-4
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("model") / "wide", wide=True, context=256)
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "wide", wide=True, context=256, chat=True)
 
 
 class Served:
@@ -63,6 +67,7 @@ class Served:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "VLLM_SERVER_DEV_MODE": "1"},
+            start_new_session=True,
         )
         threading.Thread(target=lambda: self.log.extend(self.process.stdout or ()), daemon=True).start()
 
@@ -83,9 +88,17 @@ class Served:
         with urllib.request.urlopen(asked, timeout=60) as reply:
             return json.load(reply)
 
+    def kill(self) -> None:
+        """With its own processes, which would go on without it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+        self.kill()
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +188,31 @@ def test_tokens_are_the_hf_engine_s_and_other_weights_are_noticed(
         VLLMServers(str(checkpoint), [server.url, "http://127.0.0.1:9"])
 
 
+def test_an_answer_that_is_begun_is_gone_on_with(server: Served, checkpoint: Path, tmp_path: Path) -> None:
+    """As the protocol ``prefill`` asks: by a server's chat (``continue_final_message``) and by its tokens, as by the
+    hf engine."""
+    hf = HFEngine(str(checkpoint), device="cpu")
+    tokens = VLLMServers(str(checkpoint), [server.url])
+    chat = OpenAIEngine(str(checkpoint), OpenAIOptions(base_url=f"{server.url}/v1"))
+    asked = [
+        replace(one, messages=(*one.messages, {"role": "assistant", "content": begun}))
+        for one, begun in zip(
+            map(request, "abc"), ("x", "First I add. That gives", "7 \\times 6 = 42."), strict=True
+        )
+    ]
+    try:
+        assert chat.refuses_begun() == tokens.refuses_begun() == ""
+        tokens.send_weights(dict(hf.model.state_dict()), tmp_path / "weights")
+        expected = {key: one.text for key, one in outputs(hf, *asked).items()}
+        for engine in (chat, tokens):
+            assert {key: one.text for key, one in outputs(engine, *asked).items()} == expected
+        plain = outputs(hf, *map(request, "abc"))
+        assert all(plain[key].text != text for key, text in expected.items())
+    finally:
+        chat.close()
+        tokens.close()
+
+
 def launched(config: Config, processes: int = 2) -> tuple[int, str]:
     """Trains in several processes; the exit code and what was said."""
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +258,7 @@ def test_several_processes_and_servers_are_one(server: Served, checkpoint: Path,
             code, said = launched(asked(tmp_path / parallel, checkpoint, both, parallel=parallel))
             assert code == 0, said
             assert_same_runs(tmp_path / parallel, tmp_path / "one")
-        other.process.kill()
+        other.kill()
         code, said = launched(asked(tmp_path / "ddp", checkpoint, both, parallel="ddp", steps=3))
         assert code == 1
         assert f"the vLLM server {other.url}: the server cannot be reached" in said
@@ -266,7 +304,7 @@ def test_a_server_that_dies_in_a_step_ends_the_training(
 
     def watch(step: int, _measured: object) -> None:
         if step == 2:
-            other.process.kill()
+            other.kill()
 
     try:
         with pytest.raises(MissingError, match=rf"{other.url}.*the same command goes on"):

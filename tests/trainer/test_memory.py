@@ -234,3 +234,23 @@ def test_a_checkpoint_s_own_configuration_counts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**values, "num_experts": 8}))
     with pytest.raises(UsageError, match="mixture of experts"):
         architecture_of(build({"model": str(tmp_path)}))
+
+
+def test_servers_take_the_sampling_off_the_gpus_that_train(cipo: Commands) -> None:
+    """Nothing of theirs is planned there, and two of them sample in half the time that one takes."""
+    plans = [
+        cipo(
+            "train",
+            "qwen3_4b_math_cipo",
+            "--plan",
+            "--json",
+            "rollout.engine=vllm_server",
+            f"rollout.servers={urls}",
+        )
+        for urls in ('["http://a:8000"]', '["http://a:8000", "http://b:8000"]')
+    ]
+    one, two = (plan.json for plan in plans)
+    assert one["bytes"]["sampling"] == {}
+    assert one["sampling_bytes"] < one["training_bytes"] == two["peak_bytes"]
+    assert one["step"]["training_seconds"] == two["step"]["training_seconds"]
+    assert 1.5 < one["step"]["sampling_seconds"] / two["step"]["sampling_seconds"] < 2.01
