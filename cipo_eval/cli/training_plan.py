@@ -124,18 +124,21 @@ def _phases(
 ) -> tuple[float, float]:
     """Seconds of sampling and of training for so many attempts and corrections of so many tokens each."""
     attempts, revised, tokens, share, ranks = load
-    shape, speed = memory.architecture, known.engines[config.rollout.engine]
-    room = gpu.model_copy(
-        update={"memory": (sum(memory.samples.values()) or gpu.memory) / speed.memory_share}
-    )
+    shape, servers = memory.architecture, len(config.rollout.servers)
+    speed = known.engines["vllm" if servers else config.rollout.engine]
+    sampling_on = servers or ranks  # a GPU of this kind for each server: assumed
+    room = gpu
+    if not servers:
+        held = sum(memory.samples.values()) or gpu.memory
+        room = gpu.model_copy(update={"memory": held / speed.memory_share})
     replica = Replica(gpu=room, speed=speed, shape=_shape(shape))
     samples, sampling = config.rollout.samples, 0.0
     for count, prompt in ((attempts, float(PROMPT)), (revised, PROMPT + tokens)):
         if count:
             sequences = Sequences(prompt=prompt, computed=prompt / samples, new=tokens, held=tokens / 2)
-            one = replica.seconds(sequences, count / ranks, speed.row_seconds.value)
-            sampling += gpu.time.value * one * count / ranks
-    if config.rollout.engine == "vllm":
+            one = replica.seconds(sequences, count / sampling_on, speed.row_seconds.value)
+            sampling += gpu.time.value * one * count / sampling_on
+    if config.rollout.engine != "hf":
         sampling += 2.0 * shape.parameters / UPDATE_RATE
     passed = attempts * (PROMPT + tokens) + revised * (PROMPT + 2 * tokens)
     options = config.optimizer

@@ -1,38 +1,31 @@
 """The ``vllm`` engine: a checkpoint through vLLM, on one or several GPUs (or its CPU build).
 
 vLLM batches, caches prompts and spreads a model over devices; this module gives it tokens and takes tokens back, so
-that texts, end tokens and stop strings are those of the ``hf`` engine. Every sample is a request of its own with its
-own seed, as vLLM's ``n`` would make them, only that a resumed or extended run gets the same ones; the prefix cache
-computes their prompt once.
+that texts, end tokens and stop strings are those of the ``hf`` engine.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipo_eval.engines.checkpoint import Checkpoint
-from cipo_eval.engines.feed import Feed, as_feed
 from cipo_eval.engines.options import EngineContext, VLLMOptions, model_arguments
-from cipo_eval.engines.prompting import Prompting, Thinking, no_room, preview
+from cipo_eval.engines.prompting import Prompting, Thinking, preview
 from cipo_eval.engines.pump import Pump
 from cipo_eval.engines.retries import Again, Retries
 from cipo_eval.engines.template import FIXED_CLOCK
+from cipo_eval.engines.vllm_samples import UNDER_WAY, VLLMSamples, said, write_weights
 from cipo_eval.errors import MissingError, UsageError, missing
-from cipo_eval.records import Completion, Failure, FinishReason, Request, derive_seed
+from cipo_eval.records import FinishReason, Request
 
 if TYPE_CHECKING:
     import torch
 
-    from cipo_eval.engines.chat import Prompt
-
-UNDER_WAY = 2048
-"""Samples that vLLM is given at once; how many of them run together is its business."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM makes room for."""
 
@@ -52,7 +45,7 @@ _SPEED_ONLY = frozenset(
 """Arguments that may differ where a run goes on, or that are recorded elsewhere; others (quantization) may not."""
 
 
-class VLLMEngine:
+class VLLMEngine(VLLMSamples):
     """Raises ``UsageError``/``MissingError`` for a model that does not load, or where vLLM is missing or fails. A
     sample that vLLM ends neither by itself nor at a limit is tried once more, and then a ``Failure``."""
 
@@ -123,12 +116,8 @@ class VLLMEngine:
             self._engine = self._pump.call(self._start(chosen))
         except Exception as error:
             self._pump.close()
-            raise MissingError(f"vLLM does not start: {_said(error)}") from error
+            raise MissingError(f"vLLM does not start: {said(error)}") from error
         texts.context = self._engine.model_config.max_model_len
-
-    def refuses_begun(self) -> str:
-        """Why it does not go on with an answer that is begun: it does."""
-        return ""
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -141,20 +130,11 @@ class VLLMEngine:
             "vllm": self._vllm.__version__,
         }
 
-    @property
-    def under_way(self) -> int:
-        return self._pump.under_way
-
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._pump.call(self._stop())
             self._pump.close()
-
-    def generate(
-        self, requests: Feed | Sequence[Request]
-    ) -> Iterator[tuple[Request, int, Completion | Failure]]:
-        return self._pump.run(as_feed(requests), self._complete)
 
     def update_weights(self, state: Mapping[str, torch.Tensor]) -> None:
         """New values for the model's parameters, in place, under the names that its checkpoint has. Not while samples
@@ -162,23 +142,15 @@ class VLLMEngine:
 
         Through a file (in memory where the system has such a place): vLLM's workers are other processes.
         """
-        from safetensors.torch import save_file
-
         shared = Path("/dev/shm")
         with tempfile.TemporaryDirectory(
             prefix="cipo-eval-", dir=shared if os.access(shared, os.W_OK) else None
         ) as folder:
-            seen: set[int] = set()  # tied parameters are the same memory, which is written once
-            tensors = {}
-            for name, tensor in state.items():
-                if tensor.data_ptr() not in seen:
-                    seen.add(tensor.data_ptr())
-                    tensors[name] = tensor.detach().contiguous().cpu()
-            save_file(tensors, str(Path(folder) / "model.safetensors"))
+            write_weights(state, Path(folder))
             try:
                 self._pump.call(self._reload(folder))
             except Exception as error:
-                raise RuntimeError(f"vLLM does not take the new weights: {_said(error)}") from error
+                raise RuntimeError(f"vLLM does not take the new weights: {said(error)}") from error
 
     def sleep(self) -> None:
         """Gives the cache's memory back and moves the weights to the host (argument ``enable_sleep_mode``)."""
@@ -202,52 +174,6 @@ class VLLMEngine:
     async def _reload(self, folder: str) -> None:
         await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         await self._engine.reset_prefix_cache()
-
-    async def _complete(self, request: Request) -> list[Completion | Failure]:
-        """One sample."""
-        try:
-            return [await self._retries.run(lambda: self._sample(request, request.seeds[0]))]
-        except Again as error:
-            return [Failure(why=f"{error.why} ({self._retries.tries})")]
-
-    async def _sample(self, request: Request, seed: int) -> Completion:
-        started = time.perf_counter()
-        prompt = self.texts.prompt(request)
-        room = self.texts.room(prompt, request.sampling.max_tokens)
-        if not room:
-            return no_room(prompt)
-        stops = self.texts.cut(request.sampling.stop)
-        thoughts = self.texts.thoughts(room)
-        tokens, reason, logprobs = await self._ask(request, prompt.ids, thoughts, seed)
-        if reason is FinishReason.LENGTH and len(tokens) < room:
-            tokens, reason, logprobs = await self._answer(request, prompt, tokens, logprobs, room, seed)
-        text = None
-        if stops and (cut := stops.first(tokens)):
-            kept, text = cut
-            tokens, reason, logprobs = tokens[:kept], FinishReason.STOP, logprobs and logprobs[:kept]
-        return self.texts.completion(
-            prompt, tokens, reason, text=text, logprobs=logprobs, seconds=time.perf_counter() - started
-        )
-
-    async def _answer(
-        self,
-        request: Request,
-        prompt: Prompt,
-        tokens: list[int],
-        logprobs: list[float] | None,
-        room: int,
-        seed: int,
-    ) -> tuple[list[int], FinishReason, list[float] | None]:
-        """What follows thoughts whose budget is used up."""
-        closing = self.texts.closing(prompt, tokens)
-        spoken = [*tokens, *closing][:room]
-        if len(spoken) == room:
-            return spoken, FinishReason.LENGTH, None if closing else logprobs
-        more, reason, drawn = await self._ask(
-            request, [*prompt.ids, *spoken], room - len(spoken), derive_seed(seed, "after thoughts")
-        )
-        both = None if closing or logprobs is None or drawn is None else [*logprobs, *drawn]
-        return [*spoken, *more], reason, both
 
     async def _ask(
         self, request: Request, ids: Sequence[int], most: int, seed: int
@@ -279,10 +205,10 @@ class VLLMEngine:
             ):
                 completion = output.outputs[0]
         except (ValueError, VLLMClientError) as error:
-            raise UsageError(f"vLLM refuses the request: {_said(error)}") from error
+            raise UsageError(f"vLLM refuses the request: {said(error)}") from error
         except Exception as error:
             raise MissingError(
-                f"vLLM broke off ({_said(error)}); what is judged is kept, and the same command goes on from there"
+                f"vLLM broke off ({said(error)}); what is judged is kept, and the same command goes on from there"
             ) from error
         reason = getattr(completion, "finish_reason", None)
         if reason not in ("stop", "length"):  # abort, error, or no output at all
@@ -339,9 +265,3 @@ def _imported() -> Any:
     except ImportError as error:
         raise missing("vllm", f"vLLM, which does not import ({error}),") from error
     return vllm
-
-
-def _said(error: BaseException) -> str:
-    """One line of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -9,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
@@ -19,6 +21,9 @@ PROJECT = "cipo-eval"
 
 class Tracker(Protocol):
     """Where the figures of one run go."""
+
+    ident: str
+    """What the tracker calls the run, by which it goes on (``opened``)."""
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Figures by name, at a step (an evaluation has one, 0)."""
@@ -34,12 +39,13 @@ class Tracker(Protocol):
 
 
 class _Wandb:
-    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any], ident: str) -> None:
         self._wandb = _module("wandb", "wandb")
         self._name = name
         self._run = self._wandb.init(
-            project=project, name=name, dir=str(folder), config=dict(config), resume="allow"
+            project=project, name=name, dir=str(folder), config=dict(config), id=ident or None, resume="allow"
         )
+        self.ident = str(self._run.id)
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         self._run.log(dict(numbers), step=step)
@@ -57,7 +63,8 @@ class _Wandb:
 class _Trackio:
     """Keeps numbers and configurations; files have no place in it."""
 
-    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any], ident: str) -> None:  # noqa: ARG002
+        self.ident = name  # a run of its goes on by its name
         self._run = _module("trackio", "trackio").init(
             project=project,
             name=name,
@@ -81,7 +88,8 @@ class _Trackio:
 class _TensorBoard:
     """Event files in ``tensorboard`` of the run's folder; the configuration as a text. Needs no torch."""
 
-    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any], ident: str) -> None:  # noqa: ARG002
+        self.ident = "tensorboard"  # all files of a folder are a run
         writer = _module("tensorboard.summary.writer.event_file_writer", "tensorboard")
         self._summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
         self._event = importlib.import_module("tensorboard.compat.proto.event_pb2").Event
@@ -111,10 +119,14 @@ class _TensorBoard:
 
 
 class _Mlflow:
-    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def __init__(self, project: str, name: str, folder: Path, config: Mapping[str, Any], ident: str) -> None:  # noqa: ARG002
         self._mlflow = _module("mlflow", "mlflow")
         self._mlflow.set_experiment(project)
-        self._mlflow.start_run(run_name=name)
+        with contextlib.suppress(self._mlflow.MlflowException):  # of a store that is not this one
+            self._mlflow.start_run(run_id=ident or None, run_name=name)
+        if (run := self._mlflow.active_run()) is None:
+            run = self._mlflow.start_run(run_name=name)
+        self.ident = str(run.info.run_id)
         self._mlflow.log_text(json.dumps(config, indent=1, default=str), "config.json")
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
@@ -156,11 +168,20 @@ def check(asked: Sequence[str]) -> None:
             raise _missing(name)
 
 
-def opened(asked: Sequence[str], name: str, folder: Path, config: Mapping[str, Any]) -> list[Tracker]:
+def opened(
+    asked: Sequence[str],
+    name: str,
+    folder: Path,
+    config: Mapping[str, Any],
+    idents: Mapping[str, str] = MappingProxyType({}),
+) -> list[Tracker]:
     """A tracker for each that is asked for (``named``). ``name``: the run's; ``folder``: where local files go;
-    ``config``: what the run was asked, plain values. Raises ``UsageError``, ``MissingError``."""
+    ``config``: what the run was asked, plain values; ``idents``: of runs that go on, by what is asked for. Raises
+    ``UsageError``, ``MissingError``."""
     check(asked)
-    return [TRACKERS[tracker](project, name, folder, config) for tracker, project in map(named, asked)]
+    return [
+        TRACKERS[named(one)[0]](named(one)[1], name, folder, config, idents.get(one, "")) for one in asked
+    ]
 
 
 def record(

@@ -76,6 +76,8 @@ def test_greedy_tokens_and_logprobs_are_the_hf_engine_s(engine: VLLMEngine, hf: 
     same(engine, hf, *(request("ab" * (n // 2) + "c" * (n % 2)) for n in lengths))
     stop = outputs(hf, request("abc"))["abc", 0].text[5:8]
     same(engine, hf, request("abc", sampling=replace(GREEDY, stop=(stop, "\x00"))))
+    begun = request("abc")  # the protocol ``prefill``
+    same(engine, hf, replace(begun, messages=(*begun.messages, {"role": "assistant", "content": "It is"})))
 
 
 def test_a_sample_depends_on_its_seed_alone(engine: VLLMEngine) -> None:

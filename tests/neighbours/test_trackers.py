@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -82,3 +83,58 @@ def test_mlflow(offline: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"math500/fixed/pass_1": 0.5, "math500/fixed/pass_1_low": 0.25}
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"config.json", "report.html"}
+
+
+def trained(folder: Path, tracker: str) -> None:
+    """What a training logs that was broken off after its third step and goes on from its second, in other processes."""
+    code = (
+        "import sys; from pathlib import Path;"
+        "from cipo_trainer.logs import Log; from cipo_trainer.presets import build;"
+        "folder, tracker, first, last = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]);"
+        "on = True if tracker == 'tensorboard' else 'mine';"
+        "log = Log(folder, build({'output': str(folder), 'log': {tracker: on}}), first);"
+        "[log.write(step, 'train', {'loss': 1 / step}) for step in range(first + 1, last + 1)]; log.close()"
+    )
+    for first, last in ((0, 3), (2, 5)):
+        command = [sys.executable, "-c", code, str(folder), tracker, str(first), str(last)]
+        subprocess.run(command, check=True, env=os.environ)
+
+
+STEPS = [(step, pytest.approx(1 / step)) for step in range(1, 6)]
+
+
+def test_a_training_that_goes_on_is_one_run_of_mlflow(offline: Path) -> None:
+    import mlflow
+
+    trained(offline, "mlflow")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == STEPS
+    assert run.info.status == "FINISHED"
+
+
+def test_a_training_that_goes_on_has_no_step_twice_in_tensorboard(offline: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(offline, "tensorboard")
+    events = EventAccumulator(str(offline / "tensorboard"))
+    events.Reload()
+    assert [(point.step, point.value) for point in events.Scalars("train/loss")] == STEPS
+
+
+def test_a_training_that_goes_on_is_one_run_of_wandb(offline: Path) -> None:
+    """Offline each process has a folder; ``wandb sync`` puts those of one id into one run."""
+    trained(offline, "wandb")
+    idents = {run.name.rpartition("-")[2] for run in (offline / "wandb").glob("offline-run-*")}
+    assert idents == set(json.loads((offline / "trackers.json").read_text()).values())
+    assert len(idents) == 1
+
+
+def test_a_training_that_goes_on_is_one_run_of_trackio(offline: Path) -> None:
+    trained(offline, "trackio")
+    (database,) = (offline / "trackio").glob("mine*.db")
+    with sqlite3.connect(database) as connection:
+        rows = list(connection.execute("select run_name, step, metrics from metrics order by step"))
+    assert {name for name, _, _ in rows} == {offline.name}
+    assert [(step, json.loads(metrics)["train/loss"]) for _, step, metrics in rows] == STEPS

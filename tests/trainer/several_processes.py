@@ -186,8 +186,9 @@ def several(folder: Path, size: int) -> None:
             assert world.gather(sums) == [sums] * size
         if world.rank == 0:
             torch.save(results, folder / f"updates-{size}.pt")
+    saving = {"every": 1, "keep": 9, "asynchronous": size == 2}
     for kind in RUNS[size]:
-        train(run(folder, f"{size}-{kind}", parallel=kind))
+        train(run(folder, f"{size}-{kind}", parallel=kind, checkpoint=saving))
     for name in METHODS if size < 4 else ():
         train(of_method(folder, size, name))
 

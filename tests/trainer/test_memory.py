@@ -16,6 +16,7 @@ from cipo_eval.engines.core.fuse import fuse_norms
 from cipo_eval.errors import UsageError
 from cipo_eval.estimate.constants import constants
 from cipo_eval.settings import read_yaml
+from cipo_trainer.__main__ import main
 from cipo_trainer.config import Config
 from cipo_trainer.memory import Architecture, architecture_of, of_config, planned
 from cipo_trainer.packing import TrainSequence
@@ -175,6 +176,8 @@ def test_parts_shrink_with_the_ranks_that_share_them() -> None:
     whole = planned(load("qwen3_4b_math_grpo", ["parallel=ddp"]), device_bytes=80e9, ranks=4)
     assert whole.trains["gradients"] == one.trains["gradients"]
     assert one.peak > 80e9 > four.peak
+    eight = planned(load("qwen3_4b_math_grpo", []), device_bytes=80e9, ranks=4)  # moments of 8 bits are whole
+    assert eight.trains["gradients"] == one.trains["gradients"]
 
 
 def test_the_command_says_what_it_takes(cipo: Commands) -> None:
@@ -190,6 +193,27 @@ def test_the_command_says_what_it_takes(cipo: Commands) -> None:
     assert unknown.code == 2
     assert "give a folder with its config.json" in unknown.err
     assert cipo("train", "grpo", "--plan", "--gpu", "H1000").code == 2
+
+
+def test_the_module_plans_as_the_command_does(
+    cipo: Commands, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``python -m cipo_trainer``, alone and for as many processes as a launcher starts, of which the first speaks."""
+    asked = ("qwen3_4b_math_cipo", "rollout.engine=hf", "--plan", "--gpu", "L4", "--json")
+    for ranks in (1, 4):
+        expected = cipo("train", *asked, "--nproc", str(ranks))
+        for rank in range(ranks):
+            if ranks > 1:
+                for name, value in {
+                    "RANK": rank,
+                    "WORLD_SIZE": ranks,
+                    "MASTER_ADDR": "",
+                    "MASTER_PORT": 0,
+                }.items():
+                    monkeypatch.setenv(name, str(value))
+            code, said = main(asked), capsys.readouterr().out
+            assert said == ("" if rank else expected.out)
+            assert code == (0 if rank else expected.code)
 
 
 def test_a_checkpoint_s_own_configuration_counts(tmp_path: Path) -> None:
@@ -210,3 +234,23 @@ def test_a_checkpoint_s_own_configuration_counts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**values, "num_experts": 8}))
     with pytest.raises(UsageError, match="mixture of experts"):
         architecture_of(build({"model": str(tmp_path)}))
+
+
+def test_servers_take_the_sampling_off_the_gpus_that_train(cipo: Commands) -> None:
+    """Nothing of theirs is planned there, and two of them sample in half the time that one takes."""
+    plans = [
+        cipo(
+            "train",
+            "qwen3_4b_math_cipo",
+            "--plan",
+            "--json",
+            "rollout.engine=vllm_server",
+            f"rollout.servers={urls}",
+        )
+        for urls in ('["http://a:8000"]', '["http://a:8000", "http://b:8000"]')
+    ]
+    one, two = (plan.json for plan in plans)
+    assert one["bytes"]["sampling"] == {}
+    assert one["sampling_bytes"] < one["training_bytes"] == two["peak_bytes"]
+    assert one["step"]["training_seconds"] == two["step"]["training_seconds"]
+    assert 1.5 < one["step"]["sampling_seconds"] / two["step"]["sampling_seconds"] < 2.01

@@ -221,7 +221,7 @@ def cipo_run(folder: Path, output: str, **more: Any) -> Config:
         output=str(folder / output),
         rollout={"problems": 4, "samples": 4, "max_tokens": 3},
         correction={**SHORT, "samples": 4},
-        optimizer={"lr": 0.01, "minibatches": 2},
+        optimizer={"lr": 0.01, "minibatches": 2, **more.pop("optimizer", {})},
         checkpoint=more.pop("checkpoint", {"every": 3, "keep": 2}),
         log={"samples": 1},
         **more,
@@ -267,9 +267,12 @@ def test_a_training_goes_on_from_every_fault_point(tmp_path: Path, steps: int) -
 
 
 @pytest.mark.exhaustive
-def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_kill_9_at_twenty_moments_changes_nothing(tmp_path: Path, asynchronous: bool) -> None:
     """While starting, sampling, judging, training, and while a checkpoint is written."""
-    reference = cipo_run(tmp_path, "reference")
+    reference = cipo_run(
+        tmp_path, "reference", checkpoint={"every": 3, "keep": 2, "asynchronous": asynchronous}
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(reference))
     command = ["train", str(tmp_path / "config.yaml"), "threads=1", "--quiet"]
     runs = Runs(tmp_path, tmp_path / "model")

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from cipo_eval import interrupts
-from cipo_eval.errors import CipoError, UsageError
-from cipo_trainer.distributed.environment import ElsewhereError, rank_here
+from cipo_eval.errors import EXIT_FAILURES, EXIT_OK, CipoError, UsageError
+from cipo_trainer.config import Config
+from cipo_trainer.distributed.environment import ElsewhereError, launched, rank_here
 from cipo_trainer.presets import presets, printed
 from cipo_trainer.training import configured, lines, train
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
         print(printed(config), end="")
     if options.print_config:
         return 0
+    if options.plan:
+        return _plan(options, config)
     say = (lambda _: None) if options.quiet or options.json or not first else _say
     outcome = train(config, lines(config, say), say, resume=options.resume)
     if not first:
@@ -36,6 +39,18 @@ def main(arguments: Sequence[str]) -> int:
     for failure in outcome.failures:
         _say(f"failed: {failure}")
     return outcome.exit_code
+
+
+def _plan(options: argparse.Namespace, config: Config) -> int:
+    """What ``cipo-eval train --plan`` says, for as many processes as the launcher starts."""
+    from cipo_eval.cli import training_plan
+
+    if rank_here():
+        return 0
+    ranks = int(os.environ["WORLD_SIZE"]) if launched() else 1
+    figures = training_plan.plan(config, gpu=options.gpu, mean_tokens=options.mean_tokens, ranks=ranks)
+    print(json.dumps(figures) if options.json else training_plan.written(options.config, figures).rstrip())
+    return EXIT_OK if figures["fits"] else EXIT_FAILURES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         help="go on in an existing folder, or refuse it",
     )
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what it takes of a GPU's memory, about how long a step is, and stop",
+    )
+    parser.add_argument("--gpu", default="H100", help="with --plan: the GPU, such as H100, A100 or L4")
+    parser.add_argument("--mean-tokens", type=float, help="with --plan: how long attempts are, if you know")
     parser.add_argument("--json", action="store_true", help="print what came out as one line of JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="print failures only")
     return parser

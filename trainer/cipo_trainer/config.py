@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from cipo_eval.engines.conversation import Chat
 from cipo_trainer.method_options import Distill, Method, MultiTurn
+from cipo_trainer.rollout_options import OTHERS, Rollout
 from cipo_trainer.run_options import Evaluation, Logging, Saving, Stop
 from cipo_trainer.sections import Beside, Section
 
@@ -63,29 +64,6 @@ class Shape(Section):
         if self.hidden % (2 * self.heads):
             raise ValueError("hidden must be a multiple of twice the heads")
         return self
-
-
-class Rollout(Section):
-    """How attempts are drawn from the policy."""
-
-    problems: int = Field(default=32, ge=1)
-    """Problems of one step's base batch (B)."""
-    samples: int = Field(default=8, ge=1)
-    """Attempts at each problem (G)."""
-    max_tokens: int = Field(default=1024, ge=1)
-    """Most new tokens of an attempt, and of a correction."""
-    engine: Literal["hf", "vllm"] = "hf"
-    """What generates. vllm holds its own copy of the weights on the same device, reloaded in place each step."""
-    batch_tokens: int | None = Field(default=None, ge=1)
-    """hf: tokens of all samples under way; by default from the memory that is free."""
-    max_model_len: int | None = Field(default=None, ge=1)
-    """Longest prompt with completion; by default what the model takes."""
-    engine_args: dict[str, Any] = {}
-    """vllm: arguments of its AsyncEngineArgs, such as gpu_memory_utilization."""
-    sleep: bool = True
-    """vllm on a GPU: gives its memory back while the model trains."""
-    dynamic: int = Field(default=0, ge=0)
-    """Dynamic sampling (DAPO): so many further batches are drawn for problems whose group has variance."""
 
 
 class Overlong(Section):
@@ -169,7 +147,7 @@ class Loss(Section):
     """Estimator of that divergence (Schulman 2020)."""
     importance: Literal["none", "token", "sequence"] = "none"
     """Importance weights of the training over the sampling probability, of each token or of whole sequences (their
-    product); by default token where another engine than the trainer's own samples (vllm)."""
+    product); by default token where another engine than the trainer's own samples (vllm, vllm_server)."""
     importance_cap: float | None = Field(default=None, gt=0)
     """They are truncated at this; by default 2."""
     importance_range: tuple[float, float] | None = None
@@ -387,7 +365,7 @@ class Config(Section):
         rollout = values.get("rollout") if isinstance(values, Mapping) else None
         loss = values.get("loss", {}) if isinstance(values, Mapping) else None
         engine = rollout.get("engine") if isinstance(rollout, Mapping) else None
-        if engine != "vllm" or not isinstance(loss, Mapping) or {"importance", "import"} & loss.keys():
+        if engine not in OTHERS or not isinstance(loss, Mapping) or {"importance", "import"} & loss.keys():
             return values
         return {**values, "loss": {**loss, "importance": "token"}}
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cipo_eval.files import DamagedLineError, Writing, append_json_line, read_json_lines, write_json_lines
+from cipo_eval.files import (
+    DamagedLineError,
+    Writing,
+    append_json_line,
+    read_json_lines,
+    write_json,
+    write_json_lines,
+)
 from cipo_eval.tracking import opened
 from cipo_trainer.config import Config
+
+TRACKERS = "trackers.json"
+"""What each tracker calls the training, in its folder: where it goes on, the tracker's run does too."""
 
 
 class Log:
@@ -19,13 +30,20 @@ class Log:
     def __init__(self, folder: Path, config: Config, step: int) -> None:
         """``step``: of the checkpoint that the run goes on from; what was logged after it happens again."""
         self._folder = folder
+        self._done = {(row["step"], row["kind"]) for row in read(folder / "log.jsonl")}
         for name in ("log.jsonl", "samples.jsonl"):
             self._rewind(folder / name, step)
         log = config.log
         named = {"wandb": log.wandb, "trackio": log.trackio, "mlflow": log.mlflow}
         asked = ["tensorboard"] if log.tensorboard else []
         asked += [f"{tracker}:{project}" for tracker, project in named.items() if project]
-        self._trackers = opened(asked, folder.name, folder, config.plain())
+        place = folder / TRACKERS
+        kept: dict[str, str] = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        self._trackers = opened(asked, folder.name, folder, config.plain(), kept)
+        self._going_on = [one in kept for one in asked]
+        if idents := {one: tracker.ident for one, tracker in zip(asked, self._trackers, strict=True)}:
+            with Writing(folder):
+                write_json(place, kept | idents)
 
     def close(self) -> None:
         """Has the trackers write out what is left."""
@@ -37,8 +55,10 @@ class Log:
         plain = {name: _finite(value) for name, value in values.items()}
         self._append("log.jsonl", {"step": step, "kind": kind, **plain})
         numbers = {f"{kind}/{n}": float(v) for n, v in plain.items() if isinstance(v, int | float)}
-        for tracker in self._trackers:
-            tracker.log(numbers, step)
+        again = (step, kind) in self._done
+        for tracker, going_on in zip(self._trackers, self._going_on, strict=True):
+            if not (again and going_on):  # it has the same figures already
+                tracker.log(numbers, step)
 
     def sample(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes out an attempt of a step, in ``samples.jsonl``."""

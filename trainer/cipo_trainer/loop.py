@@ -136,9 +136,8 @@ class Trainer:
                 policy.model, config, policy.reference, world=world, sharded=policy.sharded
             )
             self.state = State()
-            self.checkpoints = Checkpoints(
-                config.output / "checkpoints", config.checkpoint.keep, config.chat, world
-            )
+            self.checkpoints = Checkpoints.of(config, world)
+            resources.callback(self.checkpoints.close)
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections, config.chat) if corrections else None
@@ -472,13 +471,17 @@ class Trainer:
         state = {name: getattr(self.state, name) for name in State.__slots__}
         best = self.state.best.get("step")
         masters, sharded = self.learner.masters, self.policy.sharded
-        tensors = partial(sharded.save, masters) if sharded else masters.state()
+        later = self.config.checkpoint.asynchronous
+        tensors = partial(sharded.save, masters, later=later) if sharded else masters.state()
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 
     def _save_once(self) -> None:
+        """Has a checkpoint of the last step, and all of it written."""
+        self.checkpoints.finish()
         if self.state.step not in self.world.told(self.checkpoints.steps):
             self.save()
+        self.checkpoints.finish()
 
 
 def _raise_what_came(interrupts: Interrupts) -> None:

@@ -218,9 +218,9 @@ def planned(config: Config, *, device_bytes: float | None, ranks: int = 1, promp
     gpu = device_bytes is not None
     width = {"float32": 4, "bfloat16": 2}.get(options.dtype, 2 if gpu else 4)
     large = gpu and shape.parameters >= RECOMPUTED_FROM
-    parallel = (
-        ("fsdp" if large and not config.lora else "ddp") if config.parallel == "auto" else config.parallel
-    )
+    parallel = config.parallel
+    if parallel == "auto":  # as ``policy`` chooses
+        parallel = "fsdp" if large and not config.lora and options.moments == "float32" else "ddp"
     sharded = ranks > 1 and parallel == "fsdp"
     parts = ranks if sharded else 1
     trained = shape.adapters(config.lora.rank) if config.lora else shape.parameters
@@ -291,6 +291,8 @@ def _engine(
     """What the engine takes of the device and of the host."""
     rollout = config.rollout
     token = 2.0 * shape.layers * shape.key_value * width
+    if rollout.engine == "vllm_server":  # its memory is other devices'
+        return {}, {}
     if rollout.engine == "vllm":
         share = float(rollout.engine_args.get("gpu_memory_utilization", VLLM_SHARE))
         weights = float(shape.parameters * width)

@@ -1,8 +1,8 @@
 """The model that is trained, and everything that knows how it is held: engine, adapters, reference, checkpoints.
 
-With the ``hf`` engine there is one model: what trains is what generates. ``vllm`` has a copy of its own, which gets the
-weights after every update. Of several processes each has its policy; where the weights that train are in parts
-(``distributed.sharding``), a whole model beside them generates.
+With the ``hf`` engine there is one model: what trains is what generates. ``vllm`` has a copy of its own, and servers
+have theirs: they get the weights after every update. Of several processes each has its policy; where the weights that
+train are in parts (``distributed.sharding``), a whole model beside them generates.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cipo_eval.engines.weights import check_adapter_names
 from cipo_eval.errors import UsageError, require
 from cipo_eval.files import whole_folder
 from cipo_trainer.config import Config
+from cipo_trainer.distributed.environment import alone
 from cipo_trainer.distributed.sharding import Sharded
 from cipo_trainer.distributed.world import World
 from cipo_trainer.worlds.registry import NEW, new_model
@@ -47,8 +48,8 @@ class Policy:
         world = world or World()
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self.config = config
-        if world.size > 1 and config.rollout.engine == "vllm":
-            raise UsageError("rollout.engine: vllm works in one process; several need hf")
+        self.world = world
+        _check_engine(config, world)
         place = world.told(self._new) if config.model.startswith(NEW) else config.model
         self.device = world.device(config.device)
         self.checkpoint = Checkpoint(place, config.revision, config.trust_remote_code)
@@ -98,37 +99,49 @@ class Policy:
         self._parts = world.size if divided else 1
         self._engine: Any = None
         self._asleep = False
+        self._stale = True
+        """Whether an engine with weights of its own has others than these."""
 
     @property
     def engine(self) -> Any:
-        """What generates, with the weights as they are; made when it is first needed."""
+        """What generates; made when it is first needed. It has the weights as they are after ``wake``."""
         if self._engine is None:
-            options = self.config.rollout
-            if options.engine == "vllm":
-                from cipo_eval.engines.vllm import VLLMEngine
-
-                arguments = dict(options.engine_args)
-                if options.max_model_len:
-                    arguments["max_model_len"] = options.max_model_len
-                if self._sleeps:
-                    arguments["enable_sleep_mode"] = True
-                self._engine = VLLMEngine(
-                    self.checkpoint.base,  # an adapter is merged in what it is sent
-                    logprobs=True,
-                    arguments=arguments,
-                    **{**self._given, "revision": self.checkpoint.base_revision},
-                )
-                self._engine.update_weights(self.weights())  # a run that goes on has others by now
-            else:
-                self._engine = HFEngine(
-                    self.checkpoint.model,
-                    **self._given,
-                    loaded=self._base,
-                    batch_tokens=options.batch_tokens,
-                    max_model_len=options.max_model_len,
-                    reserve=MOMENTS * self._trained // self._parts,
-                )
+            self._engine = self._made()
         return self._engine
+
+    def _made(self) -> Any:
+        options = self.config.rollout
+        if options.engine == "hf":
+            return HFEngine(
+                self.checkpoint.model,
+                **self._given,
+                loaded=self._base,
+                batch_tokens=options.batch_tokens,
+                max_model_len=options.max_model_len,
+                reserve=MOMENTS * self._trained // self._parts,
+            )
+        # an adapter is merged in what it is sent
+        given = {**self._given, "revision": self.checkpoint.base_revision}
+        if options.engine == "vllm_server":
+            from cipo_eval.engines.vllm_servers import VLLMServers
+
+            return VLLMServers(
+                self.checkpoint.base,
+                options.servers,
+                max_model_len=options.max_model_len,
+                seconds=options.server_timeout,
+                first=self.world.rank,
+                **given,
+            )
+        from cipo_eval.engines.vllm import VLLMEngine
+
+        arguments = dict(options.engine_args)
+        if options.max_model_len:
+            arguments["max_model_len"] = options.max_model_len
+        if self._sleeps:
+            arguments["enable_sleep_mode"] = True
+        with alone(self.device.index):
+            return VLLMEngine(self.checkpoint.base, logprobs=True, arguments=arguments, **given)
 
     @property
     def _shown(self) -> Any:
@@ -147,20 +160,31 @@ class Policy:
 
     @property
     def _sleeps(self) -> bool:
-        return self.config.rollout.sleep and self.device.type == "cuda"
+        options = self.config.rollout
+        return options.sleep and options.engine == "vllm" and self.device.type == "cuda"
 
     def wake(self) -> None:
-        """Makes the engine ready to generate with the weights as they are."""
+        """Makes the engine ready to generate with the weights as they are. All processes have to call it."""
+        if self.config.rollout.engine == "hf" or not (self._asleep or self._stale):
+            return
+        self.world.together(self._wake)
+        if self.config.rollout.engine == "vllm_server":
+            folder = self.config.rollout.weights_dir or self.config.output / "weights"
+            self._engine.version = self.world.told(lambda: self._engine.send_weights(self.weights(), folder))
+        self._asleep = self._stale = False
+
+    def _wake(self) -> None:
+        engine = self.engine
         if self._asleep:
-            self._engine.wake()
-            self._engine.update_weights(self.weights())
-            self._asleep = False
+            engine.wake()
+        if self.config.rollout.engine == "vllm":
+            engine.update_weights(self.weights())
 
     def sleep(self) -> None:
         """Has the engine give back its memory: it is for training now."""
-        if self.config.rollout.engine == "vllm" and self._sleeps:
+        if self._sleeps:
             self._engine.sleep()
-            self._asleep = True
+            self._asleep = self._stale = True
         elif self.config.rollout.engine == "hf" and self.device.type == "cuda":
             self._engine.release()
 
@@ -168,8 +192,7 @@ class Policy:
         """Tells the engine that the weights have new values."""
         if self.sharded:
             self.sharded.show()
-        if self.config.rollout.engine == "vllm" and self._engine is not None and not self._sleeps:
-            self._engine.update_weights(self.weights())
+        self._stale = True
 
     @torch.no_grad()
     def weights(self) -> dict[str, torch.Tensor]:
@@ -257,6 +280,19 @@ class Policy:
                 made.build_model(tokenizer, self.config.seed, self.config.shape).save_pretrained(partial)
                 tokenizer.save_pretrained(partial)
         return str(folder)
+
+
+def _check_engine(config: Config, world: World) -> None:
+    """Raises ``UsageError`` where several processes cannot generate as they are asked to."""
+    options = config.rollout
+    if world.size == 1 or options.engine != "vllm":
+        return
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        if options.engine_args.get(name, 1) != 1:
+            raise UsageError(
+                f"rollout.engine_args.{name}: of several processes each has a vLLM of its own, on its own device; for "
+                "a model that generates on several devices start servers and use rollout.engine=vllm_server"
+            )
 
 
 def _in_parts(config: Config, world: World, *, large: bool) -> bool:

@@ -33,7 +33,7 @@ _EARLY = {LOCK, CONFIGURATION, "new", ".new.partial"} | {
 FREE = {
     "": {"steps", "stop", "output", "log", "checkpoint", "eval", "threads", "device", "parallel"},
     "reward": {"workers", "timeout"},
-    "rollout": {"batch_tokens"},
+    "rollout": {"batch_tokens", "servers", "weights_dir", "server_timeout"},
     "data": {"dir"},
     "optimizer": {"micro_tokens", "chunk", "checkpointing", "stream_norms"},
 }

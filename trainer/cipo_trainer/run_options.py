@@ -60,6 +60,8 @@ class Saving(Section):
     """Steps between two checkpoints; also at the end, and after Ctrl-C."""
     keep: int = Field(default=2, ge=1)
     """The last ones that are kept with their trainer state; the best one by the first evaluation task too."""
+    asynchronous: bool = False
+    """Steps go on while one is written; takes a copy of weights and optimizer in the host's memory."""
 
 
 class Logging(Section):

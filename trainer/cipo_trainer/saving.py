@@ -6,13 +6,19 @@ made of (seed, step).
 
 Process 0 writes. Where weights are in parts, every process writes its parts of the optimizer beside it, in the form of
 ``torch.distributed.checkpoint``. Any number of processes goes on from either.
+
+A checkpoint may be written while the training goes on: what changes is copied into the host's memory, and a thread
+writes the copy. The one before stays until the new one is whole.
 """
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,11 +29,16 @@ from cipo_eval.engines import conversation
 from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
 from cipo_eval.files import UNFINISHED, Writing, unfinished, whole_folder
+from cipo_trainer.config import Config
 from cipo_trainer.distributed.world import World
 
 STATE = "trainer_state"
 PARTS = "parts"
 """Where the parts of the optimizer are, in ``STATE``; whole, it is a file."""
+
+
+InParts = Callable[[Path], "Future[None] | None"]
+"""Has every process write its parts into a folder; the future of what is not written yet."""
 
 
 class Checkpoints:
@@ -39,9 +50,23 @@ class Checkpoints:
         keep: int,
         chat: Chat = Chat(),  # noqa: B008  frozen
         world: World | None = None,
+        *,
+        asynchronous: bool = False,
     ) -> None:
-        """``chat``: how the model is asked, which checkpoints remember. ``world``: the processes that save together."""
+        """``chat``: how the model is asked, which checkpoints remember. ``world``: the processes that save together.
+        ``asynchronous``: a thread writes a copy."""
         self.folder, self._keep, self._chat, self._world = folder, keep, chat, world or World()
+        self._thread = ThreadPoolExecutor(1, "checkpoint") if asynchronous else None
+        self._begun = False
+        """Whether a checkpoint may be unfinished, in any process."""
+        self._written: Future[None] | None = None
+        """This process's part in it."""
+
+    @classmethod
+    def of(cls, config: Config, world: World) -> Checkpoints:
+        """Those of a training."""
+        options, folder = config.checkpoint, config.output / "checkpoints"
+        return cls(folder, options.keep, config.chat, world, asynchronous=options.asynchronous)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -63,34 +88,67 @@ class Checkpoints:
     ) -> Path:
         """Writes a checkpoint, and removes those that are not kept. ``tensors`` go beside the ``state``, which is JSON:
         what ``Masters.state`` gives, or a function by which every process writes its parts into a folder; ``best``: the
-        step of a checkpoint that stays. Raises ``MissingError`` where the disk is full; what was there stays then."""
+        step of a checkpoint that stays. Raises ``MissingError`` where the disk is full; what was there stays then.
+
+        Where it is asynchronous, the checkpoint is whole after ``finish``, or the next ``save``, which raise for it."""
+        self.finish()
         final = self.path(step)
-        in_parts: Callable[[Path], None] | None = tensors if callable(tensors) else None
+        in_parts: InParts | None = tensors if callable(tensors) else None
         with ExitStack() as stack:
+            write: list[Callable[[], None]] = []  # what may be done while others train
 
             def begin() -> None:
                 with Writing(self.folder):
                     self.clean()
                     partial = stack.enter_context(whole_folder(final))
                     (partial / STATE).mkdir()
-                    model.save_pretrained(partial)
                     tokenizer.save_pretrained(partial)
                     conversation.write(partial, self._chat)
-                    if in_parts is None:
-                        torch.save(tensors, partial / STATE / "optimizer.pt")
                     written = json.dumps(state, indent=1)
                     (partial / STATE / "state.json").write_text(written, encoding="utf-8")
+                    there = None if in_parts is not None else tensors
+                    write.append(_writing(partial, model, there, copied=self._thread is not None))
+                    if self._thread is None:
+                        write[0]()
 
             def end() -> None:
                 with Writing(self.folder):
                     stack.close()
+                    self._prune(best)
+
+            def end_later(stack: ExitStack, parts: Future[None] | None) -> None:
+                with Writing(self.folder), stack:
+                    write[0]()
+                    if parts is not None:
+                        parts.result()
+                with Writing(self.folder):
+                    self._prune(best)
 
             self._world.first(begin)
-            if in_parts is not None:
-                in_parts(unfinished(final) / STATE / PARTS)
-            self._world.first(end)
-        self._world.first(lambda: self._prune(best))
+            parts = in_parts(unfinished(final) / STATE / PARTS) if in_parts is not None else None
+            if self._thread is None:
+                self._world.first(end)
+                return final
+            self._begun, self._written = True, parts
+            if write:
+                self._written = self._thread.submit(end_later, stack.pop_all(), parts)
         return final
+
+    def finish(self) -> None:
+        """Waits for what is being written. All processes have to call it. Raises what ``save`` raises."""
+        if self._begun:
+            self._begun = False
+            self._world.together(self._wait)
+
+    def close(self) -> None:
+        """Lets what is being written come to its end, whatever that is; of this process alone."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _wait(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
 
     def load(self, step: int) -> tuple[dict[str, Any], Any]:
         """State and tensors of a step's checkpoint; in place of tensors that are in parts, their folder. Raises
@@ -117,6 +175,45 @@ class Checkpoints:
         for step in self.steps()[: -self._keep]:
             if step != best:
                 shutil.rmtree(self.path(step), ignore_errors=True)
+
+
+def _writing(folder: Path, model: Any, tensors: Any, *, copied: bool) -> Callable[[], None]:
+    """Writes weights, and the optimizer if it is whole; ``copied``: as they are now, whenever that is done."""
+    weights: dict[str, torch.Tensor] | None = None
+    if copied:
+        copies: dict[int, torch.Tensor] = {}  # tied weights stay so
+        weights = {name: _copied(tensor, copies) for name, tensor in model.state_dict().items()}
+        tensors = _copied(tensors, copies)
+        model = copy.copy(
+            model
+        )  # its parts are the same, but what is written of them is what it refers to now
+        model.config = copy.deepcopy(model.config)
+
+    def write() -> None:
+        if tensors is not None:
+            torch.save(tensors, folder / STATE / "optimizer.pt")
+        model.save_pretrained(folder, state_dict=weights)
+
+    return write
+
+
+def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    """The same with copies of all tensors in the host's memory, one for each that there is."""
+    if isinstance(value, torch.Tensor) and type(value) not in (torch.Tensor, torch.nn.Parameter):
+        held = io.BytesIO()  # one of torchao's, which copies as it is written and read
+        torch.save(value, held)
+        held.seek(0)
+        return torch.load(held, map_location="cpu", weights_only=True)
+    if isinstance(value, torch.Tensor):
+        made = copies.get(value.data_ptr())
+        if made is None or made.shape != value.shape or made.dtype != value.dtype:
+            made = copies[value.data_ptr()] = value.detach().to("cpu", copy=True)
+        return made
+    if isinstance(value, dict):
+        return {key: _copied(one, copies) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(one, copies) for one in value)
+    return value
 
 
 def newest(place: str) -> str:

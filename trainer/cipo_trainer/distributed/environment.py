@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from cipo_eval.errors import CipoError
+
+_LAUNCHER = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT"),
+    }
+)
+"""Variables by which a launcher tells a process which one it is."""
 
 
 class ElsewhereError(CipoError):
@@ -25,3 +36,29 @@ def launched() -> bool:
 def rank_here() -> int:
     """Number of this process, from 0; 0 where no launcher started it."""
     return int(os.environ["RANK"]) if launched() else 0
+
+
+@contextmanager
+def alone(gpu: int | None) -> Iterator[None]:
+    """What is started in this block does not know that this process is one of several, and sees this GPU only (by its
+    number here; None: whatever this process sees)."""
+    told: dict[str, str | None] = {
+        name: None for name in os.environ if name in _LAUNCHER or name.startswith("TORCHELASTIC_")
+    }
+    if gpu is not None and told:
+        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        told["CUDA_VISIBLE_DEVICES"] = seen[gpu] if seen else str(gpu)
+    before = {name: os.environ.get(name) for name in told}
+    _set(told)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

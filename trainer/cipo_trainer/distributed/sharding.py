@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -55,6 +56,7 @@ class Sharded:
                 module.set_force_sum_reduction_for_comms(True)
         setattr(model, _SCORES, MethodType(logprobs, model))
         register_fsdp_forward_method(model, _SCORES)
+        self._messages: Any = None
         self.take()
 
     def logprobs(self, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,19 +84,50 @@ class Sharded:
 
     # --- checkpoints -----------------------------------------------------------------------------------------
 
-    def save(self, masters: Masters, folder: Path) -> None:
+    def save(self, masters: Masters, folder: Path, *, later: bool = False) -> Future[None] | None:
         """Writes this process's parts of the optimizer, and of the masters where the whole model's type is a shorter
         one. All processes have to call it, with the same folder, which must be on a disk that they share. Raises
-        ``MissingError`` in all of them where one could not write."""
+        ``MissingError`` in all of them where one could not write.
+
+        ``later``: a thread writes a copy; in process 0 all is there when the future that is returned has a result."""
         from torch.distributed import checkpoint
 
-        self.model.reshard()
+        parts = self._parts(masters)
+        if later:
+            if self._messages is None:  # the training's own messages are not to be mixed with these
+                self._messages = torch.distributed.new_group(backend="gloo")
+            saved = checkpoint.async_save(parts, checkpoint_id=str(folder), process_group=self._messages)
+            return _told(saved, folder)
         try:
-            checkpoint.save(
-                _named(masters.state(with_masters=self.dtype != torch.float32)), checkpoint_id=str(folder)
-            )
+            checkpoint.save(parts, checkpoint_id=str(folder))
         except checkpoint.CheckpointException as error:
-            raise MissingError(f"could not write a checkpoint into {folder}: {error}") from error
+            raise _unwritten(folder, error) from error
+        return None
+
+    def _parts(self, masters: Masters) -> dict[str, torch.Tensor]:
+        self.model.reshard()
+        return _named(masters.state(with_masters=self.dtype != torch.float32))
+
+
+def _unwritten(folder: Path, error: BaseException) -> MissingError:
+    return MissingError(f"could not write a checkpoint into {folder}: {error}")
+
+
+def _told(saved: Future[Any], folder: Path) -> Future[None]:
+    """The same future, with our error."""
+    from torch.distributed.checkpoint import CheckpointException
+
+    told: Future[None] = Future()
+
+    def done(saved: Future[Any]) -> None:
+        error = saved.exception()
+        if error is None:
+            told.set_result(None)
+        else:
+            told.set_exception(_unwritten(folder, error) if isinstance(error, CheckpointException) else error)
+
+    saved.add_done_callback(done)
+    return told
 
 
 def _named(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
