@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
@@ -458,3 +458,10 @@ def derive_seed(*parts: str | int) -> int:
     """A 63-bit seed for one place in a run: the only way that seeds are made, so equal places get equal seeds."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def derive_seeds(before: Sequence[str | int], numbers: Iterable[int], after: int) -> tuple[int, ...]:
+    """``derive_seed(*before, number, after)`` for each number."""
+    begin, end = "\x1f".join([*map(str, before), ""]), f"\x1f{after}"
+    sha256, as_number = hashlib.sha256, int.from_bytes
+    return tuple([as_number(sha256(f"{begin}{n}{end}".encode()).digest()[:8], "big") >> 1 for n in numbers])

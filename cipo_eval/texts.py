@@ -362,7 +362,12 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     first = min((at for at in (text.find("boxed"), text.find("fbox")) if at >= 0), default=-1)
     if first < 0:
         return []
-    masked = text.replace("\\\\", "\0\0").replace("\\{", "\0\0").replace("\\}", "\0\0")
+    begin = first
+    while begin and text[begin - 1] == "\\":  # of a run of backslashes two and two belong together
+        begin -= 1
+    masked = text[begin:]
+    if "\\" in masked:
+        masked = masked.replace("\\\\", "\0\0").replace("\\{", "\0\0").replace("\\}", "\0\0")
     places: list[tuple[int, int, int]] = []
     at = 0
     while opening := _next_opening(masked, at):
@@ -372,7 +377,10 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
             break
         places.append((opening.start(), opening.end(), end))
         at = end + 1
-    return [(start, end + 1, text[inner:end].strip()) for start, inner, end in places]
+    return [
+        (begin + start, begin + end + 1, text[begin + inner : begin + end].strip())
+        for start, inner, end in places
+    ]
 
 
 def _next_opening(masked: str, at: int) -> re.Match[str] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cipo_eval.records import Attempt, Completion, FinishReason
+from cipo_eval.records import Attempt, Completion, FinishReason, derive_seed, derive_seeds
 
 LINE: dict[str, Any] = {
     "v": 1,
@@ -59,3 +59,9 @@ def test_a_completion_that_came_from_another_process_is_the_same() -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(said, protocol)) == said
     assert copy.deepcopy(said) == said
+
+
+def test_seeds_of_many_samples_are_those_of_each() -> None:
+    """Runs of earlier releases go on with the same seeds."""
+    seeds = derive_seeds((7, "t", "p", "direct"), (0, 3, 12), 1)
+    assert seeds == tuple(derive_seed(7, "t", "p", "direct", sample, 1) for sample in (0, 3, 12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from cipo_eval.run.request import RunRequest
 from cipo_eval.texts import (
     THINK_TAGS,
     ThinkTags,
+    boxes,
     next_questions,
     open_thoughts,
     own_turn,
@@ -168,3 +170,37 @@ def test_other_words_at_the_margin(line: str) -> None:
 def test_parts_that_an_answer_counts_itself_are_its_own() -> None:
     assert not list(next_questions("Problem 1: a\n\nProblem 2: b\n\nProblem 3: c"))
     assert len(list(next_questions("Problem 1: a\n\nQuestion 2: b"))) == 1
+
+
+def test_boxes_do_not_depend_on_what_stands_before_them() -> None:
+    """Only what follows the first box is looked through; of backslashes before it two and two belong together."""
+    random = Random(0)
+    pieces = [
+        "\\",
+        "\\\\",
+        "{",
+        "}",
+        "\\{",
+        "\\}",
+        "boxed{",
+        "\\boxed{",
+        "fbox{",
+        "box",
+        "1",
+        " ",
+        "\\fbox {",
+    ]
+    found = 0
+    for _ in range(4000):
+        said = "".join(random.choices(pieces, k=random.randrange(12)))
+        here = boxes(said)
+        found += bool(here)
+        # a box that never closes is another one: how far it is open does not depend on what stands before, either
+        moved = boxes(f"box {{}} x{said}")
+        assert moved == [(start + 8, end + 8, content) for start, end, content in here]
+        for start, end, content in here:
+            word = start + (said[start] == "\\")
+            run = word - len(said[:word].rstrip("\\"))
+            assert (word > start) == run % 2  # the last of an odd number of backslashes is the box's
+            assert content == said[start:end].split("{", 1)[1][:-1].strip()
+    assert found > 500

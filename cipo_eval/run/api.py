@@ -41,6 +41,7 @@ from cipo_eval.storage.store import RunStore, read_info
 from cipo_eval.verifiers.pool import VerifierPool
 
 if TYPE_CHECKING:
+    from cipo_eval.data.scope import Scope
     from cipo_eval.data.tasks import ProblemSet
     from cipo_eval.engines.engine import Engine
     from cipo_eval.engines.registry import EngineChoice
@@ -296,8 +297,6 @@ class Evaluation:
 
 def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
     from cipo_eval.data.tasks import load_problems
-    from cipo_eval.run.plan import TaskPlan
-    from cipo_eval.run.scoring import Scoring, open_file
 
     if len(request.task.tasks) != 1:
         raise UsageError("score needs one --task")
@@ -305,6 +304,21 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
         raise UsageError("--protocol: a file holds first attempts (direct) or corrections (given)")
     problems = load_problems(request.task.tasks[0], data_dir=request.task.data_dir)
     (scope,) = planning.scopes(request.task.scope, [problems])
+    with _pool(request) as workers:
+        return _scored(file, request, watch, problems, scope, workers)
+
+
+def _scored(
+    file: Path,
+    request: RunRequest,
+    watch: Watch,
+    problems: ProblemSet,
+    scope: Scope | None,
+    workers: VerifierPool,
+) -> Results:
+    from cipo_eval.run.plan import TaskPlan
+    from cipo_eval.run.scoring import Scoring, open_file
+
     source, revising = open_file(
         file,
         problems,
@@ -312,6 +326,7 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
         pool=request.turns.attempts_from,
         id_map=request.task.id_map,
         allow_unmatched=request.task.allow_unmatched,
+        workers=workers,
     )
     pool = revising.pool
     most = source.samples if pool is None else pool.samples(problems.spec.name, source.counts)
@@ -344,7 +359,7 @@ def _score(file: Path, request: RunRequest, watch: Watch) -> Results:
             cutoff=request.engine.model_cutoff,
         )
         run.warnings += source.notes()
-        results = _generated(run, source, _pool(request), watch)
+        results = _generated(run, source, workers, watch)
         return replace(results, account=run.record(), folder=request.output.output)
 
 

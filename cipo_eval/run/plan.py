@@ -13,7 +13,16 @@ from cipo_eval.analysis.selection import Extent, Selection
 from cipo_eval.data.dates import BETWEEN
 from cipo_eval.data.scope import Scope
 from cipo_eval.data.tasks import ProblemSet, TaskSpec, task_dir
-from cipo_eval.records import AttemptKey, Problem, Request, Sampling, Turn, derive_seed, fingerprint
+from cipo_eval.records import (
+    AttemptKey,
+    Problem,
+    Request,
+    Sampling,
+    Turn,
+    derive_seed,
+    derive_seeds,
+    fingerprint,
+)
 from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.protocols import DIRECT, Protocol
 from cipo_eval.turns.revising import Revising
@@ -173,7 +182,7 @@ class TaskPlan:
             problem=problem,
             messages=self.messages(problem),
             samples=tuple(samples),
-            seeds=tuple(derive_seed(seed, self.name, problem.id, DIRECT, s, 1) for s in samples),
+            seeds=derive_seeds((seed, self.name, problem.id, DIRECT), samples, 1),
             sampling=self.sampling,
         )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cipo_eval.run.judging import Generated, Judging
     from cipo_eval.run.plan import TaskPlan
     from cipo_eval.run.progress import Progress
+    from cipo_eval.verifiers.pool import VerifierPool
 
 GIVEN = "given"
 
@@ -97,10 +98,10 @@ class Scoring(Run):
         feed.settle = lambda _: None
         while taken := feed.take(wait=True):
             for request in taken:
-                held = list(self._source.places(request))
+                held, marks = self._source.places(request)
                 if isinstance(engine, Watched):
-                    engine.note(request, (mark for _, _, mark in held))
-                yield request, [(sample, place) for sample, place, _ in held]
+                    engine.note(request, marks)
+                yield request, held
                 feed.done(len(request.samples))
 
     def account(self, plan: TaskPlan) -> Account:
@@ -161,12 +162,13 @@ def open_file(
     pool: Path | None,
     id_map: Path | None,
     allow_unmatched: bool,
+    workers: VerifierPool | None = None,
 ) -> tuple[ReplayEngine, Revising]:
     """The attempts of a file, and what they are: first ones, or corrections (``protocol`` given, or a ``pool``).
 
     Each correction is paired with the attempt that it corrects. Rows that carry it are compared with the pool's
     attempts; without a pool, with those that come with the task's data, and where they are others, the carried ones
-    take their place. Raises ``UsageError``.
+    take their place. ``workers``: who reads a large file together with this process. Raises ``UsageError``.
     """
     if protocol not in (None, DIRECT, GIVEN):
         raise UsageError(
@@ -182,6 +184,7 @@ def open_file(
         allow_unmatched=allow_unmatched,
         turn=(GIVEN, 2) if correcting else (DIRECT, 1),
         id_map=names,
+        pool=workers,
     )
     if not correcting:
         return source, Revising()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ class Watched:
             self.tokens += getattr(completion, "completion_tokens", None) or 0
             yield request, sample, completion
 
-    def note(self, request: Request, marks: Iterable[int]) -> None:
+    def note(self, request: Request, marks: Sequence[int]) -> None:
         """Completions of a request are handed out. ``marks``: equal for equal texts, 0 for empty ones."""
+        self.handed += len(marks)
+        said = [mark for mark in marks if mark]
+        if request.turn > 1 or not said:
+            return
         key = (request.problem.task, request.problem.id)
-        for mark in marks:
-            self.handed += 1
-            if request.turn > 1 or not mark:
-                continue
-            if key in self._first:
-                self._alike[key] = self._alike.get(key, True) and self._first[key] == mark
-            else:
-                self._first[key] = mark
+        known = key in self._first
+        first = self._first.setdefault(key, said[0])
+        if known or len(said) > 1:
+            self._alike[key] = self._alike.get(key, True) and all(mark == first for mark in said)
 
     def close(self) -> None:
         self._engine.close()

@@ -170,22 +170,22 @@ class VerifierPool:
             reason = finish_reason
         else:
             reason = FinishReason(finish_reason)
-        begun = {
-            mode: self._begin(verifier, problem, text, reason, mode)
-            for mode in (mode if mode.__class__ is Mode else _mode(mode) for mode in modes)
-        }
-        open_ones = [
-            of.done
-            for of in begun.values()
-            if isinstance(of, _Grading) and isinstance(of.done, Future) and not of.done.done()
-        ]
-        result: Future[dict[Mode, Verdict]] = Future()
+        begun: dict[Mode, Verdict | _Grading] = {}
+        open_ones: list[Future[_Graded]] = []
+        for mode in modes:
+            if mode.__class__ is not Mode:
+                mode = _mode(mode)
+            begun[mode] = of = self._begin(verifier, problem, text, reason, mode)
+            if isinstance(of, _Grading) and isinstance(done := of.done, Future) and not done.done():
+                open_ones.append(done)
         if not open_ones:
             outcomes = {mode: self._settled(of) for mode, of in begun.items()}
             if _all_known(outcomes):
                 return outcomes
+            result: Future[dict[Mode, Verdict]] = Future()
             _settle(result, outcomes)
             return result
+        result = Future()
         lock, left = threading.Lock(), len(open_ones)
 
         def one_less(_: Future[_Graded]) -> None:

@@ -79,6 +79,11 @@ def told(row: Mapping[str, Any]) -> Hashable:
     return (columns, *values) if {value.__class__ for value in values} <= _PLAIN else None
 
 
+def clues_of(known: Any) -> Clues:
+    """What ``clues`` reads of a row of which this is ``told``; ``Clues`` are what they are."""
+    return known if isinstance(known, Clues) else clues(dict(zip(known[0], known[1:], strict=True)))
+
+
 _PLAIN = {str, int}
 
 

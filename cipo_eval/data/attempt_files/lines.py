@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -62,9 +63,33 @@ def read_lines(path: Path, digest: Callable[[bytes], None] = lambda _: None) -> 
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _rows(name: str, file: IO[bytes], digest: Callable[[bytes], None], *, placed: bool) -> Iterator[Line]:
-    end = 0
-    for number, line in enumerate(file, start=1):
+def rows_of_part(path: Path, begin: int, data: bytes, first: int = 1) -> Iterator[Line]:
+    """The rows of a part of a file of JSON Lines that begins after so many bytes, with line ``first``."""
+    return _rows(path.name, io.BytesIO(data), lambda _: None, placed=True, begin=begin, first=first)
+
+
+def has_lines(path: Path) -> bool:
+    """Whether a file is plain JSON Lines as far as its first bytes tell: each line can be read by itself."""
+    if path.suffix in (".gz", inspect_logs.SUFFIX):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"{"
+    except OSError:
+        return False  # whoever reads it says so
+
+
+def _rows(
+    name: str,
+    file: IO[bytes],
+    digest: Callable[[bytes], None],
+    *,
+    placed: bool,
+    begin: int = 0,
+    first: int = 1,
+) -> Iterator[Line]:
+    end = begin
+    for number, line in enumerate(file, start=first):
         digest(line)
         begin, end = end, end + len(line)
         content = line.strip()

@@ -7,14 +7,20 @@ correction gets that of the attempt that it carries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cipo_eval.data.attempt_files import texts
 from cipo_eval.turns.pools import PoolItem
 
+IntArray = NDArray[np.int64]
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(slots=True)
 class Held:
     """An attempt of a file at its problem; its text stays in the file (``rows``)."""
 
@@ -30,11 +36,14 @@ class Held:
     number: int = 0
 
 
-def in_order(attempts: Sequence[Held]) -> None:
-    """Numbers the attempts at one problem by their labels, those without one behind them."""
-    ranked = sorted(attempts, key=lambda a: (a.label is None, a.label or 0))  # a stable sort
-    for number, attempt in enumerate(ranked):
-        attempt.number = number
+def in_order(labels: NDArray[Any], labelled: NDArray[np.bool_]) -> IntArray:
+    """The numbers of the attempts at one problem by their labels, those without one behind them; all of shape
+    (attempts,)."""
+    there = np.flatnonzero(labelled)
+    ranked = np.append(there[np.argsort(labels[there], kind="stable")], np.flatnonzero(~labelled))
+    numbers = np.empty(len(ranked), np.int64)
+    numbers[ranked] = np.arange(len(ranked))
+    return numbers
 
 
 def by_rank(attempts: Sequence[Held], labels: Iterable[int]) -> None:
@@ -103,32 +112,45 @@ def _same(carried: str, text: str) -> bool:
 
 
 def notes(
-    attempts: Mapping[tuple[str, ...], Sequence[Held]],
-    where: Callable[[Held], str],
-    mark: Callable[[Held], int],
+    attempts: Sequence[IntArray],
+    number: IntArray,
+    label: Callable[[IntArray], tuple[NDArray[Any], NDArray[np.bool_]]],
+    mark: Callable[[IntArray], IntArray],
+    where: Callable[[int], str],
 ) -> list[str]:
-    """What a user must hear of numbers that were changed and of equal samples. ``where`` says where an attempt stands,
-    ``mark`` is equal for equal texts."""
+    """What a user must hear of numbers that were changed and of equal samples.
+
+    ``attempts``: those at each problem; ``number``: of each attempt of the file. ``label`` says of some of them their
+    numbers in the file (equal only where those are) and whether they have one, ``mark`` is equal for equal texts,
+    ``where`` says where an attempt stands.
+    """
     lines = []
-    every = [a for held in attempts.values() for a in held]
-    labelled = [a for a in every if a.label is not None]
-    if changed := [a for a in labelled if a.label != a.number]:
-        doubles = sum(
-            len(held) - len({a.label for a in held}) for held in map(_labelled, attempts.values()) if held
-        )
+    changed = doubles = 0
+    several: list[IntArray] = []
+    same: list[IntArray] = []
+    first = -1
+    for held in attempts:
+        labels, labelled = label(held)
+        otherwise = np.flatnonzero(labelled & (labels != number[held]))
+        if len(otherwise) and first < 0:
+            first = int(held[otherwise[0]])
+        changed += len(otherwise)
+        own = labels[labelled]
+        doubles += len(own) - len(np.unique(own))
+        if len(held) > 1:
+            several.append(held)
+            marks = mark(held)
+            if (marks == marks[0]).all():
+                same.append(held)
+    if changed:
         twice = f", {doubles} of them a number that was there already" if doubles else ""
         lines.append(
-            f"the file numbers its samples otherwise than from 0 on without gaps: {len(changed)} attempt(s) got "
-            f"another number{twice}; none is left out for it (first: {where(changed[0])})"
+            f"the file numbers its samples otherwise than from 0 on without gaps: {changed} attempt(s) got "
+            f"another number{twice}; none is left out for it (first: {where(first)})"
         )
-    several = [held for held in attempts.values() if len(held) > 1]
-    if same := [held for held in several if len(set(map(mark, held))) == 1]:
+    if same:
         lines.append(
             f"at {len(same)} of {len(several)} problems with several attempts all of them are the same text: "
-            f"{len(same[0])} equal samples say no more than one (first: {where(same[0][0])})"
+            f"{len(same[0])} equal samples say no more than one (first: {where(int(same[0][0]))})"
         )
     return lines
-
-
-def _labelled(attempts: Sequence[Held]) -> list[Held]:
-    return [a for a in attempts if a.label is not None]

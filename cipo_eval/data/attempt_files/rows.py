@@ -9,18 +9,26 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cipo_eval.data.attempt_files.clues import Clues, clues, told
-from cipo_eval.data.attempt_files.layouts import read_completions, read_row
-from cipo_eval.data.attempt_files.lines import Line, mark_of, parse, read_lines
+from cipo_eval.data.attempt_files.clues import Clues, clues_of
+from cipo_eval.data.attempt_files.layouts import read_completions
+from cipo_eval.data.attempt_files.lines import Line, mark_of, parse
 from cipo_eval.data.attempt_files.pairing import Held
+from cipo_eval.data.attempt_files.parts import NO_LABEL, Other, Part, parts_of
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion
+
+if TYPE_CHECKING:
+    from cipo_eval.verifiers.pool import VerifierPool
+
+IntArray = NDArray[np.int64]
 
 
 class Place(NamedTuple):
@@ -84,20 +92,28 @@ class FileRows:
         self._clue = array("q")
         self._first = array("q", [0])
         """By row its first attempt, and at the end the number of all."""
-        self._texts = array("q")
-        """By attempt a hash of its text."""
+        self._labels, self._texts = array("q"), array("q")
+        """By attempt its number in the file (``NO_LABEL``), and a hash of its text."""
+        self._large: dict[int, int] = {}
+        self._others: dict[int, Other] = {}
         self._kept: dict[int, tuple[Completion, ...]] = {}
         """By row what cannot be read again."""
         self._reader = Reader()
-        self.held: list[Held] = []
-        """The attempts."""
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def read(self, path: Path, digest: Callable[[bytes], None]) -> tuple[range, list[Clues], Sequence[int]]:
-        """Reads a file; ``digest`` is given every byte. Returns its rows, what they say of their problems, each once in
-        the order in which it was last said, and by row the place in that list."""
+    @property
+    def attempts(self) -> int:
+        """How many attempts they hold."""
+        return len(self._texts)
+
+    def read(
+        self, path: Path, digest: Callable[[bytes], None], pool: VerifierPool | None = None
+    ) -> tuple[range, list[Clues], Sequence[int]]:
+        """Reads a file, together with the workers of a ``pool`` where it is large; ``digest`` is given every byte.
+        Returns its rows, what they say of their problems, each once in the order in which it was last said, and by row
+        the place in that list."""
         number_of: dict[Clues, int] = {}
         seen: dict[Hashable, int] = {}
         last: list[int] = []
@@ -106,19 +122,17 @@ class FileRows:
         self._names.append(path.name)
         self._begins.append(start)
         unit = "line"
-        for line in read_lines(path, digest):
-            unit = line.unit
-            known = told(line.fields)
-            number = -1 if known is None else seen.get(known, -1)
-            if number < 0:
-                number = number_of.setdefault(clues(line.fields), len(last))
-                if number == len(last):
-                    last.append(0)
-                if known is not None:
-                    seen[known] = number
-            last[number] = len(self)
-            self._clue.append(number)
-            self._add(line)
+        for before, part in parts_of(path, digest, pool):
+            unit = part.unit
+            for row, known in enumerate(part.told, start=len(self)):
+                number = seen.get(known, -1)
+                if number < 0:
+                    number = seen[known] = number_of.setdefault(clues_of(known), len(last))
+                    if number == len(last):
+                        last.append(0)
+                last[number] = row
+                self._clue.append(number)
+            self._add(before, part)
         self._units.append(unit)
         order = sorted(range(len(last)), key=last.__getitem__)
         place = {number: at for at, number in enumerate(order)}
@@ -126,44 +140,70 @@ class FileRows:
         rows = range(start, len(self))
         return rows, [said_once[number] for number in order], [place[self._clue[row]] for row in rows]
 
-    def _add(self, line: Line) -> None:
-        content, row = read_row(line), len(self)
-        self._lines.append(line.number)
-        self._offsets.append(line.offset)
-        self._lengths.append(line.length)
-        self._marks.append(line.mark)
-        if line.offset < 0:
-            self._kept[row] = content.completions
-        for i, completion in enumerate(content.completions):
-            self.held.append(
-                Held(
-                    at=len(self._texts),
-                    label=None if content.sample is None else content.sample + i,
-                    turn=content.turn,
-                    corrected=content.corrected[i],
-                    right=content.labels[i],
-                    critique=content.critique,
-                )
-            )
-            self._texts.append(hash(completion.text))
-        self._first.append(len(self._texts))
+    def _add(self, before: int, part: Part) -> None:
+        """The rows of a part that has so many lines before it."""
+        row, attempt = len(self), self.attempts
+        lines, offsets, lengths, marks, counts = part.rows
+        self._lines.extend([before + line for line in lines] if before else lines)
+        self._offsets.extend(offsets)
+        self._lengths.extend(lengths)
+        self._marks.extend(marks)
+        self._first.extend(islice(accumulate(counts, initial=attempt), 1, None))
+        self._labels.extend(part.labels)
+        self._texts.extend(part.texts)
+        self._large.update({attempt + at: label for at, label in part.large.items()})
+        self._others.update({attempt + at: other for at, other in part.others.items()})
+        self._kept.update({row + at: kept for at, kept in part.kept.items()})
 
-    def attempts(self, row: int) -> list[Held]:
-        """Those that a row holds."""
-        return self.held[self._first[row] : self._first[row + 1]]
+    def attempts_of(self, row: int) -> range:
+        """The attempts that a row holds."""
+        return range(self._first[row], self._first[row + 1])
+
+    def turn(self, attempt: int) -> tuple[str, int] | None:
+        """Protocol and turn of an attempt, where its row says them."""
+        other = self._others.get(attempt)
+        return other.turn if other else None
+
+    def carry(self, attempt: int, corrected: str) -> None:
+        """Notes the text that an attempt corrects, where its row does not say it."""
+        other = self._others.get(attempt, Other())
+        self._others[attempt] = other._replace(corrected=other.corrected or corrected)
+
+    def held(self, attempts: Iterable[int]) -> list[Held]:
+        """What these rows say of their attempts; ``number`` is 0."""
+        usual = Other()
+        return [Held(at, self._label(at), *self._others.get(at, usual)) for at in attempts]
+
+    def _label(self, attempt: int) -> int | None:
+        label = self._labels[attempt]
+        return self._large.get(attempt) if label == NO_LABEL else label
+
+    def labels(self, attempts: IntArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Their numbers in the file, which may be whole numbers of any size, and whether they have one; both of shape
+        (attempts,)."""
+        labels: NDArray[Any] = np.frombuffer(self._labels, np.int64)[attempts]
+        labelled = labels != NO_LABEL
+        if self._large:
+            large = {
+                place: self._large[at] for place, at in enumerate(attempts.tolist()) if at in self._large
+            }
+            labels = labels.astype(object)
+            for place, label in large.items():
+                labels[place], labelled[place] = label, True
+        return labels, labelled
+
+    def text_marks(self, attempts: IntArray) -> IntArray:
+        """Equal for attempts with the same text, 0 for empty ones; shape (attempts,)."""
+        return np.frombuffer(self._texts, np.int64)[attempts]
 
     def where(self, row: int) -> str:
         """``file line 3``, for messages."""
         file = bisect_right(self._begins, row) - 1
         return f"{self._paths[file].name} {self._units[file]} {self._lines[row]}"
 
-    def row_of(self, attempt: Held) -> int:
+    def row_of(self, attempt: int) -> int:
         """The row that an attempt is in."""
-        return bisect_right(self._first, attempt.at) - 1
-
-    def text_mark(self, attempt: Held) -> int:
-        """Equal for attempts with the same text."""
-        return self._texts[attempt.at]
+        return bisect_right(self._first, attempt) - 1
 
     def repeated(self) -> Iterator[int]:
         """The rows that are the same as an earlier one letter for letter."""
@@ -171,15 +211,15 @@ class FileRows:
         order = np.argsort(marks, kind="stable")
         yield from np.sort(order[1:][marks[order][1:] == marks[order][:-1]]).tolist()
 
-    def completion(self, attempt: Held) -> Completion:
+    def completion(self, attempt: int) -> Completion:
         """The attempt as the file has it. Raises ``UsageError`` where the file was changed."""
         place = self.place(attempt)
         return self._reader.read(place) if isinstance(place, Place) else place
 
-    def place(self, attempt: Held) -> Place | Completion:
+    def place(self, attempt: int) -> Place | Completion:
         """Where the attempt can be read again; itself, where it cannot."""
         row = self.row_of(attempt)
-        at = attempt.at - self._first[row]
+        at = attempt - self._first[row]
         if row in self._kept:
             return self._kept[row][at]
         path = self._paths[bisect_right(self._begins, row) - 1]
