@@ -66,6 +66,9 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 
 
 QUICK = {"cipo", "sft"}
+LONG = {"critique_grpo", "multi_turn_grpo", "pag", "sdpo"}
+"""Those that generate more than once in a step, or have a teacher: up to five seconds each. ``test_methods`` looks at
+their steps."""
 SECOND = {"igrpo", "rft_corrections", "score"}
 """Those that train second answers alone."""
 METHODS: dict[str, dict[str, Any]] = {
@@ -80,7 +83,13 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "algorithm",
-    [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in sorted(ALGORITHMS)],
+    [
+        pytest.param(
+            a,
+            marks=() if a in QUICK else pytest.mark.exhaustive if a in LONG else pytest.mark.slow,
+        )
+        for a in sorted(ALGORITHMS)
+    ],
 )
 def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None:
     """Two questions, each with one right token of fourteen."""

@@ -57,7 +57,7 @@ def test_one_answer_of_each_family_is_wrong(pool: VerifierPool) -> None:
 
 
 @pytest.mark.slow
-@part(72)
+@part(288)
 @pytest.mark.parametrize("family", families())
 def test_hostile_answers_are_wrong(pool: VerifierPool, family: str, part: Part) -> None:
     for gold in GOLDS.values():
