@@ -650,12 +650,15 @@ def test_training_sets_have_a_pinned_public_source(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_training_sets_of_the_mirror_are_the_reference_ones(real_data: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["leetcode_train", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("dapo_math", "math_train"))],
+)
+def test_training_sets_of_the_mirror_are_the_reference_ones(real_data: Path, name: str) -> None:
     from cipo_eval.data.tasks import load_problems
     from cipo_trainer.presets import definition
 
-    for name in ("dapo_math", "math_train", "leetcode_train"):
-        assert load_problems(definition(name), data_dir=real_data).known, name
+    assert load_problems(definition(name), data_dir=real_data).known, name
 
 
 @pytest.mark.slow
