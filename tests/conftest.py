@@ -13,8 +13,9 @@ from commands import Commands
 from filelock import FileLock
 from hypothesis import settings
 
-# No time limit per example: the first one may import a heavy library, and machines are shared.
-settings.register_profile("no_deadline", deadline=None)
+# No time limit per example: the first one may import a heavy library, and machines are shared. Half of hypothesis's
+# hundred examples: each run of the tests draws others.
+settings.register_profile("no_deadline", deadline=None, max_examples=50)
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parent.parent

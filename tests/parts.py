@@ -7,8 +7,9 @@ it because it is known to be hard.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 import pytest
@@ -59,3 +60,14 @@ def mostly_slow(names: Iterable[str], one_in: int, always_slow: Collection[str] 
         pytest.param(name, marks=() if quick.holds(name) and name not in always_slow else pytest.mark.slow)
         for name in names
     ]
+
+
+def cells(*axes: Sequence[Any], one_in: int, always: Callable[..., bool] = lambda *_: False) -> list[Any]:
+    """The cells of a matrix. Every commit has those of which ``always`` says so, and those whose positions add up to a
+    multiple of ``one_in``: every value of every axis is among them."""
+    found = []
+    for positions in product(*(range(len(axis)) for axis in axes)):
+        values = [axis[at] for axis, at in zip(axes, positions, strict=True)]
+        marks = () if sum(positions) % one_in == 0 or always(*values) else (pytest.mark.exhaustive,)
+        found.append(pytest.param(*values, marks=marks, id="-".join(map(str, values))))
+    return found

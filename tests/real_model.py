@@ -69,8 +69,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     for name in ("quantization_config", "_model_name_or_path"):
         settings.pop(name, None)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(read.state_dict())
+    with torch.device("meta"):  # it gets its weights in the next line
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(read.state_dict(), assign=True)
     plain = plain.to(torch.bfloat16)  # as it was published
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -14,13 +14,12 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from forks import Runs
+from parts import cells
 
 MOMENTS = ("loading", "judging", "results")
 PLACES = ("process", "group")
@@ -133,17 +132,6 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runs, Path]
 @pytest.fixture
 def bench(tmp_path: Path, warm: tuple[Runs, Path]) -> Bench:
     return Bench(tmp_path, *warm)
-
-
-def cells(*axes: Sequence[Any], one_in: int, always: Callable[..., bool] = lambda *_: False) -> list[Any]:
-    """The cells of a matrix. Every commit has those of which ``always`` says so, and those whose positions add up to a
-    multiple of ``one_in``: every value of every axis is among them."""
-    found = []
-    for positions in product(*(range(len(axis)) for axis in axes)):
-        values = [axis[at] for axis, at in zip(axes, positions, strict=True)]
-        marks = () if sum(positions) % one_in == 0 or always(*values) else (pytest.mark.exhaustive,)
-        found.append(pytest.param(*values, marks=marks, id="-".join(map(str, values))))
-    return found
 
 
 def usual(number: signal.Signals, place: str, moment: str) -> bool:

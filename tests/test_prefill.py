@@ -314,7 +314,7 @@ def real() -> Iterator[HFEngine]:
         pytest.skip(str(reason))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_template_of_a_real_model(real: HFEngine) -> None:
     """What transformers makes of it, and a continuation that fits the words before it."""
     for text in ("2 + 2 is 5.", "2 + 2 is 5. Wait", "{{ x }} \\boxed{5}"):

@@ -48,6 +48,7 @@ def test_a_question_is_answered_in_english_and_ends_where_it_is_told(model: Path
         assert cut.token_ids == whole.token_ids[: cut.completion_tokens]  # type: ignore[index]
 
 
+@pytest.mark.exhaustive
 def test_three_protocols(cipo: Commands, model: Path) -> None:
     run = (
         "run",

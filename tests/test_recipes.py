@@ -284,6 +284,7 @@ def test_a_run_on_servers_finds_all_of_them(pods: Pods) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_shards_on_skypilot_are_the_run(tmp_path: Path) -> None:
     """One as a node of a cluster, the other as a job of its own."""
     configured((SKYPILOT / "run.yaml").read_text(), tmp_path / "run.yaml")

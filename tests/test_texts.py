@@ -93,7 +93,7 @@ PIECES += ["<th", "ink>", "[THI", "NK]", "```", "\n", "`", '"', " ", "a", "```py
            "assistantfinal", "<|channel|>final<|message|>", "</", "reasoning>", "~~~\n", "<|im_start|>"]  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_stripping_twice_is_stripping_once(text: str) -> None:
     once = strip_think(text)

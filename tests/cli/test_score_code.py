@@ -145,7 +145,13 @@ def test_parts_and_weak_verdicts_reach_the_results(cipo: Commands, real_data: Pa
             1335,
             marks=pytest.mark.exhaustive,
         ),
-        ("debugbench", "debugbench/gpt-4_code_generation_python3", ("--allow-unmatched",), 230),
+        pytest.param(
+            "debugbench",
+            "debugbench/gpt-4_code_generation_python3",
+            ("--allow-unmatched",),
+            230,
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_real_files_find_their_problems(

@@ -126,6 +126,7 @@ def test_results_are_those_of_one_process(nodes: Nodes, tiny_checkpoint: Path, t
     assert len(turns(tmp_path / "two", "arithmetic")) == 42
 
 
+@pytest.mark.exhaustive
 def test_a_training_evaluates_on_the_cluster(nodes: Nodes, tmp_path: Path) -> None:
     """The weights after a step, on a replica that gets a checkpoint of them: the figures of the training's own engine,
     and of its attempts each."""
@@ -266,6 +267,7 @@ def host_of(argument: str) -> int:
     raise AssertionError(f"nobody works at {argument}")
 
 
+@pytest.mark.exhaustive
 def test_jobs_of_a_study(nodes: Nodes, tmp_path: Path) -> None:
     """In the order of their needs; one whose node is lost goes on elsewhere, and one that fails stops no others."""
     run = ("run", "--model", "x", "--tasks", "arithmetic", "--engine", "steady:Steady", "--quiet")

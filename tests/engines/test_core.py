@@ -348,7 +348,9 @@ def test_streams_are_those_of_their_seeds() -> None:
         replace(SAMPLED, temperature=1.5, top_p=0.7, top_k=40, min_p=0.02),
     ],
 )
-@pytest.mark.parametrize("vocab", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (300, 1000))])
+@pytest.mark.parametrize(
+    "vocab", [5, pytest.param(300, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.exhaustive)]
+)
 def test_draws_follow_the_distribution(sampling: Sampling, vocab: int) -> None:
     """χ² of 20,000 draws against the exact probabilities; nothing that is filtered out is drawn."""
     count = 20_000

@@ -224,6 +224,7 @@ def served(checkpoint: Path) -> Iterator[str]:
         server.wait(60)
 
 
+@pytest.mark.exhaustive  # two more starts, of an engine and of a server
 def test_all_engines_give_the_same_run(cipo: Commands, checkpoint: Path, tmp_path: Path, served: str) -> None:
     """hf, vllm, openai (a real server of vLLM's) and lm-eval's hf: greedy, two turns, the same task."""
     flags = ("--tasks", "arithmetic", "--limit", "8", "--temperature", "0", "--max-tokens", "12", "--quiet")

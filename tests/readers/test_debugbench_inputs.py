@@ -308,7 +308,7 @@ def test_most_problems_have_many_tests(real_data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
-@part(10)
+@part(30)
 def test_right_programs_agree_on_nearly_all_made_inputs(lane: Lane, real_data: Path, part: Part) -> None:
     found = tasks.load_problems("debugbench", data_dir=real_data)
     dropped = total = passing = 0

@@ -275,7 +275,7 @@ def test_contrast_is_enough(visit: Visit, scheme: str) -> None:
     assert visit.tab.evaluate(CONTRAST, scheme) == []
 
 
-@pytest.mark.parametrize("width", [375, 1400])
+@pytest.mark.parametrize("width", [375, pytest.param(1400, marks=pytest.mark.exhaustive)])
 def test_axe_finds_nothing_serious_and_a_phone_shows_all(visit: Visit, width: int) -> None:
     axe = resources.files(pytest.importorskip("axe_playwright_python")).joinpath("axe.min.js")
     visit.tab.set_viewport_size({"width": width, "height": 900})

@@ -18,7 +18,7 @@ from sandbox.drivers import Ahead, Driver, Unavailable, interpreter
 TIERS = ("1", "2")
 USERS = ("root", "user")
 PLACES = [(user, tier) for user in USERS for tier in TIERS]
-QUICK, FAST = 3, 6
+QUICK, FAST = 12, 6
 
 
 def everywhere() -> list[Any]:
@@ -93,7 +93,7 @@ def run_with(layers: dict[str, bool], names: list[str]) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-@part(3)
+@part(9)
 def test_attacks_succeed_without_layers(part: Part) -> None:
     """The control: what these tests look for is there to be seen."""
     every = [name for name, attack in ALL.items() if attack.control]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +34,17 @@ SQUARE = "def f(x): return x * x\n"
 SLEEP = "import time\ndef f(x):\n    time.sleep(x)\n    return x\n"
 
 
-@pytest.fixture(params=[pytest.param("1", marks=pytest.mark.slow), "2"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test runs at one tier, which its name decides, and with ``-m exhaustive`` at the other."""
+    if "tier" in metafunc.fixturenames:
+        first = zlib.crc32(metafunc.function.__name__.encode()) % 2 == 0
+        marks: dict[str, list[pytest.MarkDecorator]] = {"1": [pytest.mark.slow], "2": []}
+        marks["2" if first else "1"].append(pytest.mark.exhaustive)
+        tiers = [pytest.param(tier, marks=each) for tier, each in marks.items()]
+        metafunc.parametrize("tier", tiers, indirect=True)
+
+
+@pytest.fixture
 def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each tier that works here."""
     found = probe.probe(Tier(int(request.param)))

@@ -287,7 +287,7 @@ FRAMES = st.lists(
 
 @pytest.mark.slow
 @given(FRAMES, st.sampled_from(["die", "listen"]), st.sampled_from(["run", "converse", "request"]))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_any_answer_ends_well(answers: list[bytes], then: str, what: str) -> None:
     """With a result where the answer was one, with the error that there is for it where not."""
     with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:

@@ -379,6 +379,7 @@ def test_dials_that_are_none_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_warm_start_is_trained_and_scored(cipo: Commands, tmp_path: Path) -> None:
     """A few steps: it has learned to write ten values, and the harness reads its answers."""
     small = (

@@ -66,6 +66,9 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 
 
 QUICK = {"cipo", "sft"}
+LONG = {"critique_grpo", "multi_turn_grpo", "pag", "sdpo"}
+"""Those that generate more than once in a step, or have a teacher: up to five seconds each. ``test_methods`` looks at
+their steps."""
 SECOND = {"igrpo", "rft_corrections", "score"}
 """Those that train second answers alone."""
 METHODS: dict[str, dict[str, Any]] = {
@@ -80,7 +83,13 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "algorithm",
-    [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in sorted(ALGORITHMS)],
+    [
+        pytest.param(
+            a,
+            marks=() if a in QUICK else pytest.mark.exhaustive if a in LONG else pytest.mark.slow,
+        )
+        for a in sorted(ALGORITHMS)
+    ],
 )
 def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None:
     """Two questions, each with one right token of fourteen."""
@@ -644,12 +653,15 @@ def test_training_sets_have_a_pinned_public_source(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_training_sets_of_the_mirror_are_the_reference_ones(real_data: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["leetcode_train", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("dapo_math", "math_train"))],
+)
+def test_training_sets_of_the_mirror_are_the_reference_ones(real_data: Path, name: str) -> None:
     from cipo_eval.data.tasks import load_problems
     from cipo_trainer.presets import definition
 
-    for name in ("dapo_math", "math_train", "leetcode_train"):
-        assert load_problems(definition(name), data_dir=real_data).known, name
+    assert load_problems(definition(name), data_dir=real_data).known, name
 
 
 @pytest.mark.slow

@@ -215,7 +215,7 @@ def test_a_hundred_thousand_random_strings() -> None:
     run_random(100_000, seed=2)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.text(max_size=80))
 def test_forms_never_raise(text: str) -> None:
     first = form(text)

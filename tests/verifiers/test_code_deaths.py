@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts import cells
 
 from cipo_eval.records import Mode, Problem, State
 from cipo_eval.verifiers.code import testsets
@@ -86,8 +87,14 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.mark.parametrize("place", ["program", "zygote", "outermost", "worker"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("number", "place"),
+    cells(
+        [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP],
+        ["program", "zygote", "outermost", "worker"],
+        one_in=3,
+    ),
+)
 def test_a_disturbed_program_is_judged_again(pool: VerifierPool, number: signal.Signals, place: str) -> None:
     future = pool.submit("code", problem(calls((1, 2))), SLOW, None, (Mode.FIXED,))
     chain = met(0, 2)

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -493,7 +493,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
 def test_never_raises_and_never_gives_an_empty_program(text: str) -> None:
     for entry_point, prompt in ((None, None), ("f", None), ("f", PROMPT), ("f", text)):
@@ -601,9 +601,10 @@ def test_livecodebench_programs_survive_other_wrappings(real_data: Path, wrappin
     assert seen > 1700 or not part.whole
 
 
-def human_eval(data: Path) -> Iterator[dict[str, Any]]:
-    for name in ("HumanEval", "HumanEvalPlus-v0.1.10"):
-        yield from json_lines(data / "humaneval" / f"{name}.jsonl.gz")
+@cache
+def human_eval(data: Path) -> list[dict[str, Any]]:
+    names = ("HumanEval", "HumanEvalPlus-v0.1.10")
+    return [row for name in names for row in json_lines(data / "humaneval" / f"{name}.jsonl.gz")]
 
 
 # Text that runs on at the margin cannot be told from a body at the margin.
@@ -614,12 +615,12 @@ CONTINUATIONS = [(wrapping, "kept") for wrapping in WRAPPINGS] + [
 ]
 
 
-@part(6)
+@part(12)
 @pytest.mark.parametrize(("wrapping", "indent"), CONTINUATIONS)
 def test_canonical_bodies_continue_their_prompts(
     real_data: Path, wrapping: str, indent: str, part: Part
 ) -> None:
-    rows = list(human_eval(real_data))
+    rows = human_eval(real_data)
     assert len(rows) == 328
     for row in part.of(rows, lambda row: (row["task_id"], wrapping, indent)):
         text = WRAPPINGS[wrapping](INDENTS[indent](row["canonical_solution"].strip("\n")))

@@ -146,7 +146,7 @@ def f(n):
 """
 
 
-@part(4)
+@part(12)
 def test_a_verdict_does_not_depend_on_load(lane: Lane, real_data: Path, part: Part) -> None:
     """A slice of HumanEval+ and programs near their limit, judged idle and with every core busy."""
     problems = load_problems("humaneval", data_dir=real_data).problems[:: 8 * part.one_in]
