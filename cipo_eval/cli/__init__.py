@@ -25,12 +25,14 @@ from cipo_eval.cli import (
     plan,
     pool,
     report,
+    report_options,
     rescore,
     run,
     score,
     show,
     status,
     study,
+    study_options,
     tasks,
     train,
 )
@@ -69,19 +71,14 @@ generate.add(app, score.score, score.parameters, rewritten=aliases.rewritten)
 generate.add(app, rescore.rescore, rescore.parameters, rewritten=aliases.rewritten)
 generate.add(app, merge.merge, merge.parameters)
 generate.add(app, plan.plan, plan.parameters, rewritten=aliases.rewritten)
-for command in (
-    status.status,
-    show.show,
-    compare.compare,
-    report.report,
-    export.export,
-    train.train,
-    study.study,
-    demo.demo,
-    init.init,
-    tasks.tasks,
-    doctor.doctor,
-):
+generate.add(app, status.status)
+generate.add(app, show.show)
+generate.add(app, compare.compare)
+generate.add(app, report.report, report_options.parameters)
+generate.add(app, export.export)
+generate.add(app, train.train)
+generate.add(app, study.study, study_options.parameters)
+for command in (demo.demo, init.init, tasks.tasks, doctor.doctor):
     generate.add(app, command)
 app.add_typer(data.app, name="data")
 app.add_typer(pool.app, name="pool")

@@ -9,7 +9,7 @@ import typer
 
 from cipo_eval.cli import options as o
 from cipo_eval.cli.session import say
-from cipo_eval.cli.study import carry_out, conclude
+from cipo_eval.cli.studies import carry_out, conclude
 from cipo_eval.errors import EXIT_FAILURES, require
 from cipo_eval.run.folder import look_at_place
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -141,6 +141,19 @@ def add(
 
     empty.__name__, empty.__doc__ = function.__name__, function.__doc__
     app.command(cls=_deferred(function, parameters or (lambda: _signed(function)), rewritten))(empty)
+
+
+def parameters_of(options: type) -> list[inspect.Parameter]:
+    """The parameters of a command whose options are the fields of a dataclass, each annotated as typer wants it
+    (``Annotated[type, typer.Option(…)]``). The command makes the dataclass of the values that it is called with.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(options)
+    ]
 
 
 def _signed(function: Callable[..., None]) -> list[inspect.Parameter]:
