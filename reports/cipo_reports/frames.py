@@ -52,12 +52,14 @@ DIFFERENCES = [
 BUDGET = ["arm", "task", "protocol", "kind", "k", "tokens", "value"]
 TRAINING = ["arm", "data", "seed", "step", "kind", "figure", "value"]
 WORTH = ["arm", "all", "half", "task", "protocol", "figure", "value", "low", "high", "gain", "full", "seeds"]
+RUNS = ["arm", "task", "run", "seed", "protocol", "figure", "value"]
 FRAMES = {
     "results": RESULTS,
     "differences": DIFFERENCES,
     "budget": BUDGET,
     "training": TRAINING,
     "worth": WORTH,
+    "runs": RUNS,
 }
 """By name, the columns that are written."""
 NUMBERS = {"value", "low", "high", "std", "first", "second", "difference", "p", "p_holm", "mde", "tokens"}

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from cipo_eval.analysis import figures as f
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
-from cipo_reports.cells import Cell, Lookup, Table, make_table, missing, name, share
+from cipo_reports.cells import Cell, Lookup, Table, difference, make_table, missing, name, share
 from cipo_reports.frames import AVERAGE, whole
 from cipo_reports.methods import focus
 from cipo_reports.panels import grid, look, percent, shown, spelt
+from cipo_reports.runs import paired_difference
 from cipo_reports.study import Study
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def alternatives(study: Study) -> Table:
     """Second answers beside what can be had without them: the first answer kept, a fresh attempt, a vote."""
     look_up = Lookup(whole(study.results), "arm", "task", "protocol", "figure")
     several = len(_asked_of_all(study)) > 1
+    over = study.paired and study.baseline is not None and len(study.runs) > 0
     rows: list[list[Cell]] = []
     rules = []
     for task in study.tasks:
@@ -59,20 +61,34 @@ def alternatives(study: Study) -> Table:
                         share(row, signed=figure in SIGNED)
                         for row, (figure, _) in zip(found, AGAINST, strict=True)
                     ]
-                    group.append([*named, *cells])
+                    group.append(
+                        [*named, *cells, *([_over_first(study, arm, task, protocol)] if over else [])]
+                    )
             if group:
                 rules.append(len(rows))
                 rows += group
     columns = ["task", *(["protocol"] if several else []), "method", *(title for _, title in AGAINST)]
+    columns += [f"over first of {study.baseline}"] if over else []
     notes = [
         "A gain over another method's second answers is not yet one over answering once. Keep the first: accuracy "
         "of first attempts. Majority, same tokens: the vote of as many first attempts as cost no more than an attempt "
         "with its correction. Of problems with failed attempts: corrected, the share of these made right; fresh "
         "attempt, the share of right ones among the others; lift, the difference."
     ]
+    if over:
+        notes.append(
+            f"Over first of {study.baseline}: second answers less the first answers of {study.baseline}, points, with "
+            "Student's 95 % interval over seeds."
+        )
     caption = "Second answers and what the same tokens buy without them, per cent."
     left = 3 if several else 2
     return make_table("alternatives", caption, columns, rows, left=left, rules=tuple(rules[1:]), notes=notes)
+
+
+def _over_first(study: Study, arm: str, task: str, protocol: str) -> Cell:
+    """Second answers less the baseline's first ones."""
+    first = str(study.baseline), protocol, f.ACCURACY.at(1).name
+    return difference(paired_difference(study.runs, task, first, (arm, protocol, f.ACCURACY.at(2).name)))
 
 
 def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:

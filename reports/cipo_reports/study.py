@@ -26,7 +26,8 @@ from cipo_reports.across import Against, averages, differences
 from cipo_reports.arms import Arm, baseline_of, shared_mode
 from cipo_reports.curves import budget, training
 from cipo_reports.fonts import not_drawable
-from cipo_reports.frames import AVERAGE, BUDGET, RESULTS, TRAINING, WORTH, frame
+from cipo_reports.frames import AVERAGE, BUDGET, RESULTS, RUNS, TRAINING, WORTH, frame
+from cipo_reports.runs import run_rows
 from cipo_reports.seeds import Tables, arm_rows, tables_of
 from cipo_reports.worth import Worth, worth_rows
 
@@ -46,6 +47,10 @@ class Study:
     training: pd.DataFrame
     worth: pd.DataFrame = field(default_factory=lambda: frame([], WORTH))
     """What corrections are worth, where it was asked for (``worth``)."""
+    runs: pd.DataFrame = field(default_factory=lambda: frame([], RUNS))
+    """Figures of single runs, where an arm has several."""
+    paired: bool = False
+    """The i-th run of each arm began with the same weights."""
     notes: tuple[str, ...] = ()
     """What the reader must not overlook."""
     figures: tuple[Figure, ...] = ()
@@ -143,6 +148,8 @@ def read_study(
         budget=frame(list(budget(arms, results, judged)), BUDGET),
         training=frame(list(training(arms)), [*TRAINING, "task"]),
         worth=frame(worth_rows(arms, worth, judged), WORTH),
+        runs=frame(list(run_rows(arms, judged)), RUNS),
+        paired=paired,
         notes=tuple(dict.fromkeys([*notes, *said, *remarks])),
         figures=tuple(figures),
     )

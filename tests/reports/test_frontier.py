@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from cipo_reports.arms import make_arm
 from cipo_reports.cells import Lookup
 from cipo_reports.figures import figures
 from cipo_reports.frames import whole
 from cipo_reports.frontier import AGAINST, _undominated, alternatives, frontier
-from cipo_reports.study import Study
+from cipo_reports.study import Study, read_study
 
 MARKERS = tuple("osD^")
 
@@ -65,3 +68,39 @@ def test_methods_that_no_other_beats_are_named() -> None:
         "twin": at(0.7, 0.7),
     }
     assert _undominated(points) == {"a", "b", "d", "twin"}
+
+
+def test_second_answers_are_held_against_the_baseline_s_first(made: dict[str, list[Path]]) -> None:
+    """Run by run, where the i-th runs of the methods began alike: the mean of the differences, Student's interval."""
+    arms = [make_arm(name, runs) for name, runs in made.items()]
+    asked = read_study(arms, bootstrap=10, paired=True, baseline=arms[0].name)
+    assert "over first of" not in " ".join(alternatives(read_study(arms, bootstrap=10)).columns)
+    table = alternatives(asked)
+    assert table.columns[-1] == f"over first of {arms[0].name}"
+    (task,) = asked.tasks[:1]
+    first, second = (
+        [
+            run.results["tasks"][task]["protocols"]["self"]["fixed"]["by_turn"][f"acc@t{turn}"]["value"]
+            for run in arm.having(task)
+        ]
+        for arm, turn in ((arms[0], 1), (arms[-1], 2))
+    )
+    rows = [row for row in table.rows if (row[0].text, row[-10].text) == (task, arms[-1].name)] or [
+        row for row in table.rows if row[0].text == task and arms[-1].name in {cell.text for cell in row[:3]}
+    ]
+    expected = sum(b - a for a, b in zip(first, second, strict=True)) / len(first)
+    assert rows[0][-1].value == pytest.approx(expected)
+    assert len(first) > 1
+    assert "[" in rows[0][-1].text
+
+
+def test_runs_are_those_that_means_are_made_of(made: dict[str, list[Path]]) -> None:
+    arms = [make_arm(name, runs) for name, runs in made.items()]
+    asked = read_study(arms, bootstrap=10)
+    keys = ["arm", "task", "protocol", "figure"]
+    means = whole(asked.results).set_index(keys)["value"]
+    groups = {key: rows for key, rows in asked.runs.groupby(keys) if key[-1] in ("pass@1", "acc@t2")}
+    assert groups
+    for key, rows in groups.items():
+        assert rows["value"].mean() == pytest.approx(means[key])
+        assert list(rows["run"]) == list(range(1, len(rows) + 1))
