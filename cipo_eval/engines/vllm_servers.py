@@ -31,7 +31,7 @@ from cipo_eval.engines.server_replies import json_object, printable_line
 from cipo_eval.engines.servers import Server, Servers, Target
 from cipo_eval.engines.vllm_samples import UNDER_WAY, VLLMSamples, write_weights
 from cipo_eval.errors import MissingError, UsageError
-from cipo_eval.files import Writing, whole_folder
+from cipo_eval.files import Writing
 from cipo_eval.records import FinishReason, Request
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class VLLMServers(VLLMSamples):
         """``model``: the checkpoint whose tokenizer the servers' model has. ``servers``: addresses, with or without
         ``/v1``. ``seconds``: that a sample, or a reload, may take. ``first``: number of the server that is asked first:
         of several processes each begins with another."""
-        checkpoint = Checkpoint(model, revision, trust_remote_code)
         urls = [check_url(url, "rollout.servers", KEY).removesuffix("/v1") for url in servers]
         if not urls:
             raise UsageError(
                 "rollout.engine=vllm_server needs rollout.servers, such as [http://127.0.0.1:8000]"
             )
+        checkpoint = Checkpoint(model, revision, trust_remote_code)
         at = first % len(urls)
         self.checkpoint = checkpoint
         self._servers = Servers(Target(url) for url in [*urls[at:], *urls[:at]])
@@ -125,8 +125,9 @@ class VLLMServers(VLLMSamples):
         version = uuid.uuid4().hex
         place = folder.resolve() / version
         try:
-            with Writing(folder), whole_folder(place) as partial:
-                write_weights(state, partial)
+            with Writing(folder):  # nobody looks for it before it is written
+                place.mkdir(parents=True)
+                write_weights(state, place)
             self._pump.call(self._send(place, version))
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -230,18 +231,23 @@ class VLLMServers(VLLMSamples):
         assert server is not None  # none of them ever asks for a pause here
         body = {"token_ids": list(ids), "sampling_params": params}
         try:
-            reply = await self._reply(server, "inference/v1/generate", body)
+            answer = self._read(server, await self._replied(server, body), most)
         except Again as error:
-            self._servers.failed(server, error.why, unreachable=error.unreachable)  # others have its attempts
+            self._servers.failed(server, error.why, unreachable=error.unreachable)  # others get its attempts
             raise Again(f"the vLLM server {server}: {error.why}", error.said) from error
         finally:
             self._servers.release(server)
-        if reply.status != 200:
-            text = f"({reply.status}: {printable_line(reply.content.decode('utf-8', 'replace'))})"
-            if reply.status in (400, 422):
-                raise UsageError(f"the vLLM server {server} refuses the request {text}")
-            raise Again(f"the vLLM server {server} has no answer {text}")
-        return self._read(server, json_object(reply.content), most)
+        self._servers.answered(server)
+        return answer
+
+    async def _replied(self, server: Server, body: Mapping[str, Any]) -> dict[str, Any]:
+        reply = await self._reply(server, "inference/v1/generate", body)
+        if reply.status == 200:
+            return json_object(reply.content)
+        text = printable_line(reply.content.decode("utf-8", "replace"))
+        if reply.status in (400, 422):
+            raise UsageError(f"the vLLM server {server} refuses the request ({reply.status}: {text})")
+        raise Again(f"status {reply.status}", text)
 
     def _read(
         self, server: Server, reply: Mapping[str, Any], most: int
@@ -255,9 +261,9 @@ class VLLMServers(VLLMSamples):
             logprobs = [float(step["logprob"]) for step in choice["logprobs"]["content"]]
             versions = {str(span["version"]) for span in choice["weight_versions"] or ()}
         except (KeyError, TypeError, ValueError) as error:
-            raise Again(f"the vLLM server {server} has no whole answer ({error!r})") from error
+            raise Again(f"no whole answer ({error!r})") from error
         if reason not in ("stop", "length") or not 0 < len(tokens) == len(logprobs) <= most:
-            raise Again(f"the vLLM server {server} has no whole answer (finish reason {reason})")
+            raise Again(f"no whole answer (finish reason {reason})")
         if versions != {self.version}:
             raise MissingError(
                 f"the vLLM server {server} holds other weights than it was sent (version "

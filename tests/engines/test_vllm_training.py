@@ -72,7 +72,7 @@ class Served:
         threading.Thread(target=lambda: self.log.extend(self.process.stdout or ()), daemon=True).start()
 
     def wait(self) -> Served:
-        for _ in range(2400):
+        for _ in range(6000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", int(self.url.rpartition(":")[2]))) == 0:
                     return self
