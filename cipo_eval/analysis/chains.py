@@ -83,7 +83,7 @@ class StoredChains:
         lengths = (places >= 0).sum(axis=1)
         if not protocol.only_wrong or not len(self):
             return places, np.asarray(lengths == last, dtype=bool)
-        right = (places >= 0) & self.attempts.verdicts(mode.value, "correct")[places]
+        right = (places >= 0) & self.attempts.verdicts(mode, "correct")[places]
         ends = np.where(right.any(axis=1), right.argmax(axis=1), places.shape[1])
         places[np.arange(places.shape[1]) > ends[:, None]] = -1
         return places, np.asarray(right.any(axis=1) | (lengths == turns), dtype=bool)
@@ -159,10 +159,10 @@ class Judgements:
         wrong. ``paper`` mode takes one that cannot be read for the opposite of the truth, as CriticBench
         (arXiv:2402.14809) does."""
         attempts = chains.attempts
-        said = chains.turn(2, attempts.verdicts(mode.value, "said"))
+        said = chains.turn(2, attempts.verdicts(mode, "said"))
         wrong = ~chains.turn(1, _counts_as_right(attempts, mode))
         says_wrong, says_right = said == (SAID_SOMETHING if locates else SAID_WRONG), said == SAID_RIGHT
-        true = chains.turn(2, attempts.verdicts(mode.value, "correct"))
+        true = chains.turn(2, attempts.verdicts(mode, "correct"))
         if mode is Mode.PAPER and not locates:
             unread = ~says_wrong & ~says_right
             says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
@@ -249,7 +249,7 @@ class Chains:
         rank = np.array([places.get(word, -1) for word in words], np.int64)
         right, asked = np.zeros((len(chains), turns), bool), np.zeros((len(chains), turns), bool)
         same, tokens = np.zeros((len(chains), turns - 1), bool), np.zeros((len(chains), turns), np.int64)
-        correct, label = (attempts.verdicts(mode.value, name) for name in ("correct", "label"))
+        correct, label = (attempts.verdicts(mode, name) for name in ("correct", "label"))
         spent = _known(attempts.column("completion_tokens"))
         for turn in range(1, chains.places.shape[1] + 1):
             t = min(turn // 2 if protocol.judges else turn - 1, turns - 1)
@@ -386,7 +386,7 @@ def _beside(chains: StoredChains, protocol: Protocol, attempts: Attempts, mode: 
         return list(zip((words[number] for number in of.problem), *columns, strict=True))
 
     others = chains_of(attempts, protocol).complete(protocol, mode, 2)
-    right = others.turn(2, others.attempts.verdicts(mode.value, "correct"))
+    right = others.turn(2, others.attempts.verdicts(mode, "correct"))
     known = dict(zip(keys(others), right.astype(float).tolist(), strict=True))
     return np.array([known.get(key, np.nan) for key in keys(chains)], dtype=np.float64)
 
@@ -398,10 +398,10 @@ def _known(counts: NDArray[Any]) -> NDArray[Any]:
 
 def _counts_as_right(attempts: Attempts, mode: Mode) -> BoolArray:
     """``critique.counts_as_right`` of many attempts, shape (attempts,)."""
-    correct = attempts.verdicts(mode.value, "correct")
+    correct = attempts.verdicts(mode, "correct")
     if mode is not Mode.PAPER:
         return np.asarray(correct, dtype=bool)
-    report = attempts.verdicts(mode.value, "report")
+    report = attempts.verdicts(mode, "report")
     labels = [of.get("label") for of in attempts.decoded("report")]
     known = np.array([label is not None for label in labels] + [False])[
         report
@@ -416,9 +416,9 @@ def _fresh(names: Sequence[str], first: Attempts, mode: Mode, *, among: bool, vo
     of_word = np.array([places.get(word, -1) for word in first.words("problem")], dtype=np.int64)
     place = of_word[first.column("problem")] if len(first) else np.zeros(0, np.int64)
     there = place >= 0
-    place, correct = place[there], first.verdicts(mode.value, "correct")[there]
+    place, correct = place[there], first.verdicts(mode, "correct")[there]
     tokens = _known(first.column("completion_tokens"))[there]
-    label = first.verdicts(mode.value, "label")[there]
+    label = first.verdicts(mode, "label")[there]
     return Fresh(
         attempts=np.bincount(place, minlength=len(names)),
         right=np.bincount(place[correct], minlength=len(names)),
@@ -452,7 +452,7 @@ def tallies(problem: IntArray, label: NDArray[Any], correct: BoolArray, problems
 def states(chains: StoredChains, mode: Mode, turn: int) -> dict[str, int]:
     """How many attempts (or judgements) of a turn ended in each state."""
     there = chains.places[:, turn - 1] >= 0 if turn <= chains.places.shape[1] else np.zeros(len(chains), bool)
-    state = chains.turn(turn, chains.attempts.verdicts(mode.value, "state"))[there]
+    state = chains.turn(turn, chains.attempts.verdicts(mode, "state"))[there]
     counts = np.bincount(state, minlength=len(STATES)).tolist()
     return dict(zip((s.value for s in State), counts, strict=True))
 

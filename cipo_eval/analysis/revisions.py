@@ -70,9 +70,7 @@ def revisions(
             resamples = {"bootstrap": bootstrap, "seed": seed}
             block["blind_spot"] = {"against": beside[0].name, **entries(BLIND_SPOTS, chains, **resamples)}
         if protocol.judges:
-            unread = int(
-                (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()
-            )
+            unread = int((complete.turn(2, complete.attempts.verdicts(mode, "said")) == SAID_NOTHING).sum())
             critique = critique_block(chains, locates=protocol.locates, bootstrap=bootstrap, seed=seed)
             block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
         if own := [figure for figure in figures if figure.applies(protocol)]:
