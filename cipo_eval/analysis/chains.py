@@ -29,9 +29,9 @@ class StoredChains:
     """Chains of a protocol as they are stored, ordered by problem and sample. Iterating reads whole attempts."""
 
     attempts: Attempts
-    """Those of all chains, and others."""
+    """The attempts that ``places`` refers to: those of all chains, and possibly others."""
     places: IntArray
-    """Of each turn the place of its attempt among ``attempts``, shape (chains, turns); −1 after a chain's end."""
+    """Index into ``attempts`` of each turn's attempt, shape (chains, turns); −1 after a chain's end."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -44,16 +44,16 @@ class StoredChains:
 
     @cached_property
     def lengths(self) -> IntArray:
-        """Turns of each chain, shape (chains,)."""
+        """Number of turns of each chain, shape (chains,)."""
         return np.asarray((self.places >= 0).sum(axis=1), dtype=np.int64)
 
     @property
     def problem(self) -> IntArray:
-        """Of each chain the number of its problem, shape (chains,)."""
+        """The number of each chain's problem, shape (chains,)."""
         return np.asarray(self.attempts.column("problem")[self.places[:, 0]], dtype=np.int64)
 
     def only(self, chains: BoolArray | IntArray) -> StoredChains:
-        """Some of them: shape (chains,) of truth values, or their numbers."""
+        """The chains that a mask of shape (chains,) or an array of indices selects."""
         return replace(self, places=self.places[chains])
 
     def turn(self, turn: int, values: NDArray[Any], otherwise: Any = 0) -> NDArray[Any]:
@@ -73,7 +73,7 @@ class StoredChains:
         return replace(self, places=counted[whole])
 
     def unfinished(self, protocol: Protocol, mode: Mode, turns: int) -> StoredChains:
-        """The others, as they are stored."""
+        """The chains that ``complete`` leaves out, as they are stored."""
         return self.only(~self._counted(protocol, mode, turns)[1])
 
     def _counted(self, protocol: Protocol, mode: Mode, turns: int) -> tuple[IntArray, BoolArray]:
@@ -83,7 +83,7 @@ class StoredChains:
         lengths = (places >= 0).sum(axis=1)
         if not protocol.only_wrong or not len(self):
             return places, np.asarray(lengths == last, dtype=bool)
-        right = (places >= 0) & self.attempts.verdicts(mode.value, "correct")[places]
+        right = (places >= 0) & self.attempts.verdicts(mode, "correct")[places]
         ends = np.where(right.any(axis=1), right.argmax(axis=1), places.shape[1])
         places[np.arange(places.shape[1]) > ends[:, None]] = -1
         return places, np.asarray(right.any(axis=1) | (lengths == turns), dtype=bool)
@@ -128,16 +128,16 @@ class Fresh:
     """First attempts of the model itself, by problem: what revising is compared with."""
 
     attempts: IntArray
-    """How many there are at each problem, shape (problems,)."""
+    """Number of first attempts at each problem, shape (problems,)."""
     right: IntArray
-    """How many of them are right, shape (problems,)."""
+    """Number of right first attempts at each problem, shape (problems,)."""
     among: bool = True
-    """The chains begin with them; otherwise with somebody else's."""
+    """Whether the chains begin with these attempts; otherwise they begin with somebody else's."""
     votes: Sequence[Tally] | None = None
     """How the answers of the same attempts divide (``metrics.majority``), one entry a problem; None: there is no
     vote."""
     tokens: float = 0.0
-    """Mean tokens of one; 0: unknown."""
+    """Mean number of generated tokens of a first attempt; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,27 +149,27 @@ class Judgements:
     says_wrong: BoolArray
     """Whether the judgement says so."""
     says_right: BoolArray
-    """Whether it says the opposite; one that cannot be read says neither."""
+    """Whether the judgement says that the attempt is right; one that cannot be read says neither."""
     true: BoolArray
-    """Whether it is true: where it names a step, of that step."""
+    """Whether the judgement is true; where it names a step, whether it names the right one."""
 
     @classmethod
     def of(cls, chains: StoredChains, mode: Mode, *, locates: bool = False) -> Judgements:
-        """Of chains with a judgement at their second turn, which ``locates`` the first wrong step or says right or
-        wrong. ``paper`` mode takes one that cannot be read for the opposite of the truth, as CriticBench
+        """The judgements of chains that have one at their second turn, which ``locates`` the first wrong step or says
+        right or wrong. ``paper`` mode takes one that cannot be read for the opposite of the truth, as CriticBench
         (arXiv:2402.14809) does."""
         attempts = chains.attempts
-        said = chains.turn(2, attempts.verdicts(mode.value, "said"))
+        said = chains.turn(2, attempts.verdicts(mode, "said"))
         wrong = ~chains.turn(1, _counts_as_right(attempts, mode))
         says_wrong, says_right = said == (SAID_SOMETHING if locates else SAID_WRONG), said == SAID_RIGHT
-        true = chains.turn(2, attempts.verdicts(mode.value, "correct"))
+        true = chains.turn(2, attempts.verdicts(mode, "correct"))
         if mode is Mode.PAPER and not locates:
             unread = ~says_wrong & ~says_right
             says_wrong, says_right = says_wrong | (unread & ~wrong), says_right | (unread & wrong)
         return cls(wrong=wrong, says_wrong=says_wrong, says_right=says_right, true=true)
 
     def only(self, rows: BoolArray) -> Judgements:
-        """Those of some chains. ``rows``: shape (chains,)."""
+        """The judgements of the chains that a mask of shape (chains,) selects."""
         return Judgements(
             wrong=self.wrong[rows],
             says_wrong=self.says_wrong[rows],
@@ -200,7 +200,7 @@ class Chains:
     fresh: Fresh | None = None
     """The model's own first attempts, by the number that ``problem`` has; None: the chains' first turns."""
     judgements: Judgements | None = None
-    """Where the protocol has such."""
+    """The first judgement of each chain; None: the protocol has no judgements."""
     item: IntArray | None = None
     """Number of the pool's attempt that a chain begins with, shape (chains,); None: the model's own."""
     beside: FloatArray | None = None
@@ -236,8 +236,8 @@ class Chains:
         votes: bool = False,
         beside: tuple[Protocol, Attempts] | None = None,
     ) -> Chains:
-        """Of ``complete`` chains. ``first``: the model's own first attempts; ``votes``: their answers can be put to a
-        vote; ``beside``: the protocol that this one is compared with, and its attempts.
+        """Arrays of ``complete`` chains. ``first``: the model's own first attempts; ``votes``: their answers can be
+        put to a vote; ``beside``: the protocol that this one is compared with, and its attempts.
 
         A judgement counts with the tokens of the attempt that follows, where one does.
         """
@@ -249,7 +249,7 @@ class Chains:
         rank = np.array([places.get(word, -1) for word in words], np.int64)
         right, asked = np.zeros((len(chains), turns), bool), np.zeros((len(chains), turns), bool)
         same, tokens = np.zeros((len(chains), turns - 1), bool), np.zeros((len(chains), turns), np.int64)
-        correct, label = (attempts.verdicts(mode.value, name) for name in ("correct", "label"))
+        correct, label = (attempts.verdicts(mode, name) for name in ("correct", "label"))
         spent = _known(attempts.column("completion_tokens"))
         for turn in range(1, chains.places.shape[1] + 1):
             t = min(turn // 2 if protocol.judges else turn - 1, turns - 1)
@@ -278,7 +278,7 @@ class Chains:
         return len(self.problem)
 
     def only(self, rows: BoolArray) -> Chains:
-        """Some of the chains. ``rows``: shape (chains,)."""
+        """The chains that a mask of shape (chains,) selects."""
         return Chains(
             problem=self.problem[rows],
             right=self.right[rows],
@@ -294,12 +294,13 @@ class Chains:
 
     @property
     def turns(self) -> int:
-        """Attempts of a whole chain."""
+        """Number of turns of a whole chain."""
         return int(self.right.shape[1])
 
     @cached_property
     def state(self) -> BoolArray:
-        """Right or not after each turn, shape (chains, turns): a turn that did not take place leaves what was there."""
+        """Whether the answer that stands after each turn is right, shape (chains, turns): a turn that did not take
+        place leaves the answer before it."""
         state = self.right.copy()
         for turn in range(1, state.shape[1]):
             state[:, turn] = np.where(self.asked[:, turn], self.right[:, turn], state[:, turn - 1])
@@ -312,7 +313,7 @@ class Chains:
 
     @property
     def revised(self) -> BoolArray:
-        """Whether the first attempt was asked again, shape (chains,)."""
+        """Whether the first attempt was followed by a revision, shape (chains,)."""
         return np.asarray(self.asked[:, 1] if self.turns > 1 else np.zeros(len(self), bool), dtype=bool)
 
     @property
@@ -334,12 +335,12 @@ class Chains:
 
     @property
     def place(self) -> IntArray:
-        """Of each chain its problem's place among those that have chains, shape (chains,)."""
+        """Index of each chain's problem among those that have chains, shape (chains,)."""
         return self._grouped[1]
 
     @property
     def counts(self) -> IntArray:
-        """Chains of each problem, shape (problems,)."""
+        """Number of chains of each problem, shape (problems,)."""
         return self._grouped[2]
 
     def total(self, values: NDArray[np.generic]) -> IntArray:
@@ -386,7 +387,7 @@ def _beside(chains: StoredChains, protocol: Protocol, attempts: Attempts, mode: 
         return list(zip((words[number] for number in of.problem), *columns, strict=True))
 
     others = chains_of(attempts, protocol).complete(protocol, mode, 2)
-    right = others.turn(2, others.attempts.verdicts(mode.value, "correct"))
+    right = others.turn(2, others.attempts.verdicts(mode, "correct"))
     known = dict(zip(keys(others), right.astype(float).tolist(), strict=True))
     return np.array([known.get(key, np.nan) for key in keys(chains)], dtype=np.float64)
 
@@ -398,10 +399,10 @@ def _known(counts: NDArray[Any]) -> NDArray[Any]:
 
 def _counts_as_right(attempts: Attempts, mode: Mode) -> BoolArray:
     """``critique.counts_as_right`` of many attempts, shape (attempts,)."""
-    correct = attempts.verdicts(mode.value, "correct")
+    correct = attempts.verdicts(mode, "correct")
     if mode is not Mode.PAPER:
         return np.asarray(correct, dtype=bool)
-    report = attempts.verdicts(mode.value, "report")
+    report = attempts.verdicts(mode, "report")
     labels = [of.get("label") for of in attempts.decoded("report")]
     known = np.array([label is not None for label in labels] + [False])[
         report
@@ -416,9 +417,9 @@ def _fresh(names: Sequence[str], first: Attempts, mode: Mode, *, among: bool, vo
     of_word = np.array([places.get(word, -1) for word in first.words("problem")], dtype=np.int64)
     place = of_word[first.column("problem")] if len(first) else np.zeros(0, np.int64)
     there = place >= 0
-    place, correct = place[there], first.verdicts(mode.value, "correct")[there]
+    place, correct = place[there], first.verdicts(mode, "correct")[there]
     tokens = _known(first.column("completion_tokens"))[there]
-    label = first.verdicts(mode.value, "label")[there]
+    label = first.verdicts(mode, "label")[there]
     return Fresh(
         attempts=np.bincount(place, minlength=len(names)),
         right=np.bincount(place[correct], minlength=len(names)),
@@ -452,7 +453,7 @@ def tallies(problem: IntArray, label: NDArray[Any], correct: BoolArray, problems
 def states(chains: StoredChains, mode: Mode, turn: int) -> dict[str, int]:
     """How many attempts (or judgements) of a turn ended in each state."""
     there = chains.places[:, turn - 1] >= 0 if turn <= chains.places.shape[1] else np.zeros(len(chains), bool)
-    state = chains.turn(turn, chains.attempts.verdicts(mode.value, "state"))[there]
+    state = chains.turn(turn, chains.attempts.verdicts(mode, "state"))[there]
     counts = np.bincount(state, minlength=len(STATES)).tolist()
     return dict(zip((s.value for s in State), counts, strict=True))
 

@@ -29,15 +29,16 @@ from cipo_eval.storage.store import read_info
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 
 Read = Callable[[Path, str], Selected]
-"""The attempts of a run at a task that count."""
+"""How the attempts of a run (folder) at a task (name) that count are read."""
 Runs = Sequence[Path]
 """One run, or one for each seed of a training."""
 
 ASKED = ("data", "prompts", "verifier", "think", "harness", "scope", "sampling")
-"""What must be the same of a task; of protocols, all but how much was asked for."""
+"""Facts of a task in ``run.json`` that must be equal in both runs. Of a protocol all facts must be, except
+``EXTENT``."""
 EXTENT = ("turns", "samples", "limit")
 KEPT = 1_000_000
-"""Of a run with more attempts the table (79 bytes each) is not kept beside that of another run."""
+"""Most attempts of a run whose table (79 bytes an attempt) is kept in memory beside that of another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,14 @@ class Row:
     figure: Figure
     difference: Difference
     gained: tuple[str, ...] = ()
-    """Problems at which the second run is better, the largest difference first."""
+    """Ids of the problems at which the second run is better, the largest difference first."""
     lost: tuple[str, ...] = ()
+    """Ids of the problems at which the second run is worse, the largest difference first."""
     mcnemar: Mapping[str, Any] | None = None
-    """Where both runs have one attempt at each problem."""
+    """The exact McNemar test (``metrics.differences.mcnemar``); None unless both runs have one attempt at each
+    problem."""
     p_holm: float | None = None
-    """p of the figure's permutation test, adjusted for the number of tasks."""
+    """p of the figure's permutation test, adjusted for the number of tasks by Holm's method."""
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The same as readers call it."""
+        """The row's name as tables for people have it."""
         return self.figure.label if self.protocol == DIRECT else f"{self.protocol} {self.figure.label}"
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +90,7 @@ class Comparison:
     mode: Mode
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    """What makes it less than a comparison of like with like."""
+    """Sentences on what makes this less than a comparison of like with like."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -230,7 +233,7 @@ class _TaskOfRun:
 
 
 Arms = Sequence[Sequence[_TaskOfRun]]
-"""Of both arms, its runs."""
+"""The runs of both arms at a task."""
 
 
 def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]:

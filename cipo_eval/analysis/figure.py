@@ -22,23 +22,23 @@ amount without bounds; a total, which adds up over tasks."""
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: defaults are made of other fields
 class Measure:
-    """What a row of results is about."""
+    """A quantity that results have a value of: its name, kind and labels."""
 
     name: str
-    """As rows of reports and comparisons have it."""
+    """The name in rows of reports and comparisons."""
     kind: Kind = "share"
     label: str = ""
     """What readers call it; by default the name."""
     latex: str = ""
     """The label in LaTeX, where that is more than its characters."""
     key: str = ""
-    """As its section of ``results.json`` has it; by default the name."""
+    """The key in its section of ``results.json``; by default the name."""
     family: str = ""
     """The name without its number, the same for all turns or k; by default the name."""
     turn: int | None = None
-    """The turn after which it is told, or to which a step leads; None: of no turn."""
+    """The turn after which it is measured, or to which a step leads; None: it belongs to no turn."""
     k: int | None = None
-    """The number of attempts it is told for; None: of no number."""
+    """The number of attempts k that it is measured for; None: it depends on no k."""
 
     def __post_init__(self) -> None:
         for attribute, default in (
@@ -51,28 +51,28 @@ class Measure:
 
     @property
     def signed(self) -> bool:
-        """Whether it is shown with its sign."""
+        """Whether the value is shown with its sign."""
         return self.kind == "difference"
 
     @property
     def bounded(self) -> bool:
-        """Whether it lies in [0, 1], and its intervals end there."""
+        """Whether the value lies in [0, 1], so that its intervals are cut there."""
         return self.kind in ("share", "score")
 
 
 def revises(protocol: Protocol) -> bool:
-    """Every protocol with revisions."""
+    """Whether a protocol has revisions; where a ``Figure`` applies unless it says otherwise."""
     return protocol.name != DIRECT and not protocol.locates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Figure(Measure):
-    """A ratio of sums over problems, told with an interval."""
+    """A ratio of sums over problems, reported with an interval."""
 
     top: Values
-    """Shape (chains,), or as ``unit`` says."""
+    """The numerator of each chain, shape (chains,), or of each ``unit``."""
     bottom: Values | None = None
-    """Likewise; None: every unit counts one."""
+    """The denominator, of the same shape as the numerator; None: every unit counts one."""
     applies: Callable[[Protocol], bool] = revises
     """Whether it says something of a protocol's chains; else comparisons and tables leave it out."""
     compared: bool = False
@@ -83,14 +83,15 @@ class Figure(Measure):
     """What ``top`` and ``bottom`` have a value for: each chain, each problem that has chains, or each attempt of the
     pool, of which all count the same."""
     form: Form = divided
-    """How it comes from the means of its top and its bottom."""
+    """How the figure is made of the means of its top and its bottom."""
     other: tuple[Values, Values] | None = None
-    """A second top and bottom, for forms that have such."""
+    """A second numerator and denominator, for forms that take them."""
     meaning: str = ""
-    """For the list in docs/metrics.md."""
+    """One line on what the figure means, for the list in docs/metrics.md."""
     formula: str = ""
+    """The formula, for the same list; empty: top / bottom says it."""
     source: str = ""
-    """Where it was defined first."""
+    """The paper that defined the figure."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +99,7 @@ class Figure(Measure):
             raise ValueError(f"{self.name} is no ratio of sums: runs cannot be compared by it")
 
     def ratio(self, chains: Chains) -> Ratio:
-        """By problem that has chains, what it is a ratio of."""
+        """The figure's sums at each problem that has chains (``metrics.ratios``)."""
         top = np.asarray(self.top(chains), dtype=np.float64)
         bottom = np.ones(len(top)) if self.bottom is None else np.asarray(self.bottom(chains), np.float64)
         of_problems: Mapping[str, Callable[[FloatArray], FloatArray]] = {
@@ -132,7 +133,7 @@ class Family:
     """Figures that differ in one number only, a turn or a k."""
 
     name: str
-    """With a letter for the number."""
+    """The name with a letter in place of the number, such as ``pass@k``."""
     make: Callable[[int], Figure]
 
     @cached_property
@@ -140,11 +141,11 @@ class Family:
         return {}
 
     def at(self, number: int) -> Figure:
-        """The figure of a turn, or of a k: the same object each time."""
+        """The figure of one turn, or of one k: the same object each time."""
         if number not in self._made:
             self._made[number] = self.make(number)
         return self._made[number]
 
     def among(self, section: Mapping[str, Any], most: int) -> list[Figure]:
-        """Those of numbers up to ``most`` that a section of ``results.json`` has."""
+        """The figures of numbers up to ``most`` that a section of ``results.json`` has."""
         return [self.at(n) for n in range(1, most + 1) if section and self.at(n).key in section]

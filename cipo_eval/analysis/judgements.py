@@ -142,7 +142,7 @@ LOCATION_F1 = Figure(
     formula="2·e·c / (e + c)",
 )
 LOCATIONS = (LOCATED, CLEARED, LOCATION_F1)
-"""Where judgements name the first wrong step."""
+"""The figures of judgements that name the first wrong step."""
 ALWAYS_WRONG = _judgement(
     "always_wrong",
     lambda j: (2 * j.wrong, j.wrong + np.ones(len(j.wrong))),

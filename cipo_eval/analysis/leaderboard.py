@@ -34,18 +34,18 @@ from cipo_eval.storage.store import read_info
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 
 Pairs = dict[tuple[int, int], float]
-"""By the places of two runs, the smaller one first, the adjusted p of their difference."""
+"""Adjusted p of the difference of two runs, by their positions in the leaderboard, the smaller one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One run's place."""
+    """One run in the leaderboard: its mean accuracy and the ranks that it can have."""
 
     run: Path
     value: float
-    """Mean over tasks of pass@1."""
+    """pass@1, the unweighted mean over tasks, in [0, 1]."""
     interval: Interval
-    """95 %, over problems."""
+    """95 % interval of the value, over problems."""
     rank: int
     best_rank: int
     worst_rank: int
@@ -57,15 +57,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Runs from the best to the worst."""
+    """Runs in the order of their mean pass@1, the best first."""
 
     mode: Mode
     tasks: tuple[str, ...]
     problems: tuple[int, ...]
-    """Of each task, those that all runs attempted."""
+    """Number of problems of each task that all runs attempted."""
     standings: tuple[Standing, ...]
     p_holm: Pairs
-    """By places in ``standings``."""
+    """p of each pair after Holm's correction, by positions in ``standings``."""
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -70,9 +70,7 @@ def revisions(
             resamples = {"bootstrap": bootstrap, "seed": seed}
             block["blind_spot"] = {"against": beside[0].name, **entries(BLIND_SPOTS, chains, **resamples)}
         if protocol.judges:
-            unread = int(
-                (complete.turn(2, complete.attempts.verdicts(mode.value, "said")) == SAID_NOTHING).sum()
-            )
+            unread = int((complete.turn(2, complete.attempts.verdicts(mode, "said")) == SAID_NOTHING).sum())
             critique = critique_block(chains, locates=protocol.locates, bootstrap=bootstrap, seed=seed)
             block["critique"] = {"judgements": len(complete), "unread": unread, **critique}
         if own := [figure for figure in figures if figure.applies(protocol)]:
@@ -129,7 +127,8 @@ def summarise_turns(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0
 
 
 def pool_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> Block:
-    """Of the pool's wrong attempts: how many there are, and the chance that one of k first corrections is right."""
+    """Corrections of the pool's wrong attempts: how many attempts there are, and the chance that one of k first
+    corrections is right (pass@k)."""
     wrong = chains.only(~chains.right[:, 0])
     if not len(wrong) or wrong.item is None:
         return {"wrong": 0}
@@ -141,7 +140,7 @@ def pool_block(chains: Chains, *, bootstrap: int = RESAMPLES, seed: int = 0) -> 
 def critique_block(
     chains: Chains, *, locates: bool = False, bootstrap: int = RESAMPLES, seed: int = 0
 ) -> Block:
-    """Of the first judgement of each chain: confusion counts and figures (``analysis.judgements``), also those of
+    """The first judgement of each chain: confusion counts and figures (``analysis.judgements``), also those of
     judgements that ``locates`` says name a step; where a correction followed, ``joined`` has what became of the
     attempts. Raises ``ValueError`` for chains without judgements."""
     if chains.judgements is None:
@@ -154,7 +153,7 @@ def critique_block(
 
 
 def sequential(chains: Chains) -> list[Figure]:
-    """seq@k and what it gains, for all k for which there are enough chains, and twice as many first attempts."""
+    """seq@k and its gain over 2k first attempts, for every k for which there are enough chains and first attempts."""
     fewest = min(int(chains.counts.min()), int(chains.own.attempts.min()) // 2)
     if fewest < 1 or chains.turns < 2:
         return []

@@ -21,7 +21,7 @@ from cipo_eval.turns.protocols import DIRECT
 LOGGED_SAMPLES = 4096
 """Most samples at a problem for which scores are looked for in a trainer's log."""
 Entry = Mapping[str, Any]
-"""A figure in ``results.json``: ``value``, and where it has them ``ci`` and ``method``."""
+"""One figure in ``results.json``: ``value``, and where there is an interval ``ci`` and ``method``."""
 PART = "part"
 """Stands for a column of the problems: a named part of the verdict (``base`` and ``plus`` of HumanEval+)."""
 
@@ -35,21 +35,21 @@ class Row:
     entry: Entry
     problems: int
     attempts: int
-    """First attempts, or chains of a protocol with revisions."""
+    """Number of first attempts, or of chains of a protocol with revisions."""
     column: str = ""
-    """Of a breakdown; empty: of all problems."""
+    """The metadata column of a breakdown; empty: the value is over all problems."""
     group: str = ""
-    """The column's value."""
+    """The column's value that the problems of this row share."""
 
     @property
     def value(self) -> float | None:
-        """None where it is undefined."""
+        """The value; None where it is undefined."""
         value: float | None = self.entry["value"]
         return value
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 %; None where there is none."""
+        """The 95 % interval; None where the figure has none."""
         ci = self.entry.get("ci")
         return (ci[0], ci[1]) if ci else None
 
@@ -108,7 +108,7 @@ def _costs(block: Mapping[str, Any]) -> Iterator[tuple[Measure, float | None]]:
 
 
 def withheld(block: Mapping[str, Any]) -> int:
-    """Revisions that a server kept back. First attempts are counted where they were made."""
+    """Number of revisions whose text a server withheld; withheld first attempts are counted with the first attempts."""
     return sum(states.get("filtered", 0) for states in block["states"][1:])
 
 

@@ -37,22 +37,23 @@ class Extent:
     """How much of one protocol was asked for when it last was."""
 
     samples: int | None
-    """Of each problem; None: whatever is there, where a run does not say."""
+    """Samples of each problem; None: the run does not say, and all that are stored count."""
     limit: int | None = None
     """The first so many problems of the scope; None: all."""
     scope: Scope | None = None
     """Problems that count; None: all."""
     turns: int = 1
-    """Attempts of a whole chain."""
+    """Number of attempts of a whole chain."""
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` has it beside the other facts of a protocol."""
+        """Its entries in ``run.json``, beside the other facts of a protocol."""
         scope = self.scope.to_text() if self.scope else None
         return {"turns": self.turns, "samples": self.samples, "limit": self.limit, "scope": scope}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], scope: str | None) -> Extent:
-        """Of what ``run.json`` says; ``scope``: the task's, for runs that noted it there only."""
+        """The extent that a protocol's facts in ``run.json`` say; ``scope``: the task's, for runs that noted it there
+        only."""
         text = facts.get("scope", scope)
         return cls(
             samples=facts.get("samples"),
@@ -70,11 +71,12 @@ class Selection:
     extents: Mapping[str, Extent]
     """By protocol; ``direct`` among them where first attempts of the model were asked for."""
     problems: Mapping[str, Mapping[str, Any]]
-    """By id, in the order of the data, their metadata: all that any extent may mean, or more. Empty: not known."""
+    """Metadata of the problems by id, in the order of the data: at least those that any extent includes. Empty: not
+    known."""
     pooled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """By protocol and problem, the attempts of the pool that it corrects, where that is known."""
+    """Number of the pool's attempts that a protocol corrects, by protocol and problem, where that is known."""
     shares: Mapping[str, tuple[int, int]] | None = None
-    """Of one shard of a run, by problem: its first sample, and the first one after that it does not have. None: all."""
+    """The samples of one shard of a run, by problem: the first, and the end (exclusive). None: the whole run."""
 
     @classmethod
     def stored(cls, task: str, facts: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> Selection:
@@ -108,7 +110,7 @@ class Selection:
         return tuple(p for p in self.problems_of_run(protocol) if self.range_of(p))
 
     def problems_of_run(self, protocol: str) -> tuple[str, ...]:
-        """The same of the whole run, where this is a shard of one."""
+        """The problems that a protocol of the whole run was asked for, also where this is one shard of it."""
         extent = self.extents.get(protocol)
         if extent is None:
             return ()
@@ -121,7 +123,7 @@ class Selection:
         return range(sys.maxsize) if self.shares is None else range(*self.shares.get(problem, (0, 0)))
 
     def first_samples_of(self, problem: str) -> range:
-        """Which first attempts were asked for at a problem."""
+        """The samples of first attempts that were asked for at a problem."""
         every = self.range_of(problem)
         return range(every.start, min(every.stop, self.first_samples))
 
@@ -154,13 +156,13 @@ class Selection:
 
     @property
     def first_samples(self) -> int:
-        """How many first attempts were asked for of each problem."""
+        """Number of first attempts that were asked for of each problem."""
         extent = self.extents.get(DIRECT)
         return (extent and extent.samples) or 0
 
     @property
     def first_attempts(self) -> int:
-        """How many first attempts were asked for, whether they are there or not."""
+        """Number of first attempts that were asked for in all, stored or not."""
         if self.shares is None:
             return len(self.problems_of(DIRECT)) * self.first_samples
         return sum(len(self.first_samples_of(problem)) for problem in self.problems_of(DIRECT))
@@ -230,17 +232,17 @@ class Selected:
 
     selection: Selection
     every: Attempts
-    """All on disk that have a verdict, whether they were asked for or not."""
+    """All stored attempts that have a verdict, whether they were asked for or not."""
 
     @cached_property
     def attempts(self) -> Attempts:
-        """Those that belong to anything that was asked for, in the order of the file."""
+        """The attempts that belong to anything that was asked for, in the order of the file."""
         wanted = self.selection.wanted(self.every)
         return self.every if wanted.all() else self.every.only(wanted)
 
     @property
     def not_asked(self) -> int:
-        """How many attempts more are on disk."""
+        """Number of stored attempts that were not asked for."""
         return len(self.every) - len(self.attempts)
 
     @cached_property

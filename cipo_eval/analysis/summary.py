@@ -111,7 +111,7 @@ def _checked(
     for name, known in (("task", {task}), ("problem", problems_meta.keys())):
         if foreign := next(iter(sorted(attempts.present(name) - known)), None):
             raise ValueError(f"attempts at {name} {foreign}, which is none of {task}")
-    if (attempts.verdicts(mode.value, "state") == NONE).any():
+    if (attempts.verdicts(mode, "state") == NONE).any():
         raise ValueError(f"some attempts at {task} were not judged in {mode.value} mode")
     return attempts.in_order()
 
@@ -160,8 +160,8 @@ def _parts(
     A verdict without a part says of it what it says of the whole: there was no program to judge, or the problem's
     tests have no such part.
     """
-    correct = judged.verdicts(mode.value, "correct")
-    which, known = judged.verdicts(mode.value, "parts"), judged.decoded("parts")
+    correct = judged.verdicts(mode, "correct")
+    which, known = judged.verdicts(mode, "parts"), judged.decoded("parts")
     numbers, firsts = np.unique(which, return_index=True)
     met = [known[number] for _, number in sorted(zip(firsts, numbers, strict=True)) if number != NONE]
     tables: dict[str, Any] = {}
@@ -178,13 +178,13 @@ def _parts(
 def _outcomes(judged: Attempts, mode: Mode) -> dict[str, Any]:
     """States, truncation, tokens and seconds over all attempts."""
     total = len(judged)
-    state, counts = judged.verdicts(mode.value, "state"), {}
+    state, counts = judged.verdicts(mode, "state"), {}
     for number, which in enumerate(STATES):
         counts[which.value] = int((state == number).sum())
     cut_off = [FinishReason(word).cut_off for word in judged.words("finish")] + [False]
     cut = int(np.array(cut_off)[judged.column("finish")].sum())
     weakly = [of.get("integrity") == "weak" for of in judged.decoded("report")] + [False]
-    weak = int(np.array(weakly)[judged.verdicts(mode.value, "report")].sum())
+    weak = int(np.array(weakly)[judged.verdicts(mode, "report")].sum())
     return {
         "states": counts,
         "state_shares": {name: round(count / total, 10) for name, count in counts.items()},
@@ -196,7 +196,7 @@ def _outcomes(judged: Attempts, mode: Mode) -> dict[str, Any]:
         },
         "seconds": {
             "generation": _amount(_known_seconds(judged.column("seconds"))),
-            "verification": _amount(judged.verdicts(mode.value, "seconds")),
+            "verification": _amount(judged.verdicts(mode, "seconds")),
         },
     }
 

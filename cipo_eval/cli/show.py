@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cipo_eval.analysis.chains import Chain, StoredChains
     from cipo_eval.analysis.selection import Selected
+    from cipo_eval.records import Mode
 
 LISTED = 50
 """Chains in a list, unless more are asked for."""
@@ -49,12 +50,12 @@ def show(
     import numpy as np
 
     from cipo_eval.analysis.selection import selected_attempts
-    from cipo_eval.records import State
+    from cipo_eval.records import Mode, State
     from cipo_eval.storage.store import read_info, read_problems
     from cipo_reports.transcript import in_a_line, in_full, question
 
     info = read_info(run)
-    judged = mode.value if mode else info["modes"][0]
+    judged = Mode(mode.value if mode else info["modes"][0])
     if judged not in info["modes"]:
         raise UsageError(f"{run} was judged in mode {', '.join(info['modes'])}, not {judged}")
     if state is not None and state not in list(State):
@@ -97,7 +98,7 @@ def show(
 def _like(
     chains: StoredChains,
     protocol: str,
-    mode: str,
+    mode: Mode,
     problem: str | None,
     sample: int | None,
     state: str | None,

@@ -22,7 +22,7 @@ from cipo_eval.estimate.constants import LEVELS, VERSION, Constants
 from cipo_eval.estimate.estimate import calculated_seconds
 from cipo_eval.estimate.machines import Machines
 from cipo_eval.estimate.workload import TaskLoad, Workload, task_load
-from cipo_eval.records import FinishReason
+from cipo_eval.records import FinishReason, Mode
 from cipo_eval.run.stored import stored_plan
 from cipo_eval.settings import merged
 from cipo_eval.storage.lines import line_of
@@ -53,7 +53,7 @@ class Part:
     name: str
     facts: Mapping[str, Any]
     """Of the task, in ``run.json``."""
-    modes: Sequence[str]
+    modes: Sequence[Mode]
     attempts: Attempts
     load: TaskLoad | None
     """The run's plan of the task; None where its data is not at hand."""
@@ -115,7 +115,16 @@ def _parts(run: Path, data_dir: Path | None) -> list[Part]:
             load = task_load(stored_plan(name, facts, data_dir), len(info["modes"]))
         except CipoError:
             load = None
-        parts.append(Part(run=run, name=name, facts=facts, modes=info["modes"], attempts=attempts, load=load))
+        parts.append(
+            Part(
+                run=run,
+                name=name,
+                facts=facts,
+                modes=[Mode(mode) for mode in info["modes"]],
+                attempts=attempts,
+                load=load,
+            )
+        )
     if not parts:
         raise UsageError(
             f"{run} has no judged completions: run it first, a few problems are enough (--limit)"

@@ -20,12 +20,13 @@ FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
 Method = Literal["cluster_bootstrap", "clopper_pearson", "none"]
 Statistic = Callable[[FloatArray], FloatArray]
-"""From how often each problem was drawn, (resamples, problems), to the resamples' figures, (resamples,)."""
+"""A figure of resamples: takes how often each problem was drawn, shape (resamples, problems), and returns one value for
+each resample, shape (resamples,)."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 FEW = 5
-"""How many problems must differ from the most common score for the bootstrap to be used (docs/metrics.md)."""
+"""Fewest problems that must differ from the most common score for the bootstrap to be used (docs/metrics.md)."""
 _CHUNK = 4_000_000  # entries of a weight matrix that are held at once: 32 MB
 
 

@@ -29,7 +29,7 @@ EXACT = 14
 SETS = 9_999
 """Random sets otherwise, at least: the smallest p-value is one in ten thousand."""
 ALPHA, POWER = 0.05, 0.8
-"""Of the interval and of the minimum detectable effect."""
+"""Level of the tests and intervals, and power of the minimum detectable effect (``Difference.mde``)."""
 _TIE = 1e-9
 _CHUNK = 4_000_000  # entries of a matrix that are held at once: 32 MB
 

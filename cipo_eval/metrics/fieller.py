@@ -18,7 +18,7 @@ from cipo_eval.metrics.bootstrap import CONFIDENCE, Interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """A ratio of means."""
+    """A ratio of two means of the same units, with Fieller's interval."""
 
     value: float | None
     """None where the bottom's mean is 0."""

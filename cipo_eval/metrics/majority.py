@@ -135,7 +135,7 @@ def exact_vote(tally: Tally, ks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def simulated_vote(tally: Tally, ks: Sequence[int], *, seed: int, draws: int) -> NDArray[np.float64]:
-    """As ``exact_vote``, as the mean over ``draws`` simulated votes for each k."""
+    """P(the vote of k attempts is right) for each k, shape (len(ks),), as the mean over ``draws`` simulated votes."""
     sizes = [tally.correct, *tally.wrong, tally.abstain]
     scores = []
     for k in ks:

@@ -20,7 +20,7 @@ Form = Callable[..., FloatArray]
 """A figure from the means of its top and its bottom, and of a second top and bottom where it has them, elementwise; NaN
 where it is undefined."""
 NOUGHT = 1e-12
-"""A bottom no larger than this counts nothing: the figure is undefined."""
+"""Denominators up to this size count as zero: the figure is undefined."""
 DIGITS = 10
 """Decimals of stored values: far below any meaning, so that the last bits of a sum never show."""
 
@@ -42,21 +42,22 @@ def harmonic(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """What one figure is made of, by problem."""
+    """The sums at each problem that one figure is a ratio of."""
 
     top: FloatArray
-    """Shape (problems,)."""
+    """Numerator of each problem, shape (problems,)."""
     bottom: FloatArray
-    """Shape (problems,); problems with a bottom of nought say nothing."""
+    """Denominator of each problem, shape (problems,); problems where it is zero do not count."""
     share: bool = True
-    """A share of attempts: where too few problems differ for a bootstrap, a binomial bound holds."""
+    """Whether it is a share of attempts, for which a binomial bound holds where too few problems differ for a
+    bootstrap."""
     form: Form = divided
     other: tuple[FloatArray, FloatArray] | None = None
     """A second top and bottom, for forms that have such; a problem has something in one of the two only."""
 
     @property
     def sums(self) -> tuple[FloatArray, ...]:
-        """What the form is of, shape (problems,) each."""
+        """The arguments of ``form``, shape (problems,) each."""
         return (self.top, self.bottom, *(self.other or ()))
 
     @property

@@ -29,14 +29,14 @@ PAIRED_SEEDS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A figure of an arm."""
+    """A figure of an arm: its mean over the seeds of a training, and its spread."""
 
     value: float | None
     """Mean of the seeds' figures; None where one of them is undefined."""
     std: float | None
     """Standard deviation between seeds (n − 1); None for a single seed."""
     ci: Interval | None
-    """95 %, over seeds and problems; None where nothing varies, or there is one problem or one seed."""
+    """95 % interval over seeds and problems; None where nothing varies, or there is one problem or one seed."""
     seeds: int
     problems: int
 
@@ -64,11 +64,12 @@ class _Parts(NamedTuple):
 
 
 Table = tuple[ArrayLike, ArrayLike]
-"""Sums above and below the line, each (seeds, problems): a figure of one task."""
+"""Numerators and denominators of a figure of one task, shape (seeds, problems) each."""
 
 
 def spread(top: ArrayLike, bottom: ArrayLike) -> Spread:
-    """A figure over seeds and problems; ``top``, ``bottom``: shape (seeds, problems), else ``ValueError``."""
+    """The spread of Σ top / Σ bottom over seeds and problems. ``top``, ``bottom``: shape (seeds, problems); raises
+    ``ValueError`` for another."""
     return spread_mean([(top, bottom)])
 
 

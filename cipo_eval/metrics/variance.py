@@ -41,9 +41,10 @@ class ScoreVariance:
     """The split on two scales."""
 
     attempt: VarianceSplit
-    """Of the score of one attempt at one random problem: a property of the model and the task."""
+    """The variance of the score of one attempt at one random problem: a property of the model and the task."""
     mean: VarianceSplit
-    """Of the benchmark's score: total is its squared standard error, and more samples shrink ``sampling``."""
+    """The variance of the benchmark's score: total is its squared standard error, and more samples shrink
+    ``sampling``."""
 
 
 def variance_split(attempts: ArrayLike, correct: ArrayLike) -> ScoreVariance:

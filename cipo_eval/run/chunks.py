@@ -133,7 +133,7 @@ class StoredChunk:
 def judged_anew(attempt: Attempt, verdicts: Mapping[Mode, Verdict]) -> Attempt:
     """An attempt with other verdicts; what a pool says of it stays."""
     label = next((v.report.get("label") for v in attempt.verdicts.values()), None)
-    return replace(attempt, verdicts={m.value: labelled(v, label) for m, v in verdicts.items()})
+    return replace(attempt, verdicts={mode: labelled(v, label) for mode, v in verdicts.items()})
 
 
 def chunks_of_requests(

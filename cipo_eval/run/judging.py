@@ -186,7 +186,7 @@ def attempt_of(generated: Generated, prompt: str, verdicts: Mapping[Mode, Verdic
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
         seconds=completion.seconds,
-        verdicts={mode.value: labelled(verdict, label) for mode, verdict in verdicts.items()},
+        verdicts={mode: labelled(verdict, label) for mode, verdict in verdicts.items()},
         left_out=completion.left_out,
         prefix=len(request.begun),
     )
@@ -204,16 +204,16 @@ def _seed(request: Request, sample: int) -> int | None:
 
 
 def judgement(
-    said: Completion | Attempt, response: Mapping[str, Verdict], plan: TaskPlan, protocol: Protocol
+    said: Completion | Attempt, response: Mapping[Mode, Verdict], plan: TaskPlan, protocol: Protocol
 ) -> dict[Mode, Verdict]:
     """The verdict on a judgement, in each mode in which there is one on the ``response`` that it is about."""
     text, ended, form = said.text, said.finish_reason, plan.revising.critique_form
     verdicts = {}
     for mode, verdict in response.items():
         if protocol.locates:
-            verdicts[Mode(mode)] = critique.step_verdict(text, ended, Mode(mode), verdict, plan.think)
+            verdicts[mode] = critique.step_verdict(text, ended, mode, verdict, plan.think)
         else:
-            verdicts[Mode(mode)] = critique.verdict(text, ended, form, Mode(mode), verdict, plan.think)
+            verdicts[mode] = critique.verdict(text, ended, form, mode, verdict, plan.think)
     return verdicts
 
 

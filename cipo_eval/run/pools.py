@@ -33,7 +33,7 @@ def build_pool(
     that can has given one. Raises ``UsageError`` where there are fewer than asked for.
     """
     info = read_info(run)
-    judged = mode.value if mode else info["modes"][0]
+    judged = mode or Mode(info["modes"][0])
     names = [task] if task else list(info["tasks"])
     if unknown := [name for name in names if name not in info["tasks"]]:
         raise UsageError(f"{run} has no task {unknown[0]}: it has {', '.join(info['tasks'])}")

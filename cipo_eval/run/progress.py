@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cipo_eval.records import Attempt, State
+from cipo_eval.records import Attempt, Mode, State
 from cipo_eval.storage.attempts import Attempts
 from cipo_eval.storage.numbers import UNKNOWN
 
@@ -30,7 +30,7 @@ class Progress:
     stopping: Callable[[int], None] = lambda _: None
     """Called once when interrupted, with the number of verdicts that are waited for."""
 
-    def count_stored(self, attempts: Attempts, mode: str) -> None:
+    def count_stored(self, attempts: Attempts, mode: Mode) -> None:
         """Attempts that are there already, by their states in this mode."""
         self.done += len(attempts)
         for number in attempts.column("task")[:1].tolist():  # a file is of one task

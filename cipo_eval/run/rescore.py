@@ -118,7 +118,7 @@ def _judged(
             return attempt, judged
         response = responses.of(attempt.key, again) if responses else {}
         new = judgement(attempt, response, again.plan, PROTOCOLS[attempt.protocol])
-        return attempt, replace(attempt, verdicts={mode.value: verdict for mode, verdict in new.items()})
+        return attempt, replace(attempt, verdicts=new)
 
     for attempt in attempts:
         under_way.append((attempt, None if _is_judgement(attempt) else again.submit(attempt)))
@@ -133,14 +133,14 @@ class _Responses:
 
     def __init__(self, attempts: Attempts, stored: Attempts) -> None:
         self._chosen, self._stored = attempts, stored
-        self._verdicts: dict[AttemptKey, Mapping[str, Verdict]] = {}
+        self._verdicts: dict[AttemptKey, Mapping[Mode, Verdict]] = {}
 
     def note(self, attempt: Attempt) -> None:
         """Keeps the verdicts of an attempt that may be judged by the model."""
         if PROTOCOLS[attempt.protocol].judges:
             self._verdicts[attempt.key] = attempt.verdicts
 
-    def of(self, judging: AttemptKey, again: _Again) -> Mapping[str, Verdict]:
+    def of(self, judging: AttemptKey, again: _Again) -> Mapping[Mode, Verdict]:
         """The verdicts of what a judgement is about: it comes before it in a file, as a rule."""
         key = judging._replace(turn=judging.turn - 1)
         if key in self._verdicts:

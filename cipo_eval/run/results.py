@@ -99,13 +99,13 @@ def failures(task: str, attempts: Attempts, lost: Mapping[str, int]) -> list[str
 def disagreements(attempts: Attempts, modes: Sequence[Mode]) -> list[dict[str, Any]]:
     """Attempts that the modes judge differently, by problem and sample, with the answer that each mode saw."""
     rows = []
-    verdicts = [attempts.verdicts(mode.value, "correct") for mode in modes]
+    verdicts = [attempts.verdicts(mode, "correct") for mode in modes]
     differing = np.any([correct != verdicts[0] for correct in verdicts], axis=0)
     for attempt in attempts.only(differing).in_order():
         judged = {
             mode.value: {"correct": verdict.correct, "answer": verdict.extracted}
             for mode in modes
-            if (verdict := attempt.verdicts[mode.value])
+            if (verdict := attempt.verdicts[mode])
         }
         rows.append({"problem": attempt.problem, "sample": attempt.sample, **judged})
     return rows

@@ -164,7 +164,7 @@ class Run:
         return chains.unfinished(protocol, self.modes[0], plan.revising.turns)
 
     def _turn(self, attempt: Attempt) -> Turn:
-        return Turn(attempt.text, {mode.value: attempt.verdicts[mode.value] for mode in self.modes})
+        return Turn(attempt.text, {mode: attempt.verdicts[mode] for mode in self.modes})
 
     def given(self, plan: TaskPlan) -> list[Generated]:
         """Attempts of a pool that have no verdict here yet, with what the pool says of them: none is generated."""
@@ -231,7 +231,7 @@ class Run:
         pooled = [generated for plan in self.plans for generated in self.given(plan)]
         feed.expect(len(pooled))
         for plan in self.plans:
-            progress.count_stored(self._wanted(plan), self.modes[0].value)
+            progress.count_stored(self._wanted(plan), self.modes[0])
         progress.total = progress.done + feed.open
         progress.wanted_of = progress.done_of + Counter(
             generated.request.problem.task for generated in pooled
@@ -419,7 +419,7 @@ class Run:
             with interrupts.allowed():
                 under_way.wait(seconds)
             for block in under_way.ready():
-                progress.count_stored(block.attempts(), self.modes[0].value)
+                progress.count_stored(block.attempts(), self.modes[0])
                 progress.changed(progress)
                 yield block
 
@@ -435,7 +435,7 @@ class Run:
         """Writes attempts that were judged together."""
         self._results = None
         self.store.add(block)
-        progress.count_stored(block.attempts(), self.modes[0].value)
+        progress.count_stored(block.attempts(), self.modes[0])
 
     def _keep(self, attempts: Sequence[Attempt]) -> None:
         """Writes attempts; what figures do not need of them stays on disk only."""
@@ -448,7 +448,7 @@ class Run:
         for plan in self.plans:
             stored = self.store.load(plan.name)
             judged = stored.judged
-            if any((judged & (stored.verdicts(m.value, "state") == NONE)).any() for m in self.modes):
+            if any((judged & (stored.verdicts(m, "state") == NONE)).any() for m in self.modes):
                 asked = "both" if len(self.modes) > 1 else self.modes[0].value
                 raise UsageError(
                     f"attempts of {plan.name} were not judged in mode {asked} (an interrupted rescore?): "
@@ -470,7 +470,7 @@ def present(stored: Attempts, protocol: str, turn: int = 1) -> dict[str, IntArra
     }
 
 
-def _states(attempt: Attempt) -> dict[str, State]:
+def _states(attempt: Attempt) -> dict[Mode, State]:
     return {mode: verdict.state for mode, verdict in attempt.verdicts.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cipo_eval.records import Attempt, AttemptKey, State
+from cipo_eval.records import Attempt, AttemptKey, Mode, State
 from cipo_eval.storage.numbers import NONE, STATES, WORDS, Numbers
 
 BoolArray = NDArray[np.bool_]
@@ -78,7 +78,7 @@ class Attempts(Sequence[Attempt]):
         values = self.numbers.column(name)
         return values if self.whole else values[self.rows]
 
-    def verdicts(self, mode: str, name: str) -> NDArray[Any]:
+    def verdicts(self, mode: Mode, name: str) -> NDArray[Any]:
         """A column of the verdicts in a mode (``numbers.VERDICT``), shape (attempts,)."""
         values = self.numbers.verdicts(mode, name)
         return values if self.whole else values[self.rows]
@@ -104,7 +104,7 @@ class Attempts(Sequence[Attempt]):
             judged |= self.verdicts(mode, "state") != NONE
         return judged
 
-    def in_state(self, mode: str, state: State) -> BoolArray:
+    def in_state(self, mode: Mode, state: State) -> BoolArray:
         """Whether their verdict in a mode says so, shape (attempts,)."""
         return np.asarray(self.verdicts(mode, "state") == STATES.index(state), dtype=bool)
 

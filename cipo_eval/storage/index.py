@@ -20,7 +20,7 @@ import numpy as np
 
 from cipo_eval.errors import UsageError
 from cipo_eval.files import DamagedLineError, read_json_lines, whole_file
-from cipo_eval.records import Attempt
+from cipo_eval.records import Attempt, Mode
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.storage.lines import attempt_of, values_of
 from cipo_eval.storage.numbers import ATTEMPT, NONE, VERDICT, WORDS, Array, Numbers
@@ -123,7 +123,7 @@ def _numbers(facts: dict[str, Any], stored: Any) -> Numbers:
     numbers = Numbers(facts["words"])
     for i in range(facts["chunks"]):
         rows: Array = stored[f"rows {i}"]
-        verdicts: dict[str, Array] = {mode: stored[f"{mode} {i}"] for mode in facts["modes"]}
+        verdicts: dict[Mode, Array] = {Mode(mode): stored[f"{mode} {i}"] for mode in facts["modes"]}
         if rows.dtype != ATTEMPT or any(v.dtype != VERDICT or len(v) != len(rows) for v in verdicts.values()):
             raise ValueError("other columns")
         for name in WORDS:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cipo_eval.records import Attempt, State, Verdict
+from cipo_eval.records import Attempt, Mode, State, Verdict
 from cipo_eval.verifiers.critique import RIGHT, WRONG
 
 Array = NDArray[Any]
@@ -106,7 +106,7 @@ class Packed(NamedTuple):
     words: Mapping[str, Sequence[str]]
     rows: Array
     """Of type ``ATTEMPT``."""
-    verdicts: Mapping[str, Array]
+    verdicts: Mapping[Mode, Array]
     """By mode, of type ``VERDICT``."""
 
     def part(self, start: int, stop: int) -> Packed:
@@ -121,9 +121,9 @@ class Numbers:
     def __init__(self, words: Mapping[str, Sequence[str]] | None = None) -> None:
         self.words = {name: Words((words or {}).get(name, ())) for name in WORDS}
         self._chunks: list[Array] = []
-        self._verdicts: dict[str, list[Array]] = {}
+        self._verdicts: dict[Mode, list[Array]] = {}
         self._rows: list[tuple[Any, ...]] = []
-        self._judged: dict[str, list[tuple[Any, ...]]] = {}
+        self._judged: dict[Mode, list[tuple[Any, ...]]] = {}
         self._stored = 0
         """Rows in chunks; the others wait."""
 
@@ -131,7 +131,7 @@ class Numbers:
         return self._stored + len(self._rows)
 
     @property
-    def modes(self) -> tuple[str, ...]:
+    def modes(self) -> tuple[Mode, ...]:
         """Those in which any attempt has a verdict."""
         return tuple(self._judged)
 
@@ -196,7 +196,7 @@ class Numbers:
             _seconds(verdict.seconds),
         )
 
-    def extend(self, rows: Array, verdicts: Mapping[str, Array]) -> None:
+    def extend(self, rows: Array, verdicts: Mapping[Mode, Array]) -> None:
         """Many rows at once, whose words have these numbers already. ``rows``: of type ``ATTEMPT``; ``verdicts``: by
         mode, of type ``VERDICT`` and as many."""
         self._pack()
@@ -243,7 +243,7 @@ class Numbers:
         columns = [chunk[name] for chunk in self._chunks]
         return np.concatenate(columns) if columns else np.zeros(0, ATTEMPT[name])
 
-    def verdicts(self, mode: str, name: str) -> Array:
+    def verdicts(self, mode: Mode, name: str) -> Array:
         """A column of the verdicts in a mode, shape (rows,)."""
         self._pack()
         columns = [chunk[name] for chunk in self._verdicts.get(mode, ())]
@@ -251,7 +251,7 @@ class Numbers:
             return np.concatenate(columns)
         return _no_verdicts(len(self))[name].copy()
 
-    def packed(self) -> tuple[Sequence[Array], Mapping[str, Sequence[Array]]]:
+    def packed(self) -> tuple[Sequence[Array], Mapping[Mode, Sequence[Array]]]:
         """All rows as arrays of type ``ATTEMPT``, and by mode of type ``VERDICT``, in chunks of the same lengths."""
         self._pack()
         return self._chunks, self._verdicts

@@ -15,7 +15,7 @@ import numpy as np
 
 from cipo_eval.analysis.chains import Chain, StoredChains, chains_of
 from cipo_eval.analysis.selection import Selected
-from cipo_eval.records import Attempt, AttemptKey, State
+from cipo_eval.records import Attempt, AttemptKey, Mode, State
 from cipo_eval.storage.store import read_problems
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, Protocol
 from cipo_reports.arms import RunData
@@ -164,7 +164,7 @@ def _add(index: _Index, texts: _Texts, study: Study, arm: int, run: RunData, tas
     known = read_problems(run.path, task)
     places: dict[str, int] = {}
     numbers: dict[AttemptKey, int] = {}
-    mode = study.mode.value
+    mode = study.mode
     groups, before = list(_chains(selected)), len(index.chain["arm"])
     for protocol, chain in _listed(groups, most):
         first = chain[0]
@@ -215,7 +215,7 @@ def _listed(groups: Sequence[tuple[Protocol, StoredChains]], most: int) -> Itera
             yield protocol, chain
 
 
-def _add_attempt(index: _Index, texts: _Texts, attempt: Attempt, protocol: Protocol, mode: str) -> None:
+def _add_attempt(index: _Index, texts: _Texts, attempt: Attempt, protocol: Protocol, mode: Mode) -> None:
     verdict = attempt.verdicts[mode]
     answer = verdict.extracted
     row = {

@@ -265,7 +265,7 @@ def _attempt(
         completion_tokens=tokens,
         seconds=tokens / 900,
         verdicts={
-            "fixed": Verdict(
+            Mode.FIXED: Verdict(
                 correct=right,
                 state=state,
                 extracted=answer,

@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from cipo_eval.analysis.chains import Chain, attempts_of
-from cipo_eval.records import Attempt
+from cipo_eval.records import Attempt, Mode
 from cipo_eval.turns.protocols import PROTOCOLS
 
 ANSWER_WIDTH = 40
 """Characters of an answer in a line."""
 
 
-def _letters(chain: Chain, mode: str) -> str:
+def _letters(chain: Chain, mode: Mode) -> str:
     return "".join("r" if attempt.verdicts[mode].correct else "w" for attempt in chain)
 
 
-def in_a_line(protocol: str, chain: Chain, mode: str) -> str:
+def in_a_line(protocol: str, chain: Chain, mode: Mode) -> str:
     """A chain of a protocol: what became of each turn, and the answers."""
     first, judges = chain[0], PROTOCOLS[protocol].is_judgement
     path = "→".join(
@@ -29,7 +29,7 @@ def in_a_line(protocol: str, chain: Chain, mode: str) -> str:
     return f"{first.task} {printable(first.problem)} {protocol} sample {first.sample}: {path}  {answers}"
 
 
-def _answer(attempt: Attempt, mode: str) -> str:
+def _answer(attempt: Attempt, mode: Mode) -> str:
     verdict = attempt.verdicts[mode]
     if verdict.extracted is None:
         return f"({verdict.state.value})"
@@ -45,7 +45,7 @@ def question(task: str, problem: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def in_full(protocol: str, chain: Chain, mode: str) -> str:
+def in_full(protocol: str, chain: Chain, mode: Mode) -> str:
     """A chain of a protocol with all that was said, verdicts and the first test that failed."""
     first, judges = chain[0], PROTOCOLS[protocol].is_judgement
     lines = [f"═══ {first.task} {printable(first.problem)} · {protocol} · sample {first.sample} ═══"]

@@ -173,3 +173,9 @@ def test_corrections_of_others_and_programs(cipo: Commands, real_data: Path, tmp
     assert done.code == 0, done.err
     assert "category-humaneval-part" in done.json["tables"]
     assert done.json["baseline"] is None
+
+
+def test_trackers_are_looked_at_before_runs_are_read(cipo: Commands) -> None:
+    refused = cipo("report", "nowhere", "--track", "tensorboad:mine")
+    assert refused.code == 2
+    assert "--track tensorboad:mine: did you mean tensorboard" in refused.err

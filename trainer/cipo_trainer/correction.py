@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cipo_eval.engines.conversation import Chat
-from cipo_eval.records import Problem, Request, State, Turn, Verdict, derive_seed
+from cipo_eval.records import Mode, Problem, Request, State, Turn, Verdict, derive_seed
 from cipo_eval.rewards.shaping import risk_penalty
 from cipo_eval.turns.protocols import PROTOCOLS, Protocol
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat
@@ -163,7 +163,7 @@ class CorrectionPrompts:
         the attempt loses its middle, never the prompt its end.
         """
         first = self._chat.messages(anchor.problem.prompt)
-        history = tuple(Turn(one.text, {"fixed": one.verdict}) for one in (*earlier, anchor))
+        history = tuple(Turn(one.text, {Mode.FIXED: one.verdict}) for one in (*earlier, anchor))
         if judgement is not None:
             history = (*history, Turn(judgement, {}))
         messages, carried = self._revising.messages(self._protocol, first, history)

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from cipo_eval.engines.conversation import Chat
 from cipo_eval.errors import UsageError
-from cipo_eval.records import Span, Turn
+from cipo_eval.records import Mode, Span, Turn
 from cipo_eval.turns.revising import feedback
 from cipo_trainer.batch import Batch
 from cipo_trainer.method_options import Distill
@@ -81,7 +81,7 @@ class Distilled:
             replace(
                 request,
                 messages=(*request.messages[:-1], {"role": "user", "content": before + text + after}),
-                history=(Turn(text, {"fixed": sample.verdict}),),
+                history=(Turn(text, {Mode.FIXED: sample.verdict}),),
                 carried=(Span(len(request.messages) - 1, start, start + len(text)),),
             )
         )
