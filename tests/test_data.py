@@ -618,7 +618,7 @@ def test_rows_that_a_reader_cannot_take_are_named(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        *((name, Part(8)) for name in ("mbpp", "mbpp_classic", "debugbench")),
+        *((name, Part(24)) for name in ("mbpp", "mbpp_classic", "debugbench")),
         *(
             pytest.param(name, Part(1), marks=pytest.mark.exhaustive)
             for name in ("humaneval", "mbpp", "mbpp_classic", "debugbench")

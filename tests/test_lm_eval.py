@@ -147,7 +147,7 @@ def _new_workers() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache", "_new_workers")
-@part(4)
+@part(8)
 @pytest.mark.parametrize("task", CODE)
 def test_real_programs_get_the_same_verdicts(
     cipo: Commands, real_data: Path, tmp_path: Path, task: str, part: Part

@@ -29,7 +29,7 @@ def in_a_chat(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
-@part(5)
+@part(15)
 @pytest.mark.parametrize(
     ("task", "form"), [("mbpp", as_it_is), ("mbpp", in_a_chat), ("humaneval", in_a_chat)]
 )

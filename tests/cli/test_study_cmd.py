@@ -184,10 +184,13 @@ def test_ctrl_c_and_going_on_change_nothing(cipo: Commands, tiny: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_job_that_failed_is_named_with_its_log(cipo: Commands, tiny: Path, tmp_path: Path) -> None:
+def test_a_job_that_failed_is_named_with_its_log(
+    cipo: Commands, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its folder holds something else: the command says so, names the log and ends with 1, without a report."""
     folder = tmp_path / "study"
     (folder / "chains" / "seed-0" / "warm" / "train" / "mine").mkdir(parents=True)
+    monkeypatch.setattr(jobs, "launched", Fork)
     done = cipo("study", tiny, "-o", folder)
     assert done.code == 1
     assert "failed: chains/seed-0/warm/train (exit code 2" in done.err

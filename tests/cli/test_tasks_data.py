@@ -68,7 +68,7 @@ def test_every_published_task_has_a_date(capsys: pytest.CaptureFixture[str]) -> 
     assert "released" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("code_cache")
 def test_check_of_the_real_data(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All that is there is as it should be; the data of CriticBench, BeyondAIME and GPQA is not."""

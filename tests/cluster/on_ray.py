@@ -174,6 +174,7 @@ def test_a_node_is_lost_and_another_comes(nodes: Nodes) -> None:
     made.close()
 
 
+@pytest.mark.exhaustive
 def test_a_replica_that_hangs_is_given_up(nodes: Nodes) -> None:
     said: list[str] = []
     made = engine(nodes, "x", said.append, replica_silence=3, **STEADY)

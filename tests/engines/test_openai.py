@@ -342,7 +342,7 @@ def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None
     ("fault", "number"),
     [
         (status(503, {"Retry-After": "100"}), signal.SIGINT),
-        (lambda _: time.sleep(30), signal.SIGTERM),
+        pytest.param(lambda _: time.sleep(30), signal.SIGTERM, marks=pytest.mark.exhaustive),
         pytest.param(status(503, {"Retry-After": "100"}), signal.SIGTERM, marks=pytest.mark.exhaustive),
         pytest.param(lambda _: time.sleep(30), signal.SIGINT, marks=pytest.mark.exhaustive),
     ],

@@ -254,7 +254,7 @@ def test_a_rate_of_few_against_a_rate_of_many() -> None:
     assert np.mean(np.array(found) < 0.05) < 0.08
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_error_rates_under_a_true_null() -> None:
     """Two runs of one model: 95 % intervals cover zero 93 to 97 times in a hundred, p-values are uniform."""
     rng = np.random.default_rng(3)

@@ -164,6 +164,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "critique_grpo": {"prompt_dir": "prompts", "right": "Right.", "wrong": "Wrong."},
 }
 """Methods with second tries, other prompts for the reference, judgements and mixed groups."""
+METHODS_OF_A_COMMIT = ("lte", "sdpo")
+"""The other ones are tried with ``-m exhaustive``."""
 
 
 def of_method(folder: Path, size: int, name: str) -> Config:
@@ -173,7 +175,7 @@ def of_method(folder: Path, size: int, name: str) -> Config:
     return bandit(folder, name, method=METHODS[name], output=output, optimizer={"lr": 1e-3}, **values)
 
 
-def several(folder: Path, size: int) -> None:
+def several(folder: Path, size: int, methods: Sequence[str]) -> None:
     """All that is asked of so many processes, in each of them."""
     with joined("cpu") as world:
         assert world.size == size
@@ -189,7 +191,7 @@ def several(folder: Path, size: int) -> None:
     saving = {"every": 1, "keep": 9, "asynchronous": size == 2}
     for kind in RUNS[size]:
         train(run(folder, f"{size}-{kind}", parallel=kind, checkpoint=saving))
-    for name in METHODS if size < 4 else ():
+    for name in methods if size < 4 else ():
         train(of_method(folder, size, name))
 
 
@@ -288,7 +290,7 @@ def node(port: int, work: Callable[..., object], *arguments: Any) -> None:
     elastic_launch(config, work)(*arguments)
 
 
-def everything(folder: Path) -> None:
+def everything(folder: Path, methods: Sequence[str]) -> None:
     """Two processes start runs, one goes on with them and starts its own, four go on with both and start theirs, two
     nodes go on with those."""
     torch.set_num_threads(1)  # threads do not survive a fork
@@ -297,7 +299,7 @@ def everything(folder: Path) -> None:
         runs = copied(folder, size)
 
         def work() -> None:
-            several(folder, size)  # noqa: B023
+            several(folder, size, methods)  # noqa: B023
             going_on(folder, runs)  # noqa: B023
 
         codes = [ended(child) for child in processes(size, work)]
@@ -316,4 +318,4 @@ def everything(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    everything(Path(sys.argv[1]))
+    everything(Path(sys.argv[1]), sys.argv[2:])

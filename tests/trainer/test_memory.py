@@ -100,9 +100,9 @@ def allocated(model: Any, config: Config, streams: list[LossStream]) -> tuple[in
     [
         ("llama", {}, {}),
         ("llama", {"num_hidden_layers": 6}, {"checkpointing": True}),
-        pytest.param("llama", {"intermediate_size": 512}, {}, marks=pytest.mark.slow),
+        pytest.param("llama", {"intermediate_size": 512}, {}, marks=pytest.mark.exhaustive),
         pytest.param("llama", {"vocab_size": 6000}, {"chunk": 256}, marks=pytest.mark.slow),
-        pytest.param("qwen3", {"head_dim": 32}, {}, marks=pytest.mark.slow),
+        pytest.param("qwen3", {"head_dim": 32}, {}, marks=pytest.mark.exhaustive),
         pytest.param("qwen2", {"num_hidden_layers": 8}, {"checkpointing": True}, marks=pytest.mark.slow),
     ],
 )

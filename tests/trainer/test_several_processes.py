@@ -16,7 +16,7 @@ import several_processes
 import torch
 from commands import Commands
 from safetensors.torch import load_file
-from several_processes import CASES, CONTINUED, METHODS, OF_FOUR, RUNS, free_port, run
+from several_processes import CASES, CONTINUED, METHODS, METHODS_OF_A_COMMIT, OF_FOUR, RUNS, free_port, run
 from slurm import cluster
 
 from cipo_eval.settings import to_yaml
@@ -67,11 +67,12 @@ def assert_same_figures(row: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs and updates of 2, 1 and 4 processes (``several_processes.everything``)."""
+    methods = METHODS if "exhaustive" in (request.config.option.markexpr or "") else METHODS_OF_A_COMMIT
     folder = tmp_path_factory.mktemp("several")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, SCRIPT, str(folder)], check=True, timeout=500, env=environment)
+    subprocess.run([sys.executable, SCRIPT, str(folder), *methods], check=True, timeout=500, env=environment)
     return folder
 
 
@@ -115,7 +116,13 @@ def test_steps_are_those_of_one_process(place: Path, output: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in METHODS_OF_A_COMMIT else pytest.mark.exhaustive)
+        for name in METHODS
+    ],
+)
 def test_methods_are_those_of_one_process(place: Path, name: str) -> None:
     for row, other in zip(rows(place / f"2-{name}"), rows(place / f"1-{name}"), strict=True):
         assert_same_figures(row, other)

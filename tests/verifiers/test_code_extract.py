@@ -456,11 +456,9 @@ def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> 
     "unit",
     [
         "```\n",
-        "\r",
-        '"""\\"',
         *(
             pytest.param(unit, marks=pytest.mark.exhaustive)
-            for unit in ("`", "```python\n", "def f(x):\n", "a", "\0", "\ud800", "(", '"\\"')
+            for unit in ("\r", '"""\\"', "`", "```python\n", "def f(x):\n", "a", "\0", "\ud800", "(", '"\\"')
         ),
     ],
 )
