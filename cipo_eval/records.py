@@ -389,7 +389,7 @@ class Attempt:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "seconds": self.seconds,
-            "verdicts": {mode: verdict.to_json() for mode, verdict in self.verdicts.items()},
+            "verdicts": {str(mode): verdict.to_json() for mode, verdict in self.verdicts.items()},
             "left_out": self.left_out,
             **({"prefix": self.prefix} if self.prefix else {}),
         }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cipo_eval.records import Attempt, Completion, FinishReason
+from cipo_eval.records import Attempt, Completion, FinishReason, Mode, State, Verdict
+from cipo_eval.storage.lines import attempt_of, line_of
 
 LINE: dict[str, Any] = {
     "v": 1,
@@ -59,3 +61,16 @@ def test_a_completion_that_came_from_another_process_is_the_same() -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(said, protocol)) == said
     assert copy.deepcopy(said) == said
+
+
+def test_a_line_has_the_bytes_that_it_had() -> None:
+    """Compact, modes by name; a verdict read from it is found by ``Mode`` and by the name."""
+    verdict = Verdict(correct=True, state=State.CORRECT, extracted="2", canonical="2")
+    attempt = Attempt.from_json({**LINE, "finish_reason": None})
+    line = line_of(replace(attempt, verdicts={Mode.FIXED: verdict, Mode.PAPER: verdict}))
+    assert b'"verdicts":{"fixed":{"correct":true,"state":"correct",' in line
+    assert b": " not in line
+    assert list(attempt_of(line).verdicts) == [Mode.FIXED, Mode.PAPER]
+    assert all(type(mode) is Mode for mode in attempt_of(line).verdicts)
+    with pytest.raises(KeyError):
+        attempt_of(line.replace(b'"paper"', b'"newspaper"'))
