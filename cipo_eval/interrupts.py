@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 END_SECONDS = 4.0
-"""After a signal, until a command that has not ended is ended."""
+"""Seconds after a signal until a command that has not ended is ended."""
 AGAIN_SECONDS = 0.5
-"""The same after a second signal."""
+"""Seconds after a second signal until a command that has not ended is ended."""
 ONE_SECONDS = 0.3
 """Signals that come so soon after the first are the same one: ``timeout`` sends to the process and to its group."""
 

@@ -123,7 +123,7 @@ class Sampling:
     temperature: float
     top_p: float
     top_k: int
-    """0: off."""
+    """Number of most probable tokens that are drawn from; 0: all."""
     min_p: float
     max_tokens: int
     """Most new tokens of a completion."""
@@ -131,7 +131,7 @@ class Sampling:
 
 
 class Span(NamedTuple):
-    """A part of one of several messages."""
+    """A part of one of several messages: characters ``start`` to ``end`` (exclusive) of message number ``message``."""
 
     message: int
     start: int
@@ -184,7 +184,7 @@ def begun(messages: Sequence[Mapping[str, str]]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What the model wrote."""
+    """What the model wrote for one sample of a request, and what it took."""
 
     text: str
     finish_reason: FinishReason | None
@@ -195,7 +195,7 @@ class Completion:
     """Engine time; the samples of one batch share it evenly."""
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
-    """Of the tokens, in the model's own distribution (temperature 1, no filter)."""
+    """Log probability of each token (natural logarithm), in the model's own distribution (temperature 1, no filter)."""
     left_out: int = 0
     """Characters of earlier attempts that the prompt had no room for."""
     prompt_hash: str | None = None
@@ -274,8 +274,8 @@ class Verifier(Protocol):
         ...
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:
-        """Of a mode that follows a reference: the processor seconds after which that one gives up, and what it says
-        then. None, also for a verifier without this method: a grading that exceeds its limit has no verdict."""
+        """For a mode that follows a reference: the processor seconds after which the reference gives up, and its
+        verdict then. None, also for a verifier without this method: a grading that exceeds its limit has no verdict."""
         ...
 
 
@@ -360,7 +360,7 @@ class Attempt:
     verdicts: Mapping[Mode, Verdict]
     """By mode, in one or in both; empty where the run was interrupted before the verdict."""
     left_out: int = 0
-    """As in ``Completion``."""
+    """Characters of earlier attempts that the prompt had no room for, as in ``Completion``."""
     prefix: int = 0
     """Characters at the beginning of ``text`` that the model was given to go on with, and did not write (protocol
     ``prefill``); tokens count what it wrote."""
@@ -389,7 +389,7 @@ class Attempt:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "seconds": self.seconds,
-            "verdicts": {mode: verdict.to_json() for mode, verdict in self.verdicts.items()},
+            "verdicts": {str(mode): verdict.to_json() for mode, verdict in self.verdicts.items()},
             "left_out": self.left_out,
             **({"prefix": self.prefix} if self.prefix else {}),
         }

@@ -5,11 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cipo_eval.records import Attempt, Completion, FinishReason, derive_seed, derive_seeds
+from cipo_eval.records import (
+    Attempt,
+    Completion,
+    FinishReason,
+    Mode,
+    State,
+    Verdict,
+    derive_seed,
+    derive_seeds,
+)
+from cipo_eval.storage.lines import attempt_of, line_of
 
 LINE: dict[str, Any] = {
     "v": 1,
@@ -65,3 +76,16 @@ def test_seeds_of_many_samples_are_those_of_each() -> None:
     """Runs of earlier releases go on with the same seeds."""
     seeds = derive_seeds((7, "t", "p", "direct"), (0, 3, 12), 1)
     assert seeds == tuple(derive_seed(7, "t", "p", "direct", sample, 1) for sample in (0, 3, 12))
+
+
+def test_a_line_has_the_bytes_that_it_had() -> None:
+    """Compact, modes by name; a verdict read from it is found by ``Mode`` and by the name."""
+    verdict = Verdict(correct=True, state=State.CORRECT, extracted="2", canonical="2")
+    attempt = Attempt.from_json({**LINE, "finish_reason": None})
+    line = line_of(replace(attempt, verdicts={Mode.FIXED: verdict, Mode.PAPER: verdict}))
+    assert b'"verdicts":{"fixed":{"correct":true,"state":"correct",' in line
+    assert b": " not in line
+    assert list(attempt_of(line).verdicts) == [Mode.FIXED, Mode.PAPER]
+    assert all(type(mode) is Mode for mode in attempt_of(line).verdicts)
+    with pytest.raises(KeyError):
+        attempt_of(line.replace(b'"paper"', b'"newspaper"'))

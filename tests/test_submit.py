@@ -202,3 +202,15 @@ def test_submission(cipo: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         outcome = cipo(*command, *more)
         assert (outcome.code, why in outcome.err) == (2, True), outcome.err
+
+
+def test_each_seed_is_an_array_and_a_merge_of_its_own(cipo: Commands) -> None:
+    """With the folder that ``--seeds`` gives it, so that the same command without ``--submit`` goes on from them."""
+    command = "run --engine seeded_engine:Seeded --model m --tasks arithmetic -o runs/m"
+    shown = cipo(*command.split(), "--seeds", "3,5", "--submit", "slurm", "--shards", "2", "--dry-run").out
+    assert shown.count("#SBATCH --array=1-2") == 2
+    for seed in (3, 5):
+        [array] = [line for line in shown.splitlines() if f"--seeds={seed}" in line]
+        assert f"runs/m.seed-{seed}.shard-" in array
+        assert "3,5" not in array
+        assert f"--output runs/m.seed-{seed}" in shown

@@ -9,7 +9,6 @@ import typer
 
 from cipo_eval.cli import requests, seeds, submit
 from cipo_eval.cli.session import Display, show
-from cipo_eval.errors import UsageError
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -31,9 +30,7 @@ def run(context: typer.Context, **values: Any) -> None:
     runs = evaluations(request, Display(request.output))
     submit.batch_of(jobs)
     if jobs["submit"]:
-        if len(runs) > 1:
-            raise UsageError("--submit takes one seed: submit each of --seeds by itself, with --seed")
-        submit.submit_run(context, request, runs[0], jobs)
+        submit.submit_runs(context, request, runs, jobs)
         return
     if request.output.dry_run:
         from cipo_eval.cli.dry_run import dry_run

@@ -96,22 +96,35 @@ def batch_of(values: Mapping[str, Any]) -> Batch:
     )
 
 
-def submit_run(
-    context: typer.Context, request: RunRequest, evaluation: Evaluation, values: Mapping[str, Any]
+def submit_runs(
+    context: typer.Context, request: RunRequest, runs: Sequence[Evaluation], values: Mapping[str, Any]
 ) -> None:
-    """Submits the shards of a run, and the job that merges them; with ``--dry-run`` shows the scripts."""
-    from cipo_eval.run.slurm import run_jobs
-
+    """Submits the shards of each run (one for each seed), and the job that merges them; with ``--dry-run`` shows the
+    scripts. Raises ``UsageError`` for what is wrong of any run before a job is submitted."""
     if request.task.shard:
         raise UsageError(
             "--submit makes the shards itself: leave out --shard, and say how many with --shards"
         )
     if not request.output.resume:
         raise UsageError("a job that is requeued goes on: leave out --no-resume")
-    folder = evaluation.folder
-    _ = evaluation.plans  # whatever is missing or wrong is said here, not by every job
-    ours = {*OPTIONS, "output", "dry_run"}
+    several = len(runs) > 1
+    if several and getattr(context.get_parameter_source("seeds"), "name", "") != "COMMANDLINE":
+        raise UsageError("--submit takes several seeds from the command line only: --seeds 0,1,2")
+    for run in runs:
+        _ = run.plans  # whatever is missing or wrong is said here, not by every job
+    ours = {*OPTIONS, "output", "dry_run"} | ({"seeds"} if several else set())
     arguments = without(context.meta[ARGUMENTS], context.command.params, ours)
+    for run in runs:
+        seed = [f"--seeds={run.request.decoding.seed}"] if several else []
+        _submit_run([*seed, *arguments], request, run.folder, values)
+
+
+def _submit_run(
+    arguments: Sequence[str], request: RunRequest, folder: Path, values: Mapping[str, Any]
+) -> None:
+    """Submits one run. ``arguments``: of ``cipo-eval run``, without its folder and shards."""
+    from cipo_eval.run.slurm import run_jobs
+
     jobs = run_jobs(arguments, folder, values["shards"] or 1, _merging(request))
     hint = f"cipo-eval status {folder}.shard-*" if " " not in str(folder) else "cipo-eval status"
     carry_out(jobs, folder, batch_of(values), dry_run=request.output.dry_run, hint=hint)

@@ -22,14 +22,14 @@ from cipo_eval.errors import MissingError, UsageError
 LOOK_NODES_SECONDS = 2.0
 """Between two looks at which nodes there are."""
 MOST_PASSED_SECONDS = 1.0
-"""That count of the time between two looks: this process may have been stopped."""
+"""Most seconds that count of the time between two looks: this process may have been stopped."""
 HEARD_TOGETHER = 16
 """One in so many of the actors says something before they are heard, if that does not take too long: to hear any of
 them costs a look at all."""
 FIRST_SAY_SECONDS, SAY_SECONDS = 10.0, 60.0
 """Without a single actor: until the first message, and between two."""
 START_SECONDS = 60.0
-"""That a node which could hold an actor is given to start one, however little patience is asked for."""
+"""Seconds that a node which could hold an actor is given to start one, however little patience is asked for."""
 FALSE_STARTS = 5
 """Actors lost one after the other before any was ready, after which there will be none."""
 RESTART_SECONDS = 1.0

@@ -28,7 +28,7 @@ class Parcel(Generic[T]):
     number: int
     payload: T
     parts: set[int]
-    """Those that are not done."""
+    """The parts that are not done."""
     home: Hashable = None
     """What it has in common with parcels that are better done in one place (their prompts begin alike)."""
     losses: int = 0

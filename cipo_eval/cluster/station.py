@@ -22,7 +22,7 @@ BEAT_SECONDS = 1.0
 PASSED_ON = ("CIPO_EVAL_DATA", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "PYTHONPATH")
 """Variables that hold on nodes as they do for the driver. Keys are none of them: Ray would show them to everybody."""
 GATHER_SECONDS = 0.02
-"""That an answer waits for more, once something is finished."""
+"""Seconds that an answer waits for more, once something is finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Surroundings:
     path: tuple[str, ...]
     folder: str
     variables: Mapping[str, str]
-    """Of the environment, those of ``PASSED_ON`` that are set."""
+    """The environment variables of ``PASSED_ON`` that are set."""
 
     @classmethod
     def here(cls) -> Surroundings:
-        """Those of this process."""
+        """The surroundings of this process."""
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         return cls(tuple(place for place in sys.path if place), str(Path.cwd()), variables)
 
@@ -142,7 +142,7 @@ class Station:
             self._changed.notify_all()
 
     def give_up(self, kind: str, why: str) -> None:
-        """It can do nothing more."""
+        """Says that the station can do nothing more, and why."""
         with self._changed:
             self._broken = Broken(kind, why)
             self._changed.notify_all()

@@ -124,7 +124,7 @@ class TaskSpec:
     given_template: str
     """The user turn before an attempt that is not the model's own; empty: ``template``."""
     protocols: tuple[str, ...]
-    """Those of a run that names none; empty: first attempts only."""
+    """The protocols of a run that names none; empty: first attempts only."""
     verifier: str
     options: Mapping[str, Any]
     """Verifier options of every problem of the task."""

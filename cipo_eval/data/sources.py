@@ -76,7 +76,7 @@ class Place:
     sha256: str | None = None
     """What a cached file must hash to."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """The same facts for ``run.json``; no path of this machine in it."""
+    """Facts about the source for ``run.json``, without a path of this machine."""
 
 
 def mirror_dir(data_dir: str | Path | None = None) -> Path | None:

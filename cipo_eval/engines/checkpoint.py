@@ -67,7 +67,7 @@ class Checkpoint:
     tokenizer or does not load."""
 
     model: str
-    """As asked for: a folder or a hub id."""
+    """The model as it was asked for: a folder or a hub id."""
     revision: str | None = None
     trust_remote_code: bool = False
 

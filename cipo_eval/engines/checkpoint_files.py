@@ -47,7 +47,7 @@ _OTHER_HEADS = (
 
 
 def check_place(model: str) -> None:
-    """That a name that can only be a folder's is one. Raises ``UsageError``."""
+    """Raises ``UsageError`` for a name that can only be a folder's and is none."""
     folder = Path(model)
     if folder.is_file():
         raise UsageError(f"{model} is a file: --model takes the folder of a checkpoint, or a hub id")
@@ -58,7 +58,7 @@ def check_place(model: str) -> None:
 
 
 def check_folder(folder: Path, *, tokenizer: bool = True) -> None:
-    """Of a checkpoint's folder: configuration, tokenizer (unless it comes from elsewhere), weights.
+    """Checks a checkpoint's folder: configuration, tokenizer (unless it comes from elsewhere), weights.
 
     Raises ``UsageError`` for what is not there, not whole, or no causal LM.
     """
@@ -76,7 +76,7 @@ def check_folder(folder: Path, *, tokenizer: bool = True) -> None:
 
 
 def check_adapter(folder: Path) -> dict[str, Any]:
-    """Of an adapter's folder: its weights are whole and it names a base. Returns its configuration."""
+    """Checks an adapter's folder: its weights are whole and it names a base. Returns its configuration."""
     facts = read_object(folder / "adapter_config.json")
     if not facts.get("base_model_name_or_path"):
         raise UsageError(f"adapter_config.json of {folder} names no base_model_name_or_path")
@@ -89,7 +89,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
 
 
 def check_names(model: str, names: Iterable[str], *, tokenizer: bool = True) -> None:
-    """That there are files of each kind that a checkpoint has, by their names alone."""
+    """Checks, by names alone, that there are files of each kind that a checkpoint has."""
     names = set(names)
     if "config.json" not in names:
         raise UsageError(f"{model} is not a Hugging Face checkpoint: it has {_seen(names)}no config.json")
@@ -100,7 +100,7 @@ def check_names(model: str, names: Iterable[str], *, tokenizer: bool = True) -> 
 
 
 def check_config(model: str, config: Mapping[str, Any]) -> None:
-    """That a ``config.json`` is one of a causal LM, as far as one sees without transformers."""
+    """Checks that a ``config.json`` is one of a causal LM, as far as one sees without transformers."""
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
         raise UsageError(f"config.json of {model}: architectures is no list of names")
@@ -115,7 +115,7 @@ def check_config(model: str, config: Mapping[str, Any]) -> None:
 
 
 def check_weights(path: Path) -> None:
-    """That a file of weights is whole, as far as its size and its ends say. Raises ``UsageError``."""
+    """Checks that a file of weights is whole, as far as its size and its ends say. Raises ``UsageError``."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(_POINTER))

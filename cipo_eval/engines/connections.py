@@ -21,7 +21,7 @@ from cipo_eval.engines.retries import Again
 from cipo_eval.engines.servers import Target
 
 MOST_BYTES = 64 << 20
-"""Of one reply."""
+"""Most bytes of one reply."""
 _CONNECT_SECONDS = 30.0
 _KEPT_SECONDS = 4.0
 """That an idle connection is kept: less than servers do (uvicorn five), or it closes under a request."""

@@ -80,4 +80,4 @@ class OneByOneEngine(Generic[Options]):
                     yield request, sample, self.complete(request, seed)
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Does nothing: the engine holds no resources."""

@@ -23,9 +23,9 @@ from cipo_eval.engines.servers import Server, Servers, Target
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
 
 GRACE_SECONDS = 5.0
-"""That other servers are waited for at the start, once one has answered."""
+"""Seconds that other servers are waited for at the start, once one has answered."""
 TRIAL_SECONDS = 60.0
-"""That the one request of a trial may take."""
+"""Most seconds that the one request of a trial may take."""
 _TICK_SECONDS = 0.1
 """Between two looks at whether a server is to be tried again."""
 _PAUSE_LOOK_SECONDS = 0.5

@@ -221,7 +221,7 @@ def preview(
 
 
 def no_room(prompt: Prompt) -> Completion:
-    """Of a prompt after which nothing fits."""
+    """The completion of a prompt that leaves no room for a token."""
     return Completion(
         text="",
         finish_reason=FinishReason.CONTEXT,

@@ -24,7 +24,7 @@ FAILURES_IN_A_ROW = 3
 STEADY = 16
 """Answers in a row after which the next leave counts as a first one again."""
 SHARE = 1.25
-"""Of an even share of the requests under way, that a server may have for the sake of its cache."""
+"""Most requests that a server may have for the sake of its cache, as a multiple of an even share of those under way."""
 CONVERSATIONS = 65_536
 """Whose servers are remembered: the latest ones."""
 
@@ -126,7 +126,8 @@ class Servers:
         )
 
     def answered(self, server: Server, conversation: Hashable = None) -> None:
-        """It has answered, which also brings one back that was left; it is remembered for a conversation."""
+        """Notes that a server has answered, which also brings it back where it was left; it is remembered for a
+        conversation."""
         server.left = False
         server._failures = 0
         server._answers += 1
@@ -139,7 +140,8 @@ class Servers:
                 self._homes.popitem(last=False)
 
     def failed(self, server: Server, why: str, *, unreachable: bool = False) -> None:
-        """It has not given what it should have. ``unreachable``: nobody is there, so that others need not find out."""
+        """Notes that a server has not given what it should have. ``unreachable``: nobody is there, so that others need
+        not find out."""
         server._failures += 1
         if server.left or len(self._servers) == 1:
             return
@@ -147,13 +149,13 @@ class Servers:
             self.leave(server, why)
 
     def paused(self, server: Server, seconds: float) -> None:
-        """It asks to be left alone for so long; it is for ``LONGEST_WAIT`` at the most."""
+        """Notes that a server asks to be left alone for so many seconds; it is for ``LONGEST_WAIT`` at the most."""
         server.longest_pause = max(server.longest_pause, seconds)
         until = self._clock() + min(max(seconds, 0.0), LONGEST_WAIT)
         server._paused_until = max(server._paused_until, until)
 
     def leave(self, server: Server, why: str) -> None:
-        """It gets no requests until a trial has succeeded."""
+        """Gives a server no more requests until a trial has succeeded."""
         server.left, server.on_trial = True, False
         server.left_for = server.left_for or why
         server._answers = 0

@@ -92,7 +92,7 @@ def takes_parts(tokenizer: Any, roles: tuple[str, ...], setting: Setting = DEFAU
 
 
 def check_whole(text: str, messages: Sequence[Message], carried: Sequence[Span] = ()) -> None:
-    """That a rendered text holds the texts of messages: raises ``UsageError`` where one is not there.
+    """Checks that a rendered text holds the texts of messages: raises ``UsageError`` where one is not there.
 
     Templates may trim a text; what they do with an assistant's (they drop its thoughts) is their business, and so is
     what a model said (``carried``): no attempt can make the prompt an error.
@@ -110,7 +110,8 @@ def check_whole(text: str, messages: Sequence[Message], carried: Sequence[Span] 
 
 
 def check(tokenizer: Any, setting: Setting = DEFAULT) -> None:
-    """That a user can say something, with a system message before it or without. Raises ``UsageError``."""
+    """Checks that a template renders a user's message, with a system message before it or without. Raises
+    ``UsageError``."""
     if source(tokenizer):
         _first(tokenizer, (("user",), ("system", "user")), setting)
 

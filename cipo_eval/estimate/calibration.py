@@ -52,7 +52,7 @@ class Part:
     run: Path
     name: str
     facts: Mapping[str, Any]
-    """Of the task, in ``run.json``."""
+    """The task's entry in ``run.json``."""
     modes: Sequence[Mode]
     attempts: Attempts
     load: TaskLoad | None

@@ -21,7 +21,7 @@ from cipo_eval.estimate.workload import Load, TaskLoad, Workload
 INDEXED, INDEX_BYTES = 20_000, 79
 """Attempts of a task from which on there is an index, and its bytes of one."""
 PROBLEM_BYTES = 250
-"""Of a problem in the run directory, beside its question."""
+"""Bytes of a problem in the run directory, beside its question."""
 STAYS_WRONG = 0.5
 """Of the way from the first turn's share of wrong answers to all of them, for revisions of what was wrong."""
 SOURCES = {
@@ -301,7 +301,7 @@ def _share(
 
 
 def as_json(estimated: Estimate, price: float | None) -> dict[str, Any]:
-    """As ``cipo-eval plan --json`` says it."""
+    """The estimate as ``cipo-eval plan --json`` prints it."""
     machines = estimated.machines
 
     def shown(quantity: Quantity) -> dict[str, float]:

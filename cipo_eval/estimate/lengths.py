@@ -13,7 +13,7 @@ from cipo_eval.estimate.constants import LEVELS, Length
 SURE = 2.0
 """Standard errors to either side of an interval."""
 MOST_TOKENS = 10_000_000
-"""That anybody says of a completion."""
+"""Most tokens of a completion that are accepted as a mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Expected:
 
 
 def expected(length: Length, limit: int, scale: float = 1.0) -> Expected:
-    """Of completions that are ``scale`` times as long as measured, and at most ``limit`` tokens.
+    """Expected lengths of completions that are ``scale`` times as long as measured, and at most ``limit`` tokens.
 
     Under the limit that they were measured under, or a higher one, the mean is what was measured; under a lower one
     the quantile function (a line between its known points) tells how much of it is cut off.

@@ -14,9 +14,9 @@ from cipo_eval.errors import UsageError
 from cipo_eval.estimate.constants import Gpu, ModelShape, Speed
 
 WEIGHTS_SHARE = 0.75
-"""Of the memory, that weights may take before a model is spread over more GPUs."""
+"""Share of a GPU's memory that weights may take before a model is spread over more GPUs."""
 PARALLEL_SHARE = 0.85
-"""Of the speed of so many GPUs, where a model is spread over them."""
+"""Share of the speed of n GPUs that is reached where a model is spread over n."""
 MOST_PARALLEL = 64
 
 
@@ -27,7 +27,7 @@ class Sequences:
     prompt: float
     """Tokens of a prompt."""
     computed: float
-    """Those of them that no cache has."""
+    """Prompt tokens that are in no cache and have to be computed."""
     new: float
     """Tokens of a completion."""
     held: float

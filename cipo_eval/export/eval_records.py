@@ -25,7 +25,7 @@ from cipo_eval.records import Attempt, State
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
 SCHEMA = "0.3.0"
-"""Of the records that are written."""
+"""Version of the schema of the records that are written."""
 _OPEN = ("hf", "vllm", "lm_eval", "ray")
 """Engines that have the weights of their model."""
 _FAILED = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR, State.FILTERED)

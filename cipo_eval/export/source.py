@@ -69,7 +69,7 @@ class Source:
 
     @property
     def version(self) -> str:
-        """Of this package."""
+        """The version of this package."""
         return __version__
 
     @property
@@ -91,7 +91,7 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """The same for the same run, of 16 digits: what exports make their own ids of."""
+        """Sixteen hexadecimal digits that are the same for the same run: exports make their own ids of them."""
         return fingerprint([self.info.get("created"), self.run.name, sorted(self.info["tasks"])])
 
 
@@ -135,7 +135,7 @@ class TaskSource:
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        """Those that the run was asked for; first attempts among them."""
+        """The protocols that the run was asked for, first attempts among them."""
         names = [
             name for name in (DIRECT, *self.selected.protocols) if name in self.selected.selection.extents
         ]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from cipo_eval.errors import CipoError, MissingError, UsageError, nearest
 
 PROJECT = "cipo-eval"
-"""Of runs whose project (MLflow: experiment) is not named."""
+"""The project (MLflow: experiment) of runs that name none."""
 
 
 class Tracker(Protocol):

@@ -14,7 +14,7 @@ from cipo_eval.records import Problem, fingerprint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolItem:
-    """One attempt of somebody."""
+    """An attempt that a run corrects, whoever made it."""
 
     task: str
     problem: str

@@ -54,7 +54,7 @@ class Protocol:
     """How much of a pool's attempt is shown: up to the end of its first wrong step, or so many per cent of its
     characters; None: what the protocol shows by itself."""
     wait: bool = False
-    """Behind what is shown stands "Wait"."""
+    """Whether " Wait" is appended to what is shown of the attempt."""
 
     template: str = ""
     """What is asked for, as a Jinja template (``feedback`` is filled in where it ``tells``); empty: the file of this
@@ -66,7 +66,7 @@ class Protocol:
         return None
 
     def traits(self) -> dict[str, Any]:
-        """What a run directory keeps of a protocol that is not one of ours."""
+        """Its fields as a run directory keeps them, for a protocol that is not one of ours."""
         return {name: getattr(self, name) for name in _TRAITS}
 
     def attempts(self, asked: int) -> int:

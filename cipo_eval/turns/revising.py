@@ -36,9 +36,9 @@ class TurnFormat(StrEnum):
     """How an earlier attempt is shown."""
 
     CHAT = "chat"
-    """As the assistant's message of a conversation, all turns so far."""
+    """All turns so far as a conversation, each attempt an assistant's message."""
     INLINE = "inline"
-    """In one user message with the problem; of several attempts the last."""
+    """The last attempt within one user message, with the problem."""
 
 
 class Prompts:
@@ -76,6 +76,7 @@ class Prompts:
         return self._environment.from_string(template).render(**values).strip()
 
     def fingerprint(self, *names: str) -> str:
+        """Fingerprint of the templates of these names, which a run keeps."""
         return fingerprint({name: self.texts[name] for name in names})
 
 
@@ -90,13 +91,13 @@ class Revising:
     """How the turns after the first are asked for in a run."""
 
     protocols: tuple[Protocol, ...] = ()
-    """Those with more than one turn."""
+    """The protocols with more than one turn."""
     direct: bool = True
     """First attempts are wanted even if nothing revises them."""
     pool: Pool | None = None
-    """What ``given`` revises."""
+    """The attempts that ``given`` and its kind revise; None: no protocol takes any."""
     turns: int = 2
-    """Attempts of a whole chain."""
+    """Number of attempts of a whole chain."""
     turn_format: TurnFormat = TurnFormat.CHAT
     critique_form: Form = Form.ANALYSIS
     """How judgements are asked for."""

@@ -21,9 +21,9 @@ from cipo_reports.frames import AVERAGE, DIFFERENCES, RESULTS, frame, structure,
 from cipo_reports.seeds import Key, Tables, same_seeds, within_bounds
 
 Over = Mapping[Key, Sequence[str]]
-"""Of each figure, the tasks that its averages are over."""
+"""The tasks that the averages of each figure are over."""
 ByTask = Mapping[tuple[str, str], Tables]
-"""By arm and task, the sums of runs."""
+"""The sums of runs, by arm and task."""
 
 
 def averages(results: pd.DataFrame, arms: Sequence[Arm], tables: ByTask) -> tuple[pd.DataFrame, Over]:

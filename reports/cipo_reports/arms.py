@@ -117,7 +117,7 @@ def _name(path: Path) -> str:
 
 
 def make_arm(name: str, paths: Sequence[Path]) -> Arm:
-    """Of run directories and outputs of trainings. Raises ``UsageError`` for folders that are neither."""
+    """An arm of run directories and outputs of trainings. Raises ``UsageError`` for folders that are neither."""
     if len(name) > NAME_LENGTH or not name.isprintable():
         raise UsageError(f"an arm's name has at most {NAME_LENGTH} printable characters: {name!r}")
     runs, trainings, evaluations = [], [], []

@@ -51,7 +51,7 @@ class Table:
     """Rows of cells under column names."""
 
     name: str
-    """Of its files."""
+    """The stem of its files' names."""
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -63,7 +63,7 @@ class Table:
     intervals: bool = False
     """Whether forms that have no other place for them show the cells' intervals."""
     setup: str = ""
-    """Of what a caption in a paper says more: how much was asked, and how it was tested."""
+    """What a caption in a paper says besides: how much was asked, and how differences were tested."""
     latex: Mapping[str, str] = field(default_factory=dict)
     """Titles of columns in LaTeX, where that is more than their characters."""
 

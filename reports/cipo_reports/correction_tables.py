@@ -43,7 +43,7 @@ COLUMNS: tuple[Figure, ...] = (
     f.LIFT,
     f.SEQUENTIAL_GAIN.at(1),
 )
-"""Of the table of corrections, between accuracies and what the same tokens give otherwise."""
+"""Columns of the table of corrections, between accuracies and what the same tokens give otherwise."""
 
 
 def correction(study: Study) -> Table:
@@ -218,7 +218,7 @@ OVERVIEW: tuple[Figure, ...] = (
     f.RETENTION.at(2),
     f.SEQUENTIAL_GAIN.at(1),
 )
-"""Of corrections, in the overview."""
+"""Columns of the overview that are about corrections."""
 
 
 def overview(study: Study) -> Table:

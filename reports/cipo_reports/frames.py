@@ -61,7 +61,7 @@ FRAMES = {
     "worth": WORTH,
     "runs": RUNS,
 }
-"""By name, the columns that are written."""
+"""Columns of each data frame that a report writes, by its name."""
 NUMBERS = {"value", "low", "high", "std", "first", "second", "difference", "p", "p_holm", "mde", "tokens"}
 NUMBERS |= {"gain", "full"}
 """Columns of figures, numbers also where all of them are missing."""
@@ -80,7 +80,7 @@ def frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFram
 
 
 def whole(results: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of breakdowns."""
+    """The rows that are about all problems of a task, without those of breakdowns."""
     return results[results["column"] == ""]
 
 

@@ -46,7 +46,7 @@ class Upload:
     """A folder as it is to stand on the hub."""
 
     kind: str
-    """``space`` or ``dataset``."""
+    """Kind of repository: ``space`` or ``dataset``."""
     name: str
     folder: Path
 
@@ -99,7 +99,8 @@ def prepared(
 def pushed(
     uploads: Sequence[Upload], *, private: bool, dry_run: bool, say: Callable[[str], None]
 ) -> list[str]:
-    """Uploads them, and returns where they are; with ``dry_run`` only a line for each file. Raises ``CipoError``."""
+    """Uploads folders to the hub, and returns links to them; with ``dry_run`` only a line for each file. Raises
+    ``CipoError``."""
     if dry_run:
         return [
             f"would upload to {upload.kind} {upload.name}: {path.relative_to(upload.folder)} "
@@ -145,7 +146,7 @@ def numbers(study: Study) -> dict[str, float]:
 
 
 def described(study: Study) -> dict[str, Any]:
-    """Of which runs the report is."""
+    """The baseline and the methods of a report, with their runs, as JSON values."""
     return {
         "baseline": study.baseline,
         "methods": {arm.name: [str(run.path) for run in arm.runs] for arm in study.arms},

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 COLOURS = ("#004488", "#BF2F12", "#1E9E8A", "#000000")
 MARKERS = "osD^"
 LINES = ("-", "--", "-.", (0, (1, 1)))
-"""Of the methods that are told apart."""
+"""Line styles of the methods, in their order."""
 COLUMN, PAGE = 3.35, 6.9
 """Width in inches of a column and of a page of a two-column paper."""
 STYLE: dict[Any, Any] = {
@@ -242,7 +242,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def spaced(ticks: Sequence[float], low: float, high: float, *, apart: float = 0.13) -> list[float]:
-    """Of marks on a logarithmic axis those whose labels do not lie on each other: the last, and what is ``apart`` (of
+    """The ticks of a logarithmic axis whose labels do not lie on each other: the last, and what is ``apart`` (of
     the axis) from the one kept before it."""
     width = math.log(high / low) or 1.0
     kept: list[float] = []

@@ -31,14 +31,17 @@ _OURS = {"report.html", ".report.html.new", "macros.tex", "tables", "figures", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What was written where."""
+    """What ``write_report`` wrote: files, and how much of the runs is in the page."""
 
     page: Path
     tables: tuple[str, ...]
     figures: tuple[str, ...]
     attempts: int
+    """Attempts that the page holds."""
     left_out: int
+    """Attempts whose text the page had no room for."""
     bytes: int
+    """Size of the page."""
 
 
 def write_report(
@@ -51,7 +54,8 @@ def write_report(
     budget: int = BUDGET,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Written:
-    """``on_step``: told what is being written. Raises ``UsageError`` for a folder that holds something else,
+    """Writes a study's report into a folder. ``cards``: model cards too; ``budget``: most characters of attempts in the
+    page; ``on_step`` is told what is being written. Raises ``UsageError`` for a folder that holds something else,
     ``MissingError`` where it cannot be written.
     """
     check_folder(out)

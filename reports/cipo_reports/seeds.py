@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 Key = tuple[str, str]
 """Protocol, and name of a figure."""
 Tables = Mapping[Key, Sequence[Sums]]
-"""Of each figure, the sums of each run."""
+"""The sums of each run, by figure."""
 
 
 def arm_rows(
@@ -113,7 +113,7 @@ def _key(row: Row) -> tuple[str, str, str, str]:
 
 
 def tables_of(arm: Arm, task: str, mode: Mode, figures: Sequence[Figure] = ()) -> Tables:
-    """Of the runs of an arm that have a task: the sums of figures that all of them have."""
+    """The sums of figures over the runs of an arm that have a task: of the figures that all of these runs have."""
     runs = [run.selected(task) for run in arm.having(task)]
     tables: dict[Key, list[Sums]] = {}
     for name in (DIRECT, *runs[0].protocols):

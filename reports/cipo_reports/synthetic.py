@@ -37,10 +37,11 @@ class Skill:
     """What an arm's model can do, as log-odds at a problem of middling difficulty."""
 
     right: float
+    """Log-odds that a first attempt is right."""
     corrects: float
-    """Of a wrong attempt that it sees again."""
+    """Log-odds that a wrong attempt is right after a revision."""
     keeps: float
-    """Of a right one."""
+    """Log-odds that a right attempt stays right after a revision."""
 
 
 ARMS: Mapping[str, Skill] = {
@@ -49,7 +50,7 @@ ARMS: Mapping[str, Skill] = {
     "CIPO": Skill(right=0.7, corrects=0.4, keeps=2.6),
 }
 TASKS: Mapping[str, float] = {"sums": 0.6, "equations": -0.3, "programs": -0.1}
-"""By task, how easy it is; ``programs`` are judged by tests."""
+"""How easy each task is, in log-odds; ``programs`` are judged by tests."""
 TURNS: Mapping[str, int] = {"self": 3, "oracle": 2}
 
 

@@ -49,7 +49,7 @@ class Column:
     """Which columns go first where there is no room: those with the highest rank; 0 always stays."""
     left: bool = False
     short: Column | None = None
-    """The same figures without their intervals, for where there is no room for these."""
+    """The column without intervals, for where there is no room for them."""
     interval_rank: int = 9
     """When the intervals go, among the ranks of columns."""
 

@@ -79,7 +79,7 @@ def test_the_same_command_goes_on_and_more_seeds_add(
         ("--seed 1 --seeds 1,2", "--seed and --seeds"),
         ("--seeds 1,x", "whole numbers"),
         ("--seeds ,", "whole numbers"),
-        ("--seeds 1,2 --submit slurm --shards 2", "--submit takes one seed"),
+        ("seeds=1,2 --submit slurm --shards 2", "from the command line only: --seeds"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

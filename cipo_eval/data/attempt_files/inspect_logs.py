@@ -26,7 +26,7 @@ TURN = "inspect_turn"
 OURS = "cipo_eval"
 """In the metadata of samples that we wrote: the protocol, and whether it ``judges``."""
 MOST_BYTES = 1 << 30
-"""Of one sample, unpacked."""
+"""Most bytes of one sample after decompression."""
 _ZSTANDARD = 93
 _ENDS = {"max_tokens": "length", "model_length": "length"}
 _CALLED = ("problem_id", "unique_id", "question_id")

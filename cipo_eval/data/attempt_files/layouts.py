@@ -46,9 +46,9 @@ class RowContent:
     turn: tuple[str, int] | None
     """Protocol and turn, where the row says them."""
     corrected: tuple[str | None, ...]
-    """Of each attempt, the text that it corrects, where the row carries it."""
+    """The text that each attempt corrects, where the row carries it."""
     labels: tuple[bool | None, ...]
-    """Of each attempt, whether the file says that it is right."""
+    """Whether the file says that each attempt is right; None: it does not say."""
     critique: bool = False
     """The attempts are critiques: as attempts to be corrected, what they are of stands for them."""
 

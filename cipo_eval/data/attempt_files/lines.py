@@ -29,7 +29,7 @@ class Line(NamedTuple):
     """One row of a file."""
 
     name: str
-    """Of the file."""
+    """Name of the file."""
     number: int
     """From 1."""
     fields: dict[str, Any]

@@ -59,7 +59,8 @@ MOVED = {
 """Modules that task definitions of version 0.1.0 name, and where they are now: tasks that studies wrote still read."""
 
 Reader = Callable[[Row, Mapping[str, Row]], ReadProblem]
-"""Of a row and, by companion, the companion's row with the same key (where there is one)."""
+"""What makes a problem of a row and, by name of the companion source, its row with the same key (where there is
+one)."""
 
 
 def reader(name: str) -> Reader:

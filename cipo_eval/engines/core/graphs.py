@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 Decode = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""Of last tokens and places, shape (rows,) each, and the reach: the decoder's output, (rows, width)."""
+"""One decoding step: last tokens and their positions, shape (rows,) each, and the reach (how far into their slots
+they attend) give the decoder's output, shape (rows, width)."""
 
 EXACT_ROWS = 8
 """Up to so many rows, buckets are powers of two."""

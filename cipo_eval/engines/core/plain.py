@@ -48,10 +48,10 @@ class Plain:
         self.model.load_state_dict(state)
 
     def release(self) -> None:
-        """It keeps nothing."""
+        """Does nothing: no memory is kept between calls."""
 
     def run(self, take: Callable[[bool], Iterable[GenRequest]]) -> Iterator[GenOutput]:
-        """As ``Core.run``."""
+        """Generates the requests that ``take`` gives, and yields each sample as it ends (as ``Core.run``)."""
         waiting: list[_Sample] = []
         limit = 1 if self.model.config.model_type in SINGLY else MAX_ROWS["cpu"]
         while True:

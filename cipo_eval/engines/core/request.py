@@ -9,7 +9,8 @@ from typing import Any
 from cipo_eval.records import FinishReason, Sampling
 
 Cut = Callable[[Sequence[int]], tuple[int, Any] | None]
-"""Of a sample's tokens: how many of them stay, where it is to end, and the caller's note on that; None: it goes on."""
+"""Decides from a sample's tokens whether it ends: how many of them stay, with the caller's note on that; None: it goes
+on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
