@@ -359,10 +359,11 @@ _CHUNK = 1024
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
     r"""All closed ``\boxed{…}`` and ``\fbox{…}`` that lie in no other box: (start, end, content), in order."""
-    first = min((at for at in (text.find("boxed"), text.find("fbox")) if at >= 0), default=-1)
-    if first < 0:
+    begin = text.find("box")
+    if begin < 0:
         return []
-    begin = first
+    if begin and text[begin - 1] == "f":
+        begin -= 1
     while begin and text[begin - 1] == "\\":  # of a run of backslashes two and two belong together
         begin -= 1
     masked = text[begin:]

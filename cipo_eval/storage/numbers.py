@@ -139,40 +139,49 @@ class Numbers:
         """One more row. ``offset`` and ``length``: where its line is, in bytes. Raises ``ValueError`` for counts that
         no column can hold."""
         words = self.words
+        task, protocol = words["task"][attempt.task], words["protocol"][attempt.protocol]
+        reason, prompt, completion = attempt.finish_reason, attempt.prompt_tokens, attempt.completion_tokens
+        finish = NONE if reason is None else words["finish"][reason._value_]
+        prompt = UNKNOWN if prompt is None else prompt
+        completion = UNKNOWN if completion is None else completion
+        sample, turn, left_out = attempt.sample, attempt.turn, attempt.left_out
+        if (
+            sample > MOST
+            or not UNKNOWN <= prompt <= MOST
+            or not UNKNOWN <= completion <= MOST
+            or not UNKNOWN <= left_out <= MOST
+            or turn > MOST_TURNS
+        ):
+            raise ValueError("a count is too large")
+        if task > MOST_TURNS or protocol > MOST_TURNS or finish > MOST_TURNS:
+            raise ValueError("there are too many names of tasks, protocols or reasons to end")
         row = (
             offset,
             length,
-            words["task"][attempt.task],
+            task,
             words["problem"][attempt.problem],
-            words["protocol"][attempt.protocol],
-            attempt.sample,
-            attempt.turn,
+            protocol,
+            sample,
+            turn,
             answer_hash(attempt.prompt_hash),
-            NONE if attempt.finish_reason is None else words["finish"][attempt.finish_reason.value],
-            UNKNOWN if attempt.prompt_tokens is None else attempt.prompt_tokens,
-            UNKNOWN if attempt.completion_tokens is None else attempt.completion_tokens,
-            attempt.left_out,
+            finish,
+            prompt,
+            completion,
+            left_out,
             math.nan if attempt.seconds is None else _seconds(attempt.seconds),
         )
-        if (
-            max(row[5], row[9], row[10], row[11]) > MOST
-            or min(row[9], row[10], row[11]) < UNKNOWN
-            or row[6] > MOST_TURNS
-        ):
-            raise ValueError("a count is too large")
-        if max(row[2], row[4], row[8]) > MOST_TURNS:
-            raise ValueError("there are too many names of tasks, protocols or reasons to end")
-        verdicts = {mode: self._verdict(verdict) for mode, verdict in attempt.verdicts.items()}
-        for mode, verdict in verdicts.items():
+        verdicts = attempt.verdicts
+        for mode, verdict in {mode: self._verdict(verdict) for mode, verdict in verdicts.items()}.items():
             judged = self._judged.get(mode)
             if judged is None:
                 self._judged[mode] = judged = [_NO_VERDICT] * len(self._rows)
                 self._verdicts[mode] = [_no_verdicts(len(chunk)) for chunk in self._chunks]
             judged.append(verdict)
         self._rows.append(row)
-        for judged in self._judged.values():
-            if len(judged) < len(self._rows):
-                judged.append(_NO_VERDICT)
+        if len(verdicts) < len(self._judged):
+            for judged in self._judged.values():
+                if len(judged) < len(self._rows):
+                    judged.append(_NO_VERDICT)
         if len(self._rows) >= WAITING:
             self._pack()
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cipo_eval.data.attempt_files.inspect_logs import TURN
@@ -36,11 +35,10 @@ _STUDENT = "## Student Solution\n"
 """What stands before the attempt in RealCritic's prompts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowContent:
+class RowContent(NamedTuple):
     """The attempts of one row, not yet at a problem."""
 
-    completions: tuple[Completion, ...]
+    texts: Sequence[str]
     sample: int | None
     """The number that the row gives its first attempt."""
     turn: tuple[str, int] | None
@@ -59,12 +57,12 @@ def read_row(line: Line) -> RowContent:
     columns = _columns(tuple(row))
     if columns.stored:
         return _stored(line)
-    completions = _completions(line, columns)
-    count = len(completions)
+    texts, _ = _said(line, columns)
+    count = len(texts)
     labels = row.get("previous_score")
     verdicts = labels if isinstance(labels, list) else []
     return RowContent(
-        completions=completions,
+        texts=texts,
         sample=_optional(line, "sample", int) if columns.numbered else None,
         turn=(row[TURN][0], row[TURN][1]) if columns.turned else None,
         corrected=tuple(_corrected(line, count)) if columns.correcting else (None,) * count,
@@ -80,32 +78,29 @@ def read_row(line: Line) -> RowContent:
 def read_completions(line: Line) -> tuple[Completion, ...]:
     """Only the completions of a row that was read before."""
     columns = _columns(tuple(line.fields))
-    return read_row(line).completions if columns.stored else _completions(line, columns)
+    if columns.stored:
+        return (_stored_completion(_stored_attempt(line)),)
+    texts, ends = _said(line, columns)
+    reasons = ends["finish_reason"]
+    if reasons.__class__ is list:
+        each = [{**ends, "finish_reason": reason} for reason in reasons]
+        return tuple([Completion(text=text, **of) for text, of in zip(texts, each, strict=True)])
+    return tuple([Completion(text=text, **ends) for text in texts])
 
 
-def _completions(line: Line, columns: _Columns) -> tuple[Completion, ...]:
+def _said(line: Line, columns: _Columns) -> tuple[Sequence[str], dict[str, Any]]:
+    """The completions of a row, and how they ended: as ``Completion`` has it, or a reason for each."""
     texts = _texts(line, columns.text)
     ends: dict[str, Any] = {"finish_reason": None}
     fields = line.fields
     for column, kind in columns.ends:
         value = fields[column]
         if column == "finish_reason" and value.__class__ is list and len(value) == len(texts):
-            return _ended(line, texts, ends)
+            if wrong := [reason for reason in value if reason is not None and not isinstance(reason, str)]:
+                raise UsageError(f"{line.where}: finish_reason is not of type str: {str(wrong[0])[:40]!r}")
+            return texts, {"finish_reason": value}
         ends[column] = value if value.__class__ is kind else _optional(line, column, kind)
-    return tuple([Completion(text=text, **ends) for text in texts])
-
-
-def _ended(line: Line, texts: Sequence[str], ends: dict[str, Any]) -> tuple[Completion, ...]:
-    """The completions of a row that says how each of them ended."""
-    reasons = line.fields["finish_reason"]
-    if wrong := [reason for reason in reasons if reason is not None and not isinstance(reason, str)]:
-        raise UsageError(f"{line.where}: finish_reason is not of type str: {str(wrong[0])[:40]!r}")
-    return tuple(
-        [
-            Completion(text=text, **{**ends, "finish_reason": reason})
-            for text, reason in zip(texts, reasons, strict=True)
-        ]
-    )
+    return texts, ends
 
 
 class _Columns(NamedTuple):
@@ -142,24 +137,30 @@ _ENDS = (("finish_reason", str), ("prompt_tokens", int), ("completion_tokens", i
 
 
 def _stored(line: Line) -> RowContent:
-    """An attempt of a run: it is checked as a run's own lines are."""
-    try:
-        attempt = Attempt.from_json(line.fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{line.where} is damaged ({type(error).__name__}: {error})") from error
+    attempt = _stored_attempt(line)
     return RowContent(
-        completions=(
-            Completion(
-                text=attempt.text,
-                finish_reason=attempt.finish_reason,
-                prompt_tokens=attempt.prompt_tokens,
-                completion_tokens=attempt.completion_tokens,
-            ),
-        ),
+        texts=(attempt.text,),
         sample=attempt.sample,
         turn=(attempt.protocol, attempt.turn),
         corrected=(None,),
         labels=(None,),
+    )
+
+
+def _stored_attempt(line: Line) -> Attempt:
+    """An attempt of a run: it is checked as a run's own lines are."""
+    try:
+        return Attempt.from_json(line.fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{line.where} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _stored_completion(attempt: Attempt) -> Completion:
+    return Completion(
+        text=attempt.text,
+        finish_reason=attempt.finish_reason,
+        prompt_tokens=attempt.prompt_tokens,
+        completion_tokens=attempt.completion_tokens,
     )
 
 

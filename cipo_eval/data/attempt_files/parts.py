@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cipo_eval.data.attempt_files.clues import clues, told
-from cipo_eval.data.attempt_files.layouts import read_row
+from cipo_eval.data.attempt_files.layouts import read_completions, read_row
 from cipo_eval.data.attempt_files.lines import Line, has_lines, mark_of, read_lines, rows_of_part
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Completion
@@ -177,11 +177,11 @@ def read_part(lines: Iterable[Line], first: int = 1) -> Part:
     unit = "line"
     for line in lines:
         content = read_row(line)
-        completions, count = content.completions, len(content.completions)
+        count = len(content.texts)
         known = told(line.fields)
         said.append(clues(line.fields) if known is None else known)
         if line.offset < 0:
-            kept[len(numbers)] = completions
+            kept[len(numbers)] = read_completions(line)
         unit = line.unit
         numbers.append(line.number + 1 - first)
         offsets.append(line.offset)
@@ -193,7 +193,7 @@ def read_part(lines: Iterable[Line], first: int = 1) -> Part:
             and content.corrected.count(None) == count == content.labels.count(None)
             and not content.critique
         )
-        for i, completion in enumerate(completions):
+        for i, text in enumerate(content.texts):
             label = NO_LABEL if content.sample is None else content.sample + i
             if not -LARGE < label < LARGE and content.sample is not None:
                 large[len(labels)], label = label, NO_LABEL
@@ -202,6 +202,5 @@ def read_part(lines: Iterable[Line], first: int = 1) -> Part:
                     content.turn, content.corrected[i], content.labels[i], content.critique
                 )
             labels.append(label)
-            text = completion.text
             texts.append((mark_of(text.encode("utf-8", "surrogatepass")) or 1) if text else 0)
     return Part(rows, said, labels, large, texts, others, kept, unit)

@@ -39,6 +39,8 @@ def last_boxes(text: str, *, multiple: bool) -> tuple[str, str] | None:
     if not boxed:
         bare = last_boxed(text)
         return (bare, "boxed") if bare else None
+    if len(boxed) == 1:
+        return (boxed[0][2], "boxed") if boxed[0][2] else None
     group = [boxed[-1]]
     for box in reversed(boxed[:-1]):
         gap = text[box[1] : group[-1][0]] if group[-1][0] - box[1] <= _BETWEEN_MAX else None
