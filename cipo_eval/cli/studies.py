@@ -47,6 +47,14 @@ def carry_out(
     return runner
 
 
+def left_out(config: StudyConfig, folder: Path) -> set[str]:
+    """Jobs of seeds whose warm start was not accepted: the study concludes without them."""
+    from cipo_trainer.study.grid import jobs
+    from cipo_trainer.study.jobs import Ledger
+
+    return Ledger(folder).left_out(jobs(config))
+
+
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
     """Writes a report for each temperature, and shows the first one's headline and page."""
     from cipo_reports.arms import make_arm

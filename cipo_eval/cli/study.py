@@ -68,7 +68,7 @@ def _carry_out(options: StudyOptions, config: StudyConfig, folder: Path) -> int:
         messages=not (options.quiet or options.json),
         elsewhere=_on_ray(options) if options.submit is Submit.RAY else None,
     )
-    if not runner.failed and not options.job:
+    if not options.job and not set(runner.failed) - studies.left_out(config, folder):
         studies.conclude(config, folder, as_json=options.json, quiet=options.quiet)
     return EXIT_FAILURES if runner.flawed else EXIT_OK
 
@@ -89,9 +89,12 @@ def _done(every: Sequence[Job], folder: Path) -> Collection[str]:
 
 
 def _require_all(every: Sequence[Job], folder: Path) -> None:
-    """Raises ``MissingError`` where a job is not done."""
+    """Raises ``MissingError`` where a job is not done, those left out that need a warm start which was refused."""
+    from cipo_trainer.study.jobs import Ledger
+
     done = _done(every, folder)
-    if missing := [job.name for job in every if job.name not in done]:
+    without = Ledger(folder).left_out(every)
+    if missing := [job.name for job in every if job.name not in done and job.name not in without]:
         raise MissingError(f"{len(missing)} of {len(every)} jobs are missing: {', '.join(missing[:NAMED])}")
 
 

@@ -163,19 +163,40 @@ def test_a_warm_start_in_stages_is_trained_until_it_is_accepted(tmp_path: Path) 
         read_study_config(path, ["stages=[{stop: {figures: {self/retention: 1}}}, {}]", STAGED[1]])
 
 
-def test_a_report_says_when_warm_starts_were_accepted(tmp_path: Path) -> None:
+def test_seeds_whose_warm_start_was_not_accepted_are_left_out(tmp_path: Path) -> None:
+    """Of what is compared, and it is said; where none was accepted nothing is compared. A warm start that failed
+    otherwise is no reason."""
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
-    assert accepted(read_study_config(path), tmp_path) == []
+    plain = read_study_config(path)
+    assert accepted(plain, tmp_path) == []
     config = read_study_config(path, STAGED)
-    folder = tmp_path / "chains/seed-1/warm/train"
-    folder.mkdir(parents=True)
-    rows = [(0, 0.5), (2, 0.8125)]
-    logged = [{"step": step, "kind": "eval", "chains/self/retention": value} for step, value in rows]
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+    every = {job.name: job for job in jobs(config)}
+    whole = [len(runs) for runs in comparisons(config, tmp_path)[0].arms.values()]
+    assert whole == [8, 8, 8]  # two families, two seeds, each with a run and a training
+    for seed, value, code in ((0, None, 1), (1, 0.8125, 0)):
+        warm = every[f"chains/seed-{seed}/warm/train"]
+        (tmp_path / warm.name).mkdir(parents=True)
+        rows = [
+            {"step": step, "kind": "eval", "chains/self/retention": v} for step, v in ((0, 0.5), (2, value))
+        ]
+        (tmp_path / warm.name / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        Ledger(tmp_path).add(warm, code, 1.0)
+    Ledger(tmp_path).add(every["slips/seed-0/warm/train"], 137, 1.0)
     assert accepted(config, tmp_path) == [
-        "Warm start of chains, seed-1: accepted after 2 steps of its last stage, self/retention 0.81 (≥ 0.75)."
+        "Warm start of chains, seed-0: not accepted, and left out, after 2 steps of its last stage, "
+        "self/retention undefined (≥ 0.75).",
+        "Warm start of chains, seed-1: accepted after 2 steps of its last stage, self/retention 0.81 (≥ 0.75).",
     ]
+    compared = comparisons(config, tmp_path)[0].arms
+    assert [len(runs) for runs in compared.values()] == [6, 6, 6]
+    assert not any("chains/seed-0" in str(place) for runs in compared.values() for place in runs)
+    without = Ledger(tmp_path).left_out(list(every.values()))
+    assert without == {n for n in every if n.startswith("chains/seed-0/") and not n.endswith("stage-1")}
+    for name in ("chains/seed-1", "slips/seed-0", "slips/seed-1"):
+        Ledger(tmp_path).add(every[f"{name}/warm/train"], 1, 1.0)
+    with pytest.raises(UsageError, match="no warm start was accepted"):
+        comparisons(config, tmp_path)
 
 
 def test_an_evaluation_takes_the_last_checkpoint_that_there_is(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cipo_eval.errors import UsageError
 from cipo_trainer.logs import read
 from cipo_trainer.study.grid import WARM, StudyConfig, arm_folder, jobs, run_folder
+from cipo_trainer.study.jobs import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class Comparison:
 
 
 def comparisons(config: StudyConfig, folder: Path) -> list[Comparison]:
-    """One for each temperature of the study in ``folder``; the first is the one that the study is about."""
+    """One for each temperature of the study in ``folder``; the first is the one that the study is about. Seeds whose
+    warm start was not accepted are left out. Raises ``UsageError`` where none was."""
     first = config.evaluate.temperatures[0]
     return [
         Comparison(
@@ -40,15 +43,28 @@ def comparisons(config: StudyConfig, folder: Path) -> list[Comparison]:
 
 
 def _runs(config: StudyConfig, folder: Path, arm: str, temperature: float) -> list[Path]:
-    places = [folder / arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
-    return [*(place / run_folder(temperature) for place in places), *(place / "train" for place in places)]
+    every = jobs(config)
+    left_out = Ledger(folder).left_out(every)
+    there = {job.name for job in every if job.name not in left_out}
+    names = [arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
+    kept = [name for name in names if f"{name}/{run_folder(temperature)}" in there]
+    if not kept:
+        raise UsageError(
+            f"no warm start was accepted: there is nothing of {arm} to compare (jobs.jsonl, logs)"
+        )
+    return [
+        *(folder / name / run_folder(temperature) for name in kept),
+        *(folder / name / "train" for name in kept),
+    ]
 
 
 def accepted(config: StudyConfig, folder: Path) -> list[str]:
-    """A sentence for each warm start that had to be good enough (``stop.figures``): after how many steps it was, and
-    its figures then."""
+    """A sentence for each warm start that had to be good enough (``stop.figures``): after how many steps it was, or
+    was not, and its figures then."""
     sentences = []
-    for job in jobs(config):
+    every = jobs(config)
+    left_out = Ledger(folder).left_out(every)
+    for job in every:
         if not (job.kind == WARM and job.strict):
             continue
         wanted = job.config["stop"]["figures"]
@@ -56,10 +72,15 @@ def accepted(config: StudyConfig, folder: Path) -> list[str]:
         if evaluated:
             last = evaluated[-1]
             values = ", ".join(
-                f"{name.partition('/')[2]} {last[name]:.2f} (≥ {wanted[name]:g})" for name in wanted
+                f"{name.partition('/')[2]} {_number(last[name])} (≥ {wanted[name]:g})" for name in wanted
             )
-            family_name, seed, *_ = job.name.split("/")
+            place = ", ".join(job.name.split("/")[:2])
+            outcome = "not accepted, and left out," if job.name in left_out else "accepted"
             sentences.append(
-                f"Warm start of {family_name}, {seed}: accepted after {last['step']} steps of its last stage, {values}."
+                f"Warm start of {place}: {outcome} after {last['step']} steps of its last stage, {values}."
             )
     return sentences
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"

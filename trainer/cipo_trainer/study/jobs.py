@@ -109,6 +109,16 @@ class Ledger:
         changes = differences(there, asked, complete=True)
         return f" ({'; '.join(changes)})" if changes else ""
 
+    def left_out(self, jobs: Sequence[Job]) -> set[str]:
+        """Warm starts that were trained to their end and not accepted (``Job.strict``), and all jobs that need them."""
+        last = {row["job"]: row["code"] for row in self.rows()}
+        without: set[str] = set()
+        for job in jobs:  # each stands behind those that it needs
+            refused = job.strict and last.get(job.name) == EXIT_FAILURES
+            if refused or not without.isdisjoint(job.needs):
+                without.add(job.name)
+        return without
+
     def add(self, job: Job, code: int, seconds: float) -> None:
         """Adds a line for a try that ended with this exit code."""
         row = {"job": job.name, "code": code, "seconds": round(seconds, 1), "identity": job.identity}
