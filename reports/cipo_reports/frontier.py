@@ -3,6 +3,7 @@ tokens buy without a correction."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ from matplotlib.figure import Figure
 from cipo_eval.analysis import figures as f
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import Cell, Lookup, Table, difference, make_table, missing, name, share
-from cipo_reports.frames import AVERAGE, whole
+from cipo_reports.frames import whole
 from cipo_reports.methods import focus
-from cipo_reports.panels import grid, look, percent, shown, spelt
+from cipo_reports.panels import COLUMN, PAGE, look, percent, shown, spelt
 from cipo_reports.runs import paired_difference
 from cipo_reports.study import Study
 
@@ -95,15 +96,17 @@ def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """Accuracy of first answers against that of second ones, with intervals; a panel for each task, a figure for each
     protocol that asks again."""
     for protocol in _asked_of_all(study):
-        of_task = {task: _points(study, protocol, task) for task in [*study.tasks, AVERAGE]}
+        of_task = {task: _points(study, protocol, task) for task in study.tasks}
         tasks = [task for task, points in of_task.items() if len(points) >= FEWEST]
-        if len(tasks) == 2 and AVERAGE in tasks:  # of one task
-            tasks.remove(AVERAGE)
         if not tasks:
             continue
-        figure, panels = grid(len(tasks), height=2.6, across=min(2, len(tasks)))
-        figure.set_figheight(figure.get_figheight() + 0.6)
-        for task, axes in zip(tasks, panels, strict=True):
+        across = min(2, len(tasks))
+        down = math.ceil(len(tasks) / across)
+        figure = Figure(figsize=(COLUMN if across == 1 else PAGE, 2.8 * down))
+        panels = figure.subplots(down, across, squeeze=False)
+        for extra in panels.flat[len(tasks) :]:
+            extra.set_axis_off()
+        for task, axes in zip(tasks, panels.flat, strict=False):
             _panel(study, axes, of_task[task])
             axes.set_title(shown(study, task) if len(tasks) > 1 else "")
             axes.set_xlabel(f"{spelt(f.ACCURACY.at(1))}, %")

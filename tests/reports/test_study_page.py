@@ -8,6 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cipo_reports.frontier import AGAINST
+from cipo_reports.runs import paired_difference
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FIGURES = {
     "acc@t2": ("self", "acc@t2"),
@@ -52,3 +55,46 @@ def test_numbers_of_the_page_are_those_of_the_results(study: str) -> None:
 
 def test_every_study_is_shown() -> None:
     assert set(STUDIES) == set(re.findall(r"<!-- ([\w-]+) -->", (DOCS / "study.md").read_text()))
+
+
+def block(name: str) -> list[dict[str, str]]:
+    """Rows of the table after a mark that names a study and one of its tables."""
+    (text,) = re.findall(rf"<!-- {name} -->\n((?:\|.*\n)+)", (DOCS / "study.md").read_text(encoding="utf-8"))
+    head, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()]
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", text.replace("−", "-"))]
+
+
+def test_worths_of_the_page_are_those_of_the_results() -> None:
+    worth = pd.read_csv(DOCS / "study/worth/worth.csv").set_index(["task", "arm", "protocol", "figure"])
+    shown = block("worth: worth")
+    assert shown
+    for row in shown:
+        found = worth.loc[row["task"], row["method"], "direct", "pass@1"]
+        assert numbers(row["worth on pass@1"])[0] == pytest.approx(found["value"], abs=0.0051)
+        assert int(row["seeds"]) == found["seeds"]
+        ends = numbers(row["worth on pass@1"])[1:]
+        assert ends == pytest.approx([v for v in (found["low"], found["high"]) if v == v], abs=0.0051)
+
+
+def test_alternatives_of_the_page_are_those_of_the_results() -> None:
+    """Also the comparison with the baseline's first answers, made anew of the figures of single runs."""
+    results = pd.read_csv(DOCS / "study/worth/results.csv")
+    results = results[results["column"].isna()].set_index(["task", "arm", "protocol", "figure"])["value"]
+    runs = pd.read_csv(DOCS / "study/worth/runs.csv")
+    names = {title: figure for figure, title in AGAINST}
+    shown = block("worth: alternatives")
+    assert shown
+    for row in shown:
+        task, arm = row["task"], row["method"]
+        for title, text in row.items():
+            if title in names:
+                expected = results[task, arm, "self", names[title]]
+                assert numbers(text)[0] == pytest.approx(100 * expected, abs=0.051), (row, title)
+        made = paired_difference(runs, task, ("GRPO", "self", "acc@t1"), (arm, "self", "acc@t2"))
+        assert made is not None
+        expected = [100 * made[name] for name in ("difference", "low", "high")]
+        assert numbers(row["over first of GRPO"]) == pytest.approx(expected, abs=0.051)
