@@ -12,10 +12,10 @@ import pytest
 from commands import Commands
 from filelock import FileLock
 from hypothesis import settings
+from parts import examples
 
-# No time limit per example: the first one may import a heavy library, and machines are shared. Half of hypothesis's
-# hundred examples: each run of the tests draws others.
-settings.register_profile("no_deadline", deadline=None, max_examples=50)
+# No time limit per example: the first one may import a heavy library, and machines are shared. Of hypothesis's hundred.
+settings.register_profile("no_deadline", deadline=None, max_examples=examples(100))
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parent.parent

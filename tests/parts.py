@@ -6,6 +6,7 @@ it because it is known to be hard.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ from typing import Any, TypeVar
 import pytest
 
 Item = TypeVar("Item")
+ALL_EXAMPLES = "ALL_EXAMPLES"
+"""Environment variable; with any value tests that draw their cases try all that ``examples`` says."""
+
+
+def examples(count: int) -> int:
+    """How many cases hypothesis draws: half of so many, each run others, and all in the exhaustive tier."""
+    return count if os.environ.get(ALL_EXAMPLES) else count // 2
 
 
 @dataclass(frozen=True)

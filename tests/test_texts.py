@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from cipo_eval.errors import UsageError
 from cipo_eval.run.request import RunRequest
@@ -93,7 +94,7 @@ PIECES += ["<th", "ink>", "[THI", "NK]", "```", "\n", "`", '"', " ", "a", "```py
            "assistantfinal", "<|channel|>final<|message|>", "</", "reasoning>", "~~~\n", "<|im_start|>"]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_stripping_twice_is_stripping_once(text: str) -> None:
     once = strip_think(text)

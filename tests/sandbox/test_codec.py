@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from parts import mostly_slow
+from parts import examples, mostly_slow
 
 from cipo_eval.sandbox import codec
 from cipo_eval.sandbox.lines import record
@@ -84,7 +84,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.slow
 @given(VALUES)
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_a_value_survives(value: Any) -> None:
     assert same(codec.loads(codec.dumps(value)), value)
 
@@ -306,7 +306,7 @@ def decoded(text: str | bytes) -> None:
 
 @pytest.mark.slow
 @given(JSON)
-@settings(max_examples=300)
+@settings(max_examples=examples(600))
 @example({"T": "type"})
 @example({"T": "__build_class__"})
 @example({"T": "__loader__"})
@@ -329,7 +329,7 @@ def test_any_json_decodes_or_fails_properly(data: Any) -> None:
 
 @pytest.mark.slow
 @given(VALUES, st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(300))
 def test_damaged_forms_decode_or_fail_properly(value: Any, data: st.DataObject) -> None:
     text = codec.dumps(value)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -417,14 +417,14 @@ def recorded(line: bytes) -> None:
 
 @pytest.mark.slow
 @given(st.lists(JSON, max_size=6))
-@settings(max_examples=150)
+@settings(max_examples=examples(300))
 def test_any_list_is_a_record(parts: list[Any]) -> None:
     recorded(json.dumps(parts).encode())
 
 
 @pytest.mark.slow
 @given(st.sampled_from(sorted(KINDS)), st.lists(st.one_of(JSON, st.text(max_size=5)), max_size=5))
-@settings(max_examples=150)
+@settings(max_examples=examples(300))
 def test_any_parts_of_a_kind_are_a_record(kind: str, parts: list[Any]) -> None:
     recorded(json.dumps([kind, *parts]).encode())
 

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from cipo_eval.errors import MissingError
 from cipo_eval.sandbox import launch, protocol, worker
@@ -287,7 +288,7 @@ FRAMES = st.lists(
 
 @pytest.mark.slow
 @given(FRAMES, st.sampled_from(["die", "listen"]), st.sampled_from(["run", "converse", "request"]))
-@settings(max_examples=12)
+@settings(max_examples=examples(25))
 def test_any_answer_ends_well(answers: list[bytes], then: str, what: str) -> None:
     """With a result where the answer was one, with the error that there is for it where not."""
     with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:

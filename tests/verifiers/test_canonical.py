@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from cipo_eval.records import FinishReason, Mode
 from cipo_eval.verifiers.math.algebra import UndecidedError, equal
@@ -215,7 +216,7 @@ def test_a_hundred_thousand_random_strings() -> None:
     run_random(100_000, seed=2)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.text(max_size=80))
 def test_forms_never_raise(text: str) -> None:
     first = form(text)

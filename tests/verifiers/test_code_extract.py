@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import Part, part
+from parts import Part, examples, part
 
 from cipo_eval.verifiers.code.extract import ExtractedProgram, extract_paper, extract_program
 from verifiers.math_data import json_lines
@@ -491,7 +491,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(500))
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
 def test_never_raises_and_never_gives_an_empty_program(text: str) -> None:
     for entry_point, prompt in ((None, None), ("f", None), ("f", PROMPT), ("f", text)):

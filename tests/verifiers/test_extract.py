@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import Part
+from parts import Part, examples
 
 from cipo_eval.records import FinishReason, Mode, State
 from cipo_eval.texts import THINK_TAGS, boxes, last_boxed, strip_think
@@ -227,7 +227,7 @@ def test_a_megabyte_of_anything_is_quick(unit: str, mode: Mode) -> None:
     assert time.process_time() - started < 20  # quadratic extraction takes minutes, a busy machine seconds
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.text(alphabet=st.sampled_from("\\{}boxed$ 1,and()\n<think>/.#answeris"), max_size=120))
 def test_never_raises(text: str) -> None:
     for mode in Mode:
