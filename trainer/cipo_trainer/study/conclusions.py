@@ -6,7 +6,7 @@ than this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,30 +32,28 @@ def comparisons(config: StudyConfig, folder: Path) -> list[Comparison]:
     """One for each temperature of the study in ``folder``; the first is the one that the study is about. Seeds whose
     warm start was not accepted are left out. Raises ``UsageError`` where none was."""
     first = config.evaluate.temperatures[0]
+    without = Ledger(folder).left_out(jobs(config))
     return [
         Comparison(
             temperature=temperature,
             report=folder / ("report" if temperature == first else f"report-t{temperature:g}"),
-            arms={arm: _runs(config, folder, arm, temperature) for arm in config.arms},
+            arms={arm: _runs(config, folder, arm, temperature, without) for arm in config.arms},
         )
         for temperature in config.evaluate.temperatures
     ]
 
 
-def _runs(config: StudyConfig, folder: Path, arm: str, temperature: float) -> list[Path]:
-    every = jobs(config)
-    left_out = Ledger(folder).left_out(every)
-    there = {job.name for job in every if job.name not in left_out}
+def _runs(
+    config: StudyConfig, folder: Path, arm: str, temperature: float, without: Collection[str]
+) -> list[Path]:
+    run = run_folder(temperature)
     names = [arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
-    kept = [name for name in names if f"{name}/{run_folder(temperature)}" in there]
+    kept = [folder / name for name in names if f"{name}/{run}" not in without]
     if not kept:
         raise UsageError(
             f"no warm start was accepted: there is nothing of {arm} to compare (jobs.jsonl, logs)"
         )
-    return [
-        *(folder / name / run_folder(temperature) for name in kept),
-        *(folder / name / "train" for name in kept),
-    ]
+    return [*(place / run for place in kept), *(place / "train" for place in kept)]
 
 
 def accepted(config: StudyConfig, folder: Path) -> list[str]:
