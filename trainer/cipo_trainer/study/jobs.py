@@ -25,7 +25,6 @@ from cipo_eval.files import Writing, append_json_line, count_lines, write_text
 from cipo_eval.interrupts import Interrupts, unhurried
 from cipo_eval.settings import read_yaml
 from cipo_eval.storage.facts import differences
-from cipo_trainer.saving import newest
 from cipo_trainer.sections import config_dir
 from cipo_trainer.study.grid import CONFIGS, NEWEST, STUDY, Job, StudyConfig, jobs, to_yaml, write_tasks
 
@@ -378,7 +377,11 @@ def filled(value: Any, folder: Path) -> Any:
     """A command or a configuration with the folders that its placeholders stand for."""
     if isinstance(value, str):
         value = value.replace(STUDY, str(folder)).replace(CONFIGS, str(config_dir()))
-        return newest(value.removeprefix(NEWEST)) if value.startswith(NEWEST) else value
+        if value.startswith(NEWEST):
+            from cipo_trainer.saving import newest  # needs torch, which a study that is only looked at does not
+
+            return newest(value.removeprefix(NEWEST))
+        return value
     if isinstance(value, dict):
         return {name: filled(item, folder) for name, item in value.items()}
     return [filled(item, folder) for item in value] if isinstance(value, list | tuple) else value
