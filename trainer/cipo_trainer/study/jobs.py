@@ -378,7 +378,8 @@ def filled(value: Any, folder: Path) -> Any:
     if isinstance(value, str):
         value = value.replace(STUDY, str(folder)).replace(CONFIGS, str(config_dir()))
         if value.startswith(NEWEST):
-            from cipo_trainer.saving import newest  # needs torch, which a study that is only looked at does not
+            # it needs torch, which a study that is only looked at does not
+            from cipo_trainer.saving import newest
 
             return newest(value.removeprefix(NEWEST))
         return value
