@@ -15,7 +15,7 @@ from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import Cell, Lookup, Table, difference, make_table, missing, name, share
 from cipo_reports.frames import whole
 from cipo_reports.methods import focus
-from cipo_reports.panels import COLUMN, PAGE, look, percent, shown, spelt
+from cipo_reports.panels import BESIDE, COLUMN, PAGE, look, percent, shown, spelt
 from cipo_reports.runs import paired_difference
 from cipo_reports.study import Study
 
@@ -162,9 +162,7 @@ def _panel(study: Study, axes: Axes, points: Points) -> None:
     axes.margins(0.12)
     axes.autoscale_view()
     box = axes.get_xlim(), axes.get_ylim()
-    axes.plot(
-        [min(ends), max(ends)], [min(ends), max(ends)], color="#999999", linewidth=0.8, ls=":", zorder=1
-    )
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=BESIDE, linewidth=0.8, ls=":", zorder=1)
     axes.set_xlim(box[0][0], box[0][1] + 0.25 * (box[0][1] - box[0][0]))  # room for names
     axes.set_ylim(box[1])
     for axis in (axes.xaxis, axes.yaxis):

@@ -34,9 +34,9 @@ def numbers(path: Path, rows: list[dict[str, Any]], pool: Pool = POOL) -> dict[s
     engine = ReplayEngine(path, PROBLEMS, turn=("given", 2))
     engine.pair(pool)
     return {
-        engine._file.completion(held).text: n
-        for found in engine._numbered.values()
-        for n, held in found.items()
+        engine._file.completion(attempt).text: int(engine._numbers[attempt])
+        for held in engine._held.values()
+        for attempt in held.tolist()
     }
 
 
