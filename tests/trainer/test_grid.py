@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from cipo_trainer.study.grid import (
     to_yaml,
     write_tasks,
 )
-from cipo_trainer.study.jobs import Ledger, Runner, configuration, describe, filled
+from cipo_trainer.study.jobs import Ledger, Process, Runner, configuration, describe, filled
 
 STUDIES = sorted(path.stem for path in (config_dir() / "studies").glob("*.yaml"))
 TINY = """
@@ -406,6 +407,15 @@ def test_a_warm_start_that_was_not_accepted_stops_its_own_arms(tmp_path: Path) -
     Ledger(tmp_path).add(a, 1, 3.0)
     runner = Runner(tmp_path, [a, b], 1)
     assert [job.name for job in runner.left] == [a.name, b.name]
-    unaccepted = replace(a, arguments=("study", "no-such-study"))
-    runner = carried_out(tmp_path / "other", [unaccepted, b])
-    assert (set(runner.failed), runner.done) == ({a.name}, {})
+    runner = NotAccepted(tmp_path / "other", [a, b], 1)
+    with Interrupts() as interrupts:
+        runner.run(interrupts, lambda *_: None)
+    assert (runner.failed, runner.done) == ({a.name: 1}, {})
+    assert [row["job"] for row in Ledger(tmp_path / "other").rows()] == [a.name]
+
+
+class NotAccepted(Runner):
+    """Its jobs end with exit code 1, as a training does that never was as good as wanted."""
+
+    def _launch(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        return super()._launch([command[0], "-c", "raise SystemExit(1)"], log, environment)

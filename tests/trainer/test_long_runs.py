@@ -115,6 +115,8 @@ def test_a_training_ends_when_its_figures_are_reached(tmp_path: Path) -> None:
     assert outcome.checkpoint.is_dir()
     again = cipo_trainer.train(asked)
     assert (again.steps, again.exit_code) == (outcome.steps, 0)
+    more = cipo_trainer.train(learning(tmp_path, {"bandit/pass@1": 1.5}))  # more is wanted now: it goes on
+    assert (more.steps, more.exit_code) == (30, 1)
 
 
 def test_a_training_that_never_gets_as_good_as_wanted_says_so(tmp_path: Path) -> None:

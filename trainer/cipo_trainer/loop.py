@@ -83,8 +83,8 @@ class State:
     """Values that rewards of the user's own could not give."""
     reward_why: str = ""
     """The last of them, and why."""
-    wanting: dict[str, float | None] | None = None
-    """Of ``stop.figures`` those that the last evaluation did not reach; None before the first."""
+    figures: dict[str, float | None] = field(default_factory=dict)
+    """Of the last evaluation, where ``stop.figures`` are wanted; empty before the first."""
     spent: dict[str, float] = field(default_factory=dict)
     """Tokens, attempts and seconds of all steps so far (``budget.add``)."""
 
@@ -234,9 +234,13 @@ class Trainer:
         return budget.used_up(self.state.spent, self.config.stop)
 
     @property
+    def wanting(self) -> dict[str, float | None]:
+        """Of ``stop.figures`` those that the last evaluation did not reach, as they are asked for now."""
+        return budget.wanting(self.state.figures, self.config.stop) if self.state.figures else {}
+
+    @property
     def reached(self) -> bool:
-        """Whether the last evaluation was as good as wanted (``stop.figures``)."""
-        return self.state.wanting == {}
+        return bool(self.state.figures) and not self.wanting
 
     @property
     def ended(self) -> str:
@@ -397,8 +401,6 @@ class Trainer:
         self.state.not_finite = measured.get("not_finite", self.state.not_finite)
         return {**measured, "lr": lr, "skipped_total": float(self.state.skipped)}
 
-    # --- its parts -------------------------------------------------------------------------------------------
-
     def _roll_out(
         self,
         requests: list[Request],
@@ -447,7 +449,7 @@ class Trainer:
         )
         self._write(log, "eval", figures)
         if self.config.stop.figures:
-            self.state.wanting = budget.wanting(figures, self.config.stop)
+            self.state.figures = dict(figures)
         name = next(iter(figures), None)
         if not name or (self.state.best and figures[name] <= self.state.best["value"]):
             return False

@@ -159,9 +159,7 @@ def _outcome(trainer: Trainer) -> Outcome:
         reward_failed=state.reward_failed,
         reward_why=state.reward_why,
         stopped=trainer.ended if state.step < trainer.config.steps else "",
-        wanting={
-            name: (trainer.config.stop.figures[name], value) for name, value in (state.wanting or {}).items()
-        },
+        wanting={name: (trainer.config.stop.figures[name], value) for name, value in trainer.wanting.items()},
     )
 
 
