@@ -104,7 +104,7 @@ def test_rescoring_lets_go_of_the_old_columns(tmp_path: Path, task: Path) -> Non
     at_hand: list[list[int]] = []
 
     class Looking(api.Silence):
-        def attempts(self, engine: object) -> AbstractContextManager[Progress]:
+        def attempts(self, engine: object) -> AbstractContextManager[Progress]:  # noqa: ARG002
             def look(progress: Progress) -> None:
                 if progress.done and not at_hand:
                     at_hand.append([len(held) for held in gc.get_objects() if isinstance(held, Numbers)])
