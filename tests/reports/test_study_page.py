@@ -10,6 +10,7 @@ import pytest
 
 from cipo_reports.frontier import AGAINST
 from cipo_reports.runs import paired_difference
+from cipo_trainer.presets import load
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FIGURES = {
@@ -98,3 +99,18 @@ def test_alternatives_of_the_page_are_those_of_the_results() -> None:
         assert made is not None
         expected = [100 * made[name] for name in ("difference", "low", "high")]
         assert numbers(row["over first of GRPO"]) == pytest.approx(expected, abs=0.051)
+
+
+def test_trainings_of_the_page_on_size_draw_as_many_attempts() -> None:
+    """All but the half, and each command can be built."""
+    page = (DOCS / "study-at-size.md").read_text(encoding="utf-8")
+    drawn = {}
+    for command in re.findall(r"^\$ cipo-eval train (.+)$", page, re.MULTILINE):
+        preset, *overrides = command.split()
+        config = load(preset, overrides)
+        rollout, stream = config.rollout, config.stream
+        groups = rollout.problems + (int(stream.fraction * rollout.problems) if stream else 0)
+        drawn[str(config.output)] = groups * rollout.samples
+    assert len(drawn) == 5
+    assert drawn.pop("runs/half-0") == 512
+    assert set(drawn.values()) == {1024}
