@@ -101,6 +101,25 @@ def test_alternatives_of_the_page_are_those_of_the_results() -> None:
         assert numbers(row["over first of GRPO"]) == pytest.approx(expected, abs=0.051)
 
 
+def test_second_answers_over_first_ones_are_those_of_the_runs() -> None:
+    """Of the other ways to train: made anew of the figures of single runs."""
+    runs = pd.read_csv(DOCS / "study/methods/runs.csv")
+    rows = block("methods: over")
+    assert len(rows) == runs["arm"].nunique() - 1  # without the warm start
+    for row in rows:
+        for title, text in row.items():
+            figure, over, name = title.partition(" over ")
+            if not over or text == "–":
+                continue
+            first = name.removeprefix("first of "), "self", "acc@t1"
+            made = paired_difference(
+                runs, "idle", first, (row["method"], "self", figure.replace("pass@1", "acc@t1"))
+            )
+            assert made is not None
+            expected = [100 * made[key] for key in ("difference", "low", "high")]
+            assert numbers(text) == pytest.approx(expected, abs=0.051)
+
+
 def test_trainings_of_the_page_on_size_draw_as_many_attempts() -> None:
     """All but the half, and each command can be built."""
     page = (DOCS / "study-at-size.md").read_text(encoding="utf-8")
