@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cipo_eval.data.attempt_files import parts
 from cipo_eval.errors import UsageError
 from cipo_eval.run import api
 from cipo_eval.run.chunks import FEW, ROWS
@@ -182,6 +185,53 @@ def test_killed_in_the_middle_and_begun_again(tmp_path: Path, task: Path) -> Non
             break
         time.sleep(0.001)
     process.wait()
+    score(file, task, tmp_path / "run", 2)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def workers() -> set[int]:
+    """Processes that this one, or one that it started, is the parent of, and that have not ended."""
+    parents = {}
+    for of in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = of.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(of.parent.name)] = int(parent)
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return ours - {os.getpid()}
+
+
+@pytest.mark.slow
+def test_an_interruption_while_workers_read_leaves_nothing(
+    tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the file is read the first time, at its first, a middle or its last part: no worker stays, no run
+    directory that is no run, and the next call stores what an undisturbed one does."""
+    file = written(tmp_path / "attempts.jsonl", rows())
+    score(file, task, tmp_path / "whole", 2)
+    for name, value in (("LEAST", 1), ("BYTES", 20_000)):
+        monkeypatch.setattr(parts, name, value)
+    outcome = parts._outcome
+    count, before = -(-file.stat().st_size // 20_000), workers()
+    assert count > 5
+    for last in (0, count // 2, count - 2):
+        taken = iter(range(1000))
+
+        def interrupted(*of: Any, last: int = last, taken: Iterator[int] = taken) -> Any:
+            if next(taken) == last:
+                signal.raise_signal(signal.SIGINT)
+            return outcome(*of)
+
+        monkeypatch.setattr(parts, "_outcome", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score(file, task, tmp_path / "run", 2)
+        assert next(taken) > last
+        assert {pid for pid in workers() if pid not in before} == set()
+        assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(parts, "_outcome", outcome)
     score(file, task, tmp_path / "run", 2)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
