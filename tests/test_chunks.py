@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ import pytest
 from cipo_eval.errors import UsageError
 from cipo_eval.run import api
 from cipo_eval.run.chunks import FEW, ROWS
+from cipo_eval.run.progress import Progress
+from cipo_eval.storage.numbers import Numbers
 
 PROBLEMS = 50
 SAMPLES = 60
@@ -91,6 +95,25 @@ def test_any_number_of_workers_stores_the_same(tmp_path: Path, task: Path) -> No
     api.rescore(tmp_path / "3", verifier_workers=2)
     assert lines(tmp_path / "3") == lines(tmp_path / "1")
     assert figures(tmp_path / "3") == figures(tmp_path / "1")
+
+
+def test_rescoring_lets_go_of_the_old_columns(tmp_path: Path, task: Path) -> None:
+    """Of ten million attempts either the old or the new ones fit into two gigabytes beside the figures, not both."""
+    file = written(tmp_path / "attempts.jsonl", rows())
+    score(file, task, tmp_path / "run", 1)
+    at_hand: list[list[int]] = []
+
+    class Looking(api.Silence):
+        def attempts(self, engine: object) -> AbstractContextManager[Progress]:  # noqa: ARG002
+            def look(progress: Progress) -> None:
+                if progress.done and not at_hand:
+                    at_hand.append([len(of) for of in gc.get_objects() if isinstance(of, Numbers)])
+
+            return nullcontext(Progress(changed=look))
+
+    api.rescore(tmp_path / "run", watch=Looking(), verifier_workers=1)
+    (held,) = at_hand
+    assert max(held) < SAMPLES * PROBLEMS
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,22 +56,26 @@ def left_out(config: StudyConfig, folder: Path) -> set[str]:
 
 
 def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet: bool = False) -> None:
-    """Writes a report for each temperature, and shows the first one's headline and page."""
+    """Writes a report for each comparison, and shows the first one's headline and page."""
     from cipo_reports.arms import make_arm
     from cipo_reports.correction_tables import headline
     from cipo_reports.report import write_report
     from cipo_reports.study import read_study
     from cipo_trainer.study.conclusions import accepted, comparisons
 
-    worth = _worth(config)
     pages: list[str] = []
     shown = None
     for comparison in comparisons(config, folder):
         if not quiet and not as_json:  # a minute or two where there are many runs
-            say(f"report for temperature {comparison.temperature:g} …")
+            after = f", after {comparison.step} steps" if comparison.step else ""
+            say(f"report for temperature {comparison.temperature:g}{after} …")
         arms = [make_arm(name, runs) for name, runs in comparison.arms.items()]
         study = read_study(
-            arms, baseline=config.baseline, paired=True, worth=worth, remarks=accepted(config, folder)
+            arms,
+            baseline=config.baseline,
+            paired=True,
+            worth=_worth(config, comparison.arms),
+            remarks=accepted(config, folder),
         )
         report = write_report(study, comparison.report, title=config.title, budget=PAGE_CHARACTERS)
         pages.append(str(report.page))
@@ -80,13 +84,14 @@ def conclude(config: StudyConfig, folder: Path, *, as_json: bool = False, quiet:
     _show(shown, pages, as_json=as_json, quiet=quiet)
 
 
-def _worth(config: StudyConfig) -> Worth | None:
-    """The arms between which the worth of corrections is measured; None where the study does not ask for it."""
+def _worth(config: StudyConfig, compared: Collection[str]) -> Worth | None:
+    """The arms between which the worth of corrections is measured, of those compared; None where the study does not ask
+    for it, or those that it is measured by are not there."""
     from cipo_reports.worth import Worth
 
-    if not config.worth:
+    if not config.worth or not {config.worth.all, config.worth.half} <= set(compared):
         return None
-    trained = tuple(name for name, overrides in config.arms.items() if overrides is not None)
+    trained = tuple(name for name in compared if config.arms[name] is not None)
     return Worth(all=config.worth.all, half=config.worth.half, of=trained)
 
 

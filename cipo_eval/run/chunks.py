@@ -173,20 +173,30 @@ def chunks_of_stored(
     verifier: str,
     modes: Sequence[Mode],
 ) -> Iterator[StoredChunk]:
-    """Chunks of the attempts of a file of a run (``path``), in their order. ``problems``: by id."""
+    """Chunks of the attempts of a file of a run (``path``), in their order. ``problems``: by id.
+
+    Of ``attempts`` no more is kept than where they are and what they are at: there may be millions of them, and as many
+    new ones are about to be made."""
     words = attempts.words("problem")
     columns = [attempts.column(name) for name in ("offset", "length", "problem")]
-    task, start = next(iter(attempts.present("task")), ""), 0
-    while start < len(attempts):
-        part = slice(start, start + ROWS)
-        offsets, lengths, numbers = (column[part].tolist() for column in columns)
-        end, size = 0, 0
-        while end < len(lengths) and size < BYTES:
-            size += lengths[end]
-            end += 1
-        of = {name: problems[name] for name in {words[number] for number in numbers[:end]}}
-        yield StoredChunk(task, verifier, tuple(modes), path, tuple(offsets[:end]), tuple(lengths[:end]), of)
-        start += end
+    task = next(iter(attempts.present("task")), "")
+
+    def chunks() -> Iterator[StoredChunk]:
+        start, count = 0, len(columns[0])
+        while start < count:
+            part = slice(start, start + ROWS)
+            offsets, lengths, numbers = (column[part].tolist() for column in columns)
+            end, size = 0, 0
+            while end < len(lengths) and size < BYTES:
+                size += lengths[end]
+                end += 1
+            of = {name: problems[name] for name in {words[number] for number in numbers[:end]}}
+            yield StoredChunk(
+                task, verifier, tuple(modes), path, tuple(offsets[:end]), tuple(lengths[:end]), of
+            )
+            start += end
+
+    return chunks()
 
 
 class UnderWay:

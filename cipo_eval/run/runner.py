@@ -23,7 +23,7 @@ from cipo_eval.engines.feed import Feed
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
 from cipo_eval.records import Attempt, Completion, Failure, Mode, Problem, Request, State, Turn
-from cipo_eval.run.chunks import UnderWay, chunks_of_stored
+from cipo_eval.run.chunks import StoredChunk, UnderWay, chunks_of_stored
 from cipo_eval.run.info import bind
 from cipo_eval.run.judging import Generated, Judging
 from cipo_eval.run.plan import TaskPlan
@@ -390,30 +390,23 @@ class Run:
                 progress.changed(progress)
                 yield attempt
 
-        every: dict[str, Iterator[Attempt] | Iterator[Block]] = {}
-        for plan in self.plans:
+        def anew(plan: TaskPlan) -> Iterator[Attempt] | Iterator[Block]:
             stored = self.store.load(plan.name)
             progress.total += len(stored)
             if pool.is_quick(plan.problems.spec.verifier) and not judgements(stored).any():
-                every[plan.name] = self._rescored(plan, stored, pool, progress, interrupts)
-            else:
-                every[plan.name] = counted(judged_again(plan, stored, pool, self.modes, interrupts, stored))
-        self.store.replace(every, info=self.info, results=self.results)
+                path, verifier = attempts_path(self.store.path, plan.name), plan.problems.spec.verifier
+                chunks = chunks_of_stored(path, stored, problems_of(plan, stored), verifier, self.modes)
+                return self._rescored(chunks, UnderWay(pool, len(stored)), progress, interrupts)
+            return counted(judged_again(plan, stored, pool, self.modes, interrupts, stored))
+
+        self.store.replace(
+            {plan.name: anew(plan) for plan in self.plans}, info=self.info, results=self.results
+        )
 
     def _rescored(
-        self,
-        plan: TaskPlan,
-        stored: Attempts,
-        pool: VerifierPool,
-        progress: Progress,
-        interrupts: Interrupts,
+        self, chunks: Iterator[StoredChunk], under_way: UnderWay, progress: Progress, interrupts: Interrupts
     ) -> Iterator[Block]:
         """Attempts with new verdicts, in their order, many at a time."""
-        under_way = UnderWay(pool, len(stored))
-        path = attempts_path(self.store.path, plan.name)
-        chunks = chunks_of_stored(
-            path, stored, problems_of(plan, stored), plan.problems.spec.verifier, self.modes
-        )
 
         def settled(seconds: float) -> Iterator[Block]:
             with interrupts.allowed():

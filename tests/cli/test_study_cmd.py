@@ -35,7 +35,7 @@ arms:
   GRPO: {algorithm: grpo}
   CIPO: {algorithm: cipo, rollout: {problems: 2}, correction: {prompt_dir: prompts, controller: fixed}}
 baseline: GRPO
-evaluate: {samples: 2, max_tokens: 4}
+evaluate: {samples: 2, max_tokens: 4, along: [2]}
 """
 
 
@@ -149,12 +149,22 @@ def test_a_study_is_trained_scored_and_compared(
         assert (folder / "report" / "figures" / f"{name}.png").is_file()
     took = pd.read_csv(folder / "report" / "tables" / "training.csv")
     assert list(took["method"]) == ["GRPO", "CIPO"]
+    # what was evaluated on the way has a report of its own, with the figures that were logged
+    on_the_way = pd.read_csv(folder / "report-step-2" / "results.csv").query(
+        "protocol == 'direct' and column.isna()"
+    )
+    values = on_the_way.set_index(["arm", "figure"])["value"]
+    for arm in ("GRPO", "CIPO"):
+        log = (folder / "chains/seed-0" / arm.lower() / "train/log.jsonl").read_text().splitlines()
+        (logged,) = (row for row in map(json.loads, log) if row["kind"] == "eval" and row["step"] == 2)
+        assert values[arm, "pass@1"] == pytest.approx(logged["chains/pass@1"])
     # nothing is done twice, and the report is the same
     before = (folder / "jobs.jsonl").read_bytes()
     again = cipo("study", tiny, "-o", folder, "--json")
     assert again.code == 0
     assert (folder / "jobs.jsonl").read_bytes() == before
-    assert json.loads(again.out)["pages"] == [str(folder / "report" / "report.html")]
+    pages = [str(folder / report / "report.html") for report in ("report", "report-step-2")]
+    assert json.loads(again.out)["pages"] == pages
     pd.testing.assert_frame_equal(pd.read_csv(folder / "report" / "results.csv"), results)
     refused = cipo("study", tiny, "warm.steps=61", "-o", folder)
     assert refused.code == 2

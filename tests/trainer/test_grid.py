@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,11 @@ def corrections(config: Config) -> int:
     )
 
 
+def turns(config: Config) -> int:
+    """Of each problem: all attempts are revised, or none."""
+    return 2 if config.algorithm == "multi_turn_grpo" else 1
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_shipped_studies_are_valid(name: str) -> None:
     """Every training in it can be built, and arms that are compared at equal budget draw as many attempts."""
@@ -86,10 +92,10 @@ def test_shipped_studies_are_valid(name: str) -> None:
         if job.config:
             build(job.config)
     drawn = {
-        arm: c.steps * (c.rollout.problems * c.rollout.samples + corrections(c))
+        arm: c.steps * (c.rollout.problems * c.rollout.samples * turns(c) + corrections(c))
         for arm, over in config.arms.items()
         # but those whose name says otherwise
-        if over and not any(word in arm for word in ("half", "processed", "2.6×", "DAPO"))
+        if over and not any(word in arm for word in ("half", "processed", "2.6×", "1.28×", "DAPO", "LTE"))
         for c in [build(merged(config.train, over))]
     }
     assert len(set(drawn.values())) == 1, drawn
@@ -325,6 +331,23 @@ def test_every_run_of_an_arm_is_compared(tiny: StudyConfig, tmp_path: Path) -> N
         named = f"run-t{comparison.temperature:g}"
         scored = {job.name for job in every if job.kind == "evaluate" and job.name.endswith(named)}
         assert runs == scored | {job.name for job in every if job.kind != "evaluate"}
+
+
+def test_evaluations_on_the_way_are_compared_where_they_are(tmp_path: Path) -> None:
+    """Of the arms that have one after so many steps; without one of the baseline there is nothing to compare with."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    config = read_study_config(path, ["evaluate.along=[4]"])
+    for arm in ("cipo-lambda-1", "grpo"):
+        with pytest.raises(
+            UsageError, match=r"after 4 steps there is no evaluation of GRPO: train\.eval\.every"
+        ):
+            comparisons(config, tmp_path)
+        for family, seed in product(("chains", "slips"), (0, 1)):
+            (tmp_path / f"{family}/seed-{seed}/{arm}/train/eval/step-000004").mkdir(parents=True)
+    *_, on_the_way = comparisons(config, tmp_path)
+    assert (on_the_way.step, on_the_way.report.name) == (4, "report-step-4")
+    assert {arm: len(runs) for arm, runs in on_the_way.arms.items()} == {"GRPO": 8, "CIPO, λ = 1": 8}
 
 
 def test_a_torn_line_of_the_ledger_is_no_harm(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ TRACKERS = "trackers.json"
 """What each tracker calls the training, in its folder: where it goes on, the tracker's run does too."""
 
 
+def evaluation_folder(step: int) -> str:
+    """Of an evaluation after so many steps: a run directory within the folder of its training."""
+    return f"eval/step-{step:06d}"
+
+
 class Log:
     """The logs of one run. Raises ``MissingError`` for a logger that is not installed, and where the disk is full."""
 

@@ -42,7 +42,7 @@ from cipo_trainer.distributed.sharding import in_parts, load_parts
 from cipo_trainer.distributed.world import World
 from cipo_trainer.evaluation import Evaluator
 from cipo_trainer.joints import described
-from cipo_trainer.logs import Log
+from cipo_trainer.logs import Log, evaluation_folder
 from cipo_trainer.methods import registry as methods
 from cipo_trainer.methods.step import Step
 from cipo_trainer.own_attempts import own_attempts, rows_of
@@ -443,7 +443,7 @@ class Trainer:
         if not self.config.eval.engine:
             self.policy.wake()
         step = self.state.step
-        folder = self.config.output / "eval" / f"step-{step:06d}"
+        folder = self.config.output / evaluation_folder(step)
         figures = self.world.told(
             lambda: self.evaluator.run(self.policy, self.pool, folder, step, interrupts)
         )

@@ -1,4 +1,4 @@
-"""What a study concludes from: which runs belong to which arm, and where the report of each temperature goes.
+"""What a study concludes from: which runs belong to which arm, and where each of its reports goes.
 
 A study makes runs; what is computed of them is the harness's business (``cipo_reports``), which needs to know no more
 than this.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cipo_eval.errors import UsageError
-from cipo_trainer.logs import read
+from cipo_trainer.logs import evaluation_folder, read
 from cipo_trainer.study.grid import WARM, StudyConfig, arm_folder, jobs, run_folder
 from cipo_trainer.study.jobs import Ledger
 
@@ -26,29 +26,46 @@ class Comparison:
     """Folder of the report."""
     arms: Mapping[str, Sequence[Path]]
     """By arm, its run directories (one for each family and seed), then the folders of their trainings."""
+    step: int | None = None
+    """Of the trainings, whose evaluation on the way is compared; None: what they ended with."""
 
 
 def comparisons(config: StudyConfig, folder: Path) -> list[Comparison]:
-    """One for each temperature of the study in ``folder``; the first is the one that the study is about. Seeds whose
-    warm start was not accepted are left out. Raises ``UsageError`` where none was."""
+    """One for each temperature of the study in ``folder``, then one for each step of ``evaluate.along``; the first is
+    what the study is about. Seeds whose warm start was not accepted are left out. Raises ``UsageError`` where none was,
+    and for a step at which the baseline was not evaluated."""
     first = config.evaluate.temperatures[0]
     without = Ledger(folder).left_out(jobs(config))
-    return [
+    ends = [
         Comparison(
             temperature=temperature,
             report=folder / ("report" if temperature == first else f"report-t{temperature:g}"),
-            arms={arm: _runs(config, folder, arm, temperature, without) for arm in config.arms},
+            arms={arm: _runs(config, folder, arm, run_folder(temperature), without) for arm in config.arms},
         )
         for temperature in config.evaluate.temperatures
     ]
+    return ends + [_after(step, config, folder, without) for step in config.evaluate.along]
 
 
-def _runs(
-    config: StudyConfig, folder: Path, arm: str, temperature: float, without: Collection[str]
-) -> list[Path]:
-    run = run_folder(temperature)
+def _after(step: int, config: StudyConfig, folder: Path, without: Collection[str]) -> Comparison:
+    """Of the evaluations that trainings made on the way, after so many steps."""
+    run = evaluation_folder(step)
+    trained = {arm: places for arm, places in config.arms.items() if places is not None}
+    arms = {arm: _runs(config, folder, arm, f"train/{run}", without) for arm in trained}
+    there = {arm: of for arm, of in arms.items() if all(p.is_dir() for p in of)}
+    if not there or (config.baseline or next(iter(trained))) not in there:
+        raise UsageError(
+            f"evaluate.along: after {step} steps there is no evaluation of {config.baseline or 'any arm'}: "
+            "train.eval.every says when there is one"
+        )
+    report = folder / f"report-step-{step}"
+    return Comparison(temperature=config.evaluate.temperatures[0], report=report, arms=there, step=step)
+
+
+def _runs(config: StudyConfig, folder: Path, arm: str, run: str, without: Collection[str]) -> list[Path]:
     names = [arm_folder(config, f, s, arm) for f in config.families for s in config.seeds]
-    kept = [folder / name for name in names if f"{name}/{run}" not in without]
+    first = run_folder(config.evaluate.temperatures[0])
+    kept = [folder / name for name in names if f"{name}/{first}" not in without]
     if not kept:
         raise UsageError(
             f"no warm start was accepted: there is nothing of {arm} to compare (jobs.jsonl, logs)"

@@ -66,6 +66,9 @@ class Scoring(Section):
     """The first is the one that the report is about."""
     others: int | None = Field(default=None, ge=1)
     """Problems at the other temperatures; by default ``limit``."""
+    along: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Steps of the arms' trainings whose evaluation on the way (``train.eval``) has a report of its own too, of those
+    arms that were evaluated then."""
     protocols: list[str] = Field(default=["direct", "self", "oracle"])
     max_tokens: int = Field(default=32, ge=1)
     prompt_dir: Path | None = Path("prompts")
