@@ -13,7 +13,7 @@ from cipo_eval.data import tasks
 from cipo_eval.data.readers import debugbench
 from cipo_eval.data.readers.leetcode import statements
 from cipo_eval.data.readers.leetcode.constraints import Constraints
-from cipo_eval.data.readers.leetcode.inputs import LARGE, MOST, more_inputs
+from cipo_eval.data.readers.leetcode.inputs import LARGE, MAX_INPUTS, more_inputs
 from cipo_eval.records import Mode
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
@@ -138,7 +138,7 @@ def test_inputs_keep_their_promises_and_are_always_the_same(
     given = [tuple(known.values())]
     found = more_inputs("a-problem", rules, kinds, given)
     assert len(found) > 10
-    assert len(found) <= MOST + 1
+    assert len(found) <= MAX_INPUTS + 1
     assert all(rules.holds(dict(zip(known, args, strict=True))) for args in found)
     texts = [repr(args) for args in found]
     assert len(set(texts)) == len(texts)
@@ -301,7 +301,7 @@ def test_most_problems_have_many_tests(real_data: Path) -> None:
         assert every[len(every) - len(inputs) :] == tuple(inputs), "given ones come first"
         assert not any(test.public for test in inputs)
         counts[slug] = len(inputs)
-    assert max(counts.values()) <= MOST + 1
+    assert max(counts.values()) <= MAX_INPUTS + 1
     assert len(counts) == 214
     assert sum(count >= 10 for count in counts.values()) >= 190
 
