@@ -82,7 +82,7 @@ class _Tags:
         self.of = {
             word: (tags, word == tags.start) for tags in reversed(table) for word in (tags.start, tags.end)
         }
-        self.of_lower = {word: found for word, found in self.of.items() if found[0].any_case}
+        self.of_lower = {word: entry for word, entry in self.of.items() if entry[0].any_case}
         own = [re.escape(word) for word in self.of if word not in _known_words()]
         harmony = [f"(?P<header>{_HARMONY_HEADER.pattern})", f"(?P<ended>{_HARMONY_END})"]
         parts = [*own, *(harmony if _HARMONY in table else ()), _TAG]

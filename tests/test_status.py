@@ -70,7 +70,7 @@ def test_what_ended_otherwise(run: Path) -> None:
 
 
 def told(run: Path, **changed: Any) -> State:
-    note = module.Note(run)
+    note = module.ProgressFile(run)
     note.progress = counted(3, 4)
     note.write()
     values = json.loads((run / FILE).read_text())

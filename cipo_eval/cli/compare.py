@@ -89,12 +89,12 @@ def compare(
 def _leaderboard(runs: list[Path], mode: Mode | None, bootstrap: int, *, force: bool, json: bool) -> None:
     from cipo_eval.analysis.leaderboard import leaderboard
 
-    found = leaderboard(runs, mode=mode, bootstrap=bootstrap, force=force)
+    board = leaderboard(runs, mode=mode, bootstrap=bootstrap, force=force)
     if json:
-        typer.echo(json_module.dumps(found.to_json()))
+        typer.echo(json_module.dumps(board.to_json()))
         return
     from rich.console import Console
 
     from cipo_reports.terminal_leaderboard import render
 
-    render(found, Console())
+    render(board, Console())

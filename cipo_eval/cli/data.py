@@ -19,15 +19,19 @@ app = typer.Typer(no_args_is_help=True, help="Fetch and check the items of tasks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What is to be said of the items of one task."""
+    """What a check of the items of one task came to; ``--json`` prints its fields."""
 
     task: str
     status: str
     """``ok``; ``other`` (intact, but not the reference items); ``failed``; ``missing``."""
     rows: int | None = None
+    """Items that were read; None: none could be."""
     fingerprint: str | None = None
+    """Fingerprint of the items."""
     source: dict[str, Any] = field(default_factory=dict)
+    """Where they were read from."""
     detail: str = ""
+    """What went wrong, or differs, in words."""
 
 
 @app.command()

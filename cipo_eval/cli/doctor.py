@@ -23,8 +23,8 @@ def doctor(json: o.Json = False) -> None:
     if json:
         tiers = [{**probed.to_json(), "works": probed.works} for probed in probes]
         extras = {name: {"here": not packages, "missing": packages} for name, packages in lacking.items()}
-        said = {"tier": best and int(best.tier), "tiers": tiers, "advice": advice, "extras": extras}
-        typer.echo(json_module.dumps(said))
+        report = {"tier": best and int(best.tier), "tiers": tiers, "advice": advice, "extras": extras}
+        typer.echo(json_module.dumps(report))
     else:
         for probed in probes:
             mark = "works" if probed.works else "does not work"

@@ -26,14 +26,17 @@ ARGUMENTS = "cipo_eval.arguments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """What one command says otherwise of an option that several commands have."""
+    """What one command says otherwise of an option that several commands have; what is None or empty stays."""
 
     help: str | None = None
     names: tuple[str, ...] = ()
+    """Its flags, the long one first."""
     panel: str | None = None
+    """The panel of the help that lists it."""
     minimum: int | None = None
+    """The least value that it takes."""
     unset: bool = False
-    """Without a default: what the command does then, its help says."""
+    """The option has no default here: its help says what the command does without it."""
 
 
 def option(

@@ -94,7 +94,7 @@ def plan(context: typer.Context, **values: Any) -> None:
     from cipo_eval.cli.plan_table import show
     from cipo_eval.estimate.constants import constants
     from cipo_eval.estimate.estimate import as_json, estimate
-    from cipo_eval.estimate.lengths import told_means
+    from cipo_eval.estimate.lengths import stated_means
     from cipo_eval.estimate.workload import workload
     from cipo_eval.run.request import RUN
 
@@ -114,12 +114,12 @@ def plan(context: typer.Context, **values: Any) -> None:
         raise UsageError(f"--gpu is missing: {', '.join(known.gpus)}")
     machines = _machines(own, known, request.engine.model)
     work = workload(request, known)
-    means = told_means(own["mean_tokens"], [task.task for task in work.tasks])
-    found = estimate(work, known, machines, mean_tokens=means)
+    means = stated_means(own["mean_tokens"], [task.task for task in work.tasks])
+    estimated = estimate(work, known, machines, mean_tokens=means)
     if request.output.json_:
-        typer.echo(json.dumps(as_json(found, own["price"])))
+        typer.echo(json.dumps(as_json(estimated, own["price"])))
         return
-    show(found, work, own["price"])
+    show(estimated, work, own["price"])
 
 
 def _machines(own: dict[str, Any], known: Constants, model: str) -> Machines:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from cipo_eval.estimate.workload import Workload
 
 LEAST_SHARE = 0.02
-"""Causes of error that are shown."""
+"""Share of a figure's error from which on a cause of it is shown."""
 HOUR = 3600.0
+"""Seconds."""
 
 
 def show(estimate: Estimate, work: Workload, price: float | None) -> None:
-    """Prints the estimate: a row a task, the total, and where its error comes from."""
+    """Prints the estimate: a row a task, the total, and where its error comes from. ``price``: US dollars for a GPU and
+    an hour."""
     machines, total = estimate.machines, estimate.total
     shape, replicas = machines.shape, machines.replicas
     source = f" ({shape.source})" if shape.source else ""

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from cipo_eval.run.watched import Watched
 
 FIRST_SECONDS, MINUTE = 10.0, 60.0
-"""In a run's log: until the first line, and between two."""
+"""Seconds until the first line in a run's log, and between two lines."""
 BAR_SECONDS = 0.5
-"""On a terminal."""
+"""Seconds between two changes of a bar on a terminal."""
 WINDOW_SECONDS = 30.0
-"""Over which tokens per second are measured."""
+"""Seconds over which tokens per second are measured, the last ones."""
 
 
 def say(text: str) -> None:
-    """A line for the user, on standard error: standard output is for results."""
+    """Prints a line for the user on standard error: standard output is for results."""
     typer.echo(text, err=True)
 
 
 def duration(seconds: float) -> str:
-    """As a clock shows it: ``0:42``, ``1:02:03``."""
+    """A number of seconds as a clock shows it: ``0:42``, ``1:02:03``."""
     hours, rest = divmod(max(0, round(seconds)), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
@@ -70,7 +70,7 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque()
 
     def look(self) -> None:
-        """Takes note of where things stand; to be called regularly."""
+        """Takes note of the counts as they are now; to be called every second or so."""
         if not self.progress.total:
             return
         now = self._clock()
@@ -82,7 +82,7 @@ class Pace:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Over the last ``WINDOW_SECONDS``; None: not known yet."""
+        """Tokens that were generated per second over the last ``WINDOW_SECONDS``; None: not known yet."""
         if len(self._seen) < 2:
             return None
         (then, before), (now, after) = self._seen[0], self._seen[-1]
@@ -90,7 +90,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the tokens of what is finished, else by attempts; None: nothing is finished yet."""
+        """Seconds until all is done, by the tokens of what is finished, else by attempts; None: nothing is finished."""
         if self._started is None:
             return None
         finished, left = self.progress.done - self._started[1], self.progress.total - self.progress.done
@@ -104,7 +104,7 @@ class Pace:
         return left * (self._clock() - self._started[0]) / finished
 
     def words(self) -> str:
-        """Where things stand, without the number of attempts that are done."""
+        """How fast the run is and how long it will take, in words."""
         engine, parts = self.engine, []
         if engine is not None:
             if engine.under_way is not None:
@@ -120,7 +120,8 @@ class Pace:
 
 @contextmanager
 def attempts(*, messages: bool) -> Iterator[tuple[Progress, Pace]]:
-    """A bar on a terminal, a line every minute in a log, nothing without ``messages``."""
+    """Shows how far a run is while the block counts its attempts: a bar on a terminal, a line every minute in a log,
+    nothing without ``messages``."""
     from cipo_eval.run.progress import Progress
 
     if not messages:
@@ -132,12 +133,13 @@ def attempts(*, messages: bool) -> Iterator[tuple[Progress, Pace]]:
         yield from _bar(progress, pace)
         return
 
-    told = [time.monotonic() - MINUTE + FIRST_SECONDS]
+    last_line = time.monotonic() - MINUTE + FIRST_SECONDS
 
     def line() -> None:
+        nonlocal last_line
         pace.look()
-        if progress.total and time.monotonic() - told[0] >= MINUTE:
-            told[0] = time.monotonic()
+        if progress.total and time.monotonic() - last_line >= MINUTE:
+            last_line = time.monotonic()
             counts = f"{progress.done}/{progress.total} attempts"
             say(
                 "  "

@@ -34,7 +34,7 @@ class Display:
 
     @cached_property
     def command(self) -> Sequence[str]:
-        """What was typed."""
+        """The words of the command as they were typed."""
         from cipo_eval.run.info import command_line
 
         return command_line()
@@ -67,7 +67,7 @@ class Display:
 
 
 def show(results: Results, output: Output) -> int:
-    """Shows what it came to, as it is wanted; returns the exit code."""
+    """Prints results as JSON, as tables or not at all, as ``output`` has it; returns the exit code."""
     for warning in results.warnings:
         say(f"warning: {warning}")
     if output.json_:

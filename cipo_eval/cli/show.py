@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cipo_eval.analysis.selection import Selected
     from cipo_eval.records import Mode
 
-LISTED = 50
-"""Chains in a list, unless more are asked for."""
+MAX_LISTED = 50
+"""Chains in a list, unless ``--limit`` says otherwise."""
 
 
 def show(
@@ -44,7 +44,7 @@ def show(
     mode: Annotated[
         o.ModeFlag | None, typer.Option("--mode", help="Whose verdicts (default: the run's first mode).")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = LISTED,
+    limit: Annotated[int, typer.Option(min=1, help="Most chains shown.")] = MAX_LISTED,
 ) -> None:
     """Print the attempts at a problem with their verdicts; without --problem, a line for each chain of turns."""
     import numpy as np
@@ -71,18 +71,19 @@ def show(
         selected = selected_attempts(run, name, info, shards=True)
         attempted.update(selected.attempts.present("problem"))
         not_asked += selected.not_asked
-        for of, chains in _chains(selected, protocol):
-            like = chains.only(_like(chains, of, judged, problem, sample, state, step))
+        for name_of_protocol, chains in _chains(selected, protocol):
+            like = chains.only(_like(chains, name_of_protocol, judged, problem, sample, state, step))
             count += len(like)
-            shown += [(of, chain) for chain in like.only(np.arange(min(len(like), limit - len(shown))))]
+            places = np.arange(min(len(like), limit - len(shown)))
+            shown += [(name_of_protocol, chain) for chain in like.only(places)]
     if problem is not None and problem not in attempted:
         raise UsageError(f"{run} has no attempts at {problem}: {nearest(problem, attempted)}")
     if problem is not None:
         for name in dict.fromkeys(chain[0].task for _, chain in shown):
             if row := read_problems(run, name).get(problem):
                 typer.echo(question(name, row))
-    for of, chain in shown:
-        typer.echo(in_full(of, chain, judged) if problem else in_a_line(of, chain, judged))
+    for name, chain in shown:
+        typer.echo(in_full(name, chain, judged) if problem else in_a_line(name, chain, judged))
     if count > limit:
         typer.echo(f"{count - limit} more: --limit {count} shows them", err=True)
     if not count:

@@ -14,8 +14,8 @@ from cipo_eval.cli.progress import duration
 if TYPE_CHECKING:
     from cipo_eval.run.status import Status
 
-NAMED = 12
-"""Missing shards that are named."""
+MAX_NAMED = 12
+"""Missing shards whose names are shown; of others only how many there are."""
 
 
 def status(
@@ -42,8 +42,8 @@ def status(
             for name, task in each.tasks.items():
                 typer.echo(f"  {name}: {task['done']}/{task['wanted']}")
     if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        typer.echo(f"not among them: shard {', '.join(missing[:NAMED])}{more}")
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+        typer.echo(f"not among them: shard {', '.join(missing[:MAX_NAMED])}{more}")
     if len(statuses) > 1:
         typer.echo(_sum(statuses))
 
@@ -80,7 +80,7 @@ def _share(done: int, wanted: int) -> str:
 
 
 def _sum(statuses: list[Status]) -> str:
-    """All together: it takes as long as the one that takes longest."""
+    """A line on all runs together, which take as long as the one that takes longest."""
     done, wanted = sum(each.done for each in statuses), sum(each.wanted for each in statuses)
     states: dict[str, int] = {}
     for each in statuses:

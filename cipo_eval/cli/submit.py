@@ -131,7 +131,8 @@ def _submit_run(
 
 
 def carry_out(jobs: Sequence[Job], output: Path, batch: Batch, *, dry_run: bool, hint: str) -> None:
-    """Shows the scripts, or writes and submits them."""
+    """Shows the scripts of jobs (``dry_run``), or writes them beside ``output`` and submits them; prints their numbers.
+    ``hint``: how a user sees how far they are."""
     from cipo_eval.run import slurm
 
     folder = slurm.jobs_folder(output)
@@ -143,8 +144,8 @@ def carry_out(jobs: Sequence[Job], output: Path, batch: Batch, *, dry_run: bool,
     scripts = slurm.write(jobs, folder, batch)
     numbers = slurm.submit(scripts)
     for job, number in zip(jobs, numbers, strict=True):
-        of = f" ({job.tasks} tasks)" if job.tasks else ""
-        say(f"submitted {job.name} as job {number}{of}")
+        tasks = f" ({job.tasks} tasks)" if job.tasks else ""
+        say(f"submitted {job.name} as job {number}{tasks}")
     say(f"scripts and logs: {folder}; how far it is: {hint}")
     typer.echo("\n".join(numbers))
 

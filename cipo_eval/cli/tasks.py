@@ -64,7 +64,7 @@ def _print(entries: list[dict[str, Any]]) -> None:
 
 
 def _month(released: str | None) -> str:
-    """The month of a date, or the months of a span, in the room of one."""
+    """When golds became public, for a narrow column: the month of a date, or the months of a span on two lines."""
     return "\n".join(part[:7] for part in (released or "-").split(".."))
 
 

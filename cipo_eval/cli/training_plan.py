@@ -8,21 +8,28 @@ from typing import TYPE_CHECKING, Any
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.estimate.constants import Constants, Gpu, ModelShape, constants
 from cipo_eval.estimate.roofline import Replica, Sequences
-from cipo_trainer.memory import Architecture, Memory, planned
+from cipo_trainer.memory import RECOMPUTED_FROM, Architecture, Memory, planned
 from cipo_trainer.presets import verifier_of
 
 if TYPE_CHECKING:
     from cipo_trainer.config import Config
 
 TRAINING_SHARE = 0.35
-"""Of a GPU's peak, that forward and backward passes reach: assumed (goal of the trainer: 0.3 or more)."""
+"""Share of a GPU's peak that forward and backward passes reach: assumed (goal of the trainer: 0.3 or more)."""
 SHARE_RANGE = (0.5, 0.2)
-"""That share at its best and at its worst."""
+"""That share at its best and at its worst: assumed."""
+MEAN_RANGE = (0.7, 1.5)
+"""How short and how long attempts may be by ``--mean-tokens``, as multiples of it: assumed."""
+FORWARD_FLOPS = 2.0
+"""Operations of a forward pass for each parameter and token: a multiplication and an addition."""
+BACKWARD_FLOPS, FROZEN_BACKWARD_FLOPS = 4.0, 2.0
+"""Operations of a backward pass, likewise; of frozen weights (adapters) only their inputs have gradients."""
 UPDATE_RATE = 3e9
 """Bytes per second at which vLLM is sent new weights: assumed."""
 PROMPT = 150
-"""Tokens of a prompt, where nothing is known of them."""
+"""Tokens of a prompt: assumed, as nothing is known of them here."""
 GB = 1e9
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +37,21 @@ class StepTime:
     """Seconds of a step: an estimate, with the lengths and speeds that it stands for."""
 
     attempts: int
+    """Attempts of the base batch."""
     corrections: int
+    """Corrections of a step."""
     tokens: float
-    """Of an attempt, assumed."""
+    """Tokens of an attempt: assumed."""
     sampling: float
+    """Seconds of sampling."""
     training: float
+    """Seconds of forward and backward passes."""
     low: float
+    """Seconds of the step where attempts are short and the share of the peak is at its best."""
     high: float
+    """Seconds of the step where attempts are long and the share is at its worst."""
     longest: float
-    """Where every attempt uses up its tokens."""
+    """Seconds of the step where every attempt uses up its tokens."""
 
     @property
     def seconds(self) -> float:
@@ -100,7 +113,8 @@ def _step_time(
         else 0
     )
     length = known.kinds["code" if verifier_of(config) == "code" else "math"].lengths["direct 1"]
-    lengths = (length.mean, length.low, length.high) if mean is None else (mean, 0.7 * mean, 1.5 * mean)
+    given = None if mean is None else (mean, *(factor * mean for factor in MEAN_RANGE))
+    lengths = given or (length.mean, length.low, length.high)
     middle, low, high = (min(value, float(rollout.max_tokens)) for value in lengths)
 
     def seconds(tokens: float, share: float) -> tuple[float, float]:
@@ -136,16 +150,18 @@ def _phases(
     for count, prompt in ((attempts, float(PROMPT)), (revised, PROMPT + tokens)):
         if count:
             sequences = Sequences(prompt=prompt, computed=prompt / samples, new=tokens, held=tokens / 2)
-            one = replica.seconds(sequences, count / sampling_on, speed.row_seconds.value)
-            sampling += gpu.time.value * one * count / sampling_on
+            each = replica.seconds(sequences, count / sampling_on, speed.row_seconds.value)
+            sampling += gpu.time.value * each * count / sampling_on
     if config.rollout.engine != "hf":
         sampling += 2.0 * shape.parameters / UPDATE_RATE
     passed = attempts * (PROMPT + tokens) + revised * (PROMPT + 2 * tokens)
     options = config.optimizer
-    times = 2.0 + (2.0 if config.lora else 4.0)
-    times += 2.0 if options.checkpointing is not False and shape.parameters >= 1e9 else 0.0
-    times += 2.0 if config.referred else 0.0
-    times += 2.0 if options.minibatches * options.epochs > 1 else 0.0
+    times = FORWARD_FLOPS + (FROZEN_BACKWARD_FLOPS if config.lora else BACKWARD_FLOPS)
+    # further forward passes: activations computed again, the reference's, the policy's before several updates
+    recomputed = options.checkpointing is not False and shape.parameters >= RECOMPUTED_FROM
+    times += FORWARD_FLOPS if recomputed else 0.0
+    times += FORWARD_FLOPS if config.referred else 0.0
+    times += FORWARD_FLOPS if options.minibatches * options.epochs > 1 else 0.0
     training = options.epochs * passed * times * shape.multiplied / (share * gpu.flops * ranks)
     return sampling, training
 

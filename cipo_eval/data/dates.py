@@ -35,10 +35,10 @@ class Side(StrEnum):
 def span(text: str) -> Span:
     """The days of a date. Raises ``ValueError`` for what is none, or ends before it begins."""
     begin, between, end = text.partition(BETWEEN)
-    found = Span(_days(begin).first, _days(end if between else begin).last)
-    if found.first > found.last:
+    days = Span(_days(begin).first, _days(end if between else begin).last)
+    if days.first > days.last:
         raise ValueError(f"{text} ends before it begins")
-    return found
+    return days
 
 
 def _days(text: str) -> Span:

@@ -193,17 +193,17 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
     A name that means one, known or not, and the path of a YAML stay as they are. Raises ``UsageError`` for a pattern
     that no task matches.
     """
-    found: list[str] = []
+    expanded_names: list[str] = []
     for name in names:
         if name == ALL:
-            found += task_names()
+            expanded_names += task_names()
         elif name in GROUPS:
-            found += GROUPS[name]
+            expanded_names += GROUPS[name]
         elif _GLOB & set(name) and not _is_path(name):
-            found += _matching(name)
+            expanded_names += _matching(name)
         else:
-            found.append(name)
-    return tuple(dict.fromkeys(found))
+            expanded_names.append(name)
+    return tuple(dict.fromkeys(expanded_names))
 
 
 def _matching(pattern: str) -> list[str]:

@@ -43,10 +43,10 @@ def examples(spec: TaskSpec, count: int) -> tuple[Example, ...]:
     path = spec.path.parent / spec.examples
     if not path.is_file():  # a task outside the package may build on our bases
         path = task_dir() / spec.examples
-    found = documents(path)
-    if count > len(found):
-        raise UsageError(f"--num-fewshot {count}: there are {len(found)} examples of the task {spec.name}")
+    examples = documents(path)
+    if count > len(examples):
+        raise UsageError(f"--num-fewshot {count}: there are {len(examples)} examples of the task {spec.name}")
     return tuple(
         Example(rendered(spec, document, f"the example {number} of {path}"), document["gold"])
-        for number, document in enumerate(found[:count], start=1)
+        for number, document in enumerate(examples[:count], start=1)
     )

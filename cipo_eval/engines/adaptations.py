@@ -99,9 +99,9 @@ class Adaptations:
 
 def _named(body: Mapping[str, Any], text: str) -> list[str]:
     """Parameters of a body that a refusal names, in the table's order; one only, if it says that it is about that."""
-    found = [name for name in TABLE if name in body and re.search(rf"(?<!\w){name}(?!\w)", text)]
-    about = [name for name in found if re.search(rf'"param(eter)?"\s*:\s*"{name}"', text)]
-    return about or found
+    named = [name for name in TABLE if name in body and re.search(rf"(?<!\w){name}(?!\w)", text)]
+    about = [name for name in named if re.search(rf'"param(eter)?"\s*:\s*"{name}"', text)]
+    return about or named
 
 
 def _may_go(name: str, body: Mapping[str, Any]) -> bool:

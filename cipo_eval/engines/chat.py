@@ -95,9 +95,9 @@ def encode(
     best, kept = shorter(_FEWEST), _FEWEST
     while high - low > max(1, high // 64):
         middle = (low + high) // 2
-        found = shorter(middle)
-        if len(found.ids) <= most:
-            low, best, kept = middle, found, max(middle, _FEWEST)
+        prompt = shorter(middle)
+        if len(prompt.ids) <= most:
+            low, best, kept = middle, prompt, max(middle, _FEWEST)
         else:
             high = middle
     lost = sum(max(0, span.end - span.start - kept) for span in carried)
@@ -132,14 +132,14 @@ def neutral(tokenizer: Any, content: str) -> str:
     """Content in which nothing is a special token or a mark of the chat template: a space breaks them up."""
     content, pattern = wellformed(content), _marks(tokenizer)
     while pattern and pattern.search(content):  # again: two that overlap
-        content = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
+        content = pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
     return content
 
 
 def harmless(text: str) -> str:
     """As ``neutral``, as far as it goes without a tokenizer: the usual marks."""
     while _MARKS.search(text):
-        text = _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        text = _MARKS.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
     return text
 
 

@@ -324,12 +324,12 @@ def torch_dtype(name: Any) -> Any:
     """The floating-point type of this name; ``auto`` as it is. Raises ``UsageError`` for any other name."""
     import torch
 
-    found = getattr(torch, name, None) if isinstance(name, str) else name
+    dtype = getattr(torch, name, None) if isinstance(name, str) else name
     if name != "auto" and not (
-        isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1
+        isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1
     ):
         raise UsageError(f"--dtype {name}: use auto, float32, bfloat16 or float16")
-    return name if name == "auto" else found
+    return name if name == "auto" else dtype
 
 
 def _explained(error: RuntimeError, memory: str) -> Exception:

@@ -80,8 +80,8 @@ def options_model(engine: str) -> type[EngineOptions]:
 def engine_class(engine: str) -> EngineClass:
     """The class of an engine. Raises ``UsageError`` for an engine that is not known."""
     built_in = _built_in(engine)
-    found: EngineClass = _imported(engine if built_in is None else built_in.place)
-    return found
+    imported: EngineClass = _imported(engine if built_in is None else built_in.place)
+    return imported
 
 
 def flags() -> dict[str, list[str]]:

@@ -33,11 +33,12 @@ from cipo_eval.turns.protocols import DIRECT
 if TYPE_CHECKING:
     from cipo_eval.storage.attempts import Attempts
 
-SURE = 0.95
+CONFIDENCE = 0.95
+"""Level of confidence intervals."""
 MOST_READ = 2000
 """Attempts of a task whose lines are read, to see how much of them is text."""
 LEAST_PROBLEMS = 4
-"""For which a straight line from characters to tokens is fitted."""
+"""Problems from which on a straight line from characters to tokens is fitted."""
 ONE_RUN, MANY_RUNS = 1.25, 1.1
 """Factor to either side of a measured speed: of a single run, and beyond the spread of several."""
 FULL = 2
@@ -347,9 +348,12 @@ def _turns(attempts: Attempts) -> set[tuple[str, int]]:
 
 def _at(attempts: Attempts, protocol: str, turn: int) -> Array:
     """Which are of a protocol's turn, and have their tokens counted."""
-    of = attempts.column("protocol") == attempts.number_of("protocol", protocol)
+    is_of_protocol = attempts.column("protocol") == attempts.number_of("protocol", protocol)
     return np.asarray(
-        of & (attempts.column("turn") == turn) & (attempts.column("completion_tokens") != UNKNOWN), dtype=bool
+        is_of_protocol
+        & (attempts.column("turn") == turn)
+        & (attempts.column("completion_tokens") != UNKNOWN),
+        dtype=bool,
     )
 
 
@@ -387,7 +391,7 @@ def _t(degrees: int) -> float:
     """Student's t beyond which so much is left on both sides."""
     from scipy import special
 
-    return float(special.stdtrit(max(1, degrees), (1 + SURE) / 2))
+    return float(special.stdtrit(max(1, degrees), (1 + CONFIDENCE) / 2))
 
 
 def _around(

@@ -20,10 +20,11 @@ from cipo_eval.settings import Section, explained, merged, read_yaml
 LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 1.0)
 """The shares below the ``quantiles`` of a ``Length``."""
 VERSION = 1
+"""Version of the file's form."""
 
 
 MOST = 1e18
-"""Of any figure."""
+"""The largest figure that is taken."""
 
 
 def _finite(value: float) -> float:
@@ -61,15 +62,16 @@ class Length(Section):
     """How long completions are, in tokens; of other problems and samples than those that were measured."""
 
     mean: Number
+    """Mean tokens of a completion."""
     low: Number
     high: Number
-    """Interval of the mean, over models or, where it was calibrated, over samples of problems."""
+    """With ``low``, the interval of the mean: over models or, where it was calibrated, over samples of problems."""
     between: Number = 0.0
     """Standard deviation of problems' means, as a share of the mean."""
     within: Number = 0.0
     """Standard deviation of completions of one problem, as a share of the mean."""
     quantiles: tuple[Number, ...]
-    """At ``LEVELS``: the shape of the distribution."""
+    """Tokens that the shares ``LEVELS`` of completions have at the most: the shape of the distribution."""
     limit: int | None = Field(default=None, ge=1)
     """The ``max_tokens`` that they were measured under; None: none that mattered."""
     cut: Number = 0.0
@@ -90,26 +92,28 @@ class Length(Section):
 
 
 class TaskFigures(Section):
-    """Of one task, or of all that are judged alike. What is None is said by its kind."""
+    """Figures of one task, or of a kind of tasks, ``math`` or ``code``. What is None for a task is its kind's."""
 
     problems: int | None = Field(default=None, ge=1)
     """Problems within the task's own scope, for where its data is not at hand."""
     with_attempts: bool = False
     """Its data comes with attempts to correct."""
     prompt_tokens: Number | None = None
+    """Mean tokens of a first prompt, for where the task's data is not at hand."""
     attempt_tokens: Number | None = None
-    """Of an attempt that comes with the data."""
+    """Tokens of an attempt that comes with the data."""
     characters_per_token: Quantity | None = None
+    """Characters of a prompt by its tokens."""
     lengths: dict[str, Length] = Field(default_factory=dict)
-    """By protocol and turn (``direct 1``, ``self 2``)."""
+    """Lengths of completions by protocol and turn (``direct 1``, ``self 2``)."""
     again: Quantity | None = None
     """A revision's length by that of the attempt it revises, where ``lengths`` does not have it."""
     wrong: Quantity | None = None
     """Share of first attempts that are wrong: what ``oracle`` and ``feedback`` ask again."""
     row_bytes: Quantity | None = None
-    """Of a stored attempt beside its text."""
+    """Bytes of a stored attempt beside its text."""
     bytes_per_token: Quantity | None = None
-    """Of a stored text."""
+    """Bytes of a stored text by its tokens."""
     judging_seconds: Quantity | None = None
     """Processor seconds of a verdict."""
 
@@ -118,7 +122,7 @@ class Requests(Section):
     """What requests have in common."""
 
     message_tokens: Quantity
-    """That the chat template adds to a message."""
+    """Tokens that the chat template adds to a message."""
     carried: Quantity
     """Share of an attempt that later turns see; thoughts are left out of it."""
     samples_reuse: Quantity
@@ -126,26 +130,26 @@ class Requests(Section):
     turns_reuse: Quantity
     """The same for the part of a later turn's prompt that its earlier turns computed."""
     directory_bytes: Quantity
-    """Of a run directory for each task, beside attempts and problems."""
+    """Bytes of a run directory for each task, beside attempts and problems."""
 
 
 class Speed(Section):
     """What an engine makes of a GPU."""
 
     bandwidth_share: Number = Field(gt=0, le=1)
-    """Of the peak memory bandwidth, while weights and caches are read."""
+    """Share of the peak memory bandwidth that is reached while weights and caches are read."""
     compute_share: Number = Field(gt=0, le=1)
-    """Of the peak of dense 16-bit multiplications: measured MFU of long prompts."""
+    """Share of the peak of dense 16-bit multiplications that is reached: measured MFU of long prompts."""
     step_seconds: Number
-    """Of a step, whatever is in it."""
+    """Seconds that a step takes whatever is in it."""
     row_seconds: Quantity
-    """Of a step, for each sequence in it: drawing a token with a seed of its own."""
+    """Seconds that a step takes for each sequence in it: drawing a token with a seed of its own."""
     memory_share: Number = Field(gt=0, le=1)
-    """Of the memory, for weights and caches."""
+    """Share of the memory that weights and caches take."""
     batch: int = Field(ge=1)
     """Sequences that are decoded together at the most."""
     startup_seconds: Quantity
-    """Until the first token: loading weights, compiling, capturing graphs."""
+    """Seconds until the first token: loading weights, compiling, capturing graphs."""
     source: str = ""
 
 
@@ -153,11 +157,11 @@ class Gpu(Section):
     """A GPU as its maker describes it."""
 
     memory: float = Field(ge=1e8, le=MOST)
-    """Bytes."""
+    """Bytes of memory."""
     bandwidth: Large
-    """Peak bytes per second."""
+    """Peak bytes per second from and to memory."""
     flops: Large
-    """Peak of dense bfloat16 multiplications, per second, without sparsity."""
+    """Peak of dense bfloat16 operations per second, without sparsity."""
     time: Quantity
     """Measured time as a multiple of what the model of time says, with the errors of that model."""
     source: str = ""
@@ -167,24 +171,25 @@ class ModelShape(Section):
     """A decoder-only transformer, as far as its speed depends on it."""
 
     parameters: Large
-    """All of them: what is read in a step."""
+    """Parameters, all of them: what is read in a step."""
     multiplied: Large
-    """Those that every token is multiplied with: without an input embedding of its own."""
+    """Parameters that every token is multiplied with: all but an input embedding that is not the output layer too."""
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     key_value_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     weight_bytes: float = Field(default=2.0, gt=0, le=16)
+    """Bytes of a parameter."""
     source: str = ""
 
     @property
     def bytes(self) -> float:
-        """Of all weights."""
+        """Bytes of all weights."""
         return self.parameters * self.weight_bytes
 
     @property
     def cache_bytes(self) -> float:
-        """Of the keys and values of one token."""
+        """Bytes of the keys and values of one token, in all layers."""
         return 2.0 * self.layers * self.key_value_heads * self.head_dim * self.weight_bytes
 
 
@@ -195,12 +200,16 @@ class Constants(Section):
     note: str = ""
     """For people: what a calibrated file was fitted to."""
     tasks: dict[str, TaskFigures]
+    """Figures by task."""
     kinds: dict[str, TaskFigures]
-    """``math`` and ``code``: of tasks that have no figures of their own."""
+    """Figures of ``math`` and ``code``, for tasks that have none of their own."""
     requests: Requests
     engines: dict[str, Speed]
+    """Speeds by engine."""
     gpus: dict[str, Gpu]
+    """GPUs by the names that ``--gpu`` takes."""
     sizes: dict[str, ModelShape]
+    """Models by size (``4B``)."""
 
     def of(self, task: str, kind: str) -> TaskFigures:
         """The figures of a task, those of its kind where it has none of its own."""
@@ -220,7 +229,8 @@ def _shipped() -> dict[str, Any]:
 
 
 def constants(file: Path | None = None) -> Constants:
-    """The shipped constants, and over them those of a file. Raises ``UsageError`` for a file that holds others."""
+    """The shipped constants, and over them those of a file. Raises ``UsageError`` for a file that cannot be read, and
+    for unknown keys and wrong values."""
     values: Mapping[str, Any] = _shipped()
     if file is not None:
         values = merged(values, read_yaml(file))

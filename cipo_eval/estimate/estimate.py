@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from cipo_eval.estimate.constants import Constants, Length, Quantity, TaskFigures
-from cipo_eval.estimate.lengths import Expected, expected, scale, told
+from cipo_eval.estimate.lengths import Expected, expected, scale, with_mean
 from cipo_eval.estimate.machines import Machines
 from cipo_eval.estimate.roofline import Sequences
 from cipo_eval.estimate.workload import Load, TaskLoad, Workload
 
 INDEXED, INDEX_BYTES = 20_000, 79
-"""Attempts of a task from which on there is an index, and its bytes of one."""
+"""Attempts of a task from which on there is an index of them, and its bytes for each."""
 PROBLEM_BYTES = 250
 """Bytes of a problem in the run directory, beside its question."""
+QUESTION_CHARACTERS = 3.0
+"""Characters of a question for each token of its prompt, where the task's data is not at hand: assumed."""
 STAYS_WRONG = 0.5
-"""Of the way from the first turn's share of wrong answers to all of them, for revisions of what was wrong."""
+"""Share of wrong answers among revisions of wrong ones, as a share of the way from that of first attempts to 1."""
 SOURCES = {
     "lengths": "how much the model writes",
     "revisions": "how much it writes when it revises",
@@ -140,7 +142,9 @@ class _Calculation:
             known = figures.lengths["critique 2"]
         if known is None:
             known = figures.lengths["critique 3" if load.protocol == "critique" else "direct 1"]
-        return known if mean is None or load.judges else told(mean, task.sampling.max_tokens, known)
+        if mean is None or load.judges:
+            return known
+        return with_mean(mean, task.sampling.max_tokens, known)
 
     def new_tokens(self, task: TaskLoad, load: Load, levels: Mapping[str, int]) -> Expected:
         """Of an attempt."""
@@ -251,7 +255,8 @@ class _Calculation:
         texts = tokens * _given(figures.bytes_per_token).at(level) + task.pool_attempts * task.pool_characters
         rows = stored * (task.modes * _given(figures.row_bytes).at(level))
         index = stored * INDEX_BYTES if stored >= INDEXED else 0.0
-        characters = task.characters if task.here else 3.0 * (figures.prompt_tokens or 0.0)
+        assumed = QUESTION_CHARACTERS * (figures.prompt_tokens or 0.0)
+        characters = task.characters if task.here else assumed
         problems = task.problems * (characters + PROBLEM_BYTES)
         return texts + rows + index + problems + self.constants.requests.directory_bytes.at(level)
 
@@ -270,7 +275,7 @@ class _Calculation:
 
 
 def _given(quantity: Quantity | None) -> Quantity:
-    """A figure that every kind has."""
+    """A figure that every kind of task has."""
     assert quantity is not None, "the shipped constants of a kind say everything"
     return quantity
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from cipo_eval.errors import UsageError, nearest
 from cipo_eval.estimate.constants import LEVELS, Length
 
-SURE = 2.0
+STANDARD_ERRORS = 2.0
 """Standard errors to either side of an interval."""
 MOST_TOKENS = 10_000_000
 """Most tokens of a completion that are accepted as a mean."""
@@ -71,14 +71,16 @@ def scale(length: Length, level: int, problems: int, attempts: float, beyond: fl
     """
     if not level:
         return 1.0
-    chance = SURE * math.sqrt(length.between**2 / max(problems, 1) + length.within**2 / max(attempts, 1))
+    chance = STANDARD_ERRORS * math.sqrt(
+        length.between**2 / max(problems, 1) + length.within**2 / max(attempts, 1)
+    )
     if level < 0:
         return max(1 - math.hypot(1 - length.low / length.mean, chance), length.low / length.mean / 2)
     return 1 + math.hypot(length.high / length.mean - 1, chance) + length.cut * beyond / length.mean
 
 
-def told(mean: float, limit: int, like: Length) -> Length:
-    """Lengths whose mean under a limit a user says, in the shape of others."""
+def with_mean(mean: float, limit: int, like: Length) -> Length:
+    """Lengths whose mean under a limit is so many tokens, as a user says, distributed as others are (``like``)."""
     mean = min(mean, limit)
     return like.model_copy(
         update={
@@ -92,7 +94,7 @@ def told(mean: float, limit: int, like: Length) -> Length:
     )
 
 
-def told_means(text: str | None, tasks: Sequence[str]) -> dict[str, float]:
+def stated_means(text: str | None, tasks: Sequence[str]) -> dict[str, float]:
     """By task, what ``--mean-tokens`` says; under the empty name, of all. Raises ``UsageError``."""
     means: dict[str, float] = {}
     for part in text.split(",") if text is not None else ():

@@ -15,14 +15,18 @@ class Machines:
     """What it is to run on."""
 
     name: str
+    """The GPU's name."""
     gpu: Gpu
     speed: Speed
+    """Of the engine."""
     shape: ModelShape
+    """Of the model."""
     gpus: int
-    """How many, in all."""
+    """How many GPUs, in all."""
 
     @property
     def replica(self) -> Replica:
+        """One copy of the model, on as many GPUs as it needs."""
         return Replica(gpu=self.gpu, speed=self.speed, shape=self.shape)
 
     @property

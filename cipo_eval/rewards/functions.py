@@ -24,7 +24,9 @@ from cipo_eval.rewards.judging import (
 from cipo_eval.rewards.shaping import risk_penalty
 
 LogMetric = Callable[[str, float], None]
+"""TRL's ``log_metric``: logs a number under a name."""
 LogExtra = Callable[[str, list[Any]], None]
+"""TRL's ``log_extra``: logs a column, a value for each completion, under a name."""
 
 
 def math_reward(

@@ -44,8 +44,8 @@ def reference_answer(solution: str) -> str | None:
         return marked[1]
     if "\n" not in text and len(text) <= LONGEST_ANSWER:
         return text or None
-    found = final_answer(text, stopped=True)
-    return (found[0].strip() or None) if found else None
+    final = final_answer(text, stopped=True)
+    return (final[0].strip() or None) if final else None
 
 
 def read_tests(tests: Any, entry_point: str | None = None, reference: str | None = None) -> TestSet:
@@ -78,11 +78,11 @@ def read_tests(tests: Any, entry_point: str | None = None, reference: str | None
 def stored_tests(tests: str, entry_point: str | None, reference: str | None) -> tuple[str, str | None]:
     """The ``gold`` of a row of programs, and the name that a program must define. ``tests``: that of ``read_tests``, as
     text. Keeps them in the cache, where the verifier finds them."""
-    found = _stored(tests, entry_point, reference)
-    if not testsets.exists(found[0]):  # the cache was emptied, or is another one now
+    stored = _stored(tests, entry_point, reference)
+    if not testsets.exists(stored[0]):  # the cache was emptied, or is another one now
         _stored.cache_clear()
-        found = _stored(tests, entry_point, reference)
-    return found
+        stored = _stored(tests, entry_point, reference)
+    return stored
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)

@@ -16,17 +16,17 @@ from cipo_eval.verifiers.pool import shared_pool
 Completion = str | Sequence[Mapping[str, Any]]
 """As trainers give it: a text, or the messages of a chat."""
 _REMEMBERED = 20_000
-"""Problems kept, so that the completions of one are judged as of one."""
+"""Problems that are kept, so that all completions of a row share one object."""
 FAILED = (State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR)
-"""No verdict could be had; such a completion counts as wrong."""
+"""States of a completion that got no verdict; it counts as wrong."""
 
 
 def text_of(completion: Completion) -> str:
-    """What the model said at last: the text itself, or that of a chat's last message of the assistant."""
+    """The text that is judged: the completion itself, or the assistant's last message of a chat."""
     if isinstance(completion, str):
         return completion
-    said = [message for message in completion if message.get("role", "assistant") == "assistant"]
-    content = said[-1].get("content") if said else None
+    messages = [message for message in completion if message.get("role", "assistant") == "assistant"]
+    content = messages[-1].get("content") if messages else None
     if isinstance(content, str) or content is None:
         return content or ""
     return "".join(str(part.get("text") or "") for part in content)
@@ -35,7 +35,8 @@ def text_of(completion: Completion) -> str:
 def finish_reasons(
     completion_ids: Sequence[Sequence[int]] | None, max_completion_length: int | None, count: int
 ) -> list[FinishReason | None]:
-    """Why each completion ended, as far as its length tells: trainers do not say it."""
+    """Why each of ``count`` completions ended, as far as its token ids tell, since trainers do not say it: one of
+    ``max_completion_length`` tokens was cut off (``LENGTH``); of others it is not known (None)."""
     if completion_ids is None or max_completion_length is None:
         return [None] * count
     return [FinishReason.LENGTH if len(ids) >= max_completion_length else None for ids in completion_ids]
@@ -68,7 +69,10 @@ def judged(
         for problem, text, why in zip(problems, texts, reasons, strict=True)
     ]
     return [
-        None if of is None else (of.result() if isinstance(of, Future) else of)[Mode.FIXED] for of in begun
+        None
+        if verdicts is None
+        else (verdicts.result() if isinstance(verdicts, Future) else verdicts)[Mode.FIXED]
+        for verdicts in begun
     ]
 
 
@@ -78,12 +82,13 @@ def log(
     log_extra: Callable[[str, list[Any]], None] | None,
 ) -> None:
     """Tells a trainer that asks for it what the verifier read, and how often it had no verdict."""
-    given = [verdict for verdict in verdicts if verdict is not None]
-    if log_metric is not None and given:
-        log_metric("cipo_eval/verifier_failed", sum(v.state in FAILED for v in given) / len(given))
+    judged_ones = [verdict for verdict in verdicts if verdict is not None]
+    if log_metric is not None and judged_ones:
+        count = len(judged_ones)
+        log_metric("cipo_eval/verifier_failed", sum(v.state in FAILED for v in judged_ones) / count)
         log_metric(
             "cipo_eval/no_answer",
-            sum(v.state in (State.NO_ANSWER, State.TRUNCATED) for v in given) / len(given),
+            sum(v.state in (State.NO_ANSWER, State.TRUNCATED) for v in judged_ones) / count,
         )
     if log_extra is not None:
         log_extra("extracted", [(v.extracted or "") if v else "" for v in verdicts])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def risk_penalty(first_right: bool, right: bool, risk: float) -> float:
-    """What a correction costs beside its reward: ``risk`` where it makes a right first attempt wrong, else 0.
+    """What is taken off the reward of a correction: ``risk`` where it makes a right first attempt wrong, else 0.
 
     The idea is CIPO's (arXiv:2605.14539); the formula is that of a public re-implementation.
     """

@@ -65,7 +65,7 @@ class Results:
 
     @property
     def exit_code(self) -> int:
-        """That of the command: 0, or 1 where something failed."""
+        """The exit code of a command that had these results: 0, or 1 where something failed."""
         return EXIT_FAILURES if self.failures else EXIT_OK
 
 
@@ -74,27 +74,28 @@ class Watch(Protocol):
 
     @property
     def command(self) -> Sequence[str]:
-        """What ``run.json`` records as the call."""
+        """The words of the call, as ``run.json`` records it."""
         ...
 
     def say(self, text: str) -> None:
-        """A line on what is about to be done."""
+        """Hears a line on what is about to be done."""
         ...
 
     def warn(self, text: str) -> None:
-        """A line on what is done otherwise than one might expect."""
+        """Hears a line on what is done otherwise than one might expect."""
         ...
 
     def phase(self, name: str, what: str) -> AbstractContextManager[None]:
-        """Around a step that may take long."""
+        """A context around a step that may take long: its short name, and what it does in words."""
         ...
 
     def attempts(self, engine: Watched | None) -> AbstractContextManager[Progress]:
-        """Around generating and judging; ``engine``: the one that works, where one does."""
+        """A context around generating and judging, whose counts it gives; ``engine``: the one that works, where one
+        does."""
         ...
 
     def interrupted(self, run: Run, progress: Progress) -> None:
-        """After an interruption, before it is raised again."""
+        """Called after an interruption, before it is raised again."""
         ...
 
 
@@ -115,7 +116,7 @@ class Silence:
         return contextlib.nullcontext()
 
     def attempts(self, engine: Watched | None) -> AbstractContextManager[Progress]:
-        """Counts that nobody reads."""
+        """Gives counts that nobody reads."""
         del engine
         return contextlib.nullcontext(Progress())
 
@@ -176,10 +177,10 @@ def evaluations(request: RunRequest, watch: Watch) -> list[Evaluation]:
         raise UsageError("--seed and --seeds were both given: leave one of them out")
     runs: list[Evaluation] = []
     for seed in decoding.seeds:
-        one = request.model_copy(
+        of_seed = request.model_copy(
             update={"decoding": decoding.model_copy(update={"seed": seed, "seeds": None})}
         )
-        run = Evaluation(one, watch, like=runs[0] if runs else None)
+        run = Evaluation(of_seed, watch, like=runs[0] if runs else None)
         if len(decoding.seeds) > 1:
             run.folder = folders.of_seed(run.folder, seed)
         runs.append(run)

@@ -27,8 +27,9 @@ LONGEST_NAME = 200
 LEAST_FREE = 1 << 20
 """Bytes on disk below which a run does not begin."""
 BYTES_A_TOKEN = 6
-"""Of a stored attempt, on the generous side; its verdicts take about ``BYTES_AN_ATTEMPT``."""
+"""Bytes of a stored attempt for each of its tokens, on the generous side."""
 BYTES_AN_ATTEMPT = 1500
+"""Bytes of a stored attempt beside its text: its key, its numbers and its verdicts."""
 _GENERIC = re.compile(
     r"(global)?[-_]?(step|checkpoint|ckpt|epoch|iter)s?[-_]?\d*|\d+|[0-9a-f]{40}"
     r"|final|last|latest|best|models?|weights?|hf|huggingface|merged|adapters?|lora|actor|snapshots?"
@@ -96,7 +97,8 @@ def of_seed(run: Path, seed: int) -> Path:
 
 
 def look(folder: Path) -> None:
-    """``look_at_place``, and that the folder holds nothing else than a run. Makes nothing."""
+    """Checks that a folder can hold a run: as ``look_at_place``, and that there is nothing in it but a run. Makes
+    nothing. Raises ``UsageError``, ``MissingError``."""
     from cipo_eval.storage.store import is_foreign, read_info
 
     look_at_place(folder)
@@ -107,7 +109,8 @@ def look(folder: Path) -> None:
 
 
 def look_at_place(folder: Path) -> None:
-    """Raises ``UsageError`` or ``MissingError`` for a folder that cannot be made or written."""
+    """Checks that a folder can be made and written, and that the disk has room. Makes nothing. Raises ``UsageError``,
+    ``MissingError``."""
     try:
         place = _nearest(folder)
         if not place.is_dir():
@@ -136,7 +139,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def most_bytes(plans: Sequence[TaskPlan]) -> int:
-    """What the attempts of a run take on disk at the most."""
+    """Bytes that the attempts of a run take on disk at the most."""
     attempts = sum(plan.first_attempts + plan.most_later_attempts for plan in plans)
     longest = max((plan.sampling.max_tokens for plan in plans), default=0)
     return attempts * (longest * BYTES_A_TOKEN + BYTES_AN_ATTEMPT)

@@ -27,6 +27,7 @@ PROMPTS = 8192
 """Requests whose prompts' fingerprints are remembered: the samples of many come mixed where many replicas generate."""
 
 Verdicts = Future[dict[Mode, Verdict]]
+"""The verdict of each mode, once it is there."""
 
 
 class Generated(NamedTuple):
@@ -69,7 +70,7 @@ class Judging:
 
     @property
     def ready(self) -> int:
-        """How many of them have their verdict."""
+        """How many of the open completions have their verdict."""
         return len(self._finished)
 
     @property
@@ -218,7 +219,8 @@ def judgement(
 
 
 def labels(problem: Problem, modes: Iterable[Mode]) -> dict[Mode, Verdict]:
-    """The verdicts on an attempt of the data that says which of its steps is wrong: no verifier knows better."""
+    """In each mode, the verdict on the attempt that comes with a problem, where the data says which of its steps is
+    wrong: no verifier knows better."""
     return dict.fromkeys(modes, critique.labelled_response(problem))
 
 

@@ -51,7 +51,8 @@ PLACE = np.dtype(
         ("length", np.int32),
     ]
 )
-"""Of an attempt: where it goes, and where its line is (bytes)."""
+"""An attempt's place: what it is sorted by, the shard that it is in, and where in that shard's file its line is, with
+its length (bytes)."""
 LINES = 4096
 """Lines of attempts that are copied at once."""
 NAMED = 12
@@ -166,8 +167,8 @@ def _differing(first: Part, other: Part) -> list[str]:
     split = differences(first.info["shard"], {**other.info["shard"], "index": first.shard.index}, "shard")
     facts = {name: other.info[name] for name in ("engine", "seed", "modes")}
     tasks = {
-        name: {key: value for key, value in of.items() if key not in _ELSEWHERE}
-        for name, of in other.info["tasks"].items()
+        name: {key: value for key, value in task.items() if key not in _ELSEWHERE}
+        for name, task in other.info["tasks"].items()
     }
     odd = [f"task {name}" for name in first.info["tasks"].keys() ^ tasks.keys()]
     lines = [*split, *odd, *conflicts(first.info, facts, tasks)]
@@ -208,14 +209,14 @@ def _merged_info(parts: Sequence[Part], command: Sequence[str]) -> dict[str, Any
 def _other_environments(parts: Sequence[Part]) -> list[str]:
     """A line where shards were made with different versions."""
     first = parts[0].info.get("environment", {})
-    told = {
+    differing = {
         line
         for part in parts[1:]
         for line in differences(first, part.info.get("environment", {}), complete=True)
     }
-    if not told:
+    if not differing:
         return []
-    lines = sorted(line.replace(" there, ", ", ").removesuffix(" asked") for line in told)
+    lines = sorted(line.replace(" there, ", ", ").removesuffix(" asked") for line in differing)
     return [f"the shards were made with different versions: {'; '.join(lines[:NAMED])}"]
 
 

@@ -13,8 +13,11 @@ class ModeChoice(StrEnum):
     """One verifier mode, or both."""
 
     fixed = "fixed"
+    """What is right counts as right."""
     paper = "paper"
+    """As the benchmark's reference grader judges, faults included."""
     both = "both"
+    """Both of them; ``fixed`` is the main one."""
 
     @property
     def modes(self) -> tuple[Mode, ...]:

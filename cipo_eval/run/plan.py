@@ -38,8 +38,10 @@ class TaskPlan:
 
     problems: ProblemSet
     samples: int
+    """First attempts at each problem."""
     sampling: Sampling
     limit: int | None = None
+    """How many problems are asked for, the first of those that count; None: all of them."""
     scope: Scope | None = None
     """The problems that count; None: all."""
     system_prompt: str | None = None
@@ -61,6 +63,7 @@ class TaskPlan:
 
     @property
     def name(self) -> str:
+        """The task's name."""
         return self.problems.spec.name
 
     @property
@@ -95,7 +98,7 @@ class TaskPlan:
         return tuple(dict.fromkeys(name for p in self.selected for name in p.options.get("parts", ())))
 
     def messages(self, problem: Problem, *, given: bool = False) -> tuple[dict[str, str], ...]:
-        """Those before a first attempt; ``given``: before one that is not the model's own."""
+        """The messages that ask a problem, before a first attempt; ``given``: one that is not the model's own."""
         system = ({"role": "system", "content": self.system_prompt},) if self.system_prompt else ()
         prompt = (given and problem.given_prompt) or problem.prompt
         return (*system, *self.fewshot.messages(prompt))
@@ -177,7 +180,7 @@ class TaskPlan:
         ]
 
     def first(self, problem: Problem, samples: Sequence[int], seed: int) -> Request:
-        """First attempts at a problem; ``seed`` is the run's."""
+        """The request for these first attempts at a problem; ``seed`` is the run's."""
         return Request(
             problem=problem,
             messages=self.messages(problem),
@@ -189,7 +192,7 @@ class TaskPlan:
     def next(
         self, problem: Problem, protocol: Protocol, sample: int, history: Sequence[Turn], seed: int
     ) -> Request | None:
-        """The turn after these; None where the chain ends."""
+        """The request for the turn after these of one chain; None where the chain ends. ``seed`` is the run's."""
         if not self.revising.asks(protocol, history):
             return None
         turn = len(history) + 1
@@ -236,5 +239,5 @@ class TaskPlan:
 
 
 def definition_name(spec: TaskSpec) -> str:
-    """What ``load_problems`` finds the task by again: our own by name, a user's by path."""
+    """What ``load_problems`` takes to find a task again: the name of a built-in one, the path of a user's."""
     return spec.name if spec.path.parent == task_dir() else str(spec.path)

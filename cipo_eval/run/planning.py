@@ -43,12 +43,12 @@ def read_specs(names: Sequence[str]) -> list[TaskSpec]:
 
 
 def read_problems(specs: Sequence[TaskSpec], request: RunRequest) -> list[ProblemSet]:
-    """The problems of each task."""
+    """The problems of each task. Raises ``UsageError`` or ``MissingError`` for data that is damaged or not there."""
     return [load_problems(spec.path, data_dir=request.task.data_dir) for spec in specs]
 
 
 def places(specs: Sequence[TaskSpec], request: RunRequest) -> list[str]:
-    """Each task with where its rows are. Raises ``MissingError`` where they are not."""
+    """A line for each task that says where its rows are. Raises ``MissingError`` where there are none."""
     return [f"{spec.name} ({look(spec, request.task.data_dir)})" for spec in specs]
 
 
@@ -120,7 +120,7 @@ def _fitting(spec: TaskSpec, protocols: tuple[Protocol, ...]) -> tuple[Protocol,
 
 
 def check_engine(engine: Engine, revisings: Iterable[Revising]) -> None:
-    """Raises ``UsageError`` where a protocol goes on with answers that are begun, and the engine does not."""
+    """Raises ``UsageError`` where a protocol has answers continued that are begun, and the engine cannot."""
     names = {protocol.name for revising in revisings for protocol in revising.protocols if protocol.continues}
     ask = getattr(engine, "refuses_begun", None)
     why = ask() if ask else f"the engine {engine.name} is not known to go on with an answer that is begun"

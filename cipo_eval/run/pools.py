@@ -21,7 +21,7 @@ from cipo_eval.storage.store import read_info
 from cipo_eval.turns.pools import Pool, PoolItem
 
 VERSION = 1
-"""Of the file's form."""
+"""Version of the file's form."""
 
 
 def build_pool(
@@ -84,7 +84,7 @@ def _spread(attempts: Sequence[Attempt], count: int, random: Random) -> list[Att
 
 
 def write_pool(pool: Pool, path: Path) -> None:
-    """Writes the file whole or not at all."""
+    """Writes a pool's file, whole or not at all."""
     header = {
         "pool": VERSION,
         "fingerprint": pool.fingerprint,
@@ -120,7 +120,7 @@ def read_pool(path: Path, problems: Sequence[Problem], id_map: Mapping[str, str]
 
 
 def read_file(path: Path) -> Pool:
-    """A pool's own file. Raises ``UsageError``."""
+    """The pool of a file that ``write_pool`` wrote. Raises ``UsageError`` for any other file."""
     pool = _read_file(path)
     if pool is None:
         raise UsageError(f"{path} is not a pool's file (`cipo-eval pool build` makes one)")

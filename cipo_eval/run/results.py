@@ -30,16 +30,17 @@ class Measures:
     """What figures are asked for."""
 
     modes: Sequence[Mode]
+    """The verifier modes of the run, the main one first."""
     ks: Sequence[int] | None = None
     """The k of pass@k and maj@k; None: 1, 2, 4, … and the fewest attempts at a problem."""
     bootstrap: int = 2000
     """Resamples of problems for intervals."""
     figures: Sequence[Figure] = ()
-    """A user's own, beside the table's."""
+    """Figures of the user's own, beside those of the table (``analysis.figures``)."""
 
 
 def task_results(plan: TaskPlan, selected: Selected, asked: Measures) -> dict[str, Any]:
-    """The block of one task. Raises ``UsageError`` for a k above the attempts at some problem."""
+    """What ``results.json`` says of one task. Raises ``UsageError`` for a k above the attempts at some problem."""
     metadata = {p.id: p.metadata for p in plan.problems.problems}
     problems = {p: metadata[p] for p in selected.selection.problems_of(DIRECT)}
     first = selected.first

@@ -49,7 +49,7 @@ LOOK_SECONDS = 0.2
 """Between two looks at the verdicts that are waited for: an interrupt gets through in between."""
 TOGETHER = 32
 """So many attempts that are judged are kept at once, if not a moment has passed before."""
-NOTHING = np.zeros(0, np.int64)
+NO_SAMPLES = np.zeros(0, np.int64)
 
 
 class Run:
@@ -136,7 +136,9 @@ class Run:
         asked = {problem: selection.first_samples_of(problem) for problem in selection.problems_of(DIRECT)}
         lacking = {
             problem: len(samples)
-            - int(((of := there.get(problem, NOTHING)) < samples.stop).sum() - (of < samples.start).sum())
+            - int(
+                ((done := there.get(problem, NO_SAMPLES)) < samples.stop).sum() - (done < samples.start).sum()
+            )
             for problem, samples in asked.items()
         }
         chains = [(protocol, self._to_go_on(plan, protocol, stored)) for protocol in plan.revising.protocols]
@@ -145,7 +147,7 @@ class Run:
             for problem, count in lacking.items():
                 if count:
                     samples = np.arange(asked[problem].start, asked[problem].stop)
-                    wanted = np.setdiff1d(samples, there.get(problem, NOTHING))
+                    wanted = np.setdiff1d(samples, there.get(problem, NO_SAMPLES))
                     yield plan.first(problems[problem], wanted.tolist(), self.seed)
             for protocol, unfinished in chains:
                 for turns in unfinished:
@@ -451,8 +453,8 @@ class Run:
 
 def present(stored: Attempts, protocol: str, turn: int = 1) -> dict[str, IntArray]:
     """By problem, the samples of which there is this turn of a protocol (of ``direct``: a first attempt)."""
-    of = stored.column("protocol") == stored.number_of("protocol", protocol)
-    first = stored.only(of & (stored.column("turn") == turn))
+    is_of_protocol = stored.column("protocol") == stored.number_of("protocol", protocol)
+    first = stored.only(is_of_protocol & (stored.column("turn") == turn))
     problem, words = first.column("problem"), first.words("problem")
     order = np.argsort(problem, kind="stable")
     samples, numbers = first.column("sample")[order].astype(np.int64), problem[order]

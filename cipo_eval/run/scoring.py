@@ -15,7 +15,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import AttemptKey
 from cipo_eval.run.chunks import UnderWay, chunks_of_requests
 from cipo_eval.run.pools import read_pool
-from cipo_eval.run.runner import GRACE_SECONDS, LOOK_SECONDS, NOTHING, Run, present
+from cipo_eval.run.runner import GRACE_SECONDS, LOOK_SECONDS, NO_SAMPLES, Run, present
 from cipo_eval.run.watched import Watched
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.turns.pools import Pool, own_pool
@@ -135,7 +135,7 @@ def account(source: ReplayEngine, plan: TaskPlan, stored: Attempts) -> Account:
             turn = place.protocol, place.turn
             if turn not in judged:
                 judged[turn] = present(stored.only(stored.judged), *turn)
-            there = set(judged[turn].get(place.problem, NOTHING).tolist())
+            there = set(judged[turn].get(place.problem, NO_SAMPLES).tolist())
             for number in numbers:
                 key = AttemptKey(place.task, place.problem, place.protocol, number, place.turn)
                 if not selection.wants(key):

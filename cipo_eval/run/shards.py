@@ -23,8 +23,8 @@ from typing import Any
 from cipo_eval.errors import UsageError
 from cipo_eval.records import fingerprint
 
-MOST = 100_000
-"""Shards of a run: more is a slip of the keyboard."""
+MAX_SHARDS = 100_000
+"""Shards that a run may have: more is a slip of the keyboard."""
 Samples = tuple[int, int]
 """The first sample of a problem that a shard has, and the first one after that it does not have."""
 
@@ -38,15 +38,15 @@ class Shard:
 
     @classmethod
     def of(cls, text: str) -> Shard:
-        """``i/N``. Raises ``ValueError``."""
+        """The shard that ``i/N`` names. Raises ``ValueError`` for any other text, and for parts that there are not."""
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text, re.ASCII)
         if match is None:
             raise ValueError("i/N, such as 1/8")
         shard = cls(int(match[1]), int(match[2]))
         if not 1 <= shard.index <= shard.count:
             raise ValueError(f"shards are numbered from 1/{shard.count} to {shard.count}/{shard.count}")
-        if shard.count > MOST:
-            raise ValueError(f"at most {MOST} shards")
+        if shard.count > MAX_SHARDS:
+            raise ValueError(f"at most {MAX_SHARDS} shards")
         return shard
 
     def __str__(self) -> str:
@@ -73,12 +73,12 @@ class Share:
         return self.samples.get(problem, (0, 0))
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` has it."""
+        """The shard as ``run.json`` keeps it: its parts, the split and the samples."""
         return {"index": self.shard.index, "of": self.shard.count, "split": self.split}
 
 
 def stored_shard(info: Mapping[str, Any]) -> Shard | None:
-    """The shard that a ``run.json`` is of; None of a whole run. Raises ``UsageError`` for one that cannot be."""
+    """The shard whose ``run.json`` this is; None: of a whole run. Raises ``UsageError`` for one that cannot be."""
     facts = info.get("shard")
     if facts is None:
         return None

@@ -23,11 +23,13 @@ from cipo_eval.run.folder import CLOCK
 from cipo_eval.run.shards import Shard
 
 TEMPLATE = Path(__file__).parent / "templates" / "slurm.sbatch"
+"""The package's own template of a script."""
 SBATCH_SECONDS = 60.0
-"""After which a submission that says nothing has failed."""
+"""Seconds after which an ``sbatch`` that says nothing has failed."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./,:=@%+^~-]+")
 """Values that ``sbatch`` reads as they are."""
 INDEX = '"$SLURM_ARRAY_TASK_ID"'
+"""The number of an array's task, from 1, as the shell writes it."""
 
 
 class Template(string.Template):
@@ -41,11 +43,13 @@ class Batch:
     """What the jobs ask of the cluster."""
 
     partition: str | None = None
+    """The partition (queue) of the cluster; None: its default."""
     account: str | None = None
+    """The account that is charged; None: the user's default."""
     time: str | None = None
-    """Limit of each job, as sbatch writes it."""
+    """Time limit of each job, as sbatch writes it (``4:00:00``)."""
     gpus: str | None = None
-    """Of each job that generates or trains."""
+    """GPUs of each job that generates or trains, as sbatch writes them."""
     extra: tuple[str, ...] = ()
     """Further options of sbatch, ``key=value`` each."""
     template: Path | None = None
@@ -72,14 +76,15 @@ class Job:
     """One script: a job, or an array of them."""
 
     name: str
-    """Of its file, without ``.sbatch``."""
+    """Name of its file, without ``.sbatch``."""
     title: str
-    """In the queue."""
+    """Name of the job in the queue."""
     command: str
     """What the shell runs; it ends in ``exec``."""
     tasks: int | None = None
-    """Of an array, which are numbered from 1; None: a single job."""
+    """Tasks of an array, which are numbered from 1; None: a single job."""
     gpus: bool = True
+    """Whether it needs the GPUs of the batch."""
 
     def script(self, folder: Path, batch: Batch) -> str:
         """The text of the script, whose log goes into ``folder``. Raises ``UsageError`` for a template that cannot be

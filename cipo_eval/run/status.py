@@ -29,29 +29,34 @@ from cipo_eval.run.ticks import every
 from cipo_eval.storage.store import attempts_path, read_info
 
 FILE = "progress.json"
+"""The file in a run directory that says how far the run is."""
 FIRST_SECONDS, SECONDS = 2.0, 5.0
-"""Until the file is written for the first time, and between two times."""
+"""Seconds until the file is written for the first time, and between two times."""
 SILENT_SECONDS = 60.0
-"""A writer on another machine that has said nothing for so long is taken to be gone."""
+"""Seconds without a word after which a writer on another machine is taken to be gone."""
 WINDOW_SECONDS = 120.0
-"""Over which the rate is measured."""
+"""Seconds over which the rate is measured, the last ones."""
 
 
 class State(StrEnum):
     """What became of a run so far."""
 
     NOT_STARTED = "not started"
+    """The directory is not there, or is empty."""
     STARTING = "starting"
     """Its model is being loaded, or it was killed at that."""
     RUNNING = "running"
+    """A process works at it."""
     INTERRUPTED = "interrupted"
     """It ended itself before it was done: a signal, or an error."""
     GONE = "gone"
     """Its writer was killed, or its machine is."""
     UNFINISHED = "unfinished"
-    """Nobody says that he works at it."""
+    """It has no results, and no process says that it works at it."""
     DONE = "done"
+    """Its results are there."""
     DAMAGED = "damaged"
+    """A file of it cannot be read."""
 
 
 @dataclass(slots=True)
@@ -59,32 +64,38 @@ class Status:
     """How far one run directory is."""
 
     run: str
+    """The run directory, as it was named."""
     state: State
     shard: Shard | None = None
+    """The part of a run that it is; None: a whole run."""
     split: str | None = None
-    """Which shards it belongs together with."""
+    """Fingerprint of the split: shards that have the same belong together."""
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By task, ``done`` and ``wanted``: attempts. Of later turns as far as they are known to follow; of a run that is
-    done, first attempts."""
+    """By task, the attempts that are ``done`` and ``wanted``: those of later turns as far as they are known to follow;
+    of a run that is done, first attempts only."""
     failed: int = 0
     """Samples that the engine could not get, in the call that is under way."""
     rate: float | None = None
     """Attempts per second; None: not running, or not known yet."""
     seconds_left: float | None = None
+    """Estimated seconds until the run is done; None: not running, or not known yet."""
     writer: dict[str, Any] = field(default_factory=dict)
-    """``host``, ``pid`` and, of a job of a batch system, ``job``."""
+    """The process that works at it: ``host``, ``pid`` and, of a job of a batch system, ``job``."""
     note: str = ""
+    """What else a user should know; empty: nothing."""
 
     @property
     def done(self) -> int:
+        """Attempts that are done, of all tasks."""
         return sum(task["done"] for task in self.tasks.values())
 
     @property
     def wanted(self) -> int:
+        """Attempts that are wanted, of all tasks."""
         return sum(task["wanted"] for task in self.tasks.values())
 
     def to_json(self) -> dict[str, Any]:
-        """As ``cipo-eval status --json`` says it."""
+        """The values that ``cipo-eval status --json`` prints."""
         values = {name: value for name, value in asdict(self).items() if name not in ("shard", "split")}
         return {
             **values,
@@ -98,8 +109,8 @@ class Status:
 # --- writing -------------------------------------------------------------------------------------------------
 
 
-class Note:
-    """What a run writes down of itself."""
+class ProgressFile:
+    """What a run writes into ``progress.json``: its counts, its rate, and who writes."""
 
     def __init__(self, folder: Path) -> None:
         self.progress: Progress | None = None
@@ -107,7 +118,7 @@ class Note:
         self._seen: deque[tuple[float, int]] = deque()
 
     def write(self, state: State = State.RUNNING) -> None:
-        """Says where things stand. A disk that is full or gone is noticed by who writes attempts."""
+        """Writes the file. Never raises for the disk: one that is full or gone is noticed by who writes attempts."""
         progress = self.progress
         if progress is None:
             return
@@ -132,21 +143,21 @@ class Note:
 
 
 def begin(folder: Path) -> None:
-    """Takes the place of what an earlier call, which was broken off, said of a run."""
+    """Says of a run that it is starting, in place of what an earlier call said that was broken off."""
     if (folder / FILE).exists():
         with suppress(OSError):
             write_json(folder / FILE, {**_self(), "state": State.STARTING.value})
 
 
 @contextmanager
-def kept_up(folder: Path) -> Iterator[Note]:
+def kept_up(folder: Path) -> Iterator[ProgressFile]:
     """While the block runs, says every few seconds how far its run is; afterwards only where it did not end well."""
-    note = Note(folder)
+    file = ProgressFile(folder)
     try:
-        with every(FIRST_SECONDS, SECONDS, note.write):
-            yield note
+        with every(FIRST_SECONDS, SECONDS, file.write):
+            yield file
     except BaseException:
-        note.write(State.INTERRUPTED)
+        file.write(State.INTERRUPTED)
         raise
     with suppress(OSError):
         (folder / FILE).unlink(missing_ok=True)
@@ -193,8 +204,8 @@ def status(run: Path) -> Status:
     try:
         info = read_info(run)
         current.shard, current.split = stored_shard(info), info.get("shard", {}).get("split")
-        if (told := _told(run)) is not None:
-            _take(current, told)
+        if (progress := _read_progress(run)) is not None:
+            _take(current, progress)
         else:
             _look(current, run, info)
     except (CipoError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -202,28 +213,28 @@ def status(run: Path) -> Status:
     return current
 
 
-def _told(run: Path) -> dict[str, Any] | None:
-    """What the writer said last."""
+def _read_progress(run: Path) -> dict[str, Any] | None:
+    """What the writer wrote last; None where the file is not there. Raises ``ValueError`` for a damaged one."""
     try:
-        told = json.loads((run / FILE).read_bytes())
+        progress = json.loads((run / FILE).read_bytes())
     except FileNotFoundError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(progress, dict):
         raise ValueError(f"{FILE} holds no object")
-    return told
+    return progress
 
 
-def _take(current: Status, told: Mapping[str, Any]) -> None:
-    writer = told["writer"]
+def _take(current: Status, progress: Mapping[str, Any]) -> None:
+    writer = progress["writer"]
     current.writer = {name: writer[name] for name in ("host", "pid", "job") if name in writer}
-    current.state = State(told["state"])
-    for name, counts in told.get("tasks", {}).items():
+    current.state = State(progress["state"])
+    for name, counts in progress.get("tasks", {}).items():
         current.tasks[name] = {"done": int(counts["done"]), "wanted": int(counts["wanted"])}
-    current.failed = int(told.get("failed", 0))
+    current.failed = int(progress.get("failed", 0))
     if current.state is State.INTERRUPTED:
         return
     here = str(writer.get("life") or "").startswith(_machine())
-    silent = time.time() - float(told["at"])
+    silent = time.time() - float(progress["at"])
     if here and _life(int(writer["pid"])) != writer["life"]:
         current.state, current.note = State.GONE, "its process is not there: the same command goes on"
     elif not here and silent > SILENT_SECONDS:
@@ -232,11 +243,11 @@ def _take(current: Status, told: Mapping[str, Any]) -> None:
             f"nothing heard for {silent:.0f} s: the same command goes on",
         )
     elif current.state is State.RUNNING:
-        current.rate, current.seconds_left = told.get("rate"), told.get("seconds_left")
+        current.rate, current.seconds_left = progress.get("rate"), progress.get("seconds_left")
 
 
 def _look(current: Status, run: Path, info: Mapping[str, Any]) -> None:
-    """What there is to see where nobody says anything."""
+    """Sets the state and the counts by the run's files, where no ``progress.json`` is there."""
     try:
         blocks = json.loads((run / "results.json").read_bytes())["tasks"]
     except FileNotFoundError:

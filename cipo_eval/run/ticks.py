@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def every(first: float, then: float, tell: Callable[[], None]) -> Iterator[None]:
-    """Calls ``tell`` in a thread, after ``first`` seconds and then every ``then``, until the end."""
+    """While the block runs, calls ``tell`` in a thread: after ``first`` seconds, and then every ``then`` seconds."""
     ended = threading.Event()
 
     def tick() -> None:

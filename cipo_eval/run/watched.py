@@ -30,7 +30,7 @@ class Watched:
 
     @property
     def generated(self) -> int:
-        """Tokens so far; of an engine that does not say, those of finished samples."""
+        """Tokens that were generated so far; of an engine that does not say, those of finished samples."""
         return int(getattr(self._engine, "generated", self.tokens))
 
     @property
@@ -39,6 +39,7 @@ class Watched:
         return len(self._alike) if all(self._alike.values()) else 0
 
     def describe(self) -> dict[str, Any]:
+        """What the engine says of itself and its model, for ``run.json``."""
         return self._engine.describe()
 
     def notes(self) -> list[str]:
@@ -55,16 +56,18 @@ class Watched:
             yield request, sample, completion
 
     def note(self, request: Request, marks: Sequence[int]) -> None:
-        """Completions of a request are handed out. ``marks``: equal for equal texts, 0 for empty ones."""
+        """Counts completions of a request as they are handed out. ``marks``: numbers that are equal for equal texts, 0
+        for empty ones."""
         self.handed += len(marks)
-        said = [mark for mark in marks if mark]
-        if request.turn > 1 or not said:
+        texts = [mark for mark in marks if mark]
+        if request.turn > 1 or not texts:
             return
         key = (request.problem.task, request.problem.id)
         known = key in self._first
-        first = self._first.setdefault(key, said[0])
-        if known or len(said) > 1:
-            self._alike[key] = self._alike.get(key, True) and all(mark == first for mark in said)
+        first = self._first.setdefault(key, texts[0])
+        if known or len(texts) > 1:
+            self._alike[key] = self._alike.get(key, True) and all(mark == first for mark in texts)
 
     def close(self) -> None:
+        """Closes the engine."""
         self._engine.close()

@@ -37,6 +37,7 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The call as a test of a ``Job``: its arguments in the codec's form. Raises ``CodecError``."""
         return {
             "args": [codec.encode(arg) for arg in self.args],
             "kwargs": {name: codec.encode(value) for name, value in self.kwargs.items()},
@@ -52,12 +53,15 @@ class Outcome:
     error: str | None = None
     """``TypeError: …`` where a call or the loading of the program raised; None where it did not."""
     traceback: str = ""
+    """The lines of the program that led to the error; empty without one."""
     stdout: bytes = b""
+    """What a program that read standard input wrote to standard output."""
     stderr: bytes = b""
+    """The end of what it wrote to standard error."""
     exit_code: int | None = None
-    """Of a program that read standard input; None where it was ended from outside."""
+    """Exit code of a program that read standard input; None where it was ended from outside."""
     seconds: float = 0.0
-    """Processor time."""
+    """Processor seconds of the test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +69,11 @@ class Result:
     """What came of one program: outcomes up to the test on which it was ended or died."""
 
     outcomes: tuple[Outcome, ...]
+    """One for each test that was run, in order."""
     end: End
+    """How its process ended."""
     tier: Tier
+    """How well it was confined."""
 
     @property
     def timed_out(self) -> bool:
@@ -83,13 +90,13 @@ class Lane:
         self._workers: dict[str, Worker] = {}
 
     def sample(self, program: str) -> Worker:
-        """Runs programs. One that mentions NumPy starts where it is loaded already, and does not pay for it."""
+        """The process that runs this program: one that mentions NumPy starts where NumPy is loaded already."""
         if _HEAVY.search(program):
             return self._worker("numpy", "sample", ("numpy",))
         return self._worker("sample", "sample", ())
 
     def judge(self) -> Worker:
-        """Runs test code."""
+        """The process that runs test code."""
         return self._worker("judge", "judge", ())
 
     def _worker(self, name: str, role: str, preload: tuple[str, ...]) -> Worker:
@@ -124,7 +131,9 @@ class Series:
 
     job: Job
     right: Callable[[int, Outcome], bool]
+    """Whether the outcome of the test with this number, from 0, is right."""
     all_tests: bool = False
+    """Go on after a test that is not right."""
     outcomes: list[Outcome] = field(default_factory=list)
     verdicts: list[bool] = field(default_factory=list)
     """Of each outcome, whether it is right."""
@@ -132,13 +141,13 @@ class Series:
     _going: bool = True
 
     def run(self, worker: Worker) -> End:
-        """Raises ``SandboxError``."""
+        """Runs the tests, in as many processes as it takes; returns how the last one ended. Raises ``SandboxError``."""
         while True:
             self._first = len(self.outcomes)
             end = worker.run(self._rest(), self._on_record)
             if self._going and len(self.outcomes) == self._first:  # it did not survive the first of its tests
-                found = died(end)
-                self._settle(found, self.right(self._first, found))
+                result = died(end)
+                self._settle(result, self.right(self._first, result))
             if not self._going or len(self.outcomes) >= len(self.job.tests):
                 return end
 
@@ -148,44 +157,45 @@ class Series:
         return replace(job, tests=job.tests[at:], cpu=(job.cpu[0], *limits))
 
     def _on_record(self, number: int, line: bytes, seconds: float) -> bool:
-        found = outcome(record(line), seconds)
+        result = outcome(record(line), seconds)
         if number == 0:
             if line != LOADED:
-                self._settle(found, False)
+                self._settle(result, False)
                 self._going = False
             return self._going
         alone = (
             len(self.outcomes) == self._first or self.job.kind == "lcb"
         )  # that runner has one process for all
-        right = self.right(len(self.outcomes), found)
-        return self._settle(found, right) if alone or right else False
+        right = self.right(len(self.outcomes), result)
+        return self._settle(result, right) if alone or right else False
 
-    def _settle(self, found: Outcome, right: bool) -> bool:
+    def _settle(self, result: Outcome, right: bool) -> bool:
         self._going = right or self.all_tests
-        self.outcomes.append(found)
+        self.outcomes.append(result)
         self.verdicts.append(right)
         return self._going
 
 
-def outcome(told: Record, seconds: float) -> Outcome:
-    """What a record says. A value that does not cross, or is no record at all, is one that equals nothing."""
-    kind = told[0]
+def outcome(entry: Record, seconds: float) -> Outcome:
+    """The outcome that a record (``lines``) tells, after so many processor seconds. A value that does not cross equals
+    nothing, and neither does what is no record at all."""
+    kind = entry[0]
     if kind == "v":
         try:
-            return Outcome(value=codec.decode(told[1]), seconds=seconds)
+            return Outcome(value=codec.decode(entry[1]), seconds=seconds)
         except codec.CodecError as error:
             return Outcome(value=codec.Opaque(str(error)), seconds=seconds)
     if kind in "ex":
-        raised = f"{told[1]}: {told[2]}" if told[2] else told[1]
-        return Outcome(error=raised, traceback=told[3], seconds=seconds)
+        raised = f"{entry[1]}: {entry[2]}" if entry[2] else entry[1]
+        return Outcome(error=raised, traceback=entry[3], seconds=seconds)
     if kind == "p":
-        stdout, stderr = (part.encode("latin-1") for part in told[1:3])
-        return Outcome(stdout=stdout, stderr=stderr, exit_code=told[3], seconds=seconds)
-    return Outcome(value=codec.Opaque(told[1] if kind == "u" else "nothing"), seconds=seconds)
+        stdout, stderr = (part.encode("latin-1") for part in entry[1:3])
+        return Outcome(stdout=stdout, stderr=stderr, exit_code=entry[3], seconds=seconds)
+    return Outcome(value=codec.Opaque(entry[1] if kind == "u" else "nothing"), seconds=seconds)
 
 
 def died(end: End) -> Outcome:
-    """Of the test on which a process ended."""
+    """The outcome of the test on which a process ended."""
     if end.reason is Reason.EXIT and end.status >= 0:
         return Outcome(
             stdout=end.stdout,
@@ -193,14 +203,14 @@ def died(end: End) -> Outcome:
             error=None if end.stdout else "SystemExit",
             seconds=end.cpu,
         )
-    what = {
+    reason = {
         Reason.EXIT: f"killed by signal {-end.status}",
         Reason.CPU: "time limit exceeded",
         Reason.WALL: "time limit exceeded (it slept)",
         Reason.OUTPUT: "output limit exceeded",
         Reason.KILLED: "ended",
     }[end.reason]
-    return Outcome(stdout=end.stdout, error=what, seconds=end.cpu)
+    return Outcome(stdout=end.stdout, error=reason, seconds=end.cpu)
 
 
 class Sandbox:
@@ -233,7 +243,7 @@ class Sandbox:
         self.close(now=kind is not None)
 
     def close(self, *, now: bool = False) -> None:
-        """Ends the processes, once what was submitted is finished, or ``now``: nobody waits for it any more."""
+        """Ends the processes: once all that was submitted is finished, or ``now``, where nobody waits for it."""
         if not self._closed and self._process == os.getpid():
             self._closed = True
             if now:
@@ -265,7 +275,8 @@ class Sandbox:
     ) -> Result:
         """Runs a program on calls of ``target`` (an expression: ``f``, ``Solution().f``) or on standard inputs.
 
-        ``cpu_seconds`` are for each test. Raises ``SandboxError`` where the sandbox itself breaks down.
+        ``preamble``: source that runs before the program. ``cpu_seconds``: processor seconds of each test; ``memory``:
+        bytes of address space. Raises ``SandboxError`` where the sandbox itself breaks down.
         """
         job = Job(
             program=program,
@@ -320,7 +331,7 @@ class Sandbox:
 
 
 def run_job(lane: Lane, job: Job) -> Result:
-    """One program on all its tests."""
+    """Runs one program on all its tests. Raises ``SandboxError``."""
     worker = lane.sample(job.program)
     if job.kind == "calls":
         outcomes: list[Outcome] = []

@@ -25,13 +25,13 @@ from fractions import Fraction
 from typing import Any
 
 MAX_DEPTH = 200
-"""Nested containers."""
+"""Containers nested in each other."""
 MAX_NODES = 500_000
 """Values within one value; a larger one crosses as its digest, which tells equal from unequal and nothing else."""
 MAX_TEXT = 2_000_000
 """Characters of one string, likewise."""
 MAX_BITS = 4_000_000
-"""Of one integer; its decimal form would take quadratic time."""
+"""Bits of one integer; its decimal form would take quadratic time."""
 KEY_SECONDS = 0.5
 """Processor time for the keys of one set or dict, and a second more for each million of them."""
 MAX_LINKS = 200_000
@@ -106,16 +106,16 @@ def encode(value: Any) -> Any:
 
 def _digest(value: Any) -> str:
     """SHA-256 of a large value of built-in types; equal values of equal types have equal ones."""
-    found = hashlib.sha256(type(value).__name__.encode())
+    digest = hashlib.sha256(type(value).__name__.encode())
     try:
         if type(value) in (list, tuple, str):  # in slices: the bytes of the whole may not fit
             for start in range(0, len(value), _SLICE):
-                found.update(marshal.dumps(value[start : start + _SLICE], 2))
+                digest.update(marshal.dumps(value[start : start + _SLICE], 2))
         else:
-            found.update(marshal.dumps(value, 2))
+            digest.update(marshal.dumps(value, 2))
     except ValueError:
         raise CodecError("a large value with objects that do not cross") from None
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 to_json: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode
@@ -368,17 +368,17 @@ def _moment(body: Any) -> Any:
         "datetime": datetime.datetime,
         "time": datetime.time,
     }
-    found = kinds[name].fromisoformat(text)
-    return found.replace(fold=1) if fold == [1] else found
+    moment = kinds[name].fromisoformat(text)
+    return moment.replace(fold=1) if fold == [1] else moment
 
 
 def _builtin_type(body: Any) -> Any:
     import builtins
 
-    found = vars(builtins).get(body)
-    if type(found) is not type:
+    named = vars(builtins).get(body)
+    if type(named) is not type:
         raise CodecError("not a built-in type")
-    return found
+    return named
 
 
 def _array(body: Any) -> Any:
@@ -387,8 +387,8 @@ def _array(body: Any) -> Any:
     dtype, values, *shape = body
     if dtype not in _NUMERIC or _array_text(values) > MAX_TEXT:
         return Opaque("ndarray")
-    found = np.array(_decode(values, {}, 0), dtype=dtype)
-    return found.reshape(shape[0]) if shape and not found.size else found
+    array = np.array(_decode(values, {}, 0), dtype=dtype)
+    return array.reshape(shape[0]) if shape and not array.size else array
 
 
 _NUMERIC = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
@@ -418,12 +418,11 @@ def _decimal(body: Any) -> Decimal:
 
 
 def _range(body: Any) -> range:
-    found = range(*map(int, body))
-    if found.stop - found.start > MAX_NODES * abs(found.step) or found.start - found.stop > MAX_NODES * abs(
-        found.step
-    ):
+    numbers = range(*map(int, body))
+    most = MAX_NODES * abs(numbers.step)
+    if numbers.stop - numbers.start > most or numbers.start - numbers.stop > most:
         raise CodecError(f"a range of more than {MAX_NODES} numbers")
-    return found
+    return numbers
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {

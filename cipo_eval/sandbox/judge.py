@@ -24,8 +24,11 @@ from typing import Any
 from cipo_eval.sandbox import codec, protocol
 
 Record = list[Any]
+"""What came of a call, as ``sample`` writes it."""
 Call = dict[str, Any]
+"""A call as above: ``args`` and ``kwargs``, or ``source`` and ``eval``."""
 ASK_NAME = "_cipo_eval_ask"
+"""The function that rewritten tests call to have an expression evaluated by the program."""
 
 
 class DiedError(BaseException):
@@ -162,8 +165,8 @@ class _StandIn:
         self.calls.append(call)
         if self.died:
             raise DiedError
-        found = self._known.get(json.dumps(call, sort_keys=True))
-        record = found.popleft() if found else self._ask(call)
+        known = self._known.get(json.dumps(call, sort_keys=True))
+        record = known.popleft() if known else self._ask(call)
         kind = record[0] if record else "d"
         if kind == "v":
             if self._refused and json.dumps(record[1]) in self._refused:

@@ -292,7 +292,7 @@ class _SockFprog(ctypes.Structure):
 
 
 class Filter:
-    """A filter in the kernel's form, made once; ``install`` is then one system call."""
+    """A seccomp filter in the kernel's form, made once; ``install`` is then one system call."""
 
     def __init__(self, program: Sequence[_Instruction]) -> None:
         packed = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
@@ -358,14 +358,15 @@ def _others_may_read(path: str) -> bool:
 
 
 def limit(what: int, value: int) -> None:
-    """Lowers a limit, soft and hard; one that is lower already stays."""
+    """Lowers a resource limit (``RLIMIT_…``), soft and hard; one that is lower already stays."""
     hard = resource.getrlimit(what)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
 
 
 def thread_stack(size: int) -> None:
-    """Stack of threads that ask for none. glibc takes the limit of the main thread's, which is more than fits here."""
+    """Sets the bytes of stack of threads that ask for none. glibc takes the main thread's limit, which is more than
+    fits here."""
     attributes = ctypes.create_string_buffer(64)
     _libc.pthread_attr_init(attributes)
     _libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(size))

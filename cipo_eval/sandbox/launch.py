@@ -42,9 +42,9 @@ _MODULES = (
 )  # fmt: skip
 _HIDDEN = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "__pycache__"}
 LOOK_SECONDS = 0.5
-"""Of silence, between two looks at whether a process of the sandbox is stopped."""
+"""Seconds of silence between two looks at whether a process of the sandbox is stopped (SIGSTOP)."""
 STOPPED_SECONDS = 2.0
-"""For which one may be."""
+"""Seconds for which one may be stopped until the sandbox counts as broken."""
 STACK = 1 << 30
 """Bytes of stack where the system allows it: judges of programming contests are as generous."""
 # Runs first: a larger stack needs a new start; then the modules arrive on standard input.
@@ -94,7 +94,7 @@ class Tier(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """What is asked of a sandbox process."""
+    """The layers of confinement that a sandbox process is to have."""
 
     bubblewrap: bool = True
     landlock: bool = True
@@ -171,11 +171,11 @@ _AS_USER = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534
 @functools.cache
 def bubblewrap() -> list[str] | None:
     """Command of a bubblewrap that works here, or None."""
-    found = shutil.which("bwrap")
-    if found is None:
+    program = shutil.which("bwrap")
+    if program is None:
         return None
     for identity in (_AS_ROOT, _AS_USER) if os.geteuid() == 0 else (_AS_USER,):
-        command = _bubblewrap_command(found, identity)
+        command = _bubblewrap_command(program, identity)
         try:
             trial = [*command, view().executable, "-S", "-c", "print(7)"]
             done = subprocess.run(trial, capture_output=True, timeout=20, check=False)

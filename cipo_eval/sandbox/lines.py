@@ -15,6 +15,7 @@ MAX_MARKS = 8 * codec.MAX_NODES
 LOADED, LOADED_RECORD = b'["l"]', ["l"]
 """The line of a program that has loaded, and its record."""
 Record = list[Any]
+"""What came of one test, or of loading the program: its kind, a letter, then what belongs to it (``sample``)."""
 
 
 class Lines:
@@ -50,20 +51,20 @@ def record(line: bytes) -> Record:
     if sum(map(line.count, (b",", b"[", b"{"))) > MAX_MARKS:
         return ["u", "too large"]
     try:
-        found = codec.parse(line)
+        entry = codec.parse(line)
     except codec.CodecError as error:
         return ["u", f"not a record: {error}"]
-    kind = found[0] if isinstance(found, list) and found and isinstance(found[0], str) else ""
-    if not isinstance(found, list) or _SIZES.get(kind) != len(found):
+    kind = entry[0] if isinstance(entry, list) and entry and isinstance(entry[0], str) else ""
+    if not isinstance(entry, list) or _SIZES.get(kind) != len(entry):
         return ["u", "not a record"]
-    texts = {"e": found[1:], "x": found[1:], "u": found[1:], "p": found[1:3]}.get(kind, [])
+    texts = {"e": entry[1:], "x": entry[1:], "u": entry[1:], "p": entry[1:3]}.get(kind, [])
     if not all(isinstance(part, str) for part in texts):
         return ["u", "not a record"]
     if kind == "p":
-        if type(found[3]) is not int or not 0 <= found[3] < 256 or not all(map(_is_latin, texts)):
+        if type(entry[3]) is not int or not 0 <= entry[3] < 256 or not all(map(_is_latin, texts)):
             return ["u", "not a record"]
-        return ["p", found[1], found[2][-sample.STDERR_TAIL :], found[3], bool(found[4])]
-    return [kind, *map(_words, texts)] if texts else found
+        return ["p", entry[1], entry[2][-sample.STDERR_TAIL :], entry[3], bool(entry[4])]
+    return [kind, *map(_words, texts)] if texts else entry
 
 
 def _is_latin(text: str) -> bool:

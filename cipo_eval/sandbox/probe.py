@@ -112,26 +112,26 @@ def choose(*, allow_unsafe: bool = False) -> Probe:
     if asked:
         if asked not in {"1", "2", "3"}:
             raise MissingError(f"{TIER_VARIABLE}={asked}: 1, 2 or 3")
-        found = probe(Tier(int(asked)))
-        if not found.works:
+        tried = probe(Tier(int(asked)))
+        if not tried.works:
             raise MissingError(
-                f"{TIER_VARIABLE}={asked} asks for a sandbox that does not work: {found.detail}"
+                f"{TIER_VARIABLE}={asked} asks for a sandbox that does not work: {tried.detail}"
             )
-        return found
+        return tried
     for tier in (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES):
-        found = probe(tier)
-        if found.works:
-            return found
+        tried = probe(tier)
+        if tried.works:
+            return tried
     if allow_unsafe and probe(Tier.UNSAFE).works:
         return probe(Tier.UNSAFE)
     raise MissingError(
-        f"programs that models wrote cannot be confined here ({found.detail}): `cipo-eval doctor` says what would "
+        f"programs that models wrote cannot be confined here ({tried.detail}): `cipo-eval doctor` says what would "
         "help; --allow-unsafe-code runs them all the same, with your rights and your files"
     )
 
 
 def layers(*, allow_unsafe: bool = False) -> Layers:
-    """What ``choose`` found, for a ``Worker``."""
+    """The layers of the tier that ``choose`` gives, for a ``Worker``. Raises as ``choose`` does."""
     return LAYERS[choose(allow_unsafe=allow_unsafe).tier]
 
 
@@ -141,15 +141,17 @@ def advice() -> list[str]:
         return [
             f"No sandbox on {platform.system()}: run cipo-eval in a Linux container (tier 2 is usual there)."
         ]
-    found = []
+    sentences = []
     if kernel.landlock_version() == 0:
-        found.append("Landlock: needs Linux 5.13 or later with `landlock` among the kernel's `lsm=` modules.")
+        sentences.append(
+            "Landlock: needs Linux 5.13 or later with `landlock` among the kernel's `lsm=` modules."
+        )
     if shutil.which("bwrap") is None:
-        found.append("bubblewrap is not installed: `apt-get install bubblewrap` (Debian, Ubuntu).")
+        sentences.append("bubblewrap is not installed: `apt-get install bubblewrap` (Debian, Ubuntu).")
     elif bubblewrap() is None:
-        found.append(
+        sentences.append(
             "bubblewrap is installed, but may not make namespaces: in a container, allow user namespaces (Docker: "
             "`--security-opt seccomp=unconfined --security-opt apparmor=unconfined`); on Ubuntu, `sysctl "
             "kernel.apparmor_restrict_unprivileged_userns=0`; on Debian, `kernel.unprivileged_userns_clone=1`."
         )
-    return found
+    return sentences

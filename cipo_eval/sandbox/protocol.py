@@ -25,6 +25,7 @@ HEADER = struct.Struct("<cI")
 DATA_HEADER = struct.Struct("<dd")
 """Before the bytes of ``DATA``: processor seconds of the sample so far, wall seconds since its start."""
 MAX_FRAME = 1 << 30
+"""Bytes of a frame's payload."""
 _PIECE = 1 << 20
 
 
@@ -74,7 +75,7 @@ class Reader:
         return kind, self.take(length, deadline)
 
     def take(self, size: int, deadline: float | None = None) -> bytearray:
-        """So many bytes. Raises ``ProtocolError``."""
+        """The next ``size`` bytes. Raises ``ProtocolError``."""
         data = bytearray()
         while len(data) < size:  # grows with what has come, not with what was announced
             at = len(data)
@@ -104,7 +105,8 @@ def ready(fd: int, seconds: float) -> bool:
 
 
 def wait(deadline: float, reading: int, writing: int | None = None) -> bool:
-    """Waits until one can be read or the other written; whether it can be written. Raises ``ProtocolError``.
+    """Waits until one descriptor can be read or the other written; returns whether it can be written. ``deadline``: of
+    ``time.monotonic``; beyond it this raises ``ProtocolError``.
 
     With poll: select(2) takes no descriptor beyond 1023.
     """
@@ -113,7 +115,7 @@ def wait(deadline: float, reading: int, writing: int | None = None) -> bool:
     if writing is not None:
         poll.register(writing, select.POLLOUT)
     left = deadline - time.monotonic()
-    found = poll.poll(left * 1000) if left > 0 else []
-    if not found:
+    events = poll.poll(left * 1000) if left > 0 else []
+    if not events:
         raise ProtocolError("silent beyond the deadline")
-    return any(fd == writing for fd, _ in found)
+    return any(fd == writing for fd, _ in events)

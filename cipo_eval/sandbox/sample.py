@@ -37,9 +37,11 @@ from cipo_eval.sandbox.module_code import ModuleCode
 STDOUT_LIMIT = 32 << 20
 """Bytes of standard output of one test; the file that takes it has this limit."""
 STDERR_TAIL = 2000
+"""Bytes of standard error of one test that are kept, its last ones."""
 TEXT_LIMIT = 2000
 """Characters of a message or traceback."""
 NAME = "<program>"
+"""The program's file name in tracebacks."""
 _len = len  # a program may replace the builtin, and what writes its results would not end
 
 

@@ -26,7 +26,7 @@ from cipo_eval.sandbox.launch import LOOK_SECONDS, STOPPED_SECONDS, Layers, star
 from cipo_eval.sandbox.lines import Lines, Record, record
 
 START_SECONDS = 60.0
-"""Until a sandbox process must have said hello; half a second is usual."""
+"""Seconds until a new sandbox process must have sent its HELLO frame; half a second is usual."""
 GRACE = 30.0
 """Wall seconds beyond a job's own limits until a silent sandbox counts as broken."""
 STALE_JOBS = 20_000
@@ -34,6 +34,7 @@ STALE_JOBS = 20_000
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
 """Signals by which others end a process; a program's faults have others."""
 MAX_FRAME = 1 << 28
+"""Bytes of the longest frame that a sandbox may send."""
 
 
 class SandboxError(CipoError):
@@ -50,7 +51,9 @@ class Reason(StrEnum):
     EXIT = "exit"
     """By itself, or by a crash: see ``status``."""
     CPU = "cpu"
+    """It used up its processor time."""
     WALL = "wall"
+    """It used up its wall time, mostly asleep."""
     OUTPUT = "output"
     """It wrote more than it may."""
     KILLED = "killed"
@@ -65,18 +68,25 @@ class Job:
     kind: str
     """``calls``, ``stdin``, or ``lcb`` (LiveCodeBench's own runner)."""
     tests: Sequence[Mapping[str, Any]]
+    """What the process is told of each test: arguments, or standard input; never what is expected."""
     target: str = ""
+    """``calls``: the expression that gives the callable, evaluated for each call."""
     preamble: str = ""
+    """Source that runs before the program in its namespace."""
     cpu: Sequence[float] = (6.0,)
     """Processor seconds: for loading, then for each test; the last counts for all that follow."""
     total: float | None = None
+    """Processor seconds of all tests together; None: the sum of theirs."""
     memory: int = 1 << 30
+    """Bytes of address space."""
     output: int = 64 << 20
+    """Bytes of results that it may write."""
     live: bool = False
     """Further tests may follow (``Worker.converse``)."""
 
     @property
     def cpu_total(self) -> float:
+        """Processor seconds that the job may take in all."""
         if self.total is not None:
             return self.total
         listed = list(self.cpu[: len(self.tests) + 1])
@@ -96,7 +106,9 @@ class End:
     status: int
     """Exit code; negative: the signal that killed it."""
     cpu: float
+    """Processor seconds of the process."""
     wall: float
+    """Seconds since its start."""
     rss: int
     """Largest resident memory, bytes."""
     stdout: bytes = b""

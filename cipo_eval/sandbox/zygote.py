@@ -37,13 +37,17 @@ from typing import Any
 from cipo_eval.sandbox import judge, kernel, protocol, sample, standard_files
 
 WALL_FACTOR, WALL_EXTRA = 5.0, 2.0
-"""Wall seconds of a test: processor seconds times, plus. A program that only sleeps is stopped by it."""
+"""Wall seconds of a test: its processor seconds times the factor, and these more. They stop a program that sleeps."""
 SAMPLE_FILES = 64
+"""Open files of a sample."""
 THREADS = 256
+"""Threads of a sample."""
 SHARED_THREADS = 4096
-"""More of them where the limit counts other processes of the user, too: they come and go."""
+"""More threads, where the limit counts other processes of the user, too: they come and go."""
 THREAD_STACK = 8 << 20
+"""Bytes of stack of each thread but the main one."""
 JUDGE_MEMORY = 2 << 30
+"""Bytes of address space of a judge."""
 _CHUNK = 1 << 16
 _TAKEN = struct.Struct("<d")
 """Before a sample's results: the processor seconds after which it had its job."""

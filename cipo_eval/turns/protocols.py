@@ -21,6 +21,7 @@ DIRECT = "direct"
 GIVEN = "given"
 PREFILL = "prefill"
 CRITIQUE, CRITIQUE_STEP = "critique", "critique-step"
+"""Names of protocols that the code has to tell from the others."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _VARIANT = re.compile(rf"({GIVEN}|{PREFILL})(?:-(step|0|[1-9]\d?|100))?(-wait)?")
 """Where a pool's attempt is cut, in the name of a protocol, and whether "Wait" stands behind it."""
@@ -29,6 +30,7 @@ _TRAITS = ("summary", "only_wrong", "tells", "own", "judges")
 
 
 Cut = int | Literal["step"] | None
+"""How much of an attempt is shown: a percentage of its characters, or up to the end of its first wrong step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Protocol:
     only_wrong: bool = False
     """Only attempts that the verifier found wrong are revised; a chain ends with the first right one."""
     tells: bool = False
-    """The model sees what the verifier may show."""
+    """The model sees what the verifier may show of its verdict (``revising.feedback``)."""
     own: bool = True
     """The first turn is the model's own; otherwise it comes from a pool."""
     judges: bool = False
@@ -135,10 +137,10 @@ def known(name: str) -> Protocol | None:
 
 
 def _variant(name: str) -> Protocol | None:
-    found = _VARIANT.fullmatch(name)
-    if found is None:
+    parts = _VARIANT.fullmatch(name)
+    if parts is None:
         return None
-    base, cut, wait = found.groups()
+    base, cut, wait = parts.groups()
     if (base == GIVEN and (wait or cut == "0")) or (base == PREFILL and cut == "step"):  # as prefill itself
         return None
     whole = PROTOCOLS[base]
@@ -157,15 +159,15 @@ def place(name: str) -> tuple[int, int, bool]:
     """Where a protocol stands in a list: ours in their order, with the variants of each by their cuts, then those of
     users."""
     protocol, base = PROTOCOLS[name], name
-    if (found := _VARIANT.fullmatch(name)) is not None:
-        base = found[1]
+    if (parts := _VARIANT.fullmatch(name)) is not None:
+        base = parts[1]
     cut = protocol.cut if isinstance(protocol.cut, int) else -1
     return list(PROTOCOLS).index(base), cut, protocol.wait
 
 
 def partners(protocol: Protocol) -> tuple[str, ...]:
-    """What one that ``continues`` is compared with, the best first: the protocol that shows the same of an attempt in
-    the user's message, and the one that shows all of it."""
+    """What a protocol that ``continues`` is compared with, the best first: the one that shows the same of an attempt in
+    the user's message, and the one that shows all of it; none for other protocols."""
     return (f"{GIVEN}-{protocol.cut}", GIVEN) if protocol.continues else ()
 
 

@@ -99,6 +99,7 @@ class Revising:
     turns: int = 2
     """Number of attempts of a whole chain."""
     turn_format: TurnFormat = TurnFormat.CHAT
+    """How an earlier attempt is shown, where the protocol leaves the choice."""
     critique_form: Form = Form.ANALYSIS
     """How judgements are asked for."""
     keep_think: bool = False
@@ -106,6 +107,7 @@ class Revising:
     think: str = STRIP
     """The tags of thoughts (``texts.think_tags``)."""
     prompts: Prompts | None = None
+    """The templates; None: the package's own."""
 
     def identity(self) -> dict[str, Any]:
         """By protocol, what must stay the same for its attempts to belong together."""

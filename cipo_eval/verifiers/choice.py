@@ -26,19 +26,21 @@ from cipo_eval.verifiers.math.equivalence import equivalent
 from cipo_eval.verifiers.math.extract import last_boxes, own_answer
 
 LETTERS = "ABCDEFGHIJ"
-UNKNOWN = 8
-"""Options that there may be where their texts are not known."""
-LONGEST = 600
-"""Characters of an answer that is read."""
+"""Letters of options, in their order: ten options at the most."""
+OPTIONS_IF_UNKNOWN = 8
+"""Options that a problem is taken to have where their texts are not known."""
+MAX_LENGTH = 600
+"""Characters of an answer that are read."""
 WINDOW = 300
-"""Characters behind "the answer is" in which an answer is looked for."""
-PHRASES = 8
-"""Announcements, from the last on, of which the first that names an option counts."""
+"""Characters after "the answer is" in which an answer is looked for."""
+MAX_PHRASES = 8
+"""Phrases like "the answer is" that are looked at, from the last on; the first that names an option counts."""
 LATE_SECONDS = 1.5
-"""Of processor time, after which comparing an answer with formulas among the options is given up, and it is wrong."""
+"""Processor seconds after which comparing an answer with formulas among the options is given up; it is wrong then."""
 
 Letters = frozenset[str]
-NONE: Letters = frozenset()
+"""The letters of the options that an answer names."""
+NO_LETTERS: Letters = frozenset()
 
 # --- which letters an answer names ----------------------------------------------------------------------------------
 
@@ -84,33 +86,33 @@ _ENDS = re.compile(r"[.;,](?=\s|$)|\s(?:because|since|as|which|where)\s", re.I)
 
 
 def plain(text: str) -> str:
-    """A text without LaTeX's and Markdown's dress, letters of all kinds as ordinary ones."""
-    return " ".join(_DRESS.sub(" ", unicodedata.normalize("NFKC", text[:LONGEST])).split())
+    """A text without LaTeX and Markdown markup, in ordinary letters (NFKC) and single spaces; cut at ``MAX_LENGTH``."""
+    return " ".join(_DRESS.sub(" ", unicodedata.normalize("NFKC", text[:MAX_LENGTH])).split())
 
 
-def chosen(answer: str, choices: Sequence[str] = ()) -> Letters:
+def named_letters(answer: str, choices: Sequence[str] = ()) -> Letters:
     """The letters of the options that an answer names; none where it names none, or only denies some."""
     text = plain(answer)
-    if found := _verbatim(answer, choices) or _by_text(text, choices):
-        return found
+    if letters := _verbatim(answer, choices) or _by_text(text, choices):
+        return letters
     if negation := _NOT.match(text):
         but = _BUT.search(text, negation.end())
-        return _leading(text[but.end() :].lstrip(" ,:"), choices) if but else NONE
-    if found := _leading(text, choices):
-        return found
+        return _leading(text[but.end() :].lstrip(" ,:"), choices) if but else NO_LETTERS
+    if letters := _leading(text, choices):
+        return letters
     if _RUN.fullmatch(text) and list(text) == sorted(set(text)):
-        return frozenset(text) if _is_option(text[-1], choices) else NONE
+        return frozenset(text) if _is_option(text[-1], choices) else NO_LETTERS
     sentence = _ENDS.split(text, maxsplit=1)[0]
     return _by_text(sentence, choices) or _by_text(re.sub(r"^(?:that|it is|it's)\s", "", sentence), choices)
 
 
 def _verbatim(answer: str, choices: Sequence[str]) -> Letters:
     """The one option whose text this is to the letter: of signs alone, nothing is left without their dress."""
-    text = _WRAPPED.sub(r"\1", answer[:LONGEST].strip())
+    text = _WRAPPED.sub(r"\1", answer[:MAX_LENGTH].strip())
     if _LETTER.fullmatch(text):
-        return NONE
+        return NO_LETTERS
     same = [letter for letter, choice in zip(LETTERS, choices, strict=False) if choice.strip() == text]
-    return frozenset(same) if text and len(same) == 1 else NONE
+    return frozenset(same) if text and len(same) == 1 else NO_LETTERS
 
 
 def _by_text(text: str, choices: Sequence[str]) -> Letters:
@@ -118,7 +120,7 @@ def _by_text(text: str, choices: Sequence[str]) -> Letters:
     tells options apart. A letter alone is a letter, also where it is an option's text."""
     squeezed = _squeezed(text)
     if not squeezed or _LETTER.fullmatch(squeezed):
-        return NONE
+        return NO_LETTERS
     texts = [(letter, _squeezed(plain(choice))) for letter, choice in zip(LETTERS, choices, strict=False)]
     same = [letter for letter, choice in texts if choice == squeezed]
     return frozenset(same or [letter for letter, choice in texts if choice.lower() == squeezed.lower()])
@@ -132,25 +134,25 @@ def _leading(text: str, choices: Sequence[str]) -> Letters:
     """The letters that a text begins with, as far as they are not denied."""
     label = _LEADING.match(text)
     if label is None:
-        return NONE
+        return NO_LETTERS
     rest = text[label.end() :]
     first = _letter(label)
     if first in _by_text(rest, choices):
         return frozenset(first)  # whatever its text says
     bare = label["upper"] in ("A", "I") and text[label.end("upper") :][:1] == " "
     if bare and _ARTICLE.match(rest if rest[:1] == " " else f" {rest}") and not _AFTER_LETTER.match(rest):
-        return NONE  # an article, or a numeral
-    found = [first]
+        return NO_LETTERS  # an article, or a numeral
+    letters = [first]
     while more := _MORE.match(rest):
-        found.append(_letter(more))
+        letters.append(_letter(more))
         rest = rest[more.end() :]
     if denied := _DENIED.match(rest):
-        found = found[:-1] if re.match(r"\s{0,2}(?:is|was)\b", denied.group()) else []
-    return frozenset(letter for letter in found if _is_option(letter, choices))
+        letters = letters[:-1] if re.match(r"\s{0,2}(?:is|was)\b", denied.group()) else []
+    return frozenset(letter for letter in letters if _is_option(letter, choices))
 
 
 def _is_option(letter: str, choices: Sequence[str]) -> bool:
-    return LETTERS.index(letter) < (len(choices) or UNKNOWN)
+    return LETTERS.index(letter) < (len(choices) or OPTIONS_IF_UNKNOWN)
 
 
 def _letter(match: re.Match[str]) -> str:
@@ -184,7 +186,7 @@ _BRACKETED = re.compile(r"(?<![\w)])\(([A-J])\)(?!\w)")
 
 
 def final_choice(text: str, choices: Sequence[str], *, stopped: bool) -> tuple[str, str] | None:
-    """(answer, rule) of a completion without thoughts; None where it has none. The answer is what ``chosen`` reads.
+    """(answer, rule) of a completion without thoughts; None where it has none. ``named_letters`` reads the answer.
 
     ``stopped``: the model ended by itself; a text that was cut off has an answer only where it says so.
     """
@@ -192,7 +194,7 @@ def final_choice(text: str, choices: Sequence[str], *, stopped: bool) -> tuple[s
     own = own_answer(turn)
     stopped = stopped or not text.endswith(turn) or len(own) < len(turn)
     if (boxed := last_boxes(own, multiple=False)) and boxed[0].strip():
-        return boxed[0].strip()[:LONGEST], boxed[1]
+        return boxed[0].strip()[:MAX_LENGTH], boxed[1]
     announced = _announced(own, choices)
     if announced and (announced[1] or _NOT.match(plain(announced[0]))):
         return announced[0], "answer_is"
@@ -201,7 +203,7 @@ def final_choice(text: str, choices: Sequence[str], *, stopped: bool) -> tuple[s
     whole = own.strip()
     if letter := _said_right(own, choices):
         return letter, "is_right"
-    if len(whole) <= LONGEST and not _ASKS.search(whole) and chosen(whole, choices):
+    if len(whole) <= MAX_LENGTH and not _ASKS.search(whole) and named_letters(whole, choices):
         return whole, "whole"
     for rule, find in (("line", _on_a_line), ("last_bracket", _bracketed)):
         if (letter := find(own)) and _is_option(letter, choices):
@@ -213,11 +215,11 @@ def final_choice(text: str, choices: Sequence[str], *, stopped: bool) -> tuple[s
 def _announced(text: str, choices: Sequence[str]) -> tuple[str, bool] | None:
     """What follows the last phrase that announces an answer and names an option; else what follows the last. With
     whether it names one."""
-    said = [match.end() for match in _SAYS.finditer(text)][-PHRASES:]
+    said = [match.end() for match in _SAYS.finditer(text)][-MAX_PHRASES:]
     last = None
     for end in reversed(said):
         window = text[end : end + WINDOW].lstrip(" \t\n*_:").split("\n", 1)[0].strip()
-        if window and chosen(window, choices):
+        if window and named_letters(window, choices):
             return window, True
         last = last or window
     return (last, False) if last else None
@@ -301,7 +303,7 @@ def _from_anywhere(text: str) -> str:
 
 
 class ChoiceVerifier:
-    """Answers to multiple-choice questions."""
+    """Judges answers to multiple-choice questions: a ``Verifier`` (``records``)."""
 
     name = "choice"
     quick = True
@@ -317,8 +319,8 @@ class ChoiceVerifier:
             return Extraction(answer=answer, how="paper") if answer else _no_answer(None)
         own = strip_think(text, str(options.get("think", STRIP)))
         stopped = finish_reason is None or not finish_reason.cut_off
-        found = final_choice(own, _choices(options), stopped=stopped)
-        return _no_answer(finish_reason) if found is None else Extraction(answer=found[0], how=found[1])
+        final = final_choice(own, _choices(options), stopped=stopped)
+        return _no_answer(finish_reason) if final is None else Extraction(answer=final[0], how=final[1])
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:
         """Whether the answer names the gold's options and no other. Runs in a worker; never raises."""
@@ -326,10 +328,10 @@ class ChoiceVerifier:
             with suppress(Exception):
                 correct, canonical, method = paper.grade(gold, answer, options)
                 return Grade(correct=correct, canonical=canonical, method=method)
-            return Grade(correct=False, canonical=answer[:LONGEST], method="failed", failed=True)
+            return Grade(correct=False, canonical=answer[:MAX_LENGTH], method="failed", failed=True)
         choices = _choices(options)
         wanted = frozenset(letter for letter in LETTERS if letter in gold.upper())
-        named = chosen(answer, choices)
+        named = named_letters(answer, choices)
         method = "letter"
         if not named and not _NOT.match(plain(answer)):
             named, method = _by_value(plain(answer), choices), "value"
@@ -345,11 +347,11 @@ class ChoiceVerifier:
         )
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
-        """No limit of its own: that of the pool."""
+        """None: a grading has the pool's own limit of processor time."""
         return None
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002
-        """An answer that takes so long is no option's."""
+        """The processor seconds after which an answer is given up, and its grade then: wrong."""
         limit = paper.SECONDS if mode is Mode.PAPER else LATE_SECONDS
         return limit, Grade(correct=False, canonical="", method="too_heavy")
 
@@ -373,11 +375,11 @@ def _text(letters: Letters, choices: Sequence[str]) -> str:
 def _by_value(text: str, choices: Sequence[str]) -> Letters:
     """The one option that a formula or a number is equal to."""
     if not choices or not re.search(r"\d|\\", text):
-        return NONE
-    found = []
+        return NO_LETTERS
+    equal = []
     with suppress(Exception):
         answer = form(text)
         for letter, choice in zip(LETTERS, choices, strict=False):
             if equivalent(form(plain(choice)), answer, {}) is True:
-                found.append(letter)
-    return frozenset(found) if len(found) == 1 else NONE
+                equal.append(letter)
+    return frozenset(equal) if len(equal) == 1 else NO_LETTERS

@@ -15,8 +15,8 @@ from typing import Any
 from cipo_eval.records import Extraction, FinishReason, Grade, Mode, Problem, State
 from cipo_eval.texts import last_boxed
 
-LONGEST = 200
-"""Characters of an expression that is read."""
+MAX_LENGTH = 200
+"""Characters of the longest expression that is read; a longer one is wrong."""
 _TOKEN = re.compile(r"\d{1,9}|[-+*/()]")
 
 
@@ -37,16 +37,16 @@ class CountdownVerifier:
         """The boxed expression."""
         answer = (last_boxed(text) or "").replace(" ", "")
         if answer:
-            return Extraction(answer=answer[: LONGEST + 1], how="boxed")
+            return Extraction(answer=answer[: MAX_LENGTH + 1], how="boxed")
         cut_off = finish_reason is not None and finish_reason.cut_off
         return Extraction(answer=None, state=State.TRUNCATED if cut_off else State.NO_ANSWER)
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
-        """Right if the expression uses each number exactly as often as it is there and gives the goal."""
+        """Right if the expression uses each given number exactly as often as it is given, and reaches the target."""
         left, _, target = gold.partition("->")
         numbers = Counter(left.split())
-        if len(answer) > LONGEST or "".join(_TOKEN.findall(answer)) != answer:
-            return Grade(correct=False, canonical=answer[:LONGEST], method="no expression")
+        if len(answer) > MAX_LENGTH or "".join(_TOKEN.findall(answer)) != answer:
+            return Grade(correct=False, canonical=answer[:MAX_LENGTH], method="no expression")
         used = Counter(str(int(number)) for number in re.findall(r"\d+", answer))
         if used != numbers:
             return Grade(correct=False, canonical=answer, method="other numbers")
@@ -56,13 +56,13 @@ class CountdownVerifier:
         return Grade(correct=value == int(target), canonical=answer, method=f"is {value}")
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
-        """No limit of its own: that of the pool."""
+        """None: a grading has the pool's own limit of processor time."""
         return None
 
 
 def value_of(expression: str) -> Fraction | None:
     """The exact value of an expression of + - * / and brackets; None where it is none, or divides by zero."""
-    tokens = _TOKEN.findall(expression[:LONGEST])
+    tokens = _TOKEN.findall(expression[:MAX_LENGTH])
     if "".join(tokens) != expression:
         return None
     try:

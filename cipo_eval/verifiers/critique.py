@@ -214,9 +214,9 @@ class StepVerifier:
         return Extraction(answer=None, state=State.TRUNCATED if cut else State.NO_ANSWER)
 
     def grade(self, gold: str, answer: str, options: Mapping[str, Any], mode: Mode) -> Grade:  # noqa: ARG002
-        """Right where it is the gold."""
+        """Right where the index is that of the gold; both are compared as text."""
         return Grade(correct=answer == gold, canonical=answer, method="index")
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
-        """No limit of its own: that of the pool."""
+        """None: a grading has the pool's own limit of processor time."""
         return None

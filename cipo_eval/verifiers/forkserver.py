@@ -33,7 +33,9 @@ class ForkServer:
         self._next = 0.0
 
     def start_worker(self, end: socket.socket, memory_limit: int) -> None:
-        """Has a worker forked that serves ``end``; it says hello there, or the other end closes. Raises ``OSError``."""
+        """Has a worker forked that serves the socket ``end`` and may use ``memory_limit`` bytes of address space. It
+        sends its process id first; where it could not be forked, the socket closes. Raises ``OSError`` without a
+        server."""
         config = {
             "variables": {name: os.environ.get(name) for name in _PASSED_ON},
             "path": sys.path,
@@ -46,7 +48,8 @@ class ForkServer:
             socket.send_fds(self._control, [json.dumps(config).encode()], [end.fileno()])
 
     def ensure(self) -> None:
-        """Starts it where it is not there; raises ``OSError`` where it cannot be started, or not yet again."""
+        """Starts the server unless it runs. Raises ``OSError`` where it cannot be started, and for half a second after
+        a start: a server that dies at once must not be started over and over."""
         with self._lock:
             self._ensure()
 
@@ -76,14 +79,14 @@ class ForkServer:
         return process.pid if process else None
 
     def kill(self) -> None:
-        """Ends it; its workers go on."""
+        """Ends the server; workers that it has forked go on."""
         with self._lock:
             if self._process is not None:
                 self._process.kill()
                 self._process.wait()
 
     def leave(self) -> None:
-        """Gives up a server that is the parent's, in a fork of this process."""
+        """In a fork of the process: gives up the server, which is the parent's, without ending it."""
         self._lock = threading.Lock()
         self._forget()
 
@@ -94,7 +97,7 @@ class ForkServer:
 
 
 server = ForkServer()
-"""Of this process, and not of a fork of it."""
+"""The one fork server of this process; a fork of the process leaves it and gets its own."""
 os.register_at_fork(after_in_child=server.leave)
 atexit.register(server.kill)  # one that is stopped would not notice our end
 

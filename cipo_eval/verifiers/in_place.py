@@ -44,7 +44,7 @@ class _Here:
         self.end = 0.0
 
     def submit(self, arguments: GradingKey, limit: float) -> Future[tuple[Grade, float]]:
-        """As ``Workers.submit``, done when it returns. Raises ``LeftOpenError``."""
+        """As ``Workers.submit``, but the future is done when this returns. Raises ``LeftOpenError``."""
         if arguments in self.slow or time.monotonic() > self.end:
             raise LeftOpenError
         started = time.process_time()
@@ -59,4 +59,4 @@ class _Here:
         return done
 
     def close(self, *, wait: bool = False) -> None:
-        """There is nothing to end."""
+        """Does nothing: there are no worker processes to end."""

@@ -28,11 +28,11 @@ class MixedVerifier:
         return self._of(options).grade(gold, answer, options, mode)
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:
-        """That verifier's limit."""
+        """The limit of that verifier, in processor seconds; None: the pool's."""
         return self._of(options).seconds(gold, options)
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:
-        """That verifier's verdict on answers that take too long."""
+        """What that verifier says of answers that take too long: after how many processor seconds, and their grade."""
         verifier = self._of(options)
         return verifier.overdue(gold, options, mode) if hasattr(verifier, "overdue") else None
 

@@ -32,13 +32,13 @@ from cipo_eval.verifiers.workers import Workers
 TIME_LIMIT = 10.0
 """Processor seconds that one grading may take before its worker is killed."""
 SLEEP_FACTOR, SLEEP_SECONDS = 10.0, 60.0
-"""A grading that sleeps is broken after that many times its limit, and not before so many seconds."""
+"""Wall seconds that a grading may sleep: the factor times its limit of processor seconds, and so many at least."""
 MEMORY_LIMIT = 4 << 30
 """Bytes of address space of a worker."""
 MEMO_SIZE = 200_000
 """Distinct gradings remembered; the oldest are forgotten first."""
 SLOW_SECONDS, MOST_SLOW = 0.5, 4096
-"""A grading that took so long, or has no grade, is noted as slow; that many of them at most."""
+"""Seconds from which on a grading is noted as slow, as is one without a grade; and how many are noted at most."""
 
 GradingKey = tuple[str, str, str, str, Mode]
 """Verifier, gold, answer, options as JSON, and mode: all that a grading depends on."""
@@ -78,11 +78,11 @@ class GradingWorkers(Protocol):
     """Who grades: ``Workers`` here, or processes elsewhere (``ray_pool``)."""
 
     def submit(self, arguments: GradingKey, limit: float) -> Future[tuple[Grade, float]]:
-        """As ``Workers.submit``."""
+        """A future of the grade and the seconds that it took; ``limit``: processor seconds. See ``Workers.submit``."""
         ...
 
     def close(self, *, wait: bool = False) -> None:
-        """As ``Workers.close``."""
+        """Kills the workers; with ``wait``, once everything that was submitted has a result."""
         ...
 
 
@@ -175,11 +175,11 @@ class VerifierPool:
         for mode in modes:
             if mode.__class__ is not Mode:
                 mode = _mode(mode)
-            begun[mode] = of = self._begin(verifier, problem, text, reason, mode)
-            if isinstance(of, _Grading) and isinstance(done := of.done, Future) and not done.done():
+            begun[mode] = grading = self._begin(verifier, problem, text, reason, mode)
+            if isinstance(grading, _Grading) and isinstance(done := grading.done, Future) and not done.done():
                 open_ones.append(done)
         if not open_ones:
-            outcomes = {mode: self._settled(of) for mode, of in begun.items()}
+            outcomes = {mode: self._settled(grading) for mode, grading in begun.items()}
             if _all_known(outcomes):
                 return outcomes
             result: Future[dict[Mode, Verdict]] = Future()
@@ -194,7 +194,7 @@ class VerifierPool:
                 left -= 1
                 if left:
                     return
-            _settle(result, {mode: self._settled(of) for mode, of in begun.items()})
+            _settle(result, {mode: self._settled(grading) for mode, grading in begun.items()})
 
         for done in open_ones:
             done.add_done_callback(one_less)
@@ -326,7 +326,7 @@ class VerifierPool:
 
     def _start_workers(self) -> GradingWorkers:
         """Those that grade: called when the first one is needed."""
-        asleep = partial(most_asleep, self._wall_limit)
+        asleep = partial(sleep_limit, self._wall_limit)
         return Workers(self.workers, memory_limit=self._memory_limit, wall_limit=asleep)
 
 
@@ -338,8 +338,9 @@ def _mode(name: str) -> Mode:
         raise UsageError(f"no mode is named {name!r}: {nearest(str(name), list(Mode))}") from None
 
 
-def most_asleep(wall_limit: float | None, limit: float) -> float:
-    """Seconds that a grading with a limit of so many processor seconds may sleep; ``wall_limit`` in place of those."""
+def sleep_limit(wall_limit: float | None, limit: float) -> float:
+    """Wall seconds that a grading may sleep: ``wall_limit``; None: as ``SLEEP_FACTOR`` makes them of its ``limit`` of
+    processor seconds."""
     return wall_limit or max(SLEEP_FACTOR * limit, SLEEP_SECONDS)
 
 

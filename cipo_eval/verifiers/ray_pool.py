@@ -21,7 +21,7 @@ from cipo_eval.cluster.connection import Connection, nodes, ray
 from cipo_eval.cluster.crew import Crew, Done, Limits
 from cipo_eval.cluster.station import Station, Surroundings
 from cipo_eval.errors import CipoError, MissingError
-from cipo_eval.verifiers.pool import MEMORY_LIMIT, TIME_LIMIT, GradingWorkers, VerifierPool, most_asleep
+from cipo_eval.verifiers.pool import MEMORY_LIMIT, TIME_LIMIT, GradingWorkers, VerifierPool, sleep_limit
 from cipo_eval.verifiers.workers import WorkerError, Workers
 
 AHEAD = 16
@@ -37,18 +37,19 @@ _Arguments = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What came of a grading. Plain data."""
+class GradingResult:
+    """The result of a grading, as plain data that can be sent from node to node."""
 
     result: Any = None
-    """Grade and seconds."""
+    """The grade and the seconds that it took."""
     problem: str = ""
-    """``timeout``, ``worker`` or ``missing``, where there is no grade."""
+    """Why there is no grade: ``timeout``, ``worker`` (it died), ``missing`` (none starts); empty: there is one."""
     why: str = ""
+    """The words of the error, where there was one."""
 
     @classmethod
-    def of(cls, future: Future[Any]) -> Told:
-        """What a finished future of ``Workers`` says."""
+    def of(cls, future: Future[Any]) -> GradingResult:
+        """The result or the error of a finished future of ``Workers``."""
         try:
             return cls(result=future.result())
         except TimeoutError:
@@ -59,7 +60,7 @@ class Told:
             return cls(problem="worker", why=str(error))
 
     def settle(self, future: Future[Any]) -> None:
-        """Passes it on."""
+        """Gives a future on the caller's side the same result or error; one that is done already stays as it is."""
         errors = {"timeout": TimeoutError, "missing": MissingError, "worker": WorkerError}
         with suppress(InvalidStateError):
             if self.problem:
@@ -73,10 +74,13 @@ class Terms:
     """How a node grades."""
 
     workers: int | None
-    """Processes; None: as many as the node has cores."""
+    """Processes; None: as many as the node has cores, ``_MOST_WORKERS`` at most."""
     memory_limit: int
+    """Bytes of address space of each process."""
     wall_limit: float | None
+    """Seconds that a grading may sleep; None: the default of ``pool.sleep_limit``."""
     surroundings: Surroundings
+    """The working directory and the variables that the caller has."""
 
 
 class Grader(Station):
@@ -88,7 +92,7 @@ class Grader(Station):
         count = terms.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
         self._width = AHEAD * count
         self._workers = Workers(
-            count, memory_limit=terms.memory_limit, wall_limit=partial(most_asleep, terms.wall_limit)
+            count, memory_limit=terms.memory_limit, wall_limit=partial(sleep_limit, terms.wall_limit)
         )
         self.begin({"grades": True})
 
@@ -96,9 +100,10 @@ class Grader(Station):
         """Gradings, with their limits in processor seconds."""
         for number, (arguments, limit) in parcels:
             future = self._workers.submit(arguments, limit)
-            future.add_done_callback(lambda done, n=number: self.put(n, 0, Told.of(done)))  # type: ignore[misc]
+            future.add_done_callback(lambda done, n=number: self.put(n, 0, GradingResult.of(done)))  # type: ignore[misc]
 
     def works_at(self) -> int:
+        """Gradings that the node is given at a time."""
         return self._width
 
 
@@ -146,9 +151,13 @@ class _OnNodes:
                 while not self._closing and not (self._finishing and crew.idle and self._submitted.empty()):
                     self._take(crew)
                     for event in crew.turn(_LOOK_SECONDS if not crew.idle else 0.0, _packed):
-                        told = event.result if isinstance(event, Done) else Told(None, "worker", event.why)
+                        graded = (
+                            event.result
+                            if isinstance(event, Done)
+                            else GradingResult(None, "worker", event.why)
+                        )
                         self._open.discard(event.payload)
-                        told.settle(event.payload.future)
+                        graded.settle(event.payload.future)
                     self.notes, self.processes = crew.notes, crew.processes
         except CipoError as error:
             self._broken = str(error)
@@ -180,7 +189,7 @@ class _OnNodes:
             if why is None:
                 future.cancel()
             else:
-                Told(None, "missing", why).settle(future)
+                GradingResult(None, "missing", why).settle(future)
 
     def _starter(self) -> Callable[[str | None], Any]:
         library = ray()
@@ -243,6 +252,7 @@ class RayVerifierPool(VerifierPool):
         return self._nodes.processes if self._nodes else []
 
     def close(self, *, wait: bool = False) -> None:
+        """Ends the nodes' actors, with ``wait`` after they have finished what was submitted, and leaves the cluster."""
         super().close(wait=wait)
         self._connection.close()
 

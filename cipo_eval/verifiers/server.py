@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cipo_eval.records import Mode
 
 SIZE = struct.Struct("<I")
-"""Before each message of a worker's socket: its length."""
+"""The header of each message on a worker's socket: the bytes that follow."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _MANY_SECONDS = 600.0
 """Beyond such a limit a grading has limits of its own (programs): the kernel's is for mathematics."""
@@ -165,12 +165,12 @@ def _work(calls: socket.socket) -> None:
 
 
 def grade(verifier: str, gold: str, answer: str, options: str, mode: Mode) -> tuple[Any, float]:
-    """The grade of one answer, and the seconds that it took."""
+    """The grade of one answer, made in this process, and the wall seconds that it took; ``options`` is JSON text."""
     from cipo_eval.verifiers import get_verifier
 
     started = time.perf_counter()
-    found = get_verifier(verifier).grade(gold, answer, json.loads(options), mode)
-    return found, time.perf_counter() - started
+    judged = get_verifier(verifier).grade(gold, answer, json.loads(options), mode)
+    return judged, time.perf_counter() - started
 
 
 def _limit_processor(limit: float) -> None:

@@ -31,21 +31,21 @@ from cipo_eval.verifiers.forkserver import server
 from cipo_eval.verifiers.server import SIZE, grade
 
 AHEAD = 2
-"""Gradings that a worker has at most: the one under way, and one for the moment until it is heard of."""
+"""Gradings that a worker has at most: the one under way, and one to go on with until its result is heard of."""
 LOOK_SECONDS = 0.2
-"""Between two looks at the workers; what lies further apart (this process was stopped, say) counts no more than
-``MOST_SECONDS``."""
+"""Seconds between two looks at the workers."""
 MOST_SECONDS = 1.0
+"""Seconds that count at most between two looks: where more passed, it was this process that did not run."""
 STOPPED_SECONDS = 2.0
 """A worker that is stopped (SIGSTOP) for so long is killed, and its answer graded by another one."""
 START_SECONDS = 60.0
-"""Until a worker must have said hello; milliseconds are usual, seconds where the server is new."""
+"""Seconds until a new worker must have sent its process id; milliseconds are usual, more where the server is new."""
 DEATHS = 2
-"""Workers that may die of an answer."""
+"""Workers that may die of one answer; the last of them makes it a ``WorkerError``."""
 STARTS_A_SECOND = 20.0
-"""Of workers, in the long run: answers that kill them must not become a storm of forks."""
+"""Workers that are started per second, in the long run: answers that kill them must not become a storm of forks."""
 PATIENCE = 30.0
-"""Seconds without any worker that starts, after which (and after ten tries) there will be none."""
+"""Seconds without any worker that starts, after which (and after ``_TRIES`` tries) there will be none."""
 _TRIES = 10
 
 
@@ -74,7 +74,7 @@ class Task:
         return not self.future.done()
 
     def settle(self, result: Any) -> None:
-        """The end of it: a result or an exception."""
+        """Gives its future a result, or an exception."""
         with contextlib.suppress(InvalidStateError):
             if isinstance(result, Exception):
                 self.future.set_exception(result)

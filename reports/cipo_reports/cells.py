@@ -116,8 +116,8 @@ def difference(row: Mapping[str, Any] | None, *, one_seed: bool = False) -> Cell
 def stars(p: float | None, *, one_seed: bool = False) -> str:
     """How far from chance: one to three stars, or none. ``one_seed``: of a method or of the baseline there is one
     training, and the stars say so themselves."""
-    found = "" if missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
-    return found + ONE_SEED if found and one_seed else found
+    marks = "" if missing(p) else next((mark for limit, mark in STARS if p is not None and p < limit), "")
+    return marks + ONE_SEED if marks and one_seed else marks
 
 
 def amount(value: Any, digits: int = 0) -> Cell:

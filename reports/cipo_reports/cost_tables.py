@@ -41,9 +41,9 @@ def cost(study: Study) -> Table:
                 continue
             cells = [amount(first["attempts"]) if first else Cell(text=NONE)]
             cells.append(share(look(arm, task, DIRECT, m.TRUNCATED)))
-            for found, (_, _, digits) in zip(every, shown, strict=True):
-                cells.append(amount(found["value"], digits) if found else Cell(text=NONE))
-            cells += [amount(found["value"]) if found else Cell(text=NONE) for found in spent]
+            for row, (_, _, digits) in zip(every, shown, strict=True):
+                cells.append(amount(row["value"], digits) if row else Cell(text=NONE))
+            cells += [amount(row["value"]) if row else Cell(text=NONE) for row in spent]
             rows.append([name(task), name(arm), *cells])
     notes = [
         "Attempts over all seeds; the other figures are means of the seeds. "

@@ -33,14 +33,14 @@ def accuracies(study: Study) -> Iterator[tuple[str, str, Figure]]:
     places = list(heads.items())
     if len(set(heads.values())) == 1 and len(heads) > 1:
         places.append((AVERAGE, next(iter(heads.values()))))
-    found = {
+    by_task = {
         task: study.figure(figure, protocol).query("task == @task") for task, (protocol, figure) in places
     }
     if len(study.arms) == 1:
         figure = Figure(figsize=(COLUMN, 0.2 * len(places) + 0.75))
         axes = figure.subplots()
         for y, (task, _) in enumerate(places):
-            _dots(study, axes, y, found[task])
+            _dots(study, axes, y, by_task[task])
         axes.set_yticks(range(len(places)), [shown(study, task) for task, _ in places])
         panels, rows, titles = [axes], len(places), [""]
     else:
@@ -58,7 +58,7 @@ def accuracies(study: Study) -> Iterator[tuple[str, str, Figure]]:
             extra.set_axis_off()
         for (task, _), axes in zip(places, panels, strict=True):
             for y, arm in enumerate(study.names):
-                _dots(study, axes, y, found[task][found[task]["arm"] == arm])
+                _dots(study, axes, y, by_task[task][by_task[task]["arm"] == arm])
             axes.set_yticks(range(rows), [shown(study, arm) for arm in study.names])
     for axes, title, (_, (protocol, of)) in zip(panels, titles, places, strict=False):
         axes.set_ylim(rows - 0.5, -0.5)

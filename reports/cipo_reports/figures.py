@@ -142,7 +142,7 @@ def by_turn(study: Study) -> Iterator[tuple[str, str, Figure]]:
 def transitions(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """What became of right and wrong first answers: flows from turn 1 to turn 2, means over the tasks of each arm."""
     for protocol in study.protocols:
-        shares = {arm: found for arm in study.names if (found := _flows(study, arm, protocol))}
+        shares = {arm: flows for arm in study.names if (flows := _flows(study, arm, protocol))}
         if not shares:
             continue
         figure, panels = grid(len(shares), height=2.0)

@@ -30,12 +30,12 @@ def _shapeless(char: str) -> bool:
 
 def families(texts: Iterable[str]) -> list[str]:
     """Names of fonts for matplotlib's ``font.family``: the usual one, then those that have what it lacks."""
-    found = [USUAL]
+    names = [USUAL]
     for char in sorted({char for text in texts for char in drawable(text)}):
         family = _family_with(char)
-        if family and family not in found:
-            found.append(family)
-    return found
+        if family and family not in names:
+            names.append(family)
+    return names
 
 
 def lacking(text: str) -> str:

@@ -137,12 +137,12 @@ def pushed(
 
 def numbers(study: Study) -> dict[str, float]:
     """The figures of every run, as ``METHOD/RUN/…``; without ``RUN`` where a method has one."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for arm in study.arms:
         for number, run in enumerate(arm.runs):
             prefix = arm.name if len(arm.runs) == 1 else f"{arm.name}/{number}"
-            found |= {f"{prefix}/{name}": value for name, value in numbers_of(run.results).items()}
-    return found
+            values |= {f"{prefix}/{name}": value for name, value in numbers_of(run.results).items()}
+    return values
 
 
 def described(study: Study) -> dict[str, Any]:
@@ -161,13 +161,15 @@ def tables(report: Path) -> list[Path]:
 def _runs(study: Study) -> list[tuple[str, Path]]:
     """Runs with a folder for each, whatever their methods are called: no name leads out of the upload, or into another
     run's folder."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for arm in study.arms:
         for number, run in enumerate(arm.runs):
             name = file_name(arm.name if len(arm.runs) == 1 else f"{arm.name}-{number}") or "run"
-            free = next(n for n in chain([name], (f"{name}-{again}" for again in count(2))) if n not in found)
-            found[free] = run.path
-    return list(found.items())
+            free = next(
+                n for n in chain([name], (f"{name}-{again}" for again in count(2))) if n not in folders
+            )
+            folders[free] = run.path
+    return list(folders.items())
 
 
 def _quoted(title: str) -> str:

@@ -17,13 +17,13 @@ def focus(study: Study) -> tuple[str, ...]:
     over tasks of the figure that stands for each."""
     if len(study.arms) <= FEW:
         return tuple(study.names)
-    found: dict[str, list[float]] = {name: [] for name in study.names}
+    values: dict[str, list[float]] = {name: [] for name in study.names}
     for task in study.tasks:
         protocol, figure = study.headline(task)
         rows = study.figure(figure, protocol)
         for row in rows[(rows["task"] == task) & rows["value"].notna()].to_dict("records"):
-            found[row["arm"]].append(float(row["value"]))
-    ranked = sorted(study.names, key=lambda name: -sum(found[name]) / max(1, len(found[name])))
+            values[row["arm"]].append(float(row["value"]))
+    ranked = sorted(study.names, key=lambda name: -sum(values[name]) / max(1, len(values[name])))
     best = [name for name in ranked if name != study.baseline][: FEW - 1]
     return tuple(name for name in study.names if name in best or name == study.baseline)
 

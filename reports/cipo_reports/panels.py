@@ -235,9 +235,9 @@ def log_ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers between two positive ones, evenly enough for a logarithmic axis."""
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [d * 10.0**p for p in powers for d in digits if low <= d * 10.0**p <= high]
-        if len(found) >= 3:
-            return found if len(found) <= 7 else found[:: math.ceil(len(found) / 7)]
+        ticks = [d * 10.0**p for p in powers for d in digits if low <= d * 10.0**p <= high]
+        if len(ticks) >= 3:
+            return ticks if len(ticks) <= 7 else ticks[:: math.ceil(len(ticks) / 7)]
     return [float(x) for x in MaxNLocator(nbins=4).tick_values(low, high) if low <= x <= high]
 
 

@@ -267,8 +267,8 @@ def dates(study: Study) -> Table:
     for task, entry in known.items():
         cells = [name(task), name(entry["released"])]
         for arm in cut:
-            found = [e["golds"] for e in _of_tasks([arm], task) if "golds" in e]
-            cells.append(name(found[0]) if found else Cell(text=NONE))
+            golds = [e["golds"] for e in _of_tasks([arm], task) if "golds" in e]
+            cells.append(name(golds[0]) if golds else Cell(text=NONE))
         rows.append(cells)
     columns = ["task", "answers public", *(f"{arm.name} ({_cutoff(arm)})" for arm in cut)]
     notes = [
@@ -284,8 +284,8 @@ def _of_tasks(arms: Iterable[Arm], task: str) -> list[Mapping[str, Any]]:
 
 
 def _cutoff(arm: Arm) -> str:
-    found = {str(run.info["model_cutoff"]) for run in arm.runs if "model_cutoff" in run.info}
-    return ", ".join(sorted(found))
+    cutoffs = {str(run.info["model_cutoff"]) for run in arm.runs if "model_cutoff" in run.info}
+    return ", ".join(sorted(cutoffs))
 
 
 def _saturated(study: Study, heads: Mapping[str, tuple[str, Figure]]) -> list[str]:

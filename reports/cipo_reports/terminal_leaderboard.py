@@ -16,9 +16,9 @@ PAIRS = (
 RANKS = "ranks: 95 %, for all runs at once. One training each: says nothing about another training."
 
 
-def render(found: Leaderboard, console: Console) -> None:
+def render(board: Leaderboard, console: Console) -> None:
     """One row per run, the best first; under it how to read the table, and what makes it less than a fair one."""
-    rows = found.standings
+    rows = board.standings
     columns = [
         Column("rank", [Text(str(row.rank)) for row in rows]),
         Column("run", [plain(str(row.run), NAME) for row in rows], left=True),
@@ -29,19 +29,19 @@ def render(found: Leaderboard, console: Console) -> None:
         Column("ranks", [_ranks(row.best_rank, row.worst_rank) for row in rows]),
         Column("", [Text(row.letters) for row in rows], left=True),
     ]
-    if len(found.tasks) > 1:
+    if len(board.tasks) > 1:
         columns += [
             Column(plain(task, NAME).plain, [_share(row.by_task[i]) for row in rows], rank=3 + i)
-            for i, task in enumerate(found.tasks)
+            for i, task in enumerate(board.tasks)
         ]
-    of_tasks = ", ".join(f"{task} ({n})" for task, n in zip(found.tasks, found.problems, strict=True))
+    of_tasks = ", ".join(f"{task} ({n})" for task, n in zip(board.tasks, board.problems, strict=True))
     console.print(
-        Text.assemble("pass@1, mean over ", plain(of_tasks, LONGEST_NOTE), f"  ({found.mode.value} mode)")
+        Text.assemble("pass@1, mean over ", plain(of_tasks, LONGEST_NOTE), f"  ({board.mode.value} mode)")
     )
     print_table(console, columns, section=len(rows))
     for text in (PAIRS, RANKS):
         console.print(encodable(Text(text, style="dim"), console))
-    for note in found.notes:
+    for note in board.notes:
         console.print(Text.assemble(("! ", "yellow"), plain(note, LONGEST_NOTE)))
 
 

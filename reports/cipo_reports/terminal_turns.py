@@ -149,22 +149,22 @@ def _render_locations(rows: list[tuple[str, str, Mapping[str, Any]]], console: C
 def _render_blind_spots(rows: list[tuple[str, str, Mapping[str, Any]]], console: Console) -> None:
     """What a model makes of the same wrong attempts as its own words and as somebody else's, by where they are cut;
     nothing where no attempt was continued beside one that was given."""
-    found = [(task, name, block["blind_spot"]) for task, name, block in rows if "blind_spot" in block]
-    if not found:
+    compared = [(task, name, block["blind_spot"]) for task, name, block in rows if "blind_spot" in block]
+    if not compared:
         return
 
     def column(figure: Figure, rank: int) -> Column:
-        entries = [block[figure.key] for _, _, block in found]
+        entries = [block[figure.key] for _, _, block in compared]
         return with_intervals(figure.label, entries, rank=rank, signed=figure.signed)
 
     columns = [
-        Column("task", [plain(task, NAME) for task, _, _ in found], left=True),
-        Column("protocol", [plain(name, NAME) for _, name, _ in found], left=True),
-        Column("against", [plain(block["against"], NAME) for _, _, block in found], left=True, rank=3),
+        Column("task", [plain(task, NAME) for task, _, _ in compared], left=True),
+        Column("protocol", [plain(name, NAME) for _, name, _ in compared], left=True),
+        Column("against", [plain(block["against"], NAME) for _, _, block in compared], left=True, rank=3),
         *(column(figure, rank) for figure, rank in zip(BLIND_SPOTS, (0, 1, 2, 2), strict=True)),
     ]
     console.print()
-    for note in explain_marks(print_table(console, columns, section=len(found))):
+    for note in explain_marks(print_table(console, columns, section=len(compared))):
         console.print(note)
     console.print(
         Text(
@@ -216,8 +216,8 @@ def _metric(
 
 
 def _same_tokens(block: Mapping[str, Any]) -> Text:
-    found = block["resampling"].get("equal_tokens")
-    if not found:
+    resampled = block["resampling"].get("equal_tokens")
+    if not resampled:
         return Text(NONE)
-    shares = [found.get(f"{name}@{found['k']}") for name in ("pass", "maj")]
-    return Text(", ".join(f"{100 * entry['value']:.1f}" for entry in shares if entry) + f" @{found['k']}")
+    shares = [resampled.get(f"{name}@{resampled['k']}") for name in ("pass", "maj")]
+    return Text(", ".join(f"{100 * entry['value']:.1f}" for entry in shares if entry) + f" @{resampled['k']}")

@@ -59,10 +59,10 @@ def dynamics(study: Study) -> Iterator[tuple[str, str, Figure]]:
     t = study.training[study.training["kind"] == "train"]
     names = list(dict.fromkeys(t["data"]))
     for data in names:
-        found = _dynamics(study, t[t["data"] == data])
+        figures = _dynamics(study, t[t["data"] == data])
         if len(names) == 1:
-            yield from found
-        for name, caption, figure in found:
+            yield from figures
+        for name, caption, figure in figures:
             yield f"{name}_{file_name(data)}", f"{data}: {caption[0].lower()}{caption[1:]}", figure
 
 

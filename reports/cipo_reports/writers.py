@@ -56,8 +56,8 @@ def interval_text(cell: Cell) -> str:
 
 
 def _interval(table: Table, cell: Cell) -> str:
-    found = interval_text(cell) if table.intervals else ""
-    return f" {_plain_markdown(found)}" if found else ""
+    text = interval_text(cell) if table.intervals else ""
+    return f" {_plain_markdown(text)}" if text else ""
 
 
 def _plain_markdown(text: str) -> str:

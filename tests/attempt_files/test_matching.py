@@ -44,8 +44,8 @@ def match(rows: list[dict[str, Any]], of: list[Problem], **arguments: Any) -> li
     return Matcher(of, **arguments).match([clues(row) for row in rows])
 
 
-def places(found: list[Match]) -> list[tuple[int, ...]]:
-    return [tuple(p.index for p in m.problems) for m in found]
+def places(matched: list[Match]) -> list[tuple[int, ...]]:
+    return [tuple(p.index for p in m.problems) for m in matched]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def places(found: list[Match]) -> list[tuple[int, ...]]:
     ],
 )
 def test_copies_of_a_statement_are_the_statement(text: str) -> None:
-    (found,) = match([{"question": text}], problems())
-    assert (found.how, places([found])) == (TEXT, [(0,)])
+    (matched,) = match([{"question": text}], problems())
+    assert (matched.how, places([matched])) == (TEXT, [(0,)])
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_copies_of_a_statement_are_the_statement(text: str) -> None:
 )
 def test_another_statement_is_not(text: str) -> None:
     """One with other numbers or words, and a text with several: the same answer alone, or half, does not help."""
-    (found,) = match([{"question": text, "answer": "71"}], problems())
-    assert (found.how, found.problems) == (UNKNOWN, ())
+    (matched,) = match([{"question": text, "answer": "71"}], problems())
+    assert (matched.how, matched.problems) == (UNKNOWN, ())
 
 
 def test_another_wording_needs_the_answer() -> None:
     text = QUESTIONS[1].replace("Find", "Compute").replace("as a fraction", "as a reduced fraction")
-    (found,) = match([{"problem": text, "expected_answer": "71"}], problems())
-    assert (found.how, places([found])) == (ALIKE, [(1,)])
+    (matched,) = match([{"problem": text, "expected_answer": "71"}], problems())
+    assert (matched.how, places([matched])) == (ALIKE, [(1,)])
     for answer in ({}, {"expected_answer": 72}):
         assert match([{"problem": text, **answer}], problems())[0].how == UNKNOWN
 
@@ -102,17 +102,17 @@ def test_another_wording_needs_the_answer() -> None:
     ],
 )
 def test_forms_of_an_id(column: str, name: Any, ids: tuple[str, ...], index: int | None) -> None:
-    (found,) = match([{column: name}], problems(ids=ids))
-    assert places([found]) == [() if index is None else (index,)]
+    (matched,) = match([{column: name}], problems(ids=ids))
+    assert places([matched]) == [() if index is None else (index,)]
 
 
 def test_places_count_only_where_something_agrees() -> None:
     """``aime24-1`` may be a place from 0 or from 1, or in another order."""
     names = [{"id": f"aime24-{i}"} for i in range(3)]
-    assert {found.how for found in match(names, problems())} == {DOUBTFUL}
+    assert {matched.how for matched in match(names, problems())} == {DOUBTFUL}
     told = [{**names[0], "problem": QUESTIONS[0]}, names[1], names[2]]
     assert places(match(told, problems())) == [(0,), (1,), (2,)]
-    assert [found.how for found in match(told, problems())] == [TEXT, ALIAS, ALIAS]
+    assert [matched.how for matched in match(told, problems())] == [TEXT, ALIAS, ALIAS]
     from_one = [{"id": "aime24-1", "gt": "70"}, {"id": "aime24-2"}]
     assert places(match(from_one, problems())) == [(0,), (1,)]
     other_order = [{**names[0], "problem": QUESTIONS[2]}, names[1], names[2]]
@@ -125,16 +125,16 @@ def test_the_place_in_the_data_set_must_not_contradict_the_answers() -> None:
     rows: list[dict[str, Any]] = [{"idx": i, "gt": str(70 + i)} for i in range(3)]
     assert [(m.how, m.contradiction) for m in match(rows, problems())] == [(PLACE, "")] * 3
     rows[2]["gt"] = "5"
-    assert all(found.contradiction for found in match(rows, problems())), "the file has another order"
+    assert all(matched.contradiction for matched in match(rows, problems())), "the file has another order"
 
 
 @pytest.mark.parametrize("row", [{"problem_id": "61"}, {"task_id": 61}, {"unique_id": "61"}])
 def test_an_id_and_a_text_that_contradict_each_other(row: dict[str, Any], tmp_path: Path) -> None:
     for text in (QUESTIONS[0], "Is it 3 or 4 or 5 or 6, seriously, which one?"):
-        (found,) = match([{**row, "question": text}], problems())
-        assert found.contradiction
-    (found,) = match([{**row, "question": QUESTIONS[1].replace("Find", "Say")}], problems())
-    assert (found.how, found.contradiction, places([found])) == (ID, "", [(1,)])
+        (matched,) = match([{**row, "question": text}], problems())
+        assert matched.contradiction
+    (matched,) = match([{**row, "question": QUESTIONS[1].replace("Find", "Say")}], problems())
+    assert (matched.how, matched.contradiction, places([matched])) == (ID, "", [(1,)])
     path = tmp_path / "f.jsonl"
     good = {"problem_id": "60", "text": "x"}
     path.write_text(
@@ -160,10 +160,10 @@ MAPS = {
 @pytest.mark.parametrize("name", MAPS)
 def test_an_id_map_says_what_ids_mean(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(MAPS[name])
-    found = read_id_map(tmp_path / name, problems())
-    assert found == {"a": "60", "b": "61"}
+    id_map = read_id_map(tmp_path / name, problems())
+    assert id_map == {"a": "60", "b": "61"}
     rows = [{"id": "b", "question": QUESTIONS[1]}, {"task_id": "a"}]
-    assert [(m.how, places([m])) for m in match(rows, problems(), id_map=found)] == [
+    assert [(m.how, places([m])) for m in match(rows, problems(), id_map=id_map)] == [
         (ID_MAP, [(1,)]),
         (ID_MAP, [(0,)]),
     ]
@@ -209,9 +209,9 @@ def test_real_copies_with_other_ids_and_wordings(real_data: Path, task: str, fil
 
     path = real_data / "model_outputs" / "small_models" / f"Qwen2.5-1.5B-Instruct__{file}.jsonl.gz"
     lines = [clues(line.fields) for line in read_lines(path)]
-    found = Matcher(load_problems(task, data_dir=real_data).problems).match(lines)
-    assert len({p.id for m in found for p in m.problems}) == rows == len(lines)
-    for row, matched in zip(lines, found, strict=True):
+    matches = Matcher(load_problems(task, data_dir=real_data).problems).match(lines)
+    assert len({p.id for m in matches for p in m.problems}) == rows == len(lines)
+    for row, matched in zip(lines, matches, strict=True):
         assert answer_key(matched.problems[0].gold) in map(answer_key, row.answers)
 
 

@@ -48,9 +48,9 @@ def test_the_server_with_the_fewest_requests_gets_the_next(n: int, moves: list[t
     servers, _, every = made(n)
     for back, number in moves:
         least = min(server.under_way for server in every)
-        found = servers.choose()
-        assert found is not None
-        assert found.under_way == least + 1
+        server = servers.choose()
+        assert server is not None
+        assert server.under_way == least + 1
         if back and every[number % n].under_way:
             servers.release(every[number % n])
     assert all(server.under_way >= 0 for server in every)
@@ -63,12 +63,12 @@ def test_a_conversation_goes_to_its_server_and_never_starves_the_others(n: int, 
         home = servers._homes.get(conversation)
         share = math.ceil(SHARE * (sum(s.under_way for s in every) + 1) / n)
         room = home is not None and home.under_way < share
-        found = servers.choose(conversation)
-        assert found is not None
+        server = servers.choose(conversation)
+        assert server is not None
         if room:
-            assert found is home
-        assert found.under_way <= max(share, min(s.under_way for s in every) + 1)
-        servers.answered(found, conversation)
+            assert server is home
+        assert server.under_way <= max(share, min(s.under_way for s in every) + 1)
+        servers.answered(server, conversation)
 
 
 def test_what_failed_somewhere_is_asked_elsewhere_where_there_is_another() -> None:
@@ -156,14 +156,14 @@ def test_a_server_is_always_chosen_or_there_is_an_end_to_the_wait(moves: list[tu
     for number, move in moves:
         server = every[number]
         if move == "choose":
-            found = servers.choose()
-            if found is None:
+            chosen = servers.choose()
+            if chosen is None:
                 assert 0 < servers.pause() <= retries.LONGEST_WAIT
                 clock.now += servers.pause()
-                found = servers.choose()
-            assert found is not None
-            assert not found.left or all(s.left for s in every)
-            servers.release(found)
+                chosen = servers.choose()
+            assert chosen is not None
+            assert not chosen.left or all(s.left for s in every)
+            servers.release(chosen)
         elif move == "wait":
             clock.now += 1
             for due in servers.trials():
@@ -242,39 +242,39 @@ def of(*entries: str, clock: Clock | None = None) -> Addresses:
     return Addresses(OpenAIOptions(base_url=entries).base_url, "OPENAI_API_KEY", clock or Clock())  # type: ignore[arg-type]
 
 
-def urls(found: Addresses) -> list[str]:
-    return [str(target) for target in asyncio.run(found.targets())]
+def urls(addresses: Addresses) -> list[str]:
+    return [str(target) for target in asyncio.run(addresses.targets())]
 
 
 def test_entries_are_addresses_and_files_each_once(tmp_path: Path) -> None:
     file = tmp_path / "servers"
     file.write_text("# two\nhttp://127.0.0.1:1/v1/\n\n  http://127.0.0.1:2/v1  \n")
-    found = of("http://127.0.0.1:2/v1/", f"@{file}", "http://127.0.0.1:2/v1")
-    assert urls(found) == ["http://127.0.0.1:2/v1", "http://127.0.0.1:1/v1"]
-    assert found.may_change
+    addresses = of("http://127.0.0.1:2/v1/", f"@{file}", "http://127.0.0.1:2/v1")
+    assert urls(addresses) == ["http://127.0.0.1:2/v1", "http://127.0.0.1:1/v1"]
+    assert addresses.may_change
     assert not of("http://127.0.0.1:2/v1").may_change
 
 
 def test_a_file_is_read_again_when_it_has_changed_and_only_whole(tmp_path: Path) -> None:
     file = tmp_path / "servers"
     file.write_text("http://127.0.0.1:1/v1\n")
-    found = of(f"@{file}")
-    first = urls(found)
+    addresses = of(f"@{file}")
+    first = urls(addresses)
     for number, bad in enumerate(("http://127.0.", "", "ftp://x\n", "http://me:sesame@x/v1\n", "\x00" * 9)):
         file.write_bytes(bad.encode())
         os.utime(file, ns=(number, number))
-        assert urls(found) == first  # it may be in the middle of being written
+        assert urls(addresses) == first  # it may be in the middle of being written
         if bad == "http://127.0.":
             continue  # an address, as far as anybody can tell
-        assert urls(found) == first
-        assert str(file) in found.complaint
-        assert "sesame" not in found.complaint
+        assert urls(addresses) == first
+        assert str(file) in addresses.complaint
+        assert "sesame" not in addresses.complaint
     file.unlink()
-    assert urls(found) == first
+    assert urls(addresses) == first
     file.write_text("http://127.0.0.1:3/v1\n")
-    assert urls(found) == first
-    assert urls(found) == ["http://127.0.0.1:3/v1"]
-    assert not found.complaint
+    assert urls(addresses) == first
+    assert urls(addresses) == ["http://127.0.0.1:3/v1"]
+    assert not addresses.complaint
 
 
 def test_what_is_no_list_of_servers_is_refused_without_repeating_it(tmp_path: Path) -> None:
@@ -298,16 +298,16 @@ def test_a_name_with_several_addresses_is_as_many_servers(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(addresses, "_addresses", look_up)
     clock = Clock()
-    found = of("http://many:8/v1", "http://one/v1", clock=clock)
+    entries = of("http://many:8/v1", "http://one/v1", clock=clock)
     both = ["http://many:8/v1 (10.0.0.1)", "http://many:8/v1 (10.0.0.2)"]
-    assert urls(found) == [*both, "http://one/v1"]
+    assert urls(entries) == [*both, "http://one/v1"]
     known["http://many:8/v1"] = ["10.0.0.2", "10.0.0.9"]
-    assert urls(found) == [*both, "http://one/v1"]
+    assert urls(entries) == [*both, "http://one/v1"]
     clock.now += addresses.RESOLVE_SECONDS
-    assert urls(found) == [both[1], "http://many:8/v1 (10.0.0.9)", "http://one/v1"]
+    assert urls(entries) == [both[1], "http://many:8/v1 (10.0.0.9)", "http://one/v1"]
     known.clear()  # the name service is gone, the servers are not
     clock.now += addresses.RESOLVE_SECONDS
-    assert len(urls(found)) == 3
+    assert len(urls(entries)) == 3
 
 
 def test_a_machine_with_an_address_of_each_kind_is_one_server() -> None:

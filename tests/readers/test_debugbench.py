@@ -59,10 +59,10 @@ def solution(*methods: str) -> str:
     ],
 )
 def test_examples(example: str, names: tuple[str, ...], values: tuple[Any, ...], output: Any) -> None:
-    found = leetcode.parse_example(example)
-    assert isinstance(found, leetcode.Example)
-    assert (found.names, found.values) == (names, values)
-    assert leetcode.parse_output(found.output, "") == output
+    parsed = leetcode.parse_example(example)
+    assert isinstance(parsed, leetcode.Example)
+    assert (parsed.names, parsed.values) == (names, values)
+    assert leetcode.parse_output(parsed.output, "") == output
 
 
 @pytest.mark.parametrize(
@@ -221,23 +221,23 @@ def test_the_hubs_columns_give_the_same_item() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
 def test_items(real_data: Path) -> None:
-    found = tasks.load_problems("debugbench", data_dir=real_data)
-    coverage = found.source["coverage"]
-    assert len(found.problems) == 1335
-    assert sum(coverage.values()) == found.source["rows"] == 1414
+    problem_set = tasks.load_problems("debugbench", data_dir=real_data)
+    coverage = problem_set.source["coverage"]
+    assert len(problem_set.problems) == 1335
+    assert sum(coverage.values()) == problem_set.source["rows"] == 1414
     assert sum(count for what, count in coverage.items() if what.startswith("left out")) == 79
-    assert len(found.warnings) == 1
-    assert len({p.id for p in found.problems}) == 1335
-    kinds = Counter(p.metadata["tests"] for p in found.problems)
+    assert len(problem_set.warnings) == 1
+    assert len({p.id for p in problem_set.problems}) == 1335
+    kinds = Counter(p.metadata["tests"] for p in problem_set.problems)
     assert kinds == {"leetcode_dataset": 1115, "examples": 220}
-    for problem in found.problems:
+    for problem in problem_set.problems:
         tests = testsets.load(problem.gold)
         assert tests.reference
         assert tests.groups[0].tests[0].public
         assert problem.metadata["buggy_code"] in problem.prompt
         assert problem.question in problem.prompt
         assert "buggy_code" not in problem.options, "what the verifier gets with every attempt stays small"
-    json.dumps([dict(p.options) for p in found.problems])
+    json.dumps([dict(p.options) for p in problem_set.problems])
 
 
 @pytest.mark.slow
@@ -256,8 +256,8 @@ def test_without_leetcodedataset_the_statements_examples_remain(real_data: Path,
     mirror = tmp_path / "debugbench"
     mirror.mkdir()
     (mirror / "python3.jsonl.gz").symlink_to(real_data / "debugbench/python3.jsonl.gz")
-    found = tasks.load_problems("debugbench", data_dir=tmp_path, offline=True)
-    assert len(found.problems) == 1335
-    assert found.known
-    assert "without its data `tests`" in found.warnings[0]
-    assert {p.metadata["tests"] for p in found.problems} == {"examples"}
+    problem_set = tasks.load_problems("debugbench", data_dir=tmp_path, offline=True)
+    assert len(problem_set.problems) == 1335
+    assert problem_set.known
+    assert "without its data `tests`" in problem_set.warnings[0]
+    assert {p.metadata["tests"] for p in problem_set.problems} == {"examples"}

@@ -13,7 +13,7 @@ from cipo_eval.data import tasks
 from cipo_eval.data.readers import debugbench
 from cipo_eval.data.readers.leetcode import statements
 from cipo_eval.data.readers.leetcode.constraints import Constraints
-from cipo_eval.data.readers.leetcode.inputs import LARGE, MOST, more_inputs
+from cipo_eval.data.readers.leetcode.inputs import LARGE, MAX_INPUTS, more_inputs
 from cipo_eval.records import Mode
 from cipo_eval.sandbox import probe
 from cipo_eval.sandbox.box import Lane
@@ -136,15 +136,15 @@ def test_inputs_keep_their_promises_and_are_always_the_same(
     rules = parse(text, known, statement=statement, linked=linked)
     assert rules.unknown == []
     given = [tuple(known.values())]
-    found = more_inputs("a-problem", rules, kinds, given)
-    assert len(found) > 10
-    assert len(found) <= MOST + 1
-    assert all(rules.holds(dict(zip(known, args, strict=True))) for args in found)
-    texts = [repr(args) for args in found]
+    inputs = more_inputs("a-problem", rules, kinds, given)
+    assert len(inputs) > 10
+    assert len(inputs) <= MAX_INPUTS + 1
+    assert all(rules.holds(dict(zip(known, args, strict=True))) for args in inputs)
+    texts = [repr(args) for args in inputs]
     assert len(set(texts)) == len(texts)
     assert repr(given[0]) not in texts
-    assert found == more_inputs("a-problem", rules, kinds, given)
-    assert found != more_inputs("another-problem", rules, kinds, given)
+    assert inputs == more_inputs("a-problem", rules, kinds, given)
+    assert inputs != more_inputs("another-problem", rules, kinds, given)
 
 
 def test_there_is_a_large_input() -> None:
@@ -185,9 +185,9 @@ def made(row: Mapping[str, Any], companions: Mapping[str, Any]) -> list[Test]:
 
 
 def test_made_tests_are_private_and_their_results_are_those_of_right_programs() -> None:
-    found = made(row(), {"tests": EXTRA})
-    assert found
-    assert all(test.derive and not test.public and test.expected is None for test in found)
+    tests = made(row(), {"tests": EXTRA})
+    assert tests
+    assert all(test.derive and not test.public and test.expected is None for test in tests)
 
 
 def test_none_are_made_where_promises_are_not_understood() -> None:
@@ -291,9 +291,9 @@ def test_test_sets_without_confirmations_keep_their_names() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("code_cache")
 def test_most_problems_have_many_tests(real_data: Path) -> None:
-    found = tasks.load_problems("debugbench", data_dir=real_data)
-    assert found.known
-    by_slug = {p.metadata["slug"]: testsets.load(p.gold) for p in found.problems}
+    problem_set = tasks.load_problems("debugbench", data_dir=real_data)
+    assert problem_set.known
+    by_slug = {p.metadata["slug"]: testsets.load(p.gold) for p in problem_set.problems}
     counts = {}
     for slug, tests in by_slug.items():
         every = tests.groups[0].tests
@@ -301,7 +301,7 @@ def test_most_problems_have_many_tests(real_data: Path) -> None:
         assert every[len(every) - len(inputs) :] == tuple(inputs), "given ones come first"
         assert not any(test.public for test in inputs)
         counts[slug] = len(inputs)
-    assert max(counts.values()) <= MOST + 1
+    assert max(counts.values()) <= MAX_INPUTS + 1
     assert len(counts) == 214
     assert sum(count >= 10 for count in counts.values()) >= 190
 
@@ -310,12 +310,12 @@ def test_most_problems_have_many_tests(real_data: Path) -> None:
 @pytest.mark.usefixtures("code_cache")
 @part(30)
 def test_right_programs_agree_on_nearly_all_made_inputs(lane: Lane, real_data: Path, part: Part) -> None:
-    found = tasks.load_problems("debugbench", data_dir=real_data)
+    problem_set = tasks.load_problems("debugbench", data_dir=real_data)
     dropped = total = passing = 0
-    for gold in {p.gold for p in part.of(found.problems, lambda problem: problem.metadata["slug"])}:
+    for gold in {p.gold for p in part.of(problem_set.problems, lambda problem: problem.metadata["slug"])}:
         dropped += len(preparing.prepare(gold, lane).dropped)
         total += sum(test.confirmed for test in testsets.load(gold).groups[0].tests)
     assert dropped < total / 100, "where promises are understood, right programs agree"
-    for problem in found.problems[:: 4 * part.one_in]:  # of all of them 8 pass
+    for problem in problem_set.problems[:: 4 * part.one_in]:  # of all of them 8 pass
         passing += judge(lane, problem.gold, problem.metadata["buggy_code"], Mode.FIXED).correct
     assert passing <= 3, "buggy programs are found out"

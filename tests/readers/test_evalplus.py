@@ -38,19 +38,21 @@ def test_test_programs_are_read_and_not_run() -> None:
         "prompt": "Area, see https://example.org/x now.",
         "test": PROGRAM,
     }
-    found = evalplus.prepare({**row, "test_list": ["assert area(1, (2, 3)) == 1", "assert area(2, 3) == 2"]})
-    assert [[decode(value) for value in args] for args in found["inputs"]] == [
+    prepared = evalplus.prepare(
+        {**row, "test_list": ["assert area(1, (2, 3)) == 1", "assert area(2, 3) == 2"]}
+    )
+    assert [[decode(value) for value in args] for args in prepared["inputs"]] == [
         [1, (2, 3)],
         [float("inf"), {"a": {4, 5}}],
         [set(), 1 + 2j],
     ]
-    assert (found["task_id"], found["entry_point"], found["atol"], found["base"]) == (
+    assert (prepared["task_id"], prepared["entry_point"], prepared["atol"], prepared["base"]) == (
         "Mbpp/9",
         "area",
         1e-4,
         2,
     )
-    assert found["prompt"] == '"""\nArea, see  now.\nassert area(1, (2, 3)) == 1\n"""\n'
+    assert prepared["prompt"] == '"""\nArea, see  now.\nassert area(1, (2, 3)) == 1\n"""\n'
     hostile = PROGRAM.replace("[1, (2, 3)]", "[__import__('os').getpid(), 2]")
     with pytest.raises(ValueError, match="malformed"):
         evalplus.prepare({**row, "test_list": ["assert area(1, 2) == 1"], "test": hostile})
@@ -86,9 +88,9 @@ def test_no_input_is_lost_or_repeated(real_data: Path) -> None:
     """By value and type; 1570 base and 122683 plus inputs of the release, 272 of them repeat an earlier one."""
     total = 0
     for row in rows(real_data / "humaneval/HumanEvalPlus-v0.1.10.jsonl.gz").values():
-        found = [repr([decode(v) for v in args]) for args in evalplus.prepare(row)["inputs"]]
-        assert list(dict.fromkeys(map(repr, [*row["base_input"], *row["plus_input"]]))) == found
-        total += len(row["base_input"]) + len(row["plus_input"]) - len(found)
+        inputs = [repr([decode(v) for v in args]) for args in evalplus.prepare(row)["inputs"]]
+        assert list(dict.fromkeys(map(repr, [*row["base_input"], *row["plus_input"]]))) == inputs
+        total += len(row["base_input"]) + len(row["plus_input"]) - len(inputs)
     assert total == 272
 
 
@@ -105,8 +107,8 @@ def everything(real_data: Path, name: str) -> Any:
     from cipo_eval.data import tasks
     from cipo_eval.verifiers.code import testsets
 
-    found = tasks.load_problems(name, data_dir=real_data)
-    return found.problems, [testsets.load(problem.gold) for problem in found.problems]
+    problem_set = tasks.load_problems(name, data_dir=real_data)
+    return problem_set.problems, [testsets.load(problem.gold) for problem in problem_set.problems]
 
 
 @pytest.mark.slow
@@ -135,14 +137,14 @@ def test_humaneval_without_plus_runs_its_own_tests(tmp_path: Path, monkeypatch: 
 
     monkeypatch.delenv("CIPO_EVAL_DATA", raising=False)
     monkeypatch.setenv("CIPO_EVAL_CACHE", str(tmp_path))
-    found = tasks.load_problems("humaneval", offline=True)
-    assert len(found.problems) == 164
-    assert found.known
-    assert "base tests only" in found.source["content"]
-    assert found.source["companions"] == {"plus": None}
-    (warning,) = found.warnings
+    problem_set = tasks.load_problems("humaneval", offline=True)
+    assert len(problem_set.problems) == 164
+    assert problem_set.known
+    assert "base tests only" in problem_set.source["content"]
+    assert problem_set.source["companions"] == {"plus": None}
+    (warning,) = problem_set.warnings
     assert "cipo-eval data pull humaneval" in warning
-    for problem in found.problems:
+    for problem in problem_set.problems:
         (group,) = testsets.load(problem.gold).groups
         (test,) = group.tests
         assert test.source.endswith(f"\ncheck({problem.options['entry_point']})\n")
@@ -185,5 +187,5 @@ def test_classic_mbpp_items(real_data: Path) -> None:
 def test_the_entry_point_is_the_function_that_asserts_call() -> None:
     code = "class Pair:\n  pass\ndef helper(x): ...\ndef longest(pairs): ...\n"
     row = {"task_id": 1, "code": code, "text": "?", "test_setup_code": "", "challenge_test_list": []}
-    found = mbpp.read_classic({**row, "test_list": ["assert longest([Pair(5, 24)]) == 3"]}, {})
-    assert found.options["entry_point"] == "longest"
+    problem = mbpp.read_classic({**row, "test_list": ["assert longest([Pair(5, 24)]) == 3"]}, {})
+    assert problem.options["entry_point"] == "longest"

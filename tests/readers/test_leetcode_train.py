@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cipo_eval.data.readers.leetcode_train import EXAMPLES, MOST, read
+from cipo_eval.data.readers.leetcode_train import EXAMPLES, MAX_TESTS, read
 from cipo_eval.data.sources import read_rows
 from cipo_eval.records import Problem
 from cipo_eval.verifiers.code import testsets
@@ -29,7 +29,7 @@ def test_right_programs_are_rewarded_and_stubs_are_not(real_data: Path) -> None:
                 assert item.coverage
                 continue
             tests = item.tests.groups[0].tests
-            assert len(tests) <= MOST + EXAMPLES
+            assert len(tests) <= MAX_TESTS + EXAMPLES
             assert [test.public for test in tests[:EXAMPLES]] == [True] * min(EXAMPLES, len(tests))
             gold = testsets.store(item.tests)
             problem = Problem(

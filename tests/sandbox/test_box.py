@@ -47,9 +47,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each tier that works here."""
-    found = probe.probe(Tier(int(request.param)))
-    if not found.works:
-        pytest.skip(f"no tier {request.param} here: {found.detail}")
+    probed = probe.probe(Tier(int(request.param)))
+    if not probed.works:
+        pytest.skip(f"no tier {request.param} here: {probed.detail}")
     monkeypatch.setenv(probe.TIER_VARIABLE, request.param)
     return str(request.param)
 
@@ -59,8 +59,8 @@ def job(program: str = SQUARE, number: float = 3, **more: Any) -> Job:
 
 
 def values(box: Sandbox, number: int) -> list[Any]:
-    found = box.run(SQUARE, calls=[Call(args=[number]), Call(args=[number + 1])], target="f")
-    return [outcome.value for outcome in found.outcomes]
+    result = box.run(SQUARE, calls=[Call(args=[number]), Call(args=[number + 1])], target="f")
+    return [outcome.value for outcome in result.outcomes]
 
 
 def gone(pids: set[int], seconds: float = 2.0) -> bool:
@@ -97,16 +97,16 @@ def nothing_left() -> Iterator[None]:
 
 def test_results(tier: str) -> None:
     with nothing_left(), Sandbox(workers=1) as box:
-        found = box.run(
+        result = box.run(
             "def f(x, y=1): return [x / y]\n",
             calls=[Call(args=[3]), Call(args=[3], kwargs={"y": 2}), Call(args=[1, 0]), Call(args=["a"])],
             target="f",
         )
-        assert [outcome.value for outcome in found.outcomes] == [[3.0], [1.5], None, None]
-        assert found.outcomes[2].error == "ZeroDivisionError: division by zero"
-        assert "line 1, in f" in found.outcomes[2].traceback
-        assert found.end.reason is Reason.EXIT
-        assert found.tier == int(tier)
+        assert [outcome.value for outcome in result.outcomes] == [[3.0], [1.5], None, None]
+        assert result.outcomes[2].error == "ZeroDivisionError: division by zero"
+        assert "line 1, in f" in result.outcomes[2].traceback
+        assert result.end.reason is Reason.EXIT
+        assert result.tier == int(tier)
         printed = box.run("import sys\nprint(int(input()) * 2)\nsys.exit(3)\n", stdin=["4\n", "5\n", "x\n"])
         assert [(o.stdout, o.exit_code) for o in printed.outcomes] == [(b"8\n", 3), (b"10\n", 3), (b"", 1)]
         assert b"invalid literal" in printed.outcomes[2].stderr
@@ -166,15 +166,15 @@ def deep(n): return 0 if n == 0 else 1 + deep(n - 1)
 def f(size):
     if size: threading.stack_size(size)
     sys.setrecursionlimit(10 ** 6)
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(deep(size and 50_000 or 500))) for _ in range(4)]
+    values_of_threads = []
+    threads = [threading.Thread(target=lambda: values_of_threads.append(deep(size and 50_000 or 500))) for _ in range(4)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
-    return found
+    return values_of_threads
 """
     with Sandbox(workers=1) as box:
-        found = box.run(program, calls=[Call(args=[0]), Call(args=[1 << 27])], target="f")
-        assert [outcome.value for outcome in found.outcomes] == [[500] * 4, [50_000] * 4], found
+        result = box.run(program, calls=[Call(args=[0]), Call(args=[1 << 27])], target="f")
+        assert [outcome.value for outcome in result.outcomes] == [[500] * 4, [50_000] * 4], result
 
 
 def test_from_a_thread(tier: str) -> None:
@@ -228,13 +228,13 @@ def test_in_a_child_process(tier: str, method: str) -> None:
 
 def sandboxes() -> set[int]:
     """Sandbox processes below this one (multiprocessing leaves some of its own)."""
-    found = set()
+    pids = set()
     for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if words[0].endswith(b"bwrap") or b"-P" in words:
-                found.add(pid)
-    return found
+                pids.add(pid)
+    return pids
 
 
 def _in_child(number: int) -> list[Any]:
@@ -714,9 +714,9 @@ def test_the_probe_sees_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
 
     weak = {**LAYERS, Tier.CONTAINER: Layers(bubblewrap=False, landlock=False)}
     monkeypatch.setattr(probe, "LAYERS", weak)
-    found = probe.probe.__wrapped__(Tier.CONTAINER)
-    assert not found.works
-    assert "reads files" in found.detail
+    probed = probe.probe.__wrapped__(Tier.CONTAINER)
+    assert not probed.works
+    assert "reads files" in probed.detail
 
 
 @pytest.mark.parametrize("asked", ["1", "2"])
@@ -782,7 +782,7 @@ def test_limits_of_open_files_are_no_matter(tier: str) -> None:
 
 
 def test_what_is_told_of_the_tier(tier: str) -> None:
-    found = probe.probe(Tier(int(tier)))
-    assert json.dumps(found.to_json())
-    assert f"Landlock {found.landlock}" in found.detail
-    assert ("bubblewrap" in found.detail) == (tier == "1")
+    probed = probe.probe(Tier(int(tier)))
+    assert json.dumps(probed.to_json())
+    assert f"Landlock {probed.landlock}" in probed.detail
+    assert ("bubblewrap" in probed.detail) == (tier == "1")

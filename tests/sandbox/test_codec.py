@@ -110,9 +110,9 @@ def test_arrays_survive() -> None:
         numpy.zeros((0, 3)),
         numpy.zeros((2, 0, 4), dtype="int32"),
     ):
-        found = codec.loads(codec.dumps(array))
-        assert (found.dtype, found.shape) == (array.dtype, array.shape)
-        assert numpy.array_equal(found, array)
+        decoded = codec.loads(codec.dumps(array))
+        assert (decoded.dtype, decoded.shape) == (array.dtype, array.shape)
+        assert numpy.array_equal(decoded, array)
 
 
 @pytest.mark.slow
@@ -402,17 +402,17 @@ KINDS = {"l": 1, "e": 4, "v": 2, "x": 4, "u": 2, "p": 5}
 
 def recorded(line: bytes) -> None:
     """A record in the form that everybody relies on, whatever was written."""
-    found = record(line)
-    assert KINDS[found[0]] == len(found)
-    if found[0] in "exu":
-        for text in found[1:]:
+    entry = record(line)
+    assert KINDS[entry[0]] == len(entry)
+    if entry[0] in "exu":
+        for text in entry[1:]:
             text.encode("utf-8")
             assert len(text) <= 10_000
-    if found[0] == "p":
-        assert (found[1] + found[2]).encode("latin-1") is not None
-        assert len(found[2]) <= 2000
-        assert type(found[3]) is int
-        assert 0 <= found[3] < 256
+    if entry[0] == "p":
+        assert (entry[1] + entry[2]).encode("latin-1") is not None
+        assert len(entry[2]) <= 2000
+        assert type(entry[3]) is int
+        assert 0 <= entry[3] < 256
 
 
 @pytest.mark.slow

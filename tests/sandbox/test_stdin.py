@@ -172,9 +172,9 @@ def series(lane: Lane, program: str, inputs: list[str], wanted: list[tuple[bytes
     job = Job(
         program=program, kind="stdin", tests=[{"input": text} for text in inputs], cpu=(10.0,), memory=4 << 30
     )
-    found = Series(job, lambda at, o: (o.stdout, o.exit_code) == wanted[at], all_tests=True)
-    found.run(lane.sample(program))
-    return found.outcomes
+    runs = Series(job, lambda at, o: (o.stdout, o.exit_code) == wanted[at], all_tests=True)
+    runs.run(lane.sample(program))
+    return runs.outcomes
 
 
 def real(program: str, text: str, folder: Path) -> tuple[bytes, int]:
@@ -196,22 +196,22 @@ def real(program: str, text: str, folder: Path) -> tuple[bytes, int]:
 def test_a_program_does_what_it_does_in_a_real_process(style: str, lane: Lane, tmp_path: Path) -> None:
     program = STYLES[style]
     wanted = [real(program, text, tmp_path) for text in INPUTS]
-    found = series(lane, program, INPUTS, wanted)
+    outcomes = series(lane, program, INPUTS, wanted)
     if style == "random":  # seeded by the program
-        assert len({outcome.stdout.split()[0] for outcome in found}) == 1
-    assert [(outcome.stdout, outcome.exit_code) for outcome in found] == wanted
+        assert len({outcome.stdout.split()[0] for outcome in outcomes}) == 1
+    assert [(outcome.stdout, outcome.exit_code) for outcome in outcomes] == wanted
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_at_the_top_means_what_it_means_in_a_module(loop: str, lane: Lane, tmp_path: Path) -> None:
     program = LOOPS[loop]
     wanted = real(program, "", tmp_path)
-    found = series(lane, program, ["", ""], [wanted] * 2)
-    assert [(outcome.stdout, outcome.exit_code or 0) for outcome in found] in (
+    outcomes = series(lane, program, ["", ""], [wanted] * 2)
+    assert [(outcome.stdout, outcome.exit_code or 0) for outcome in outcomes] in (
         [wanted] * 2,
         [(b"", 0)],  # it cannot be compiled, which is told in another way
     )
-    assert (wanted[0] or found[0].error or "") != b""
+    assert (wanted[0] or outcomes[0].error or "") != b""
 
 
 def test_a_loop_at_the_top_is_as_quick_as_in_a_function() -> None:
@@ -228,8 +228,8 @@ def test_a_loop_at_the_top_is_as_quick_as_in_a_function() -> None:
 @pytest.mark.parametrize("digits", [4300, 4301, 100_000])
 def test_integers_may_have_many_digits(digits: int, lane: Lane) -> None:
     program = "n = int(input())\nprint(n + 1)"
-    found = series(lane, program, ["9" * digits] * 2, [(b"1" + b"0" * digits + b"\n", 0)] * 2)
-    assert [len(outcome.stdout) for outcome in found] == [digits + 2] * 2
+    outcomes = series(lane, program, ["9" * digits] * 2, [(b"1" + b"0" * digits + b"\n", 0)] * 2)
+    assert [len(outcome.stdout) for outcome in outcomes] == [digits + 2] * 2
     limited = "import sys\nprint(len(str(10 ** 5000)))\nsys.set_int_max_str_digits(4300)"
     assert [o.stdout for o in series(lane, limited, ["", ""], [(b"5001\n", 0)] * 2)] == [b"5001\n"] * 2
 
@@ -256,6 +256,6 @@ def test_tests_of_a_plain_program_share_a_process(lane: Lane) -> None:
 
 def test_a_wrong_answer_ends_the_series(lane: Lane) -> None:
     job = Job(program="print(input())", kind="stdin", tests=[{"input": f"{i}\n"} for i in range(9)])
-    found = Series(job, lambda at, outcome: at < 4)
-    found.run(lane.sample(job.program))
-    assert [outcome.stdout for outcome in found.outcomes] == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+    runs = Series(job, lambda at, outcome: at < 4)
+    runs.run(lane.sample(job.program))
+    assert [outcome.stdout for outcome in runs.outcomes] == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]

@@ -16,7 +16,7 @@ from parts import Part, part
 from cipo_eval.data import tasks
 from cipo_eval.data.readers.choice import choices_in, read
 from cipo_eval.records import FinishReason, Mode, Problem, State
-from cipo_eval.verifiers.choice import ChoiceVerifier, chosen
+from cipo_eval.verifiers.choice import ChoiceVerifier, named_letters
 from cipo_eval.verifiers.pool import VerifierPool
 
 BASES = ("uracil", "thymine", "guanine", "adenine")
@@ -33,7 +33,7 @@ def problem_of(gold: str = "B", choices: tuple[str, ...] = BASES) -> Problem:
 def letters(text: str, choices: tuple[str, ...] = BASES, ended: FinishReason | None = None) -> str | None:
     """The letters that a text answers with; None where it has no answer."""
     answer = VERIFIER.extract(problem_of(choices=choices), text, ended, Mode.FIXED).answer
-    return None if answer is None else "".join(sorted(chosen(answer, choices)))
+    return None if answer is None else "".join(sorted(named_letters(answer, choices)))
 
 
 def right(problem: Problem, text: str) -> bool:

@@ -44,17 +44,17 @@ SANITIZED = "import math\n" + PROMPT[PROMPT.index("def f") :] + "    return 1"
 """The function needs no helper."""
 
 
-def found(text: str, **options: Any) -> ExtractedProgram | None:
+def extracted(text: str, **options: Any) -> ExtractedProgram | None:
     return extract_program(text, **{"stopped": True, "entry_point": "f", **options})
 
 
 def code(text: str, **options: Any) -> str | None:
-    program = found(text, **options)
+    program = extracted(text, **options)
     return program.code if program else None
 
 
 def how(text: str, **options: Any) -> str | None:
-    program = found(text, **options)
+    program = extracted(text, **options)
     return program.how if program else None
 
 
@@ -84,12 +84,12 @@ def fenced(*programs: str, mark: str = "python") -> str:
     "mark", ["", "python", "py", "python3", "Python", "{.python}", "python title=a.py", "text"]
 )
 def test_marks_of_python_and_no_mark(mark: str) -> None:
-    assert found(f"Sure:\n```{mark}\n{F}\n```\nDone.") == ExtractedProgram(code=F, how="fenced")
+    assert extracted(f"Sure:\n```{mark}\n{F}\n```\nDone.") == ExtractedProgram(code=F, how="fenced")
 
 
 @pytest.mark.parametrize("mark", ["cpp", "bash", "json", "javascript", "pycon", "python-repl"])
 def test_other_languages_are_not_the_program(mark: str) -> None:
-    assert found(f"```{mark}\nint main() {{ return 0; }}\n```", entry_point=None) is None
+    assert extracted(f"```{mark}\nint main() {{ return 0; }}\n```", entry_point=None) is None
     assert code(fenced(F) + f"\n```{mark}\n{F} + 1\n```") == F
 
 
@@ -109,7 +109,7 @@ def test_other_languages_are_not_the_program(mark: str) -> None:
     ],
 )
 def test_fences_as_models_write_them(text: str) -> None:
-    assert found(text) == ExtractedProgram(code=F, how="fenced")
+    assert extracted(text) == ExtractedProgram(code=F, how="fenced")
 
 
 def test_a_program_in_markdown_in_a_fence() -> None:
@@ -118,17 +118,19 @@ def test_a_program_in_markdown_in_a_fence() -> None:
 
 def test_only_a_fence_as_long_and_bare_closes() -> None:
     inner = 'def f(x):\n    """\n```\ntext\n```\n~~~\n``` python\n    """\n    return 1'
-    assert found(f"````\n{inner}\n````\nrest") == ExtractedProgram(code=inner, how="fenced")
-    assert found(f"```\nx = 1\n``` so far\n{F}\n```\nrest") == ExtractedProgram(
+    assert extracted(f"````\n{inner}\n````\nrest") == ExtractedProgram(code=inner, how="fenced")
+    assert extracted(f"```\nx = 1\n``` so far\n{F}\n```\nrest") == ExtractedProgram(
         code=f"x = 1\n``` so far\n{F}", how="fenced"
     )
     indented = 'def f(x):\n    """\n    ```\n    text\n    ```\n    """\n    return 1'
-    assert found(f"```python\n{indented}\n```\nrest") == ExtractedProgram(code=indented, how="fenced")
+    assert extracted(f"```python\n{indented}\n```\nrest") == ExtractedProgram(code=indented, how="fenced")
 
 
 def test_an_unfinished_fence_is_used() -> None:
     for stopped in (True, False):
-        assert found(f"```python\n{F}", stopped=stopped) == ExtractedProgram(code=F, how="fenced_unclosed")
+        assert extracted(f"```python\n{F}", stopped=stopped) == ExtractedProgram(
+            code=F, how="fenced_unclosed"
+        )
 
 
 # Nothing that other rules look at: tags, thinking, special tokens.
@@ -243,7 +245,7 @@ def test_definitions_of_other_blocks_that_the_program_needs_come_first() -> None
     lent = "import math\nfrom a import (b as c,\n    d)\nMOD = 7\n\n@math.cache\ndef helper(x):\n    return x % MOD"
     kept_back = "print(helper(3))\nlimit = int(input())\n\ndef unused():\n    pass"
     solution = "def f(x, limit=3):\n    return helper(x) + d"
-    program = found(fenced(f"{lent}\n{kept_back}", solution))
+    program = extracted(fenced(f"{lent}\n{kept_back}", solution))
     assert program == ExtractedProgram(code=f"{lent}\n{solution}", how="fenced_joined")
     assert code(fenced("def helper(x):\n    return 0", "def helper(x):\n    return x", solution, F)) == F
     revised = code(fenced("def helper(x):\n    return 0", "def helper(x):\n    return x", solution))
@@ -266,11 +268,11 @@ def test_definitions_of_other_blocks_that_the_program_needs_come_first() -> None
     ],
 )
 def test_tags(text: str) -> None:
-    assert found(text) == ExtractedProgram(code=F, how="tagged")
+    assert extracted(text) == ExtractedProgram(code=F, how="tagged")
 
 
 def test_tags_in_prose_and_in_programs_are_no_program() -> None:
-    assert found(f"Call <code>f</code> of <code>x</code>.\n{fenced(F)}") == ExtractedProgram(
+    assert extracted(f"Call <code>f</code> of <code>x</code>.\n{fenced(F)}") == ExtractedProgram(
         code=F, how="fenced"
     )
     html = 'print("<code>" + input() + "</code>")'
@@ -291,7 +293,7 @@ def test_code_among_prose(before: str, after: str) -> None:
     program = (
         "import sys\n\n@cache\ndef f(x):\n    '''Doc\nat the margin\n    '''\n    y = [\nx,\n]\n    return y"
     )
-    assert found(before + program + after) == ExtractedProgram(code=program, how="bare")
+    assert extracted(before + program + after) == ExtractedProgram(code=program, how="bare")
 
 
 def test_a_bracket_that_never_closes_does_not_hide_the_function() -> None:
@@ -320,14 +322,14 @@ def test_bare_text_ends_where_a_base_model_runs_on() -> None:
 def test_nothing_that_could_be_code(text: str) -> None:
     for entry_point in (None, "f"):
         for prompt in (None, PROMPT):
-            assert found(text, entry_point=entry_point, prompt=prompt) is None
+            assert extracted(text, entry_point=entry_point, prompt=prompt) is None
 
 
 def test_nothing_from_inside_thinking_counts() -> None:
     zero = F.replace("1", "0")
     assert code(f"<think>{fenced(zero)}</think>{fenced(F)}") == F
     assert code(f"{fenced(F)}<think>{fenced(zero)}") == F
-    assert found(f"<think>{fenced(zero)}") is None
+    assert extracted(f"<think>{fenced(zero)}") is None
     assert code(f"<think>\n{fenced(zero)}", think="keep") == zero
 
 
@@ -362,7 +364,7 @@ INDENTS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_continuations(wrapping: str) -> None:
     for stopped in (True, False):
-        program = found(WRAPPINGS[wrapping](BODY), prompt=PROMPT, stopped=stopped)
+        program = extracted(WRAPPINGS[wrapping](BODY), prompt=PROMPT, stopped=stopped)
         assert program == ExtractedProgram(code=PROMPT + BODY, how="completion")
 
 
@@ -405,7 +407,9 @@ def test_a_prompt_that_ends_on_its_header() -> None:
 
 
 def test_a_later_helper_that_the_continuation_uses_is_kept() -> None:
-    program = found("    return g(x)\n\n\ndef g(y):\n    return y\n\n\ndef h():\n    pass\n", prompt=PROMPT)
+    program = extracted(
+        "    return g(x)\n\n\ndef g(y):\n    return y\n\n\ndef h():\n    pass\n", prompt=PROMPT
+    )
     assert program is not None
     assert program.how == "completion_joined"
     assert tree(program.code) == tree("def g(y):\n    return y\n" + PROMPT + "    return g(x)")
@@ -445,7 +449,7 @@ def with_or_without_entry_point() -> Iterator[Any]:
 def test_long_runs_of_anything_are_quick(unit: str, entry_point: str | None) -> None:
     text = unit * (100_000 // len(unit))
     started = time.process_time()
-    found(text, entry_point=entry_point, prompt=PROMPT, stopped=False)
+    extracted(text, entry_point=entry_point, prompt=PROMPT, stopped=False)
     for rule in ("livecodebench", "humaneval", "evalplus", "debugbench"):
         extract_paper(text, rule=rule, entry_point=entry_point, prompt=PROMPT)
     assert time.process_time() - started < 15  # quadratic extraction takes minutes, a busy machine seconds
@@ -466,7 +470,7 @@ def test_time_is_linear_in_the_length(unit: str) -> None:
     seconds = []
     for size in (200_000, 1_000_000):
         started = time.process_time()
-        found(unit * (size // len(unit)), prompt=PROMPT, stopped=False)
+        extracted(unit * (size // len(unit)), prompt=PROMPT, stopped=False)
         seconds.append(time.process_time() - started)
     assert seconds[1] < 15 * seconds[0] + 5  # linear would be 5, quadratic 25 times
 
@@ -476,11 +480,11 @@ def test_nothing_is_compiled_or_executed(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError("extraction must not look at code in this way")
 
     texts = [fenced(F), F, BODY, f"<code>{F}</code>", "```python\nprint(1)", "```python\n" + "(" * 10_000]
-    expected = [found(text, prompt=PROMPT) for text in texts]
+    expected = [extracted(text, prompt=PROMPT) for text in texts]
     with monkeypatch.context() as patch:
         for name in ("compile", "exec", "eval", "__import__"):
             patch.setattr(builtins, name, refuse)
-        assert [found(text, prompt=PROMPT) for text in texts] == expected
+        assert [extracted(text, prompt=PROMPT) for text in texts] == expected
 
 
 FRAGMENTS = [
@@ -682,7 +686,7 @@ def test_debugbench_programs(real_data: Path) -> None:
             taken = extract_paper(text, rule="debugbench")
             assert taken is not None
             assert taken.code == program
-            assert found(text, entry_point="Solution") == ExtractedProgram(
+            assert extracted(text, entry_point="Solution") == ExtractedProgram(
                 code=program.strip("\n"), how="tagged"
             )
             assert code(fenced(program), entry_point="Solution") == program

@@ -83,17 +83,17 @@ def grade(lane: Lane, tests: TestSet, program: str, mode: Mode = Mode.FIXED) -> 
     ],
 )
 def test_what_becomes_of_a_program(program: str, outcomes: str, kind: str, lane: Lane) -> None:
-    found = grade(lane, calls((1, 2), (2, 3), (3, 4), cpu_seconds=0.3), program)
-    assert (found.report["outcomes"], found.method, found.correct) == (outcomes, kind, kind == "passed")
-    assert found.report["sandbox"] == lane.tier
+    graded = grade(lane, calls((1, 2), (2, 3), (3, 4), cpu_seconds=0.3), program)
+    assert (graded.report["outcomes"], graded.method, graded.correct) == (outcomes, kind, kind == "passed")
+    assert graded.report["sandbox"] == lane.tier
 
 
 def test_a_part_passes_where_it_and_all_before_it_do(lane: Lane) -> None:
     base, plus = (Group(name=n, tests=(Test(args=[x], expected=x),)) for n, x in (("base", 1), ("plus", 2)))
     tests = replace(calls((1, 1)), groups=(base, plus))
     programs = ("return x", "return 1", "return 2")
-    found = [grade(lane, tests, f"def f(x): {body}").parts for body in programs]
-    assert found == [
+    parts = [grade(lane, tests, f"def f(x): {body}").parts for body in programs]
+    assert parts == [
         {"base": True, "plus": True},
         {"base": True, "plus": False},
         {"base": False, "plus": False},
@@ -136,16 +136,16 @@ def test_run_lengths_can_be_read_back(outcomes: list[str]) -> None:
     ],
 )
 def test_what_a_private_test_expects_is_in_no_verdict(tests: TestSet, program: str, lane: Lane) -> None:
-    found = grade(lane, replace(tests, cpu_seconds=0.2), program)
-    assert not found.correct
-    assert str(SECRET) not in json.dumps([found.report, found.method, found.canonical])
+    graded = grade(lane, replace(tests, cpu_seconds=0.2), program)
+    assert not graded.correct
+    assert str(SECRET) not in json.dumps([graded.report, graded.method, graded.canonical])
 
 
 def test_a_public_failure_shows_input_expected_and_actual(lane: Lane) -> None:
-    found = grade(lane, calls((1, [2]), public=1), "def f(x): return (x, 'no')").report["failure"]
-    assert (found["input"], found["expected"], found["actual"]) == ("1", "[2]", "(1, 'no')")
-    found = grade(lane, printed(("4\n", "8\n"), public=1), "print(int(input()) + 1)").report["failure"]
-    assert (found["input"], found["expected"], found["actual"]) == ("4\n", "8\n", "5\n")
+    failure = grade(lane, calls((1, [2]), public=1), "def f(x): return (x, 'no')").report["failure"]
+    assert (failure["input"], failure["expected"], failure["actual"]) == ("1", "[2]", "(1, 'no')")
+    failure = grade(lane, printed(("4\n", "8\n"), public=1), "print(int(input()) + 1)").report["failure"]
+    assert (failure["input"], failure["expected"], failure["actual"]) == ("4\n", "8\n", "5\n")
 
 
 def test_error_texts_are_bounded_and_can_be_stored(lane: Lane) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cipo_eval.data.attempt_files.layouts import fenced
 from cipo_eval.data.attempt_files.lines import read_lines
 from cipo_eval.verifiers.code.extract import extract_paper
-from cipo_eval.verifiers.code.sanitize import LONGEST, _longest, sanitize
+from cipo_eval.verifiers.code.sanitize import MAX_LENGTH, _longest, sanitize
 
 LINES = st.sampled_from(
     [
@@ -133,7 +133,7 @@ def test_a_bare_program_of_a_file_is_judged_as_it_is(rule: str, program: str) ->
 )
 def test_hostile_texts_take_little_time(unit: str) -> None:
     start = time.process_time()
-    sanitize(unit * (LONGEST // len(unit)), "f")
+    sanitize(unit * (MAX_LENGTH // len(unit)), "f")
     assert time.process_time() - start < 15  # what is not linear takes minutes, a busy machine seconds
 
 

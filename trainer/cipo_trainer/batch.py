@@ -21,6 +21,7 @@ class Batch:
     name: str
     """``base``, ``correction``, or what a method calls it."""
     groups: list[Group]
+    """Attempts by prompt, whose rewards were compared with each other."""
     advantages: Rewards
     """One array per group, one value per sample of it."""
     weight: float = 1.0
@@ -32,7 +33,7 @@ class Batch:
 
     @property
     def samples(self) -> list[Sample]:
-        """All of them that have tokens to train on."""
+        """The attempts that have tokens to train on, group after group."""
         return [sample for group in self.groups for sample in group.samples if sample.tokens]
 
     def stream(self, loss: Loss, *, filtered: bool = False) -> LossStream:
@@ -73,7 +74,8 @@ def _sequence(sample: Sample, advantage: float, reference: tuple[int, ...] | Non
 
 
 def together(batches: Sequence[Batch], loss: Loss) -> list[Batch]:
-    """Batches that are normalised as one: each weighs its share of all their sequences, or tokens, as the loss counts.
+    """Batches as one: with weights by which each counts for its share of all their sequences, or tokens, as the loss
+    normalises by the one or the other.
 
     A batch that is left alone keeps its weight exactly.
     """

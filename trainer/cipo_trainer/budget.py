@@ -12,8 +12,9 @@ from cipo_eval.errors import UsageError, nearest
 from cipo_trainer.run_options import Stop
 
 ATTEMPTS = "_attempts"
-"""How the names end, in what a step measured, of what counts as attempts."""
+"""The end of the names, among a step's figures, of those that count attempts."""
 HOUR = 3600.0
+"""Seconds."""
 
 
 def add(spent: dict[str, float], measured: Mapping[str, Any]) -> dict[str, float]:

@@ -80,15 +80,15 @@ def remember(
     rows = {row["problem"]: dict(row) for row in kept}
     for group in groups:
         usable = (s for s in group.samples if s.correct and (config.truncated or not s.truncated))
-        if (found := next(usable, None)) is not None:
-            name = found.problem.id
+        if (attempt := next(usable, None)) is not None:
+            name = attempt.problem.id
             rows.pop(name, None)  # the newest stand last
             rows[name] = {
                 "problem": name,
                 "position": positions[name],
-                "text": found.text,
-                "extracted": found.verdict.extracted,
-                "canonical": found.verdict.canonical,
+                "text": attempt.text,
+                "extracted": attempt.verdict.extracted,
+                "canonical": attempt.verdict.canonical,
             }
     return list(rows.values())[-config.memory :]
 
@@ -111,14 +111,15 @@ def recalled(row: Mapping[str, Any], problem: Problem) -> Sample:
 
 
 def continued(chains: Sequence[tuple[Sequence[Sample], Group]], seed: int) -> list[list[Sample]]:
-    """Each chain of attempts with one of its last corrections, at random; it ends where none has tokens."""
+    """Each chain of attempts with one more: a correction of its last attempt, drawn by ``seed`` from the group. A chain
+    whose corrections have no tokens is left out."""
     rng = random.Random(seed)
-    found = []
+    longer = []
     for chain, group in chains:
         usable = [sample for sample in group.samples if sample.tokens]
         if usable:
-            found.append([*chain, rng.choice(usable)])
-    return found
+            longer.append([*chain, rng.choice(usable)])
+    return longer
 
 
 def _best(group: Group, rng: random.Random) -> Sample:
@@ -163,7 +164,7 @@ class CorrectionPrompts:
         the attempt loses its middle, never the prompt its end.
         """
         first = self._chat.messages(anchor.problem.prompt)
-        history = tuple(Turn(one.text, {Mode.FIXED: one.verdict}) for one in (*earlier, anchor))
+        history = tuple(Turn(attempt.text, {Mode.FIXED: attempt.verdict}) for attempt in (*earlier, anchor))
         if judgement is not None:
             history = (*history, Turn(judgement, {}))
         messages, carried = self._revising.messages(self._protocol, first, history)
@@ -247,13 +248,13 @@ def balance(norms: Mapping[str, float], measured: Mapping[str, Any], config: Cor
 
 
 GAIN = 0.8
-"""How much ρ moves for a retention below its target; this and the next five are the re-implementation's or ours."""
+"""How much ρ moves for a retention below its target, as a share of itself (*re-implementation*, as the next three)."""
 FALL_GAIN = 0.3
-"""How much it moves for a retention that fell since the last step."""
+"""How much ρ moves for a retention that fell since the last step."""
 BELOW_GAIN = 0.05
-"""How much it moves for each step in a row that was below the target …"""
+"""How much ρ moves for each step in a row whose retention was below the target."""
 BELOW_MOST = 3
-"""… of which so many count."""
+"""Steps in a row that count for that, at the most."""
 DAMPED_SMOOTHING = 0.8
 """damped (*ours*): least weight of the past in the retention."""
 DAMPED_STEP = 0.02
@@ -313,6 +314,7 @@ class Controller:
         self.rho = min(high, max(low, self.rho * (1 + change)))
 
     def state(self) -> dict[str, Any]:
+        """The fields as JSON has them, for a checkpoint; ``Controller(**state)`` goes on from them."""
         return asdict(self)
 
 

@@ -45,8 +45,11 @@ _FILES = ("base", "adapter_fingerprint")
 
 
 class Evaluator:
-    """Raises ``UsageError``/``MissingError`` at once for tasks that are unknown or whose data is not there, and for an
-    engine that cannot do it."""
+    """Evaluates the policy on the tasks of ``eval``, by the harness.
+
+    Made before a training begins: raises ``UsageError``/``MissingError`` at once for tasks that are unknown or whose
+    data is not there, and for an engine that cannot evaluate.
+    """
 
     def __init__(self, config: Config, say: Callable[[str], None] = lambda _: None) -> None:
         """``say``: hears what another engine has to tell, such as that it waits for nodes."""
@@ -66,7 +69,8 @@ class Evaluator:
     def run(
         self, policy: Policy, pool: VerifierPool, folder: Path, step: int, interrupts: Interrupts
     ) -> dict[str, Any]:
-        """A run directory at ``folder``, and its key figures: ``task/figure``, the first task's accuracy first."""
+        """Evaluates the weights as they are after ``step``, into a run directory at ``folder``; returns its key figures
+        by name, ``task/figure``, the first task's accuracy first."""
         config = self._config
         task_plans = self._plans()
         with ExitStack() as resources:
@@ -159,15 +163,15 @@ def _asked_by(policy: Policy, chat: Chat) -> Iterator[Engine]:
 def _verifiers(engine: Engine, config: Config) -> VerifierPool | None:
     """The pool of an engine that works elsewhere, where it has one there."""
     make = getattr(engine, "verifier_pool", None)
-    found: VerifierPool | None = make(config.reward.workers, config.reward.timeout) if make else None
-    return found
+    pool: VerifierPool | None = make(config.reward.workers, config.reward.timeout) if make else None
+    return pool
 
 
 def _identity(engine: Engine, policy: Policy) -> dict[str, Any]:
     """What a run directory says of its engine: the model is the one that the training began with, wherever its weights
     of now generate, so that an evaluation that was broken off goes on with another engine too."""
-    told = {name: value for name, value in engine.describe().items() if name not in _FILES}
-    return {**told, **policy.checkpoint.describe()}
+    facts = {name: value for name, value in engine.describe().items() if name not in _FILES}
+    return {**facts, **policy.checkpoint.describe()}
 
 
 @contextmanager

@@ -32,8 +32,8 @@ def _kept_apart(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> Any:
     """Any other output layer: autograd's way, with logits that are computed again."""
 
     def compute(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        one, _, entropy = _reduce(head_logits(model, part), targets)
-        return one, entropy.detach()
+        logprobs, _, entropy = _reduce(head_logits(model, part), targets)
+        return logprobs, entropy.detach()
 
     if not torch.is_grad_enabled():
         return compute(hidden)
@@ -81,11 +81,11 @@ class _TokenLogprobs(torch.autograd.Function):
                 torch.split(hidden, chunk), torch.split(targets, chunk), strict=True
             )
         ]
-        one, total, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+        logprobs, total, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.save_for_backward(hidden, weight, targets, total)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy)
-        return one, entropy
+        return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> Any:

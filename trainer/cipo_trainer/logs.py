@@ -45,7 +45,7 @@ class Log:
         place = folder / TRACKERS
         kept: dict[str, str] = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
         self._trackers = opened(asked, folder.name, folder, config.plain(), kept)
-        self._going_on = [one in kept for one in asked]
+        self._going_on = [tracker in kept for tracker in asked]
         if idents := {one: tracker.ident for one, tracker in zip(asked, self._trackers, strict=True)}:
             with Writing(folder):
                 write_json(place, kept | idents)
@@ -81,7 +81,7 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a log; a torn last line is left out."""
+    """The rows of a log file (``log.jsonl``), in order; a torn last line is left out."""
     rows: list[dict[str, Any]] = []
     with suppress(DamagedLineError):
         rows += (line.value for line in read_json_lines(path)) if path.is_file() else ()

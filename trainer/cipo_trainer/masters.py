@@ -81,7 +81,7 @@ class Masters:
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, lr: float, scale: float) -> None:
-        """One update at this rate with the gradients times ``scale``."""
+        """One update of AdamW at the learning rate ``lr``, with the gradients times ``scale``."""
         if scale != 1.0:
             torch._foreach_mul_(self.gradients, scale)
         for group in self.optimizer.param_groups:

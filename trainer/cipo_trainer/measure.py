@@ -23,7 +23,8 @@ GENERATED = ("base", "dropped", "correction", "hinted", "judgement")
 
 
 def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, float]:
-    """Figures of a stream; accuracies from verdicts, ``reward`` with its shaping."""
+    """Figures of a stream by their names in the log, which begin with ``name``: accuracies from verdicts, rewards
+    (``given``) with their shaping, lengths in tokens."""
     samples = [s for g in groups for s in g.samples]
     if not samples:
         return {f"{name}_attempts": 0.0, f"{name}_failed": 0.0}
@@ -45,8 +46,8 @@ def stream(name: str, groups: Sequence[Group], given: Rewards) -> dict[str, floa
 
 
 def speed(measured: Mapping[str, Any], device: torch.device, processes: int = 1) -> dict[str, float]:
-    """Of a step with these figures: tokens per second, model FLOP/s utilisation of as many devices as there are
-    processes, peak memory of this one."""
+    """The speed of a step with these figures: tokens per second, model FLOP/s utilisation of as many devices as there
+    are processes (a share of ``PEAK``), peak memory of this one."""
     generated = sum(measured.get(f"{part}_tokens", 0.0) for part in GENERATED)
     values = {
         "generated_tokens": generated,
@@ -67,7 +68,7 @@ def speed(measured: Mapping[str, Any], device: torch.device, processes: int = 1)
 
 
 def write_samples(log: Log, step: int, streams: Mapping[str, Sequence[Group]], count: int) -> None:
-    """The first attempts of each stream, with what they correct."""
+    """Logs the first ``count`` attempts of each stream of a step in full, with what they correct."""
     for name, groups in streams.items():
         for group in groups[:count]:
             sample = group.samples[0]

@@ -26,11 +26,11 @@ from cipo_trainer.worlds.registry import NEW, new_model
 RECOMPUTED_FROM = 1_000_000_000
 """Parameters from which on activations are computed again, where the configuration does not say (``policy.LARGE``)."""
 MOMENT_BYTES = {"float32": 8.0, "8bit": 2 * (1 + 4 / 256)}
-"""Of a trained parameter: two numbers each, in 8 bits with a scale for every 256 of them."""
+"""Bytes of AdamW's moments for a trained parameter: two numbers, in 8 bits with a scale for every 256 of them."""
 LOGIT_BYTES = {2: 19.0, 4: 21.0}
-"""Of each logit of a chunk, by the bytes of the model's type: it, and float32 copies on the way to the slope."""
+"""Bytes of each logit of a chunk, by the bytes of the model's type: itself, and float32 copies until its gradient."""
 CONTEXT_BYTES = 1.5e9
-"""Of a GPU's memory that the driver, libraries and fragments take: assumed, not measured."""
+"""Bytes of a GPU that the driver, libraries and fragmentation take: assumed, not measured."""
 VLLM_SHARE = 0.9
 """vLLM's own default of gpu_memory_utilization."""
 CACHE_SHARE = 0.6
@@ -41,16 +41,23 @@ class Architecture(Section):
     """A decoder-only transformer, as far as its memory depends on it."""
 
     family: str = "llama"
+    """The ``model_type`` of its ``config.json``."""
     vocab: int
+    """Rows of the embedding."""
     hidden: int
+    """Width of the residual stream."""
     layers: int
     heads: int
+    """Query heads."""
     key_value_heads: int
     head_dim: int
+    """Width of a head."""
     inner: int
+    """Width of the feed-forward layers."""
     tied: bool
     """Input and output embedding are one matrix."""
     context: int | None = None
+    """Tokens of the longest sequence; None: not known."""
     source: str = ""
     """Where these figures come from."""
 
@@ -76,7 +83,7 @@ class Architecture(Section):
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """Parameters of the whole model."""
         small = 2 * self.hidden + (2 * self.head_dim if self.normed_heads else 0)
         small += self.query + 2 * self.key_value if self.family == "qwen2" else 0  # biases
         embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
@@ -84,7 +91,7 @@ class Architecture(Section):
 
     @property
     def multiplied(self) -> int:
-        """Those that every token is multiplied with."""
+        """Parameters that every token is multiplied with: all but an input embedding of its own (not ``tied``)."""
         return self.parameters - (0 if self.tied else self.vocab * self.hidden)
 
     def adapters(self, rank: int) -> int:
@@ -179,31 +186,31 @@ def _new(config: Config) -> Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of each rank, by part."""
+    """Bytes that each rank takes of its device, by part (weights, masters, moments, …)."""
 
     architecture: Architecture
     stays: Mapping[str, float]
-    """In both phases."""
+    """What is there in both phases."""
     trains: Mapping[str, float]
-    """Only while the weights are updated."""
+    """What is there only while the weights are updated."""
     samples: Mapping[str, float]
-    """Only while attempts are generated."""
+    """What is there only while attempts are generated."""
     host: Mapping[str, float]
-    """In the host's memory, of all phases."""
+    """What is in the host's memory, in either phase."""
 
     @property
     def training(self) -> float:
-        """Of the training phase."""
+        """Bytes of the device in the training phase."""
         return sum(self.stays.values()) + sum(self.trains.values())
 
     @property
     def sampling(self) -> float:
-        """Of the phase that samples."""
+        """Bytes of the device in the phase that samples."""
         return sum(self.stays.values()) + sum(self.samples.values())
 
     @property
     def peak(self) -> float:
-        """Of the larger phase."""
+        """Bytes of the device in the larger phase."""
         return max(self.training, self.sampling)
 
 

@@ -20,8 +20,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from cipo_trainer.head import token_logprobs
 
 VARLEN = "cipo_varlen"
-WORTH = 1024
-"""Tokens for which a pass through the model is worth its overhead."""
+"""The name by which transformers knows ``varlen_attention``."""
+PASS_WORTH = 1024
+"""Tokens that a pass through the model must have to be worth its overhead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class TrainSequence:
     tokens: Sequence[int]
     """Of the completion, its end included; at least one."""
     advantage: float
+    """Advantage of the whole completion."""
     sampled: Sequence[float] | None = None
     """Log-probability of each of the tokens when it was sampled, in nats; None for rows that were not."""
     reference: Sequence[int] | None = None
@@ -58,6 +60,7 @@ class Micro:
     bounds: torch.Tensor | None
     """packed: shape (sequences + 1,), int32, where sequences begin and end."""
     longest: int
+    """Tokens of the longest sequence."""
     positions: torch.Tensor | None
     """packed: shape (1, width), within each sequence."""
 
@@ -73,7 +76,7 @@ def plan(items: Sequence[TrainSequence], most: int, *, packed: bool) -> list[lis
     for i in order:
         size = len(items[i])
         # padded: much shorter ones begin a batch of their own, once one is worth it
-        wasteful = not packed and bins and 3 * size < 2 * width and len(bins[-1]) * width >= WORTH
+        wasteful = not packed and bins and 3 * size < 2 * width and len(bins[-1]) * width >= PASS_WORTH
         if not bins or size > room or wasteful:
             bins.append([])
             width, room = size, most
@@ -88,7 +91,7 @@ def plan(items: Sequence[TrainSequence], most: int, *, packed: bool) -> list[lis
 def micro(
     items: Sequence[TrainSequence], chosen: Sequence[int], device: torch.device, *, packed: bool
 ) -> Micro:
-    """The chosen sequences as tensors."""
+    """The sequences at the ``chosen`` positions as one micro-batch on a device."""
     rows = [[*items[i].prompt, *items[i].tokens] for i in chosen]
     lengths = [len(row) for row in rows]
     width = max(lengths)

@@ -181,7 +181,7 @@ class Policy:
             engine.update_weights(self.weights())
 
     def sleep(self) -> None:
-        """Has the engine give back its memory: it is for training now."""
+        """Has the engine give back its memory, which the training passes need."""
         if self._sleeps:
             self._engine.sleep()
             self._asleep = self._stale = True

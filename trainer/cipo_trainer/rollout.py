@@ -31,6 +31,7 @@ from cipo_eval.records import (
 from cipo_eval.verifiers.pool import VerifierPool
 
 FAILED = frozenset({State.VERIFIER_TIMEOUT, State.VERIFIER_ERROR})
+"""States of an attempt that got no verdict; it counts as wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Sample:
     number: int
     """Number of the sample within its group, from 0."""
     prompt: tuple[int, ...]
+    """Token ids of the prompt."""
     tokens: tuple[int, ...]
     """Token ids as they were sampled, the end token included."""
     logprobs: tuple[float, ...]
@@ -51,11 +53,12 @@ class Sample:
 
     @property
     def correct(self) -> bool:
+        """Whether the verifier found it right."""
         return self.verdict.correct
 
     @property
     def truncated(self) -> bool:
-        """Whether anything but the model's own end ended it."""
+        """Whether it was cut off: ended by anything but the model's own end token or stop."""
         return self.finish_reason != "stop"
 
     @property

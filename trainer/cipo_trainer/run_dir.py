@@ -24,8 +24,11 @@ from cipo_eval.storage.facts import differences
 from cipo_trainer.config import Config
 
 RECORD = "train.json"
+"""The file that says what the run is."""
 CONFIGURATION = "config.yaml"
+"""The file of the whole configuration, for people."""
 LOCK = "train.lock"
+"""The file that the process locks which holds the folder."""
 _EARLY = {LOCK, CONFIGURATION, "new", ".new.partial"} | {
     unfinished(Path(name)).name for name in (RECORD, CONFIGURATION, "new")
 }

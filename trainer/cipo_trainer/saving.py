@@ -33,8 +33,9 @@ from cipo_trainer.config import Config
 from cipo_trainer.distributed.world import World
 
 STATE = "trainer_state"
+"""The folder within a checkpoint that holds what is not the model: ``state.json``, and the optimizer's tensors."""
 PARTS = "parts"
-"""Where the parts of the optimizer are, in ``STATE``; whole, it is a file."""
+"""The folder within ``STATE`` of the optimizer's parts; a whole optimizer is the file ``optimizer.pt``."""
 
 
 InParts = Callable[[Path], "Future[None] | None"]
@@ -64,7 +65,7 @@ class Checkpoints:
 
     @classmethod
     def of(cls, config: Config, world: World) -> Checkpoints:
-        """Those of a training."""
+        """The checkpoints of the training that a configuration describes."""
         options, folder = config.checkpoint, config.output / "checkpoints"
         return cls(folder, options.keep, config.chat, world, asynchronous=options.asynchronous)
 
@@ -210,9 +211,9 @@ def _copied(value: Any, copies: dict[int, Any]) -> Any:
             made = copies[value.data_ptr()] = value.detach().to("cpu", copy=True)
         return made
     if isinstance(value, dict):
-        return {key: _copied(one, copies) for key, one in value.items()}
+        return {key: _copied(item, copies) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(one, copies) for one in value)
+        return type(value)(_copied(item, copies) for item in value)
     return value
 
 

@@ -1,4 +1,4 @@
-"""What every section of a configuration is, and where the presets are."""
+"""The base class of a configuration's sections, and where the presets are."""
 
 from __future__ import annotations
 

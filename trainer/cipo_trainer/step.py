@@ -33,9 +33,9 @@ from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprob
 NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
 COUNTS = ("kl", "clip_low", "clip_high", "importance_masked")
-"""What the built-in loss counts."""
+"""Names of what the built-in loss counts, summed over tokens."""
 OWN = "loss_"
-"""How the names begin, in a log, of what a loss of the user's own counts beside."""
+"""The beginning of the names, in a log, of what a loss of the user's own counts besides."""
 MEANS = {
     "gap": "mismatch",
     "divergence": "mismatch_kl",
@@ -74,12 +74,14 @@ class Totals:
     """Tokens that went through the model, prompts included."""
 
     def add(self, **values: torch.Tensor) -> None:
+        """Adds scalars to the sums of these names."""
         for name, value in values.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
 
 class Learner:
-    """Owns the model's gradients. ``reference``: a frozen model, or None where the policy's own adapters can be off.
+    """Trains the model: gradients of all streams, and the updates. ``reference``: a frozen model; None: none is needed,
+    or it is the policy with its adapters off.
 
     ``world``: the processes whose gradients are summed. ``sharded``: of a ``model`` whose weights are in parts.
     Raises ``UsageError`` for a loss of the user's own that is not there.

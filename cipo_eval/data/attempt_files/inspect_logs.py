@@ -165,8 +165,8 @@ def _text(message: Mapping[str, Any], texts: Mapping[str, Any]) -> str:
 
 def _attached(text: str, texts: Mapping[str, Any]) -> str:
     """A text that stands elsewhere in the sample."""
-    found = texts.get(text.removeprefix("attachment://")) if text.startswith("attachment://") else None
-    return found if isinstance(found, str) else text
+    attachment = texts.get(text.removeprefix("attachment://")) if text.startswith("attachment://") else None
+    return attachment if isinstance(attachment, str) else text
 
 
 def _end(message: Mapping[str, Any], sample: Mapping[str, Any], *, last: bool) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def key(text: str) -> str:
     text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("−", "-").replace("–", "-")
     text = text.replace("\\%", "%").replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = _MARKUP.sub(" ", text)
-    text = _COMMANDS.sub(lambda found: "\\frac" if found[1] else "\\" + _SHORT[found[2]], text)
+    text = _COMMANDS.sub(lambda match: "\\frac" if match[1] else "\\" + _SHORT[match[2]], text)
     return _DROPPED.sub("", text)
 
 

@@ -23,6 +23,7 @@ class ReadProblem:
     """What a reader makes of a row."""
 
     id: str
+    """The problem's name within its task."""
     repeated: bool = False
     """Several rows may have this id (a data set may hold the same problem twice): the later ones get a number."""
     question: str
@@ -64,13 +65,14 @@ one)."""
 
 
 def reader(name: str) -> Reader:
-    """The reader that a definition names."""
+    """The reader that a definition names, ``module:function``. Raises ``UsageError`` where there is none."""
     function: Reader = _function(name)
     return function
 
 
 def transform(name: str) -> Transform:
-    """The ``prepare`` function that a definition names: row to row, applied once, before rows are cached."""
+    """The ``prepare`` function that a definition names: row to row, applied once, before rows are cached. Raises
+    ``UsageError`` where there is none."""
     function: Transform = _function(name)
     return function
 

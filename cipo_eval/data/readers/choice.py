@@ -38,8 +38,8 @@ def read(row: Row, _companions: Mapping[str, Row]) -> ReadProblem:
 
 def choices_in(question: str) -> list[str]:
     """The texts of the options that end a question, as ``(A) …`` or ``A) …``; none where there are fewer than two."""
-    _, found, tail = question.rpartition(_ANNOUNCED)
-    if not found:
+    _, announced, tail = question.rpartition(_ANNOUNCED)
+    if not announced:
         return []
     places, at = [], 0
     for letter in LETTERS:

@@ -22,9 +22,11 @@ from cipo_eval.verifiers.code.asserts import plain_asserts
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 MATH = ("GSM8K", "MATH", "AQuA", "TabMWP")
+"""Mathematical sources, by the names in the column ``question_source``."""
 CODE = ("HumanEval", "MBPP")
+"""Sources of programs."""
 CHOICE = "AQuA"
-"""Its answers are letters."""
+"""The source whose answers are letters of options."""
 _COLUMNS = ("id", "question", "response", "answer", "response_label", "question_source", "question_type")
 
 
@@ -37,17 +39,18 @@ def prepare(row: Row) -> Row:
 
 
 def prepare_humaneval(row: Row) -> Row:
-    """A row of HumanEval: its prompt to join by, and a right program."""
+    """The columns of a HumanEval row that are used: its prompt, to join by, and a right program."""
     return {"join": _squeezed(row["prompt"]), "reference": row["prompt"] + row["canonical_solution"]}
 
 
 def prepare_mbpp(row: Row) -> Row:
-    """A row of MBPP: its asserts to join by, and a right program."""
+    """The columns of an MBPP row that are used: its asserts, to join by, and a right program."""
     return {"join": _squeezed("\n".join(row["test_list"])), "reference": row["code"].replace("\r", "")}
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
-    """A row that ``prepare`` made, with what companions have of the same code problem."""
+    """The problem of a row that ``prepare`` made; ``companions``: rows of HumanEval or MBPP with the same code problem.
+    The row's response is the carried attempt."""
     source, response = str(row["question_source"]), str(row["response"])
     common: dict[str, Any] = {
         "id": str(row["id"]),

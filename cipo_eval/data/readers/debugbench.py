@@ -46,7 +46,9 @@ from cipo_eval.sandbox.codec import CodecError, encode
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 SECONDS = 6.0
+"""Processor seconds that one test may take, as in LiveCodeBench."""
 PREAMBLE = IMPORTS + PACKAGES + NODES
+"""What LeetCode's judge gives every program."""
 
 _NOT_UNIQUE = re.compile(r"\breturn (?:the index to )?any\b|\brandom point\b|\bheight-balanced\b", re.I)
 """Statements that accept one of several answers; the examples show only one."""
@@ -61,6 +63,7 @@ _GIVEN_ONLY = {"check-if-string-is-transformable-with-substring-sort-operations"
 BOTH = "with tests of LeetCodeDataset beside the statement's examples"
 EXAMPLES = "with the statement's examples only"
 LEFT_OUT = "left out because "
+"""What a problem's ``coverage`` says of its tests; after ``LEFT_OUT`` comes the reason."""
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
@@ -106,7 +109,11 @@ def build_tests(
     extra: Row | None,
     promises: str,
 ) -> TestSet:
-    """The tests of a problem. Raises ``UnfitError`` where there are none that judge rightly."""
+    """The tests of a problem. Raises ``UnfitError`` where there are none that judge rightly.
+
+    ``slug``: LeetCode's name of the problem; ``examples``: as its statement writes them; ``oracle``: a right program;
+    ``extra``: the row of LeetCodeDataset, where it is at hand; ``promises``: the lines of the statement's constraints.
+    """
     rule = comparison(slug, statement)
     parsed = [parse_example(text) for text in examples]
     second = _second(extra)

@@ -21,9 +21,10 @@ from cipo_eval.data.sources import Row
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 SECONDS = 4.0
-"""evalplus's limit of one test: this or four times the canonical solution's time, whichever is more."""
+"""evalplus's limit of one test: so many seconds, or ``FACTOR`` times the canonical solution's, whichever is more."""
 FACTOR = 4.0
 MEMORY = 4 << 30
+"""Bytes of address space that a program may use, as in evalplus."""
 
 Args = list[Any]
 """The arguments of one call."""
@@ -60,7 +61,11 @@ def _distinct(inputs: Iterable[Args]) -> list[Args]:
 
 
 def build_tests(row: Row, *, dataset: str, base: int, reference: str, public: Iterable[int] = ()) -> TestSet:
-    """Groups ``base`` and ``plus`` of a prepared row, whose first ``base`` inputs are the benchmark's own."""
+    """The test set of a prepared row, in the groups ``base`` and ``plus``; its first ``base`` inputs are base inputs.
+
+    ``dataset``: ``humaneval`` or ``mbpp``; ``reference``: the canonical solution, complete; ``public``: numbers of the
+    tests that a model may see, from 0.
+    """
     shown = set(public)
     tests = [Test(args=args, derive=True, public=index in shown) for index, args in enumerate(row["inputs"])]
     return TestSet(

@@ -23,7 +23,7 @@ _BASE = {
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:
-    """A row of HumanEval with, as companion ``plus``, the prepared one of HumanEval+."""
+    """The problem of a row of HumanEval; the companion ``plus``, where it is at hand, is HumanEval+'s prepared row."""
     plus = companions.get("plus")
     prompt = (plus or row)["prompt"]
     reference = prompt + (plus or row)["canonical_solution"]

@@ -12,10 +12,10 @@ from cipo_eval.data.sources import Row
 from cipo_eval.sandbox.codec import CodecError
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
-MOST = 30
+MAX_TESTS = 30
 """Tests of one problem that are kept, evenly spread over those that there are: rewards are wanted by the thousand."""
 EXAMPLES = 3
-"""Of them the first are the statement's examples, and public."""
+"""How many of them, the first, are the statement's examples and public."""
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
@@ -42,9 +42,9 @@ def _tests(row: Row) -> TestSet:
     tests: list[Test] = []
     declared = None
     cases = row["input_output"] or []
-    step = max(1.0, len(cases) / MOST)
+    step = max(1.0, len(cases) / MAX_TESTS)
     for i in sorted(
-        {*range(min(EXAMPLES, len(cases))), *(int(n * step) for n in range(min(MOST, len(cases))))}
+        {*range(min(EXAMPLES, len(cases))), *(int(n * step) for n in range(min(MAX_TESTS, len(cases))))}
     ):
         try:
             names, values = parse_input(cases[i]["input"])

@@ -26,7 +26,7 @@ from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 SECONDS = 6.0
-"""LiveCodeBench's limit of one test."""
+"""Processor seconds that one test may take: the limit of LiveCodeBench's own runner."""
 LARGEST = 1 << 30
 """Bytes of one problem's private tests, unpacked: more than contests have, and less than a machine's memory."""
 
@@ -50,7 +50,7 @@ def prepare(row: Row) -> Row:
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
-    """A row that ``prepare`` left."""
+    """The problem of a row that ``prepare`` made: by standard input, or a method of ``Solution``."""
     return ReadProblem(
         id=row["question_id"],
         question=row["question_content"],

@@ -11,8 +11,8 @@ from cipo_eval.texts import last_boxed
 
 
 def read(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
-    """The column ``answer`` of public copies went through a normaliser that damaged some: it counts only where the
-    solution has no box. Rows without either are left out."""
+    """The problem of a row of MATH. The column ``answer`` of public copies went through a normaliser that damaged some:
+    it counts only where the solution has no box. Rows without either are left out."""
     answer = last_boxed(row["solution"]) or str(row.get("answer") or "")
     return ReadProblem(
         id=str(row["index"]) if "index" in row else fingerprint(row["problem"]),

@@ -19,7 +19,8 @@ from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
 
 
 def read_plus(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
-    """A row that ``evalplus.prepare`` made. Public is the test whose assert the prompt shows, the first."""
+    """The problem of an MBPP+ row that ``evalplus.prepare`` made. Its first test is public: the prompt shows its
+    assert."""
     tests = build_tests(
         row, dataset="mbpp", base=row["base"], reference=row["canonical_solution"], public=(0,)
     )
@@ -32,7 +33,7 @@ def read_plus(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: 
 
 
 def read_classic(row: Row, companions: Mapping[str, Row]) -> ReadProblem:  # noqa: ARG001  a reader's signature
-    """A row of the original data. Its three asserts are public: the prompt shows them."""
+    """The problem of a row of the original MBPP. Its three asserts are public: the prompt shows them."""
     code, asserts = _unix(row["code"]), [_unix(line) for line in row["test_list"]]
     entry_point = _entry_point(code, asserts)
     sources = [_with_set_up(line, _unix(row["test_setup_code"])) for line in asserts]

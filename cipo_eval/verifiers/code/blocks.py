@@ -17,6 +17,7 @@ class Block:
 
     lines: list[str]
     how: str
+    """How it was offered: ``tagged``, ``fenced``, ``fenced_unclosed`` or ``bare``."""
     python: bool = False
     """Marked as Python."""
     closed: bool = True
@@ -27,6 +28,7 @@ class Block:
 
 # Repeated groups are not possessive: before Python 3.11.5 such a group gives up what it should keep (gh-106052).
 TRIPLE = ('"""', "'''")
+"""Quotes of strings that may have several lines."""
 _TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\]++|\\.)*"?|'(?:[^'\\]++|\\.)*'?|#.*+|[(\[{]++|[)\]}]++|\\$""")
 _STRING_END = {
     quote: re.compile(rf"(?:[^\\{quote[0]}]++|\\.|(?!{quote}){quote[0]})*{quote}") for quote in TRIPLE

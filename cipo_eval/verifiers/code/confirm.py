@@ -22,7 +22,7 @@ from cipo_eval.verifiers.code.testsets import Test, TestSet
 SECONDS = 1.0
 """Processor time that a right program may take: well below what a judged one may."""
 MOST_ENDS = 8
-"""Times that a program may be started again after an input that ended it; the rest is not tried."""
+"""Starts of a program after inputs that ended it; inputs that are left then do not count."""
 
 
 def agreed(
@@ -54,8 +54,8 @@ def _results(
 
     def on_record(number: int, line: bytes, cpu: float) -> bool:
         if number > 0:
-            told = record(line)
-            results.append((told[1], cpu) if told[0] == "v" else None)
+            entry = record(line)
+            results.append((entry[1], cpu) if entry[0] == "v" else None)
         return number > 0 or line == LOADED
 
     whole = Job(

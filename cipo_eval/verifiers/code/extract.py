@@ -42,7 +42,7 @@ from cipo_eval.verifiers.code.blocks import (
     statements_of,
     tagged_blocks,
 )
-from cipo_eval.verifiers.code.sanitize import LONGEST, sanitize
+from cipo_eval.verifiers.code.sanitize import MAX_LENGTH, sanitize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,6 +394,7 @@ WHOLE_PROGRAM = "python program"
 """The info string of the fence in which a replayed file's bare program reaches the verifier: nothing of it is to be
 chosen or left out."""
 PAPER_RULES = ("livecodebench", "humaneval", "evalplus", "debugbench")
+"""Reference implementations whose extraction is known, by the names that ``extract_paper`` takes."""
 
 
 def extract_paper(
@@ -421,7 +422,7 @@ def extract_paper(
             definition.match(line) and not indent_of(line) for line in _lines(text)
         )
         response = text if whole else (prompt or "") + text
-        if len(response) <= LONGEST:
+        if len(response) <= MAX_LENGTH:
             code = sanitize(response, entry_point)
         else:  # the reference takes quadratic time, and so long an answer hours
             extraction = extract_program(text, stopped=True, entry_point=entry_point, prompt=prompt)

@@ -15,6 +15,7 @@ from typing import Any
 from cipo_eval.records import Mode
 
 Rule = Mapping[str, Any]
+"""How results are compared: the ``name`` of a comparison, and its options (``TestSet.rule``)."""
 FLOAT_TOLERANCE = 1e-5
 """LeetCode's statements: answers within 10^-5 of the actual answer are accepted."""
 
@@ -29,7 +30,7 @@ class Comparison:
         self._atol = float(rule.get("atol") or 0.0)
 
     def right(self, value: Any, expected: Any, args: Sequence[Any]) -> bool:
-        """``args``: what the program was called with."""
+        """Whether ``value`` is the result that was ``expected``; ``args``: what the program was called with."""
         try:
             return bool(self._compare(value, expected, args))
         except Exception:

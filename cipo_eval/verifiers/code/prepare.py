@@ -59,7 +59,8 @@ class Prepared:
 
 @functools.lru_cache(maxsize=64)
 def prepare(reference: str, lane: Lane) -> Prepared:
-    """For the test set with this reference (``testsets.store``). Raises ``ReferenceError``, ``SandboxError``."""
+    """What is known of the test set with this reference (``testsets.store``): from the cache, or found out now.
+    Raises ``ReferenceError``, ``SandboxError``."""
     tests = testsets.load(reference)
     if tests.kind is Kind.STDIN or not (tests.kind is Kind.CODE or _derived(tests)):
         count = len(flat(tests))
@@ -133,10 +134,10 @@ def _derive(tests: TestSet, lane: Lane) -> Prepared:
     def on_record(number: int, line: bytes, cpu: float) -> bool:
         if number == 0 and line == LOADED:
             return True
-        told = record(line)
-        if told[0] != "v":
-            raise ReferenceError(f"the reference program fails: {told[:3]}")
-        expected[to_derive[number - 1]], seconds[to_derive[number - 1]] = told[1], cpu
+        entry = record(line)
+        if entry[0] != "v":
+            raise ReferenceError(f"the reference program fails: {entry[:3]}")
+        expected[to_derive[number - 1]], seconds[to_derive[number - 1]] = entry[1], cpu
         got.append(number)
         return True
 
@@ -161,7 +162,7 @@ def _derive(tests: TestSet, lane: Lane) -> Prepared:
 
 
 def reference_job(tests: TestSet, calls: Sequence[Mapping[str, Any]]) -> Job:
-    """The reference on some calls."""
+    """The job of running the reference program on these calls."""
     return Job(
         program=tests.reference or "",
         kind="calls",
@@ -176,20 +177,20 @@ def reference_job(tests: TestSet, calls: Sequence[Mapping[str, Any]]) -> Job:
 
 def call_of(tests: TestSet, test: Test) -> dict[str, Any]:
     """What a program is told of a test of ``calls``: never what is expected."""
-    told: dict[str, Any] = {"args": test.args}
+    call: dict[str, Any] = {"args": test.args}
     if tests.rule["name"] == "leetcode":
-        told["listed"] = True  # its judge takes a generator for the list that it gives
+        call["listed"] = True  # its judge takes a generator for the list that it gives
     if test.kwargs:
-        told["kwargs"] = dict(test.kwargs)
+        call["kwargs"] = dict(test.kwargs)
     if test.ops:
-        told["ops"] = test.ops
+        call["ops"] = test.ops
     if test.after is not None:
-        told["after"] = test.after
-    return told
+        call["after"] = test.after
+    return call
 
 
 def judge_request(tests: TestSet, sources: Sequence[str], **more: Any) -> dict[str, Any]:
-    """A judge's job on some of the tests."""
+    """The request that a judge runs the ``sources`` of some tests (``sandbox.judge``); ``more``: its other fields."""
     body = {
         "reference": tests.reference or "",
         "preamble": tests.preamble,
@@ -226,11 +227,11 @@ def _split(tests: TestSet, source: str, lane: Lane) -> tuple[str, list[Mapping[s
             return how, reply["calls"][0]
     whole = reference_job(tests, [whole_test(tests, source)])
     records, _ = lane.sample(whole.program).collect(whole)
-    if [told[0] for told in records] != ["l", "v"]:
+    if [entry[0] for entry in records] != ["l", "v"]:
         raise ReferenceError(f"the reference program does not pass its own test: {reply}, {records[-1:]}")
     return "whole", []
 
 
 def whole_test(tests: TestSet, source: str) -> dict[str, Any]:
-    """A test that cannot be split, for the program's own process."""
+    """A test that cannot be split from the program, as a call that runs in the program's own process."""
     return {"source": f"candidate = {tests.entry_point}\n{source}"}

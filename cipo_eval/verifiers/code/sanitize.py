@@ -6,7 +6,7 @@ Decorated functions and ``from __future__`` imports are dropped, as there.
 
 The reference tries every pair of lines. Here a run that fails at some line is not tried again with more lines behind
 it, and what is parsed is bounded, so that a hostile text takes little time; one that exceeds the bounds gives what was
-found until then. Texts are at most ``LONGEST`` characters long. Nothing is ever run.
+found until then. Texts are at most ``MAX_LENGTH`` characters long. Nothing is ever run.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 
-PARSED = 1 << 18
-"""Characters that are parsed at the most."""
-LONGEST = 20_000
+MAX_PARSED = 1 << 18
+"""Characters that are parsed in all, at the most."""
+MAX_LENGTH = 20_000
 """Characters of a text that is sanitized."""
 GLANCE = 3
 """Lines of a run that are parsed first: prose fails in the first of them."""
-DEPTH = 150
+MAX_DEPTH = 150
 """Brackets within brackets; Python itself reads 200."""
 _BRACKETS = re.compile(r"[\[({]|[\])}]")
 
@@ -51,7 +51,7 @@ def _longest(lines: Sequence[str]) -> str:
     filled = [0]
     for line in lines:
         filled.append(filled[-1] + bool(line.strip()))
-    best, chosen, budget = 0, (0, 1), PARSED
+    best, chosen, budget = 0, (0, 1), MAX_PARSED
     deep = _too_deep("\n".join(lines))  # where the whole is not, no part of it is
     for start in range(len(lines)):
         end = len(lines)
@@ -105,7 +105,7 @@ def _too_deep(code: str) -> bool:
     depth = 0
     for bracket in _BRACKETS.findall(code):
         depth = depth + 1 if bracket in "[({" else max(depth - 1, 0)
-        if depth > DEPTH:
+        if depth > MAX_DEPTH:
             return True
     return False
 

@@ -48,7 +48,11 @@ def judge_code(
     judgement: Judgement,
     preparation: tuple[Prepared, Sequence[bytes]],
 ) -> None:
-    """Collects the outcomes up to the first failure. Raises ``SandboxError``, ``ReferenceError``."""
+    """Runs a program's tests and collects their outcomes in ``judgement``, up to the first failure.
+
+    ``preparation``: what is known of the test set (``prepare``), and the records of a program that returns just what
+    is expected (``expected_lines``). Raises ``SandboxError``, ``ReferenceError``.
+    """
     prepared, lines = preparation
     expected_calls = [
         [whole_test(tests, test.source)] if split == "whole" else list(calls)
@@ -106,7 +110,7 @@ def _failed(judgement: Judgement, test: _Answered, problem: _Problem) -> None:
     if judgement.under_way.public:
         words = ": ".join(part for part in problem if part)
     else:
-        raised = [told for _, told in test.calls if told[0] == "x"] if kind == ERROR else []
+        raised = [entry for _, entry in test.calls if entry[0] == "x"] if kind == ERROR else []
         words = error_text(outcome(raised[0], 0.0)) if raised else problem[0]
     judgement.failed(kind, words)
 
@@ -138,18 +142,18 @@ def _judge_data(
 
 
 def _equal(line: bytes, expected: Any) -> bool:
-    told = record(line)
+    entry = record(line)
     try:
-        return told[0] == "v" and bool(codec.decode(told[1]) == codec.decode(expected))
+        return entry[0] == "v" and bool(codec.decode(entry[1]) == codec.decode(expected))
     except (codec.CodecError, ValueError):  # an array has no truth value
         return False
 
 
-def _problem(told: Record) -> _Problem | None:
+def _problem(entry: Record) -> _Problem | None:
     """What a test within the program's own process raised."""
-    if told[0] == "v":
+    if entry[0] == "v":
         return None
-    return [str(part) for part in told[1:3]] if told[0] == "x" else ["Died"]
+    return [str(part) for part in entry[1:3]] if entry[0] == "x" else ["Died"]
 
 
 def _run(lane: Lane, tests: TestSet, answered: Sequence[_Answered], job: Job) -> list[_Problem | None]:

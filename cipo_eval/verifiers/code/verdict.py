@@ -26,9 +26,13 @@ class Judgement:
 
     tests: TestSet
     outcomes: list[str] = field(default_factory=list)
+    """One of the letters above for each test that was run, in order."""
     failure: dict[str, Any] = field(default_factory=dict)
+    """The first failure as reported: its kind, the test's number from 0, and the error; values if it is public."""
     seconds: float = 0.0
+    """Processor seconds of the program."""
     weak: bool = False
+    """Whether the program shared its process with test code, which it might have tampered with."""
 
     @property
     def unfinished(self) -> bool:
@@ -45,7 +49,10 @@ class Judgement:
         self.outcomes.append(PASSED)
 
     def failed(self, what: str, error: str = "", *, actual: str | None = None) -> None:
-        """``error`` is the program's own text; ``actual`` what it returned or printed."""
+        """Counts the test under way as failed; ``what``: one of the letters above.
+
+        ``error``: the program's own text; ``actual``: what it returned or printed.
+        """
         test = self.under_way
         self.outcomes.append(what)
         self.failure = {"kind": _NAMES[what], "test": len(self.outcomes) - 1, "public": test.public}

@@ -153,16 +153,16 @@ def _judge_calls(
         if number > 0 and line == lines[at]:
             judgement.passed()
             return True
-        told, test = record(line), every[at]
+        entry, test = record(line), every[at]
         expected = prepared.expected[at] if test.derive else test.expected
-        if number > 0 and told[0] == "v" and _right(comparison, told[1], expected, test):
+        if number > 0 and entry[0] == "v" and _right(comparison, entry[1], expected, test):
             judgement.passed()
             return True
-        result = outcome(told, 0.0)
+        result = outcome(entry, 0.0)
         if result.error is not None:
             judgement.failed(ERROR, verdict.error_text(result))
         else:
-            judgement.failed(WRONG, actual=verdict.plain(told[1]) if told[0] == "v" else "?")
+            judgement.failed(WRONG, actual=verdict.plain(entry[1]) if entry[0] == "v" else "?")
         return False
 
     limits = [max(tests.cpu_seconds, tests.reference_factor * seconds) for seconds in prepared.seconds]

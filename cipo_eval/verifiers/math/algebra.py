@@ -19,10 +19,14 @@ from typing import NamedTuple
 Number = int | Fraction
 """Integers stay ``int`` where they can: it is much the faster arithmetic, and equal and hashed alike."""
 Monomial = tuple[tuple[str, Number], ...]
+"""A product of powers: names of symbols or constants with their exponents, in the order of the names."""
 Poly = dict[Monomial, Number]
+"""A polynomial: the rational coefficient of each monomial."""
 
 MAX_TERMS = 60
+"""Terms of a polynomial; one of more is undecided."""
 MAX_BITS = 4096
+"""Bits of a numerator and denominator together; a number of more is undecided."""
 MAX_POWER = 24
 """Largest power of a sum that is multiplied out."""
 
@@ -31,6 +35,7 @@ MAX_NAME = 1500
 
 ONE: Poly = {(): 1}
 PI, E, IMAGINARY, INF = "#pi", "#e", "#i", "#inf"
+"""Names of the constants π, e, i and ∞ within monomials."""
 HALF = Fraction(1, 2)
 
 

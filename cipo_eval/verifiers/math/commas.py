@@ -16,8 +16,11 @@ class Commas(Enum):
     """How digits with commas are read."""
 
     AUTO = "auto"
+    """As the rules above say."""
     JOIN = "join"
+    """All are thousands."""
     SPLIT = "split"
+    """All separate the items of a list."""
 
 
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d])(?!,\d)")

@@ -40,7 +40,8 @@ from cipo_eval.verifiers.math.units import measure
 
 
 def equivalent(gold: Form, answer: Form, options: Mapping[str, Any]) -> bool | None:
-    """Whether ``answer`` says what ``gold`` says; None where that is not understood here."""
+    """Whether ``answer`` says what ``gold`` says; None where that is not understood here. ``options``: what the problem
+    tells the verifier (docs/math-verifier.md)."""
     if "refused" in (gold.kind, answer.kind):
         return gold.canon == answer.canon
     if "unknown" in (gold.kind, answer.kind):
@@ -191,6 +192,7 @@ _CONSTANT = re.compile(r"[cC](?:_\d)?")
 _OTHER_CONSTANT = re.compile(r"[ABDKk](?:_\d)?")
 _COUNTERS = frozenset("jklmn")
 MAX_CONSTANTS = 4
+"""Free constants of an answer that are tried in every order."""
 
 
 def _variants(gold: Value, answer: Value) -> Iterator[tuple[Value, Value]]:

@@ -44,7 +44,7 @@ FUNCTIONS = frozenset(_PLAIN) | frozenset(_OWN)
 
 
 class Evaluator:
-    """Values of expressions in one precision. ``digits``: None for floating point."""
+    """Evaluates expressions in one precision, of so many decimal ``digits``; None: in floating point."""
 
     def __init__(self, digits: int | None) -> None:
         self.context: Any = fp if digits is None else _contexts(digits)

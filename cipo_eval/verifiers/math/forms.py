@@ -13,6 +13,7 @@ from cipo_eval.verifiers.math.numeric import real
 from cipo_eval.verifiers.math.tokens import read_number
 
 MAX_ITEMS = 64
+"""Items of a collection, or cells of a matrix; one of more is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,13 @@ class Form:
     """``value``, ``tuple``, ``set``, ``matrix``, ``equation``, ``base``, ``time``, ``words``, ``refused`` (it says more
     than one thing, or denies what it says) or ``unknown``."""
     canon: str
+    """A text that forms with the same meaning share, as far as it is understood."""
     value: Value | None = None
+    """What the expression is worth, exactly; None where it is no single value."""
     other: Value | None = None
     """The value in the other reading of ``1/2x``."""
     items: tuple[Form, ...] = ()
+    """Elements of a collection, rows of a matrix."""
     brackets: str = ""
     """Of a tuple: ``()``, ``[]``, ``(]``, ``[)`` or ``::`` (a ratio)."""
     digits: int | None = None
@@ -36,6 +40,7 @@ class Form:
     cut: bool = False
     """Whether digits follow that are not shown (``3.14...``)."""
     percent: bool = False
+    """Whether a percent sign follows."""
     name: str = ""
     """Left side of ``x = 5``."""
     choice: str = ""
@@ -51,6 +56,7 @@ class Form:
 
 
 UNKNOWN = Form("unknown", "")
+"""The form of what is not understood."""
 _INTEGER = re.compile(r"[-+]?[0-9]{1,400}")
 _DECIMAL = re.compile(r"([-+]?)([0-9]*)\.([0-9]*)(\.\.\.)?")
 _SCIENTIFIC = re.compile(

@@ -247,7 +247,8 @@ def _symbolic_power(base: Value, exponent: Value) -> Value:
 
 def _of_e(monomial: Monomial, value: Number) -> Value | None:
     if monomial == ((IMAGINARY, 1), (PI, 1)):
-        cosine, sine = turn(Fraction(value) / 2 + Fraction(1, 4)), turn(Fraction(value) / 2)
+        half_turns = Fraction(value) / 2
+        cosine, sine = sine_of_turns(half_turns + Fraction(1, 4)), sine_of_turns(half_turns)
         if cosine is not None and sine is not None:
             return add(cosine, multiply(atom(IMAGINARY), sine))
         return None
@@ -301,11 +302,11 @@ _SINES: dict[Fraction, tuple[Number, tuple[int, ...]]] = {
 }
 
 
-def turn(turns: Fraction) -> Value | None:
+def sine_of_turns(turns: Fraction) -> Value | None:
     """sin(2π · ``turns``) where it is made of square roots of 2, 3 and 6; None elsewhere."""
     turns %= 1
     if turns >= HALF:
-        result = turn(turns - HALF)
+        result = sine_of_turns(turns - HALF)
         return None if result is None else negate(result)
     if turns > Fraction(1, 4):
         turns = HALF - turns
@@ -323,9 +324,10 @@ def turn(turns: Fraction) -> Value | None:
     return None
 
 
-_FLIPPED = {"sin", "tan", "cot", "csc", "arcsin", "arctan", "sinh", "tanh"}
-"""Odd functions."""
+_ODD = {"sin", "tan", "cot", "csc", "arcsin", "arctan", "sinh", "tanh"}
+"""Functions with f(-x) = -f(x)."""
 _EVEN = {"cos", "sec", "cosh"}
+"""Functions with f(-x) = f(x)."""
 
 
 def apply(name: str, value: Value) -> Value:
@@ -341,9 +343,9 @@ def apply(name: str, value: Value) -> Value:
         return exact
     if value == constant(0) and name in ("arcsin", "arctan", "tanh"):
         return constant(0)
-    if name in _FLIPPED | _EVEN and _leads_negative(value):
+    if name in _ODD | _EVEN and _leads_negative(value):
         inner = opaque(name, negate(value))
-        return negate(inner) if name in _FLIPPED else inner
+        return negate(inner) if name in _ODD else inner
     return opaque(name, value)
 
 
@@ -358,7 +360,7 @@ def _angle(name: str, value: Value) -> Value | None:
     if number and monomial != ((PI, 1),):
         return None
     turns = Fraction(number) / 2
-    sine, cosine = turn(turns), turn(turns + Fraction(1, 4))
+    sine, cosine = sine_of_turns(turns), sine_of_turns(turns + Fraction(1, 4))
     if sine is None or cosine is None:
         return None
     return {

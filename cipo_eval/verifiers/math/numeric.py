@@ -28,21 +28,25 @@ from cipo_eval.verifiers.math.algebra import (
 from cipo_eval.verifiers.math.evaluate import FUNCTIONS, NUMBER, Evaluator, UnboundedError, draw
 
 DIGITS = 50
-"""Working precision."""
-AGREE = 30
-"""Digits that have to agree."""
-QUICK = 16
-STABLE = 5
+"""Working precision in decimal digits, as are all that follow."""
+AGREE_DIGITS = 30
+"""Digits in which two values have to agree in the working precision."""
+FLOAT_DIGITS = 16
+"""Digits of floating point."""
+STABLE_DIGITS = 5
 """Digits that two precisions must share for a value to be trusted."""
-LOST = 1e6
-"""Share of a sum that its terms may cancel for floating point to be trusted."""
-CONFIRM = 220
+MAX_CANCELLATION = 1e6
+"""How many times larger than a sum its largest term may be for floating point to be trusted."""
+CONFIRM_DIGITS = 220
 """Precision at which agreement is confirmed, so that 5 + 10^{-40} is not 5."""
 POINTS = 5
+"""Random points at which two values are compared."""
 WHOLE_POINTS = 14
+"""Points where the variables are integers: half of them up to 16, the others up to 90."""
 WHOLE_NAMES = frozenset("ijklmnpqKMN")
 """Variables that stand for integers where floors, factorials or signs (-1)^n are about."""
 DISCRETE = frozenset({"floor", "ceil", "fact", "binom", "mod", "gcd", "lcm"})
+"""Functions beside which a variable of such a name is an integer."""
 
 
 def same(a: Value, b: Value, *, whole: bool = False) -> bool | None:
@@ -78,8 +82,8 @@ def proportional(a: Value, b: Value) -> bool | None:
             if not bottom or not top:
                 return None
             ratios.append(top / bottom)
-            if not evaluator.close(ratios[0], ratios[-1], AGREE if digits else STABLE):
-                if digits or evaluator.lost < LOST:
+            if not evaluator.close(ratios[0], ratios[-1], AGREE_DIGITS if digits else STABLE_DIGITS):
+                if digits or evaluator.lost < MAX_CANCELLATION:
                     return False
                 break
     return len(ratios) >= 2 or None
@@ -92,7 +96,7 @@ def real(value: Value) -> Fraction | None:
         return None
     evaluator = Evaluator(DIGITS)
     try:
-        return evaluator.rational_of(evaluator.value(value, {}), AGREE)
+        return evaluator.rational_of(evaluator.value(value, {}), AGREE_DIGITS)
     except (UnboundedError, UndecidedError):
         return None
 
@@ -141,7 +145,11 @@ def _agree(a: Value, b: Value, point: Mapping[str, Number]) -> bool | None:
     """Whether two values are equal at a point. They are different only where more digits change neither: terms that
     cancel leave nothing but rounding."""
     before: tuple[Any, Any] | None = None
-    for digits, least in ((None, QUICK - 8), (DIGITS, AGREE), (CONFIRM, CONFIRM - 60)):
+    for digits, least in (
+        (None, FLOAT_DIGITS - 8),
+        (DIGITS, AGREE_DIGITS),
+        (CONFIRM_DIGITS, CONFIRM_DIGITS - 60),
+    ):
         evaluator = Evaluator(digits)
         try:
             values = evaluator.value(a, point), evaluator.value(b, point)
@@ -152,9 +160,15 @@ def _agree(a: Value, b: Value, point: Mapping[str, Number]) -> bool | None:
         if evaluator.close(*values, least):
             before = values
             continue
-        stable = before and all(evaluator.close(*pair, STABLE) for pair in zip(before, values, strict=True))
-        trusted = digits is None and evaluator.lost < LOST and not evaluator.close(*values, STABLE)
-        if stable or trusted or digits == CONFIRM:
+        stable = before and all(
+            evaluator.close(*pair, STABLE_DIGITS) for pair in zip(before, values, strict=True)
+        )
+        trusted = (
+            digits is None
+            and evaluator.lost < MAX_CANCELLATION
+            and not evaluator.close(*values, STABLE_DIGITS)
+        )
+        if stable or trusted or digits == CONFIRM_DIGITS:
             return False
         before = values
     return not _rest(a, b, point)

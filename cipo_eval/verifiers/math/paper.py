@@ -31,6 +31,7 @@ from, adds to the normal form: lists of integers are sorted, and a square on ``c
 ``options["harness"]`` (``qwen`` or ``skythought``) chooses explicitly."""
 
 RELATIVE_TOLERANCE = 1e-4
+"""By which numbers may differ in the reference (Python's ``math.isclose``), as a share of the larger one."""
 
 SECONDS = 3.0
 """After which the reference gives up on an answer, and calls it wrong: here of processor time in place of wall time, so

@@ -94,4 +94,5 @@ def math_word(text: str) -> bool:
 
 
 PLAIN_WORDS = re.compile(r"[A-Za-z]{2,20}'?(?:[ -][A-Za-z']{1,20}){0,30}\.?")
+"""A text of words and nothing else."""
 _MATH_WORDS = frozenset({"pi", "sqrt", "sin", "cos", "tan", "ln", "log", "e", "i", "inf", "infinity"})

@@ -45,13 +45,16 @@ _COMPOUND_NAME = re.compile(
 )
 _RELATION = re.compile(r"(<=|>=|<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\lt(?![A-Za-z])|\\gt(?![A-Za-z]))")
 MEMBER = re.compile(r"^\\?[A-Za-z](?:_\{?\w\}?)?\s*(?:\\in(?![A-Za-z])|:)\s*")
+r"""``x \in``, or ``x:``, before a set."""
 _APPROX = re.compile(r"\\approx(?![A-Za-z])|\\sim(?![A-Za-z])")
 _CONGRUENT = re.compile(r"\\equiv(?![A-Za-z])")
 MODULUS = re.compile(
     rf"\s*(?:\\p[mo]o?d(?![A-Za-z])\s*(?:\{{([^{{}}]{{1,40}})\}}|(\w))|\(\s*\\?[bp]?mod(?![A-Za-z])\s*([^()]{{1,40}})\)"
     rf"|\(?\s*{OPEN}\s*(?:mod|modulo)\s*.\s*([^()]{{1,40}}?)\)?)\s*$"
 )
+r"""``\pmod{11}``, or ``(mod 11)``, at the end of a residue; one of its three groups is the modulus."""
 BOTH = re.compile(r"([^\ue001]*[<>lg][^\ue001]*)\ue001\s*and\s*\ue002([^\ue001]*[<>lg][^\ue001]*)")
+"""Two inequalities with "and" between them, cleaned (``latex``)."""
 
 
 def intersection(sides: Sequence[Form]) -> Form | None:

@@ -16,39 +16,48 @@ class Limits(NamedTuple):
     """How much an answer may ask for. Each was set where symbolic mathematics takes about half a second."""
 
     length: int
-    """Characters."""
+    """Characters of the answer."""
     tokens: int
+    """Numbers, letters, commands and signs."""
     depth: int
     """Nested brackets: the time of the LaTeX parser doubles with each."""
     bits: float
-    """Of a number that is written out."""
+    """Bits of a number that is written out."""
     terms: float
-    """Of an expression that is multiplied out, and of its denominator."""
+    """Terms of an expression that is multiplied out, and of its denominator."""
     degree: float
     """Power of a letter."""
     items: int
     """Commas, unions, bars; a relation counts as six."""
     cells: int
-    """Of all matrices together; a matrix to a power, or a determinant with letters, may have a quarter."""
+    """Cells of all matrices together; a matrix to a power, or a determinant with letters, may have a quarter."""
     roots: int
+    """Roots in the whole answer."""
     functions: int
+    """Functions in the whole answer."""
 
 
 USUAL = Limits(1000, 160, 6, 200, 40, 60, 40, 25, 6, 8)
+"""What an answer may ask for where the gold is no larger than that."""
 LARGE = Limits(1000, 500, 14, 40_000, 150, 3000, 120, 64, 16, 20)
-"""Where the gold itself exceeds what is usual."""
+"""What an answer may ask for where the gold itself exceeds ``USUAL``."""
 
 MAX_DIGITS = 400
+"""Digits of a numeral."""
 MAX_EXPONENT = 9999
+"""Largest exponent, also of e-notation."""
 MAX_FACTORIAL = 3000
+"""Largest n of n! and of a binomial coefficient."""
 MAX_TOWER = 3
 """Powers within exponents."""
 MAX_ROOT_BITS, MAX_NESTED_ROOTS, MAX_DEGREE_OF_ROOT = 100, 2, 30
+"""Of roots: bits of the number under one, how many are nested, and the degree (3: a cube root)."""
 MAX_NESTED_FUNCTIONS, MAX_ARGUMENT_BITS = 2, 60
+"""Of functions: how many are nested, and bits of an argument."""
 MAX_SIGNS = 4
-r"""``\pm``: each doubles the values."""
+r"""``\pm`` in the whole answer: each doubles the values."""
 MAX_DEGREE_TO_SOLVE = 4
-"""Of an equation or inequality that is solved where it does not agree at once."""
+"""Degree of an equation or inequality that is solved where it does not agree at once."""
 
 
 class HeavyError(Exception):

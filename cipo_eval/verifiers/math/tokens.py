@@ -12,6 +12,7 @@ from fractions import Fraction
 from cipo_eval.verifiers.math.algebra import Number, UndecidedError
 
 MAX_TOKENS = 400
+"""Tokens of an expression; one of more is undecided."""
 
 _TOKEN = re.compile(
     r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+(?![A-Za-z\d]))?)|(\\[A-Za-z]+)|([A-Za-z]+)|(\S))"
@@ -21,25 +22,34 @@ _GREEK_NAMES = (
     "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega hbar ell mho Upsilon"
 )
 GREEK = frozenset(_GREEK_NAMES.split())
+"""Commands that are variables."""
 SPELLINGS = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "sh": "sinh",
     "ch": "cosh", "th": "tanh", "lg": "log10", "log": "ln", "arsinh": "arcsinh", "arcosh": "arccosh",
     "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "cosec": "csc",
 }  # fmt: skip
+"""The usual name of a function by its other ones."""
 _FUNCTION_NAMES = (
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln exp cis "
     "arcsinh arccosh arctanh"
 )
 INVERSES = {name: f"arc{name}" for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"]}
+r"""What a function with the exponent -1 is, as in ``\sin^{-1} x``."""
 FUNCTIONS = frozenset(_FUNCTION_NAMES.split()) | SPELLINGS.keys()
+"""Functions of one argument, by all of their names."""
 OF_SEVERAL = frozenset({"gcd", "lcm", "max", "min"})
+"""Functions of several arguments."""
 _WORDS = FUNCTIONS | OF_SEVERAL | {"sqrt", "pi", "cbrt", "binom"}
 ACCENTS = frozenset(
     {"hat", "vec", "tilde", "bar", "overline", "widehat", "widetilde", "underline", "overrightarrow"}
 )
+"""Commands that set a mark above or below a letter, which makes it another variable."""
 ALPHABETS = frozenset({"mathcal", "mathbb", "mathfrak", "mathscr", "mathbf", "boldsymbol", "mathrm"})
+"""Commands that set a letter in another alphabet."""
 CALLED = frozenset("fghFGHPQ")
+"""Letters that name functions: what follows in brackets is their argument, f(n+1), and no factor, as in x(n+1)."""
 OPEN_CLOSE = {"(": ")", "[": "]", "{": "}"}
+"""The closing bracket of each opening one."""
 _NO_FACTOR = frozenset(
     [
         "\\rfloor",

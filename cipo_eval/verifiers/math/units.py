@@ -11,6 +11,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 Dimension = tuple[tuple[str, int], ...]
+"""Base quantities with their exponents: L length, M mass, T time, I current, K temperature, N amount, and others of
+their own, such as X for dollars or B for bits, which are not converted into any of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def _table() -> dict[str, Measure]:
 
 
 TABLE = _table()
+"""Units by the ways in which they are written."""
 _SKIPPED = frozenset({"of", "the", "per", "a", "an"})
 _TOKEN = re.compile(
     r"(square|cubic|sq|cu)?\.?\s*(\\?[A-Za-z]+)\.?(?:\s*\^?\s*\{?([-+]?\d)\}?)?|([/*])|(\s+|\()|(.)"

@@ -26,10 +26,10 @@ from cipo_eval.verifiers.math.guard import too_heavy, unusual
 from cipo_eval.verifiers.math.notation import undressed
 from cipo_eval.verifiers.math.numeric import same
 
-LONGEST = 10_000
+MAX_LENGTH = 10_000
 """Characters of an answer that is read; longer ones are compared as text."""
 SECONDS = 1.5
-"""Of processor time, after which an answer is wrong in fixed mode: right ones take half a second at most, and whoever
+"""Processor seconds after which an answer is wrong in fixed mode: right ones take half a second at most, and whoever
 writes answers that take longer must not hold up a run. With the pool's own delay, two seconds at most."""
 
 _COMMA = re.compile(r"-?\d{1,30},\d{1,30}")
@@ -75,7 +75,7 @@ class MathVerifier:
         return Extraction(answer=extraction[0].strip(), how=extraction[1])
 
     def seconds(self, gold: str, options: Mapping[str, Any]) -> float | None:  # noqa: ARG002
-        """No limit of its own: that of the pool."""
+        """None: a grading has the pool's own limit of processor time."""
         return None
 
     def overdue(self, gold: str, options: Mapping[str, Any], mode: Mode) -> tuple[float, Grade] | None:  # noqa: ARG002
@@ -107,7 +107,7 @@ _DEGREE_SIGN = re.compile(r"\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|°|\
 
 
 def _grade_fixed(gold: str, answer: str, options: Mapping[str, Any]) -> Grade:
-    if len(answer) > LONGEST:
+    if len(answer) > MAX_LENGTH:
         return Grade(correct=gold.strip() == answer.strip(), canonical=answer[:1000], method="too_long")
     several, unit = bool(options.get("multiple")), str(options.get("unit") or "")
     answer_form = form(answer, several=several, unit=unit)

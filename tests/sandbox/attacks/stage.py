@@ -142,55 +142,55 @@ class Stage:
 
     def harm(self, attack: Attack, report: Report) -> list[str]:
         """What the attack did, in words; and all is put right again."""
-        found = list(report.problems)
+        harm = list(report.problems)
         if report.passed:
-            found.append("judged right")
+            harm.append("judged right")
         if "HARM" in report.text:
-            found.append(report.text[report.text.index("HARM") :][:160])
-        found += [
+            harm.append(report.text[report.text.index("HARM") :][:160])
+        harm += [
             f"learnt the {kind} secret" for kind, secret in self.secrets.items() if secret in report.text
         ]
         if self.memory in report.text:
-            found.append("learnt the secret in memory")
+            harm.append("learnt the secret in memory")
         if str(self.expected) in report.text and not report.passed:
-            found.append("learnt the expected value")
+            harm.append("learnt the expected value")
         if report.seconds > attack.seconds:
-            found.append(f"took {report.seconds:.1f} s")
+            harm.append(f"took {report.seconds:.1f} s")
         special = attack.harm(report)
-        return [*found, *([special] if special else []), *self._effects()]
+        return [*harm, *([special] if special else []), *self._effects()]
 
     def _effects(self) -> list[str]:
-        found = []
+        harm = []
         if (state := self._files()) != self._state:
-            found.append(f"files changed: {sorted(set(state) ^ set(self._state))}")
+            harm.append(f"files changed: {sorted(set(state) ^ set(self._state))}")
         for folder in _SHARED:
             for name in ("cipo-attack", "left", "cipo-attack-link"):
                 path = Path(folder, name)
                 with contextlib.suppress(OSError):
                     if path.is_symlink() or path.exists():
                         path.unlink()
-                        found.append(f"made {path}")
+                        harm.append(f"made {path}")
         for name, listener in self._sockets.items():
             with contextlib.suppress(OSError):
                 listener.recv(9) if listener.type == socket.SOCK_DGRAM else listener.accept()
-                found.append(f"reached the {name} listener")
+                harm.append(f"reached the {name} listener")
         if (end := self.victim.poll()) is not None:
-            found.append(f"the victim is dead ({end})")
+            harm.append(f"the victim is dead ({end})")
         else:
             with contextlib.suppress(OSError):
                 what = Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()[0]
                 if what in "Tt":
-                    found.append("the victim is stopped")
-        found += self._ipc()
-        if found:
+                    harm.append("the victim is stopped")
+        harm += self._ipc()
+        if harm:
             self._tear_down()
             for path in self.folder.iterdir():
                 path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
             self._build()
-        return found
+        return harm
 
     def _ipc(self) -> list[str]:
-        found = []
+        harm = []
         for kind in ("shm", "msg", "sem"):
             with contextlib.suppress(OSError):
                 for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]:
@@ -200,11 +200,11 @@ class Stage:
                         {"shm": libc.shmctl, "msg": libc.msgctl, "sem": lambda n, *_: libc.semctl(n, 0, 0)}[
                             kind
                         ](int(number), 0, None)
-                        found.append(f"made a System V {kind}")
-        return found
+                        harm.append(f"made a System V {kind}")
+        return harm
 
     def _files(self) -> frozenset[tuple[object, ...]]:
-        found = []
+        entries = []
         for top, folders, files in os.walk(self.folder):
             for name in (*folders, *files):
                 path = Path(top, name)
@@ -212,10 +212,10 @@ class Stage:
                 content = path.read_bytes() if path.is_file() else b""
                 changed = status.st_mtime_ns if path.is_file() else 0
                 marks = tuple(os.listxattr(path)) if path.is_file() else ()
-                found.append(
+                entries.append(
                     (str(path), status.st_mode, status.st_uid, status.st_nlink, changed, content, marks)
                 )
-        return frozenset(found)
+        return frozenset(entries)
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -226,13 +226,13 @@ def descendants(pid: int) -> dict[int, str]:
             with contextlib.suppress(OSError):
                 state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
                 parents.setdefault(int(parent), []).append((int(name), state))
-    found: dict[int, str] = {}
+    states: dict[int, str] = {}
     queue = [pid]
     while queue:
         for child, state in parents.get(queue.pop(), ()):
-            found[child] = state
+            states[child] = state
             queue.append(child)
-    return found
+    return states
 
 
 def leftovers(before: set[int], patience: float = 1.0) -> list[str]:

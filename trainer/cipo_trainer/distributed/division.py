@@ -45,7 +45,8 @@ def roll_out_together(
     interrupts: Interrupts,
     judge: Judge | None = None,
 ) -> tuple[list[Group], float]:
-    """As ``rollout.roll_out``, with every n-th request for each of n processes; all of them return all groups."""
+    """As ``rollout.roll_out``, in all processes together: each of n takes every n-th request, and all of them return
+    all groups."""
     if world.size == 1:
         return roll_out(engine, pool, verifier, requests, anchors, interrupts=interrupts, judge=judge)
 

@@ -53,14 +53,17 @@ class Chain:
     """``1 <= a, b <= n``: sides with the operators between them."""
 
     sides: tuple[tuple[ast.expr, ...], ...]
+    """From left to right; a side with several terms is each of them."""
     operators: tuple[str, ...]
+    """One less than sides: ``<=``, ``<``, ``>=``, ``>``, ``==`` or ``!=``."""
 
     def names(self) -> frozenset[str]:
         """The names that occur in it."""
         return _names(self)
 
     def holds(self, env: Args) -> bool:
-        """Raises ``OpenError`` where a name has no value."""
+        """Whether the comparison is true of an input, for all values of its indexes. Raises ``OpenError`` where a name
+        has no value."""
         for at, name in enumerate(self.operators):
             for left, right in itertools.product(self.sides[at], self.sides[at + 1]):
                 for inner in assignments((left, right), env):
@@ -117,7 +120,8 @@ def _loops(terms: tuple[ast.expr, ...]) -> tuple[tuple[str, ast.expr], ...]:
 
 
 def evaluate(term: ast.expr, env: Args) -> Any:
-    """Raises ``OpenError``, ``IndexError`` or ``TypeError``."""
+    """The value of a term, given those of names. Raises ``OpenError`` for a name without one, ``IndexError`` or
+    ``TypeError`` where the values do not allow it."""
     if isinstance(term, ast.Constant):
         return term.value
     if isinstance(term, ast.Name):
@@ -156,8 +160,9 @@ _POWER = re.compile(r"(?<![\w.^])(?:10([3-9]|1[0-8])|2(28|30|31|32|63))(?![\w.^]
 
 
 def with_powers(text: str) -> str:
-    """``105`` as ``(10**5)``, ``231`` as ``(2**31)``, ``2n`` as ``2**n``."""
-    text = _POWER.sub(lambda found: f"(10**{found[1]})" if found[1] else f"(2**{found[2]})", text)
+    """A text with its flattened powers as Python writes them: ``105`` is ``(10**5)``, ``231`` is ``(2**31)``, ``2n`` is
+    ``2**n``."""
+    text = _POWER.sub(lambda match: f"(10**{match[1]})" if match[1] else f"(2**{match[2]})", text)
     return re.sub(r"\b2([a-z])\b", r"2**\1", text).replace("^", "**")
 
 

@@ -22,6 +22,7 @@ from cipo_eval.data.readers.leetcode.comparisons import (
 from cipo_eval.data.readers.leetcode.properties import leaves
 
 Check = Callable[[Args], bool]
+"""Whether an input keeps a promise."""
 
 
 @dataclass(slots=True)
@@ -29,24 +30,33 @@ class Constraints:
     """What is promised of an input. ``holds`` of every known one."""
 
     names: tuple[str, ...]
+    """The parameters, in their order."""
     linked: Mapping[str, str]
+    """The parameters that are linked lists ("ln") or trees ("tn")."""
     chains: list[Chain] = field(default_factory=list)
+    """Comparisons that hold."""
     checks: list[Check] = field(default_factory=list)
+    """Other promises, as functions of an input."""
     alphabets: dict[str, str] = field(default_factory=dict)
     """By parameter, the characters of its strings."""
     values: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """By parameter, all that its numbers can be."""
     distinct: set[str] = field(default_factory=set)
+    """Parameters whose items are all different."""
     ascending: dict[str, bool] = field(default_factory=dict)
     """By parameter: sorted, descending where False."""
     even: set[str] = field(default_factory=set)
+    """Parameters that are even numbers, or whose items are."""
     members: dict[str, str] = field(default_factory=dict)
     """Parameters that are among the items of another."""
     anagrams: dict[str, str] = field(default_factory=dict)
+    """Parameters that have the letters of another one."""
     trees: bool = False
     """Edges are those of one tree."""
     acyclic: bool = False
+    """Directed edges form no cycle."""
     search_tree: bool = False
+    """Binary trees are search trees."""
     nodes: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By parameter, how many nodes a list or tree has."""
     no_zero: set[str] = field(default_factory=set)
@@ -62,6 +72,7 @@ class Constraints:
     lines: list[str] = field(default_factory=list)
     """Where ``chains`` come from."""
     unknown: list[str] = field(default_factory=list)
+    """Lines that were not understood."""
 
     def symbols(self, env: Args) -> dict[str, Any]:
         """The input with what follows from it: ``n`` where ``n == nums.length``."""

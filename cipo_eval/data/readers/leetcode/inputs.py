@@ -18,12 +18,12 @@ from cipo_eval.data.readers.leetcode.limits import NothingFitsError
 from cipo_eval.data.readers.leetcode.making import LARGE, Maker, Plan
 from cipo_eval.data.readers.leetcode.variations import Args, Variation
 
-MOST = 36
-"""Inputs of a problem, beside a large one."""
+MAX_INPUTS = 36
+"""Inputs that are made for a problem, beside a large one."""
 VARIED = 12
-"""Of them made from known inputs."""
+"""How many of them are made from known inputs."""
 TRIES = 12
-"""To make one input that keeps all promises."""
+"""Tries to make one input that keeps all promises."""
 
 PLANS = (
     Plan((0, 1), "few", "least"),
@@ -73,7 +73,7 @@ def more_inputs(
     for _ in range(VARIED if known_inputs else 0):
         keep(variation.varied)
     at = fails = 0
-    while len(made) < MOST and fails < 2 * len(PLANS):
+    while len(made) < MAX_INPUTS and fails < 2 * len(PLANS):
         plan = PLANS[at % len(PLANS)]
         fails = 0 if keep(lambda plan=plan: maker.fresh(plan)) else fails + 1  # type: ignore[misc]
         at += 1

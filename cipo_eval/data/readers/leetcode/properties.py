@@ -38,7 +38,7 @@ def are_pairs(value: Sequence[Any]) -> bool:
 
 
 def is_forest(edges: Sequence[Sequence[int]]) -> bool:
-    """Whether no edge closes a circle."""
+    """Whether undirected edges form no cycle."""
     parent: dict[int, int] = {}
 
     def root(node: int) -> int:
@@ -56,7 +56,7 @@ def is_forest(edges: Sequence[Sequence[int]]) -> bool:
 
 
 def is_acyclic(edges: Sequence[Sequence[int]]) -> bool:
-    """Whether directed edges form no circle."""
+    """Whether directed edges form no cycle."""
     left = {tuple(edge) for edge in edges}
     while left:
         targets = {edge[1] for edge in left}

@@ -30,7 +30,10 @@ def parse(
     linked: Mapping[str, str],
     examples: Sequence[Args],
 ) -> Constraints:
-    """``linked``: the parameters that are linked lists ("ln") and trees ("tn"); ``examples``: inputs that are right."""
+    """What a problem promises of its inputs: ``text`` are the lines of its constraints, ``names`` its parameters.
+
+    ``linked``: the parameters that are linked lists ("ln") and trees ("tn"); ``examples``: inputs that are right.
+    """
     constraints = Constraints(names=tuple(names), linked=linked)
     text = text.replace("\xa0", " ").replace("\u200b", "").replace("\r\n", "\n")
     components = _components(statement, names)
