@@ -14,10 +14,13 @@ from cipo_reports.figures import by_turn
 from cipo_reports.frontier import frontier
 from cipo_reports.panels import save, style
 from cipo_reports.summaries import read_summary
+from cipo_reports.training_figures import along
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "study"
 PICTURES = {
     "frontier": ("worth", frontier, "frontier-self", "GRPO"),
+    "grid": ("frontier", frontier, "frontier-self", "GRPO"),
+    "along": ("methods", along, "along", "GRPO"),
     "by-turn": ("claims", by_turn, "by-turn-self", "GRPO, 2× steps"),
 }
 """By picture: the study whose figures it is of, what draws it and which one of that, and the method that others are

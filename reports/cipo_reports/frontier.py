@@ -4,7 +4,7 @@ tokens buy without a correction."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,15 +15,20 @@ from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import Cell, Lookup, Table, difference, make_table, missing, name, share
 from cipo_reports.frames import whole
 from cipo_reports.methods import focus
-from cipo_reports.panels import BESIDE, COLUMN, PAGE, look, percent, shown, spelt
+from cipo_reports.panels import BESIDE, COLUMN, PAGE, label_ends, look, percent, shown, spelt
 from cipo_reports.runs import paired_difference
 from cipo_reports.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 FEWEST = 3
 """Methods that make a frontier; of two, the table of differences says as much."""
+MANY = 8
+"""With more methods only the baseline and those that no other is better than have intervals and names."""
+OTHER, BEST, STROKE = "#777777", "#BF2F12", "#BBBBBB"
+"""Colours of methods that are not told apart, of many those that no other is better than, and of strokes to names."""
 EQUAL_MAJORITY = "equal-token maj"
 """The vote of as many first attempts as cost no more tokens than an attempt and its correction."""
 AGAINST: tuple[tuple[str, str], ...] = (
@@ -107,14 +112,15 @@ def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:
         for extra in panels.flat[len(tasks) :]:
             extra.set_axis_off()
         for task, axes in zip(tasks, panels.flat, strict=False):
-            _panel(study, axes, of_task[task])
+            _panel(study, axes, of_task[task], beside=figure if len(tasks) == 1 else None)
             axes.set_title(shown(study, task) if len(tasks) > 1 else "")
             axes.set_xlabel(f"{spelt(f.ACCURACY.at(1))}, %")
             axes.set_ylabel(f"{spelt(f.ACCURACY.at(2))}, %")
         yield (
             f"frontier-{protocol}",
             f"First answers and second ones ({protocol}), with 95 % intervals. On the line the second answer is worth "
-            "what keeping the first one is; methods that no other is above and to the right of are named.",
+            "what keeping the first one is; methods that no other is above and to the right of are named. With more "
+            f"than {MANY} methods the others have no intervals.",
             figure,
         )
 
@@ -139,34 +145,59 @@ def _points(study: Study, protocol: str, task: str) -> Points:
     }
 
 
-def _panel(study: Study, axes: Axes, points: Points) -> None:
-    named = {*focus(study), *_undominated(points), *([study.baseline] if study.baseline else [])}
+def _panel(study: Study, axes: Axes, points: Points, *, beside: Figure | None) -> None:
+    """``beside``: the figure, where there is room for names beside the panel."""
+    best, many = _undominated(points), len(points) > MANY
+    told = {*focus(study), *best} if not many else set(best)
+    told |= {study.baseline} if study.baseline else set()
+    marks: dict[str, Line2D] = {}
     for arm, (first, second) in points.items():
         seen = look(study, arm)
-        color = seen["color"] if arm in focus(study) else "#777777"
+        color, marker = seen["color"] if arm in focus(study) else OTHER, seen["marker"] or "o"
+        if many and arm != study.baseline:
+            color, marker = (BEST, "D") if arm in best else (OTHER, "o")
         x, y = float(first["value"]), float(second["value"])
-        if not (pd.isna(first["low"]) or pd.isna(second["low"])):
+        spans = arm in told or not many  # intervals of all would hide the points
+        if spans and not (pd.isna(first["low"]) or pd.isna(second["low"])):
             axes.plot([first["low"], first["high"]], [y, y], color=color, linewidth=0.8, alpha=0.6)
             axes.plot([x, x], [second["low"], second["high"]], color=color, linewidth=0.8, alpha=0.6)
-        axes.plot(x, y, ls="", marker=seen["marker"] or "o", color=color)
-        if arm in named:
-            axes.annotate(
-                shown(study, arm),
-                (x, y),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=6.5,
-                color=color,
-            )
-    ends = [float(row["value"]) for pair in points.values() for row in pair]
+        size = 3.0 if many and arm not in told else None
+        (marks[arm],) = axes.plot(
+            x, y, ls="", marker=marker, color=color, markersize=size, label=shown(study, arm)
+        )
+    values = [(float(first["value"]), float(second["value"])) for first, second in points.values()]
+    ends = [value for pair in values for value in pair]
     axes.margins(0.12)
     axes.autoscale_view()
     box = axes.get_xlim(), axes.get_ylim()
+    if many:  # of the points: an interval may go far
+        box = _around([x for x, _ in values]), _around([y for _, y in values])
     axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=BESIDE, linewidth=0.8, ls=":", zorder=1)
-    axes.set_xlim(box[0][0], box[0][1] + 0.25 * (box[0][1] - box[0][0]))  # room for names
+    room = 0.0 if many and beside else 0.25  # names take it
+    axes.set_xlim(box[0][0], box[0][1] + room * (box[0][1] - box[0][0]))
     axes.set_ylim(box[1])
+    if many and beside:
+        label_ends(beside, axes, [marks[arm] for arm in points if arm in told], stroke=STROKE)
+    else:
+        for arm, at in zip(points, values, strict=True):
+            if arm in told:
+                axes.annotate(
+                    shown(study, arm),
+                    at,
+                    xytext=(4, 3),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    color=marks[arm].get_color(),
+                )
     for axis in (axes.xaxis, axes.yaxis):
         percent(axis)
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis that has room around its points."""
+    low, high = min(values), max(values)
+    room = 0.15 * max(high - low, 0.02)
+    return low - room, high + room
 
 
 def _undominated(points: Points) -> set[str]:

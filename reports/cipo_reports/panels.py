@@ -173,8 +173,9 @@ def name_lines(figure: Figure, study: Study, panels: Sequence[Axes], names: Sequ
     legend(figure, arm_lines(study, [name for name in names if name not in told]))
 
 
-def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None:
-    """Writes the name of each line at the right of its last point, with a stroke to it; names are moved apart."""
+def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D], *, stroke: str | None = None) -> None:
+    """Writes the name of each line at the right of its last point, with a stroke to it, of the line's colour unless
+    ``stroke`` is one; names are moved apart."""
     low, high = axes.get_ylim()
     rows = axes.get_gridspec().nrows  # type: ignore[union-attr]
     gap = 0.14 / (figure.get_figheight() / rows - 0.7)  # inches of a line, of the panel's inner height
@@ -196,7 +197,7 @@ def label_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None:
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": line.get_color(),
+                "color": stroke or line.get_color(),
                 "linewidth": 0.8,
                 "shrinkA": 1,
                 "shrinkB": 3,

@@ -120,8 +120,8 @@ def _smooth(study: Study, axes: Axes, rows: pd.DataFrame, arm: str, line: str) -
 
 def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
     """pass@K against pass@1 along training, from the evaluations on the way, K the largest: whether a method that gains
-    in the first loses in the second is seen at the same pass@1, not at the same step. The mean of the seeds; a larger
-    mark where training ended.
+    in the first loses in the second is seen at the same pass@1, not at the same step. The mean of the seeds, at steps
+    that all of them have; a larger mark at the last one.
     """
     t = study.training[study.training["kind"] == "eval"]
     t = among(t, f.PASS.name).assign(k=lambda rows: rows["k"].astype(int))
@@ -134,7 +134,12 @@ def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
         own = t[t["task"] == task]
         first, most = f.PASS.at(1), f.PASS.at(int(own["k"].max()))
         for arm in study.names:
-            wide = own[own["arm"] == arm].pivot_table(index="step", columns="k", values="value")
+            of_arm = own[own["arm"] == arm]
+            seeds = of_arm.groupby("step")["seed"].transform("nunique")
+            # a mean of fewer seeds, where some ended earlier, would be of others
+            wide = of_arm[seeds == of_arm["seed"].nunique()].pivot_table(
+                index="step", columns="k", values="value"
+            )
             if len(wide) < 2:
                 continue
             drawn.append(arm)
@@ -148,6 +153,6 @@ def along(study: Study) -> Iterator[tuple[str, str, Figure]]:
     legend(figure, arm_lines(study, [arm for arm in study.names if arm in drawn]))
     yield (
         "along",
-        "pass@k against pass@1 along training, mean of the seeds; the mark is where it ended.",
+        "pass@k against pass@1 along training, mean of the seeds; the mark is at the last step that all of them have.",
         figure,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,19 @@ from cipo_reports.arms import Arm
 from cipo_reports.figures import figures, pass_curves
 from cipo_reports.fonts import USUAL, families, lacking, not_drawable
 from cipo_reports.methods import FEW, focus
-from cipo_reports.panels import COLOURS, LINES, MARKERS, OTHERS, log_ticks, save, shares, short, spaced, style
+from cipo_reports.panels import (
+    BESIDE,
+    COLOURS,
+    LINES,
+    MARKERS,
+    OTHERS,
+    log_ticks,
+    save,
+    shares,
+    short,
+    spaced,
+    style,
+)
 from cipo_reports.study import AVERAGE, Study
 from cipo_reports.training_figures import along
 
@@ -176,6 +189,19 @@ def test_ends_along_training_are_the_last_evaluations_means(study: Study) -> Non
     assert ends == {(row["fractions/pass@1"], row["fractions/pass@4"]) for _, row in last.iterrows()}
 
 
+def test_along_training_only_steps_that_all_seeds_have_are_averaged(study: Study) -> None:
+    """A seed that ended earlier does not leave the mean of the others behind it."""
+    t = study.training
+    last = t[t["kind"] == "eval"]["step"].max()
+    early = str(t[t["step"] == last]["arm"].iloc[0])
+    gone = (t["arm"] == early) & (t["seed"] == 0) & (t["step"] == last)
+    assert gone.any()
+    ((_, _, figure),) = drawn(along, replace(study, training=t[~gone]))
+    lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 1]
+    steps = t[(t["kind"] == "eval") & (t["arm"] == early)]["step"].nunique()
+    assert sorted({len(line.get_xdata()) for line in lines}) == [steps - 1, steps]
+
+
 def drawn_colours(axes: Axes) -> set[str]:
     """Of lines and marks in a panel, as they are seen; without an axis of its own (the line at 0)."""
     lines = [line.get_color() for line in axes.get_lines() if line.get_color() != "#666666"]
@@ -276,7 +302,8 @@ def test_of_many_arms_the_baseline_and_the_best_are_told_apart(single: Study, wa
         assert overlaps(figure) == [], name
         for axes in figure.axes:
             lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1 and "-" in name]
-            coloured = {line.get_color() for line in lines} - {OTHERS["color"], "#777777", "#666666"}
+            coloured = {line.get_color() for line in lines}
+            coloured -= {OTHERS["color"], "#777777", "#666666", BESIDE}
             assert len(coloured) <= FEW, name
     texts = {text.get_text() for text in found["passk"].axes[-1].texts}
     assert texts == set(focus(study))
