@@ -104,7 +104,9 @@ def _log(task: TaskSource, protocol: Protocol) -> EvalLog:
             completed_samples=len(samples),
             scores=_scores(task, protocol, samples),
         ),
-        stats=EvalStats(started_at=source.begun, completed_at=source.ended),
+        stats=EvalStats(
+            started_at=source.begun, completed_at=source.ended, model_usage=_whole_usage(samples)
+        ),
         samples=samples,
     )
 
@@ -194,16 +196,23 @@ def _messages(task: TaskSource, protocol: Protocol, conversation: Conversation) 
                 content=[ContentText(text=unicode_text(attempt.text))],
                 source="input" if given else "generate",
                 model=None if given else task.source.model,
-                metadata={
-                    "finish_reason": attempt.finish_reason and unicode_text(attempt.finish_reason.value),
-                    "prompt_tokens": attempt.prompt_tokens,
-                    "completion_tokens": attempt.completion_tokens,
-                },
+                metadata=_told(
+                    written_by="somebody else" if given else None,
+                    finish_reason=attempt.finish_reason and unicode_text(attempt.finish_reason.value),
+                    prompt_tokens=attempt.prompt_tokens,
+                    completion_tokens=attempt.completion_tokens,
+                    prefix=attempt.prefix or None,
+                ),
             )
         )
     for number, entry in enumerate(messages):
         entry.id = fingerprint([protocol.name, str(conversation.chain[-1].key), number])
     return messages
+
+
+def _told(**values: Any) -> dict[str, Any]:
+    """What is known: a viewer shows a line for each, an empty one for None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _output(task: TaskSource, message: ChatMessage, attempt: Attempt) -> ModelOutput:
@@ -256,6 +265,19 @@ def _usage(generated: Sequence[Attempt]) -> ModelUsage | None:
     return ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written)
 
 
+def _whole_usage(samples: Sequence[EvalSample]) -> dict[str, ModelUsage]:
+    """Tokens of all conversations, by model, where those of each are known."""
+    from inspect_ai.model import ModelUsage
+
+    if not all(sample.model_usage for sample in samples):
+        return {}
+    total: dict[str, ModelUsage] = {}
+    for sample in samples:
+        for model, usage in sample.model_usage.items():
+            total[model] = total.get(model, ModelUsage()) + usage
+    return total
+
+
 def _sample_scores(task: TaskSource, protocol: Protocol, chain: Sequence[Attempt]) -> dict[str, Score]:
     """By name, the verdicts of each turn and of the last."""
     source, scores = task.source, {}
@@ -280,6 +302,6 @@ def _score(verdict: Verdict) -> Score:
         explanation=unicode_text(verdict.detail) or None,
         reason=_REASONS.get(verdict.state),
         metadata=unicode_json(
-            {"state": verdict.state.value, "canonical": verdict.canonical, "parts": dict(verdict.parts)}
+            _told(state=verdict.state.value, canonical=verdict.canonical, parts=dict(verdict.parts) or None)
         ),
     )
