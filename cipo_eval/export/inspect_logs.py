@@ -210,6 +210,23 @@ def _messages(task: TaskSource, protocol: Protocol, conversation: Conversation) 
     return messages
 
 
+def _shown(
+    protocol: Protocol, conversation: Conversation, attempt: Attempt, before: Sequence[ChatMessage]
+) -> list[ChatMessage]:
+    """What the model was shown before an attempt: what it went on with stands at the end of it, as its own words, in
+    place of the attempt that these are cut from and of the note that follows it."""
+    from inspect_ai.model import ChatMessageAssistant
+
+    if not protocol.continues:
+        return list(before)
+    begun = unicode_text(attempt.text[: attempt.prefix])
+    key = fingerprint([protocol.name, str(attempt.key), "begun"])
+    return [
+        *before[: len(conversation.asked[0])],
+        *([ChatMessageAssistant(id=key, content=begun, source="input")] if begun else ()),
+    ]
+
+
 def _told(**values: Any) -> dict[str, Any]:
     """What is known: a viewer shows a line for each, an empty one for None."""
     return {name: value for name, value in values.items() if value is not None}
@@ -243,7 +260,7 @@ def _events(
                 timestamp=datetime.fromisoformat(task.source.begun),
                 working_start=0.0,
                 model=task.source.model,
-                input=list(messages[:place]),
+                input=_shown(protocol, conversation, attempt, messages[:place]),
                 tools=[],
                 tool_choice="none",
                 config=GenerateConfig(),

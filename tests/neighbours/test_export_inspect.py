@@ -97,6 +97,11 @@ def test_a_viewer_shows_what_is_known_and_nothing_else(run: Path, logs: Path, pr
     assert any(given) is (protocol in ("given", "prefill"))
     begun = [a.prefix for a in stored(run) if a.protocol == protocol and a.prefix]
     assert sorted(told["prefix"] for told in of_messages if "prefix" in told) == sorted(begun)
+    for sample in log.samples if protocol == "prefill" else ():
+        (call,), (question, *_) = sample.events, sample.messages
+        assert [message.role for message in call.input] == ["user", "assistant"]
+        assert call.input[0].text == question.text
+        assert call.input[1].text == sample.output.completion[: sample.messages[-1].metadata["prefix"]]
     spent = [sample.model_usage.get("m") for sample in log.samples]
     if None in spent:
         assert not log.stats.model_usage
