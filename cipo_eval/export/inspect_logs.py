@@ -82,7 +82,7 @@ def _log(task: TaskSource, protocol: Protocol) -> EvalLog:
         dataset=EvalDataset(
             name=task.name, location=of.get("repo") or of.get("content"), samples=len(ids), sample_ids=ids
         ),
-        model=f"{source.engine}/{source.model}",
+        model=f"{source.engine}/{source.model.lstrip('/')}",  # of a checkpoint in a folder, too
         model_generate_config=GenerateConfig(
             temperature=sampling.get("temperature"),
             top_p=sampling.get("top_p"),
