@@ -109,9 +109,6 @@ class Problem:
     """An attempt at it that comes with the data, to be judged or corrected (``given``, ``critique``)."""
     attempt_right: bool | None = None
     """What the data says of that attempt; never reaches an engine."""
-    attempt_error_end: int | None = None
-    """Characters of that attempt up to the end of its first wrong step, where the data says so; never reaches an
-    engine by itself."""
     given_prompt: str = ""
     """The user turn before an attempt that is not the model's own; empty: ``prompt``."""
 

@@ -21,8 +21,8 @@ from cipo_eval.analysis.selection import Selected, selected_attempts
 from cipo_eval.analysis.sums import Sums, aligned, chains_of_run, sums_of
 from cipo_eval.errors import UsageError
 from cipo_eval.metrics.bootstrap import RESAMPLES
-from cipo_eval.metrics.differences import Difference, compare_ratios, holm, mcnemar
-from cipo_eval.metrics.seeds import compare_seeds
+from cipo_eval.metrics.differences import Difference, compare_figures, holm, mcnemar
+from cipo_eval.metrics.seeds import compare_seed_means
 from cipo_eval.records import Mode, derive_seed
 from cipo_eval.storage.facts import differences
 from cipo_eval.storage.store import read_info
@@ -277,12 +277,14 @@ def _row(
 ) -> Row:
     """``arms``: of each the chains of its runs."""
     _, table = aligned([sums for arm in _sums(figure, arms) for sums in arm])
-    first, second = table[: len(arms[0])], table[len(arms[0]) :]
-    parts = (first[..., 0], first[..., 1], second[..., 0], second[..., 1])  # (runs, problems) each
-    if len(first) == len(second) == 1:
-        difference = compare_ratios(*(part[0] for part in parts), bootstrap=how.bootstrap, seed=seed)
+    parts = np.moveaxis(table, -1, 0)  # (parts, runs, problems)
+    first, second = parts[:, : len(arms[0])], parts[:, len(arms[0]) :]
+    if first.shape[1] == second.shape[1] == 1:
+        resamples = {"bootstrap": how.bootstrap, "seed": seed}
+        difference = compare_figures(first[:, 0], second[:, 0], figure.form, **resamples)
     else:
-        difference = compare_seeds(*parts, paired=how.paired and len(first) == len(second))
+        paired = how.paired and first.shape[1] == second.shape[1]
+        difference = compare_seed_means([tuple(first)], [tuple(second)], form=figure.form, paired=paired)
     return Row(task=task, protocol=protocol.name, figure=figure, difference=difference)
 
 

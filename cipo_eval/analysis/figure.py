@@ -1,4 +1,5 @@
-"""What a figure is: a ratio of sums over problems with a name, a kind and a label (the table: ``figures``)."""
+"""What a figure is: a ratio of sums over problems, or another form of these, with a name, a kind and a label (the
+table: ``figures``)."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ def revises(protocol: Protocol) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Figure(Measure):
-    """A ratio of sums over problems, reported with an interval."""
+    """A ratio of sums over problems, or another ``form`` of these, reported with an interval."""
 
     top: Values
     """The numerator of each chain, shape (chains,), or of each ``unit``."""
@@ -92,11 +93,6 @@ class Figure(Measure):
     """The formula, for the same list; empty: top / bottom says it."""
     source: str = ""
     """The paper that defined the figure."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.form is not divided and (self.compared or self.seeds):
-            raise ValueError(f"{self.name} is no ratio of sums: runs cannot be compared by it")
 
     def ratio(self, chains: Chains) -> Ratio:
         """The figure's sums at each problem that has chains (``metrics.ratios``)."""

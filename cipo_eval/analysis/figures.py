@@ -21,12 +21,10 @@ from cipo_eval.analysis.chains import Chains, FloatArray
 from cipo_eval.analysis.figure import Family, Figure, Measure, Values
 from cipo_eval.analysis.judgements import (
     ALWAYS_WRONG,
-    CLEARED,
     JOINED,
     JUDGEMENT_ACCURACY,
     JUDGEMENT_F1,
     JUDGEMENTS,
-    LOCATED,
     LOCATIONS,
 )
 from cipo_eval.errors import UsageError
@@ -138,6 +136,7 @@ def _change(turn: int) -> Figure:
         turn=turn,
         kind="difference",
         top=lambda c: c.state[:, turn - 1] - c.state[:, 0].astype(float),
+        compared=True,
         seeds=True,
         meaning="gain over the first turn",
         formula="acc@t − acc@t1",
@@ -235,6 +234,8 @@ RELATIVE_SCORE = _step(
     lambda before, after: (after, before),
     form=relative_score,
     kind="amount",
+    compared=True,
+    seeds=True,
     meaning="relative self-correction score",
     formula="(acc₂ − acc₁²) / (2·acc₁·(1 − acc₁))",
     source=CODE_2024,
@@ -434,10 +435,12 @@ def with_seeds(protocol: Protocol, turns: int, ks: Iterable[int]) -> list[Figure
 
 def compared(protocol: Protocol, turns: int, more: Iterable[Figure] = ()) -> list[Figure]:
     """The figures of a protocol with revisions that ``cipo-eval compare`` tells the difference of: accuracy after the
-    last turn, what the first step did, lift, blind spots, judgements, and those of a user's own (``more``)."""
-    first = (CORRECTION_RATE.at(2), RETENTION.at(2)) if turns > 1 else ()
-    judged = (LOCATED, CLEARED, JUDGEMENT_ACCURACY, JUDGEMENT_F1)
-    chosen = (ACCURACY.at(turns), *first, LIFT, *BLIND_SPOTS, *judged, *more)
+    last turn and its gain over the first, what the first step did, lift, blind spots, judgements, and those of a
+    user's own (``more``)."""
+    gain = (CHANGE.at(turns),) if turns > 1 else ()
+    first = (CORRECTION_RATE.at(2), RETENTION.at(2), RELATIVE_SCORE.at(2)) if turns > 1 else ()
+    judged = (*LOCATIONS, JUDGEMENT_ACCURACY, JUDGEMENT_F1)
+    chosen = (ACCURACY.at(turns), *gain, *first, LIFT, *BLIND_SPOTS, *judged, *more)
     return [figure for figure in chosen if figure.compared and figure.applies(protocol)]
 
 

@@ -1,4 +1,4 @@
-"""By problem, the two sums that a figure is a ratio of: what two runs, or several seeds of one, are paired by."""
+"""By problem, the sums that a figure is made of: what two runs, or several seeds of one, are paired by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from cipo_eval.records import Mode
 from cipo_eval.turns.protocols import DIRECT, Protocol
 
 Sums = Mapping[str, FloatArray]
-"""By name of the problem, shape (2,): what is above and what is below the line."""
+"""By name of the problem, what is above and what is below the line, shape (parts,): of most figures two, of those with
+another form as many as that takes (``metrics.ratios.Ratio.sums``)."""
 
 
 def chains_of_run(selected: Selected, protocol: Protocol, mode: Mode, turns: int) -> Chains:
@@ -28,13 +29,12 @@ def chains_of_run(selected: Selected, protocol: Protocol, mode: Mode, turns: int
 
 def sums_of(figure: Figure, chains: Chains) -> Sums:
     """A figure's sums at each problem that has chains."""
-    ratio = figure.ratio(chains)
-    table = np.stack([ratio.top, ratio.bottom], axis=1)
+    table = np.stack(figure.ratio(chains).sums, axis=1)
     return dict(zip(chains.problems, table, strict=True))
 
 
 def aligned(tables: Sequence[Sums]) -> tuple[list[str], FloatArray]:
-    """The problems that all tables have, in order, and their sums: shape (tables, problems, 2)."""
+    """The problems that all tables have, in order, and their sums: shape (tables, problems, parts)."""
     problems = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     if not problems:
         return [], np.zeros((len(tables), 0, 2))

@@ -188,4 +188,4 @@ def _words(needs: Mapping[str, float]) -> str:
 
 def _shown(problem: Problem) -> Problem:
     """A problem without what never reaches an engine."""
-    return replace(problem, gold="", options={}, attempt=None, attempt_right=None, attempt_error_end=None)
+    return replace(problem, gold="", options={}, attempt=None, attempt_right=None)

@@ -82,7 +82,7 @@ def _log(task: TaskSource, protocol: Protocol) -> EvalLog:
         dataset=EvalDataset(
             name=task.name, location=of.get("repo") or of.get("content"), samples=len(ids), sample_ids=ids
         ),
-        model=f"{source.engine}/{source.model}",
+        model=f"{source.engine}/{source.model.lstrip('/')}",  # of a checkpoint in a folder, too
         model_generate_config=GenerateConfig(
             temperature=sampling.get("temperature"),
             top_p=sampling.get("top_p"),
@@ -104,7 +104,9 @@ def _log(task: TaskSource, protocol: Protocol) -> EvalLog:
             completed_samples=len(samples),
             scores=_scores(task, protocol, samples),
         ),
-        stats=EvalStats(started_at=source.begun, completed_at=source.ended),
+        stats=EvalStats(
+            started_at=source.begun, completed_at=source.ended, model_usage=_whole_usage(samples)
+        ),
         samples=samples,
     )
 
@@ -194,16 +196,40 @@ def _messages(task: TaskSource, protocol: Protocol, conversation: Conversation) 
                 content=[ContentText(text=unicode_text(attempt.text))],
                 source="input" if given else "generate",
                 model=None if given else task.source.model,
-                metadata={
-                    "finish_reason": attempt.finish_reason and unicode_text(attempt.finish_reason.value),
-                    "prompt_tokens": attempt.prompt_tokens,
-                    "completion_tokens": attempt.completion_tokens,
-                },
+                metadata=_told(
+                    written_by="somebody else" if given else None,
+                    finish_reason=attempt.finish_reason and unicode_text(attempt.finish_reason.value),
+                    prompt_tokens=attempt.prompt_tokens,
+                    completion_tokens=attempt.completion_tokens,
+                    prefix=attempt.prefix or None,
+                ),
             )
         )
     for number, entry in enumerate(messages):
         entry.id = fingerprint([protocol.name, str(conversation.chain[-1].key), number])
     return messages
+
+
+def _shown(
+    protocol: Protocol, conversation: Conversation, attempt: Attempt, before: Sequence[ChatMessage]
+) -> list[ChatMessage]:
+    """What the model was shown before an attempt: what it went on with stands at the end of it, as its own words, in
+    place of the attempt that these are cut from and of the note that follows it."""
+    from inspect_ai.model import ChatMessageAssistant
+
+    if not protocol.continues:
+        return list(before)
+    begun = unicode_text(attempt.text[: attempt.prefix])
+    key = fingerprint([protocol.name, str(attempt.key), "begun"])
+    return [
+        *before[: len(conversation.asked[0])],
+        *([ChatMessageAssistant(id=key, content=begun, source="input")] if begun else ()),
+    ]
+
+
+def _told(**values: Any) -> dict[str, Any]:
+    """What is known: a viewer shows a line for each, an empty one for None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _output(task: TaskSource, message: ChatMessage, attempt: Attempt) -> ModelOutput:
@@ -234,7 +260,7 @@ def _events(
                 timestamp=datetime.fromisoformat(task.source.begun),
                 working_start=0.0,
                 model=task.source.model,
-                input=list(messages[:place]),
+                input=_shown(protocol, conversation, attempt, messages[:place]),
                 tools=[],
                 tool_choice="none",
                 config=GenerateConfig(),
@@ -254,6 +280,19 @@ def _usage(generated: Sequence[Attempt]) -> ModelUsage | None:
     if not generated or None in prompt or None in completion:
         return None
     return ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written)
+
+
+def _whole_usage(samples: Sequence[EvalSample]) -> dict[str, ModelUsage]:
+    """Tokens of all conversations, by model, where those of each are known."""
+    from inspect_ai.model import ModelUsage
+
+    if not all(sample.model_usage for sample in samples):
+        return {}
+    total: dict[str, ModelUsage] = {}
+    for sample in samples:
+        for model, usage in sample.model_usage.items():
+            total[model] = total.get(model, ModelUsage()) + usage
+    return total
 
 
 def _sample_scores(task: TaskSource, protocol: Protocol, chain: Sequence[Attempt]) -> dict[str, Score]:
@@ -280,6 +319,6 @@ def _score(verdict: Verdict) -> Score:
         explanation=unicode_text(verdict.detail) or None,
         reason=_REASONS.get(verdict.state),
         metadata=unicode_json(
-            {"state": verdict.state.value, "canonical": verdict.canonical, "parts": dict(verdict.parts)}
+            _told(state=verdict.state.value, canonical=verdict.canonical, parts=dict(verdict.parts) or None)
         ),
     )

@@ -7,7 +7,8 @@ Under a true difference δ the problems' contributions e − δ·f to the estima
 to be positive as negative, so each may be given either sign (Hemerik, Goeman & Finos 2020, doi:10.1111/rssb.12369;
 for means it is Fisher's paired test). Assignments that are as large as what was seen are those whose flipped problems
 have Σ e / Σ f on the other side of δ (Hartigan 1969, "typical values"), so the values of Σ e / Σ f over random sets of
-problems show p at every δ, and their quantiles are the interval.
+problems show p at every δ, and their quantiles are the interval. A figure that is no ratio (``compare_figures``) is
+taken to the first order: a problem contributes its part in the second run's figure less that in the first's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cipo_eval.metrics.bootstrap import FEW, RESAMPLES, Interval
+from cipo_eval.metrics.ratios import Form, divided, linearised
 
 FloatArray = NDArray[np.float64]
 
@@ -97,17 +99,54 @@ def compare_ratios(
     )
     if parts.ndim != 2 or not parts.shape[1]:
         raise ValueError(f"needs one value per problem, got shape {parts.shape}")
-    problems = parts.shape[1]
     first, second = (_ratio(parts[i].sum(), parts[i + 1].sum()) for i in (0, 2))
     if first is None or second is None:
-        return Difference(
-            first=first, second=second, difference=None, ci=None, p=None, mde=None, problems=problems
-        )
-    difference = second - first
-    columns = _contributions(parts)
+        return _undefined(first, second, parts.shape[1])
+    sets = max(SETS, bootstrap)
+    return _tested(first, second, _contributions(parts), _differing(parts), sets=sets, seed=seed)
+
+
+def compare_figures(
+    first: ArrayLike, second: ArrayLike, form: Form, *, bootstrap: int = RESAMPLES, seed: int = 0
+) -> Difference:
+    """Difference of two figures that are any ``form`` of means of sums over problems; of ratios ``compare_ratios``.
+
+    ``first``, ``second``: the sums of each run, shape (parts, problems). A problem at which any of them differs tells
+    the runs apart. Raises ``ValueError`` for shapes that differ.
+    """
+    runs = np.stack([np.asarray(of_run, dtype=np.float64) for of_run in (first, second)], axis=1)
+    if runs.ndim != 3 or not runs.shape[2]:
+        raise ValueError(f"needs the parts of each problem, got shape {runs.shape}")
+    if form is divided:
+        return compare_ratios(*runs[:, 0], *runs[:, 1], bootstrap=bootstrap, seed=seed)
+    values, parts = linearised(runs, form)
+    ours, theirs = (None if np.isnan(value) else float(value) for value in values)
+    if ours is None or theirs is None:
+        return _undefined(ours, theirs, runs.shape[2])
+    top = theirs - ours + parts[1] - parts[0]
+    columns = np.stack([top, np.ones(top.shape)], axis=1)
+    differing = int((np.abs(runs[:, 0] - runs[:, 1]) > _TIE).any(axis=0).sum())
+    return _tested(ours, theirs, columns, differing, sets=max(SETS, bootstrap), seed=seed)
+
+
+def _ratio(top: float, bottom: float) -> float | None:
+    return float(top / bottom) if bottom > 0 else None
+
+
+def _undefined(first: float | None, second: float | None, problems: int) -> Difference:
+    return Difference(
+        first=first, second=second, difference=None, ci=None, p=None, mde=None, problems=problems
+    )
+
+
+def _tested(
+    first: float, second: float, columns: FloatArray, differing: int, *, sets: int, seed: int
+) -> Difference:
+    """From the contributions, shape (problems, 2), and how many problems tell the runs apart."""
+    problems, difference = len(columns), second - first
     part = columns @ [1, -difference]
     se = float(np.std(part, ddof=1) / math.sqrt(problems)) if problems > 1 else 0.0
-    ci, p = _inverted(parts, columns, _sums_of_sets(columns, max(SETS, bootstrap), seed))
+    ci, p = _inverted(columns, differing, _sums_of_sets(columns, sets, seed))
     return Difference(
         first=first,
         second=second,
@@ -119,13 +158,9 @@ def compare_ratios(
     )
 
 
-def _ratio(top: float, bottom: float) -> float | None:
-    return float(top / bottom) if bottom > 0 else None
-
-
-def _inverted(parts: FloatArray, columns: FloatArray, sums: FloatArray) -> tuple[Interval | None, float]:
+def _inverted(columns: FloatArray, differing: int, sums: FloatArray) -> tuple[Interval | None, float]:
     """Interval and p from the contributions and their sums over sets of problems."""
-    typical, differing = _TypicalValues.of(sums), _differing(parts)
+    typical = _TypicalValues.of(sums)
     counted = columns[:, 1] > 0
     own = _rounded(columns[counted, 0] / columns[counted, 1])
     varied = own.size - np.unique(own, return_counts=True)[1].max()

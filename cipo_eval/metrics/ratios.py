@@ -25,6 +25,9 @@ DIGITS = 10
 """Decimals of stored values: far below any meaning, so that the last bits of a sum never show."""
 
 
+_STEP = 1e-5  # of the central differences by which a form's slopes are found: exact to some ten digits
+
+
 def divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
     """top / bottom, elementwise; NaN where the bottom is nought."""
     with np.errstate(all="ignore"):
@@ -38,6 +41,27 @@ def harmonic(
     first, second = divided(top, bottom), divided(other_top, other_bottom)
     mean = divided(2 * first * second, first + second)
     return np.where(np.isnan(first) | np.isnan(second), np.nan, np.nan_to_num(mean))
+
+
+def linearised(sums: FloatArray, form: Form = divided) -> tuple[FloatArray, FloatArray]:
+    """Figures of several runs, shape (runs,), and each problem's part in them, shape (runs, problems): to the first
+    order a figure is its value plus the mean of such parts, which is nought. ``sums``: shape (parts, runs, problems).
+
+    Where a form has no slope (a harmonic mean of two noughts) the parts are nought. NaN where a figure is undefined.
+    """
+    means = sums.mean(axis=-1)
+    values = np.asarray(form(*means), dtype=np.float64)
+    if form is divided:
+        top, bottom = sums
+        with np.errstate(all="ignore"):
+            return values, (top - values[:, None] * bottom) / means[1][:, None]
+    parts = np.zeros(sums.shape[1:])
+    for place, part in enumerate(sums):
+        step = np.zeros(means.shape)
+        step[place] = _STEP
+        slope = (form(*(means + step)) - form(*(means - step))) / (2 * _STEP)
+        parts += np.nan_to_num(slope)[:, None] * (part - means[place][:, None])
+    return values, np.where(np.isnan(values)[:, None], np.nan, parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Several trainings of one method: figures over seeds and problems at once.
 
-A run has one value per problem (a share of sums, ``top / bottom``); an arm has several runs, one per seed of the
-training, on the same problems. Another seed and other problems would both have given another figure, and the two are
-crossed: the variance of the mean is that over problems plus that over seeds, less what both contain (Cameron, Gelbach &
-Miller 2011, doi:10.1198/jbes.2010.07136; with equal weights the unbiased estimate of a crossed random-effects model).
-Degrees of freedom are Satterthwaite's (1946): a handful of seeds makes wide intervals, as it should.
+A run has one value per problem (a share of sums, ``top / bottom``, or another form of them); an arm has several runs,
+one per seed of the training, on the same problems. Another seed and other problems would both have given another
+figure, and the two are crossed: the variance of the mean is that over problems plus that over seeds, less what both
+contain (Cameron, Gelbach & Miller 2011, doi:10.1198/jbes.2010.07136; with equal weights the unbiased estimate of a
+crossed random-effects model). Degrees of freedom are Satterthwaite's (1946): a handful of seeds makes wide intervals,
+as it should.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cipo_eval.metrics.bootstrap import CONFIDENCE, Interval
 from cipo_eval.metrics.differences import ALPHA, POWER, Difference
+from cipo_eval.metrics.ratios import Form, divided, linearised
 
 FloatArray = NDArray[np.float64]
 
@@ -63,8 +65,8 @@ class _Parts(NamedTuple):
         return self.total**2 / below if below > 0 else 1.0
 
 
-Table = tuple[ArrayLike, ArrayLike]
-"""Numerators and denominators of a figure of one task, shape (seeds, problems) each."""
+Table = Sequence[ArrayLike]
+"""The sums that a figure of one task is made of, numerators and denominators, shape (seeds, problems) each."""
 
 
 def spread(top: ArrayLike, bottom: ArrayLike) -> Spread:
@@ -73,9 +75,9 @@ def spread(top: ArrayLike, bottom: ArrayLike) -> Spread:
     return spread_mean([(top, bottom)])
 
 
-def spread_mean(tasks: Sequence[Table]) -> Spread:
+def spread_mean(tasks: Sequence[Table], form: Form = divided) -> Spread:
     """The unweighted mean of a figure over tasks, whose seeds are the same trainings in the same order."""
-    figures, contributions = _linear(tasks)
+    figures, contributions = _linear(tasks, form)
     seeds, problems = contributions.shape
     if figures is None:
         return Spread(value=None, std=None, ci=None, seeds=seeds, problems=problems)
@@ -107,10 +109,10 @@ def compare_seeds(
 
 
 def compare_seed_means(
-    first: Sequence[Table], second: Sequence[Table], *, paired: bool = False
+    first: Sequence[Table], second: Sequence[Table], *, form: Form = divided, paired: bool = False
 ) -> Difference:
-    """``compare_seeds`` of the unweighted means over the same tasks."""
-    (ours, own), (theirs, other) = _linear(first), _linear(second)
+    """``compare_seeds`` of the unweighted means over the same tasks, of any ``form`` of the sums."""
+    (ours, own), (theirs, other) = _linear(first, form), _linear(second, form)
     if paired and len(own) != len(other):
         raise ValueError("needs as many seeds in both arms")
     problems = own.shape[1]
@@ -143,29 +145,26 @@ def compare_seed_means(
     )
 
 
-def _linear(tasks: Sequence[Table]) -> tuple[FloatArray | None, FloatArray]:
-    """Figures of the seeds (None: undefined), and each problem's part in them, shape (seeds, problems of all tasks):
-    residuals over the mean denominator, weighted so that their mean over all problems is the mean over tasks."""
-    tables = [_checked(top, bottom) for top, bottom in tasks]
-    total = sum(a.shape[1] for a, _ in tables)
-    figures, parts, defined = [], [], True
-    for a, b in tables:
-        below = b.sum(axis=1)
-        defined &= bool((below > 0).all())
-        with np.errstate(all="ignore"):
-            figure = a.sum(axis=1) / below
-            part = (a - figure[:, None] * b) / b.mean(axis=1)[:, None]
-        figures.append(figure)
-        parts.append(part * total / (len(tables) * a.shape[1]))
+def _linear(tasks: Sequence[Table], form: Form) -> tuple[FloatArray | None, FloatArray]:
+    """Figures of the seeds (None: undefined), and each problem's part in them, shape (seeds, problems of all tasks),
+    weighted so that their mean over all problems is the mean over tasks."""
+    tables = [_checked(task) for task in tasks]
+    total = sum(sums.shape[-1] for sums in tables)
+    figures, parts = [], []
+    for sums in tables:
+        of_seeds, part = linearised(sums, form)
+        figures.append(of_seeds)
+        parts.append(part * total / (len(tables) * sums.shape[-1]))
     contributions = np.concatenate(parts, axis=1)
-    return np.mean(figures, axis=0) if defined else None, contributions
+    return None if np.isnan(figures).any() else np.mean(figures, axis=0), contributions
 
 
-def _checked(top: ArrayLike, bottom: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    a, b = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
-    if a.ndim != 2 or a.shape != b.shape or not a.size:
-        raise ValueError(f"needs (seeds, problems), got shapes {a.shape} and {b.shape}")
-    return a, b
+def _checked(table: Table) -> FloatArray:
+    parts = [np.asarray(part, dtype=np.float64) for part in table]
+    shapes = {part.shape for part in parts}
+    if len(shapes) > 1 or parts[0].ndim != 2 or not parts[0].size:
+        raise ValueError(f"needs (seeds, problems), got shapes {', '.join(map(str, shapes))}")
+    return np.stack(parts)
 
 
 def _variances(arms: Sequence[tuple[FloatArray, FloatArray]]) -> _Parts:

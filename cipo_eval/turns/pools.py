@@ -69,13 +69,7 @@ class Pool:
 def own_pool(problems: Sequence[Problem]) -> Pool | None:
     """The attempts that came with the problems' data; None where none did."""
     items = tuple(
-        PoolItem(
-            task=p.task,
-            problem=p.id,
-            text=p.attempt,
-            right=p.attempt_right,
-            error_end=p.attempt_error_end,
-        )
+        PoolItem(task=p.task, problem=p.id, text=p.attempt, right=p.attempt_right)
         for p in problems
         if p.attempt is not None
     )

@@ -47,7 +47,7 @@ def averages(results: pd.DataFrame, arms: Sequence[Arm], tables: ByTask) -> tupl
             values = part["value"].astype(float).tolist()
             std = low = high = None
             if seeds := same_seeds(arm, tasks, [tables.get((arm.name, t), {}) for t in tasks], key):
-                mean = spread_mean([(x[..., 0], x[..., 1]) for x in seeds])
+                mean = spread_mean(seeds.tasks, seeds.form)
                 std = mean.std
                 low, high = within_bounds(mean.ci, measure) if mean.ci else (None, None)
             elif not part["low"].isna().any() and (part["seeds"] == 1).all():
@@ -145,13 +145,12 @@ def _mean_differences(
         for column in ("first", "second", "difference"):
             mean[column] = float(np.mean([row[column] for row in of_tasks]))
         mean["problems"] = sum(row["problems"] for row in of_tasks)
-        seeds = [
+        first, second = (
             same_seeds(a, tasks, [how.tables.get((a.name, t), {}) for t in tasks], key) for a in (base, arm)
-        ]
-        if all(seeds) and all(x.shape[1] == y.shape[1] for x, y in zip(*seeds, strict=True)):
-            halves = [[(x[..., 0], x[..., 1]) for x in of_arm] for of_arm in seeds]
-            paired = how.paired and len(seeds[0][0]) == len(seeds[1][0])
-            test = compare_seed_means(*halves, paired=paired)
+        )
+        if first and second and first.problems == second.problems:
+            paired = how.paired and first.seeds == second.seeds
+            test = compare_seed_means(first.tasks, second.tasks, form=first.form, paired=paired)
             mean |= {"p": test.p, "p_holm": test.p, "mde": test.mde}  # one figure: nothing to adjust for
             mean |= dict(zip(("low", "high"), test.ci or (None, None), strict=True))
         elif all(row["low"] is not None for row in of_tasks) and all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from cipo_eval.analysis.rows import Row, rows_of
 from cipo_eval.analysis.selection import Selected
 from cipo_eval.analysis.sums import Sums, aligned, chains_of_run, sums_of
 from cipo_eval.metrics.passk import default_ks
-from cipo_eval.metrics.seeds import spread
+from cipo_eval.metrics.ratios import Form
+from cipo_eval.metrics.seeds import Table, spread_mean
 from cipo_eval.records import Mode, derive_seed
 from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.arms import Arm
@@ -23,8 +24,35 @@ from cipo_reports.frames import structure
 Interval = tuple[float, float]
 Key = tuple[str, str]
 """Protocol, and name of a figure."""
-Tables = Mapping[Key, Sequence[Sums]]
-"""The sums of each run, by figure."""
+
+
+class OfRuns(NamedTuple):
+    """A figure of an arm at a task."""
+
+    form: Form
+    sums: Sequence[Sums]
+    """Of each run."""
+
+
+class OfTasks(NamedTuple):
+    """A figure of an arm whose runs are the same trainings at all tasks."""
+
+    form: Form
+    tasks: Sequence[Table]
+
+    @property
+    def seeds(self) -> int:
+        """Number of trainings."""
+        return len(np.asarray(self.tasks[0][0]))
+
+    @property
+    def problems(self) -> list[int]:
+        """Of each task."""
+        return [np.shape(table[0])[1] for table in self.tasks]
+
+
+Tables = Mapping[Key, OfRuns]
+"""By figure."""
 
 
 def arm_rows(
@@ -115,7 +143,7 @@ def _key(row: Row) -> tuple[str, str, str, str]:
 def tables_of(arm: Arm, task: str, mode: Mode, figures: Sequence[Figure] = ()) -> Tables:
     """The sums of figures over the runs of an arm that have a task: of the figures that all of these runs have."""
     runs = [run.selected(task) for run in arm.having(task)]
-    tables: dict[Key, list[Sums]] = {}
+    tables: dict[Key, OfRuns] = {}
     for name in (DIRECT, *runs[0].protocols):
         protocol = PROTOCOLS[name]
         if name != DIRECT and not all(name in run.protocols for run in runs):
@@ -131,7 +159,7 @@ def tables_of(arm: Arm, task: str, mode: Mode, figures: Sequence[Figure] = ()) -
             ks = tuple(sorted(set.intersection(*possible)))
         own = [x for x in figures if (x.seeds or x.compared) and x.applies(protocol)]
         for figure in (*with_seeds(protocol, turns, ks), *own):
-            tables[name, figure.name] = [sums_of(figure, chains) for chains in of_runs]
+            tables[name, figure.name] = OfRuns(figure.form, [sums_of(figure, chains) for chains in of_runs])
     return tables
 
 
@@ -142,11 +170,11 @@ def _intervals(
     measures = {key[:2]: row.measure for key, row in rows.items()}
     intervals, left_out = {}, False
     for key, of_runs in tables.items():
-        problems, table = aligned(of_runs)
+        problems, table = aligned(of_runs.sums)
         if not problems:
             continue
-        left_out |= any(len(sums) > len(problems) for sums in of_runs)
-        ci = spread(table[..., 0], table[..., 1]).ci
+        left_out |= any(len(sums) > len(problems) for sums in of_runs.sums)
+        ci = spread_mean([tuple(np.moveaxis(table, -1, 0))], of_runs.form).ci
         if ci is not None and key in measures:
             intervals[key] = within_bounds(ci, measures[key])
     return intervals, left_out
@@ -157,10 +185,11 @@ def within_bounds(ci: Interval, measure: Measure) -> Interval:
     return (max(0.0, ci[0]), min(1.0, ci[1])) if measure.bounded else ci
 
 
-def same_seeds(arm: Arm, tasks: Sequence[str], tables: Sequence[Tables], key: Key) -> list[Any]:
-    """By task, an arm's sums (seeds, problems, 2), where the same several runs have all tasks; else nothing."""
+def same_seeds(arm: Arm, tasks: Sequence[str], tables: Sequence[Tables], key: Key) -> OfTasks | None:
+    """An arm's sums at some tasks, where the same several runs have all of them and there are common problems."""
     runs = [arm.having(task) for task in tasks]
-    if len(runs[0]) < 2 or any(of != runs[0] for of in runs):
-        return []
-    found = [aligned(table[key]) for table in tables if key in table]
-    return [table for problems, table in found if problems] if len(found) == len(tasks) else []
+    if len(runs[0]) < 2 or any(of != runs[0] for of in runs) or any(key not in table for table in tables):
+        return None
+    found = [aligned(table[key].sums) for table in tables]
+    sums = [tuple(np.moveaxis(table, -1, 0)) for problems, table in found if problems]
+    return OfTasks(tables[0][key].form, sums) if sums else None

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.chains import Chains, Judgements
-from cipo_eval.analysis.figure import Family, Figure
+from cipo_eval.analysis.figure import Family
 from cipo_eval.analysis.figures import TABLE, load
+from cipo_eval.analysis.judgements import LOCATION_F1
 from cipo_eval.analysis.list_figures import PAGE, WHERE, with_list
 from cipo_eval.analysis.revisions import entries
 from cipo_eval.analysis.rows import rows_of
 from cipo_eval.errors import UsageError
-from cipo_eval.metrics.ratios import divided
 from cipo_eval.records import Mode
 from cipo_eval.turns.protocols import PROTOCOLS
 from cipo_reports.arms import read_arms
@@ -94,14 +94,24 @@ def test_problems_weigh_the_same_and_the_order_of_chains_does_not_matter(chains:
     assert f.ACCURACY.at(2).ratio(chains).value == pytest.approx(expected)
 
 
-def test_only_ratios_of_sums_are_compared() -> None:
-    with pytest.raises(ValueError, match="no ratio of sums"):
-        Figure(name="x", top=lambda c: c.state[:, 0], form=f.relative_score, compared=True)
-    assert all(figure.form is divided for figure in FIGURES if figure.compared or figure.seeds)
+def test_what_is_compared() -> None:
+    """Each figure that says that runs are compared by it is, under some protocol; and only such."""
+    shown = {
+        name: f.compared(protocol, 3) if name != "direct" else [] for name, protocol in PROTOCOLS.items()
+    }
+    of_turns = [f.ACCURACY, f.CHANGE, f.CORRECTION_RATE, f.RETENTION, f.RELATIVE_SCORE]
+    chosen = {figure.name for figures in shown.values() for figure in figures}
+    families = {family.name for family in of_turns}
+    assert families <= {figure.family for figures in shown.values() for figure in figures}
+    others = {figure.name for figure in FIGURES if figure.compared and figure.family not in families}
+    assert others - chosen == {f.PASS.at(2).name}  # of first attempts
+    assert all(figure.compared for figures in shown.values() for figure in figures)
+    assert LOCATION_F1 in shown["critique-step"]
     retention = f.RETENTION.at(2)
     for name, protocol in PROTOCOLS.items():
-        shown = f.compared(protocol, 3) if name != "direct" else []
-        assert (retention in shown) == (name not in ("direct", "critique-step") and not protocol.only_wrong)
+        assert (retention in shown[name]) == (
+            name not in ("direct", "critique-step") and not protocol.only_wrong
+        )
 
 
 # --- one of a user's own, from outside the package ----------------------------------------------------------------

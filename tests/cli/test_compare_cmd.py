@@ -23,7 +23,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_figures_are_those_of_the_runs(cipo: Commands, pair: tuple[Path, Path]) -> None:
     (found,) = cipo("compare", *pair, "--json").json
     rows = {row["figure"]: row for row in found["rows"]}
-    assert set(rows) == {"pass@1", "self acc@t2", "self correction_rate", "self retention"}
+    of_turns = ("acc@t2", "Δ(t1,t2)", "correction_rate", "retention", "rss")
+    assert set(rows) == {"pass@1", *(f"self {name}" for name in of_turns)}
     first = rows["pass@1"]
     assert (first["first"], first["second"]) == (pytest.approx(3 / 12), pytest.approx(8 / 12))
     assert (first["mcnemar"]["gained"], first["mcnemar"]["lost"]) == (
@@ -39,6 +40,10 @@ def test_figures_are_those_of_the_runs(cipo: Commands, pair: tuple[Path, Path]) 
     assert first["lost"] == []
     assert rows["self correction_rate"]["first"] == pytest.approx(4 / 9)
     assert rows["self retention"]["second"] == pytest.approx(6 / 8)
+    gain, last = rows["self Δ(t1,t2)"], rows["self acc@t2"]
+    for run, before in (("first", 3 / 12), ("second", 8 / 12)):
+        assert gain[run] == pytest.approx(last[run] - before)
+        assert rows["self rss"][run] == pytest.approx((last[run] - before**2) / (2 * before * (1 - before)))
 
 
 def test_of_large_runs_one_is_at_hand_at_a_time(

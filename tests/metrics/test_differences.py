@@ -8,15 +8,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from cipo_eval.analysis.figures import relative_score
 from cipo_eval.metrics.bootstrap import FEW
 from cipo_eval.metrics.differences import (
     Difference,
     _contributions,
+    compare_figures,
     compare_means,
     compare_ratios,
     holm,
     mcnemar,
 )
+from cipo_eval.metrics.ratios import Form, divided, harmonic, linearised
 
 quarters = st.sampled_from([0, 0.25, 0.5, 0.75, 1])
 
@@ -275,3 +278,115 @@ def test_error_rates_under_a_true_null() -> None:
     assert 0.93 <= covered / runs <= 0.97
     assert stats.kstest(p_means, "uniform").pvalue > 0.01
     assert stats.kstest(p_ratios, "uniform").pvalue > 0.01
+
+
+# --- figures that are no ratios -------------------------------------------------------------------------------------
+
+
+def judged(
+    rng: np.random.Generator, problems: int, named: float, cleared: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two judges of the same attempts, three in five of them wrong, as sums of ``harmonic``: shape (4, problems) each.
+    What one does at an attempt the other does half of the time."""
+    wrong = np.arange(problems) % 5 < 3
+    rate = np.where(wrong, named, cleared)
+    common = rng.random(problems) < rate
+    both = []
+    for _ in range(2):
+        hit = np.where(rng.random(problems) < 0.5, common, rng.random(problems) < rate)
+        both.append(np.array([wrong & hit, wrong, ~wrong & hit, ~wrong], dtype=float))
+    return both[0], both[1]
+
+
+def f1(sums: np.ndarray) -> float:
+    """By hand."""
+    named, cleared = sums[0].sum() / sums[1].sum(), sums[2].sum() / sums[3].sum()
+    return float(2 * named * cleared / (named + cleared)) if named + cleared else 0.0
+
+
+def test_another_form_of_means_is_tested_as_means_are() -> None:
+    rng = np.random.default_rng(11)
+    for problems in (9, 60):
+        a, b = rng.random(problems), rng.random(problems)
+        means = compare_means(a, b)
+        halves = compare_figures([a / 2, a / 2], [b / 2, b / 2], lambda x, y: x + y)
+        for name in ("first", "second", "difference", "p", "mde", "ci"):
+            assert getattr(halves, name) == pytest.approx(getattr(means, name), rel=1e-6)
+
+
+@pytest.mark.parametrize(("form", "parts"), [(harmonic, 4), (relative_score, 2)])
+def test_parts_add_up_to_the_slope(form: Form, parts: int) -> None:
+    """A problem's part is what the figure changes by, to the first order, where the problem weighs more."""
+    rng = np.random.default_rng(12)
+    sums = rng.random((parts, 1, 40)) * np.linspace(0.3, 0.9, parts)[:, None, None]
+    (value,), part = linearised(sums, form)
+    assert part.mean() == pytest.approx(0, abs=1e-9)
+    for problem in (0, 17):
+        weights = np.ones(40)
+        weights[problem] += 1e-5
+        heavier = float(form(*(sums[:, 0] @ (weights / weights.sum()))))
+        assert (heavier - value) / 1e-5 == pytest.approx(part[0, problem] / 40, abs=1e-5)
+
+
+def test_figures_of_a_run_against_itself_and_swapped() -> None:
+    rng = np.random.default_rng(13)
+    first, second = judged(rng, 80, 0.4, 0.8)
+    for form, a, b in (
+        (harmonic, first, second),
+        (relative_score, first[[0, 2]] + first[[2, 0]] * 0.3, second[[0, 2]]),
+        (divided, first[:2], second[:2]),
+    ):
+        same = compare_figures(a, a, form)
+        assert (same.difference, same.p, same.ci, same.mde) == (0.0, 1.0, None, None)
+        forth, back = compare_figures(a, b, form), compare_figures(b, a, form)
+        agree(forth)
+        assert forth.difference == pytest.approx(-back.difference)
+        assert forth.p == pytest.approx(back.p)
+        assert forth.ci == pytest.approx((-back.ci[1], -back.ci[0]))
+    assert compare_figures(first, second, harmonic).difference == pytest.approx(f1(second) - f1(first))
+
+
+def test_figures_of_few_that_differ_and_undefined_ones() -> None:
+    wrong = np.arange(20) < 12
+    nobody = np.array([0 * wrong, wrong, 0 * wrong, ~wrong], dtype=float)
+    few, all_of_them = nobody.copy(), np.array([wrong, wrong, ~wrong, ~wrong], dtype=float)
+    few[0, :2] = few[2, -2:] = 1
+    found = compare_figures(nobody, few, harmonic)
+    assert (found.first, found.ci) == (0, None)
+    assert found.difference == pytest.approx(f1(few))
+    assert found.p >= 0.5**4
+    whole = compare_figures(nobody, all_of_them, harmonic)
+    assert (whole.difference, whole.ci) == (1, None)  # all moved alike
+    assert whole.p < 0.001
+    none = compare_figures(np.ones((4, 5)) * [[1], [1], [0], [0]], np.ones((4, 5)), harmonic)
+    assert (none.first, none.second, none.difference, none.p) == (None, 1, None, None)
+    with pytest.raises(ValueError, match="needs the parts"):
+        compare_figures(np.ones(4), np.ones(4), harmonic)
+
+
+def test_the_interval_of_a_harmonic_mean_is_that_of_resampled_problems() -> None:
+    rng = np.random.default_rng(14)
+    first, second = judged(rng, 400, 0.4, 0.8)
+    drawn = rng.integers(400, size=(4000, 400))
+    differences = [f1(second[:, rows]) - f1(first[:, rows]) for rows in drawn]
+    found = compare_figures(first, second, harmonic)
+    assert found.ci == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.01)
+    assert found.mde == pytest.approx((1.959964 + 0.841621) * np.std(differences), rel=0.05)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("problems", "named", "least"), [(30, 0.3, 0.93), (30, 0.05, 0.91), (100, 0.3, 0.93), (400, 0.1, 0.93)]
+)
+def test_error_rates_of_a_harmonic_mean(problems: int, named: float, least: float) -> None:
+    """Two judges that are equally good: p is seldom small, and where there is an interval it holds nought. Where one of
+    18 wrong attempts is found, two pairs in three have none, and the rest are those that differ most."""
+    rng = np.random.default_rng(15)
+    held = given = small = 0
+    for seed in range(1000):
+        found = compare_figures(*judged(rng, problems, named, 0.8), harmonic, seed=seed)
+        given += found.ci is not None
+        held += found.ci is not None and found.ci[0] <= 0 <= found.ci[1]
+        small += found.p < 0.05
+    assert held / given >= least
+    assert small <= 65

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cipo_eval.metrics.bootstrap import clustered_standard_error
-from cipo_eval.metrics.differences import compare_means
+from cipo_eval.metrics.differences import compare_figures, compare_means
+from cipo_eval.metrics.ratios import harmonic
 from cipo_eval.metrics.seeds import compare_seed_means, compare_seeds, spread, spread_mean
 
 
@@ -193,3 +194,43 @@ def test_means_over_tasks_know_that_the_seeds_are_the_same() -> None:
     found = compare_seed_means(tables, better)
     assert found.difference == pytest.approx(0.3)
     assert found.p < 0.01
+
+
+def test_figures_that_are_no_ratios_over_seeds() -> None:
+    """The value is the mean of the seeds' figures; of seeds that are all the same, the difference of one."""
+    rng = np.random.default_rng(11)
+    sums = rng.random((4, 3, 200)) * [[[0.3]], [[1]], [[0.7]], [[1]]]
+    figures = harmonic(*sums.mean(axis=-1))
+    found = spread_mean([tuple(sums)], harmonic)
+    assert found.value == pytest.approx(figures.mean())
+    assert found.std == pytest.approx(figures.std(ddof=1))
+    again = compare_seed_means([tuple(sums)], [tuple(sums)], form=harmonic)
+    assert (again.difference, again.p) == (0, 1)
+    other = np.clip(sums + rng.normal(0.02, 0.05, sums.shape), 0, None)
+    forth, back = (
+        compare_seed_means([tuple(a)], [tuple(b)], form=harmonic) for a, b in ((sums, other), (other, sums))
+    )
+    assert forth.difference == pytest.approx(-back.difference)
+    assert forth.ci == pytest.approx((-back.ci[1], -back.ci[0]))
+    same = [np.tile(x[:, :1], (1, 4, 1)) for x in (sums, other)]
+    many = compare_seed_means([tuple(same[0])], [tuple(same[1])], form=harmonic)
+    one = compare_figures(sums[:, 0], other[:, 0], harmonic)
+    assert many.difference == pytest.approx(one.difference)
+    assert many.ci == pytest.approx(one.ci, abs=0.004)
+    nothing = spread_mean([tuple(np.zeros((4, 2, 5)))], harmonic)
+    assert (nothing.value, nothing.ci) == (None, None)
+
+
+def test_intervals_of_a_harmonic_mean_hold_the_truth() -> None:
+    rng = np.random.default_rng(12)
+    wrong = np.tile(np.arange(100) % 5 < 3, (4, 1))
+    truth, hits = 2 * 0.4 * 0.7 / 1.1, 0
+    for _ in range(400):
+        hard = rng.normal(0, 0.15, 100)
+        rate = (
+            np.where(wrong, 0.4, 0.7) + hard - np.where(wrong, hard[wrong[0]].mean(), hard[~wrong[0]].mean())
+        )
+        hit = rng.random((4, 100)) < rate
+        low, high = spread_mean([(wrong & hit, wrong, ~wrong & hit, ~wrong)], harmonic).ci or (0, 0)
+        hits += low <= truth <= high
+    assert hits / 400 >= 0.93

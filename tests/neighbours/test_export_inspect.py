@@ -79,6 +79,36 @@ def test_metrics_are_our_figures(run: Path, logs: Path) -> None:
     assert revised["score_turn_1_accuracy"] == pytest.approx(by_turn["acc@t1"]["value"])
 
 
+@pytest.mark.parametrize("protocol", ["direct", "self", "given", "prefill"])
+def test_a_viewer_shows_what_is_known_and_nothing_else(run: Path, logs: Path, protocol: str) -> None:
+    """Each entry of a message's or a score's metadata is a line of ``inspect view``, also an empty one; tokens of the
+    list of logs are those of the log's statistics."""
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(log_of(logs, protocol)))
+    of_messages = [message.metadata or {} for sample in log.samples for message in sample.messages]
+    of_scores = [score.metadata for sample in log.samples for score in sample.scores.values()]
+    assert not any(value in (None, {}) for told in (*of_messages, *of_scores) for value in told.values())
+    given = [m.source == "input" for s in log.samples for m in s.messages if m.role == "assistant"]
+    told = [
+        "written_by" in (m.metadata or {}) for s in log.samples for m in s.messages if m.role == "assistant"
+    ]
+    assert told == given
+    assert any(given) is (protocol in ("given", "prefill"))
+    begun = [a.prefix for a in stored(run) if a.protocol == protocol and a.prefix]
+    assert sorted(told["prefix"] for told in of_messages if "prefix" in told) == sorted(begun)
+    for sample in log.samples if protocol == "prefill" else ():
+        (call,), (question, *_) = sample.events, sample.messages
+        assert [message.role for message in call.input] == ["user", "assistant"]
+        assert call.input[0].text == question.text
+        assert call.input[1].text == sample.output.completion[: sample.messages[-1].metadata["prefix"]]
+    spent = [sample.model_usage.get("m") for sample in log.samples]
+    if None in spent:
+        assert not log.stats.model_usage
+    else:
+        assert log.stats.model_usage["m"].total_tokens == sum(usage.total_tokens for usage in spent)
+
+
 def test_frames_of_samples_and_messages(logs: Path) -> None:
     from inspect_ai.analysis import messages_df, samples_df
 

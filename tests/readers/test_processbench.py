@@ -172,20 +172,50 @@ def test_a_run_has_the_published_figures(cipo: Commands, real_data: Path, tmp_pa
     assert "names as the first wrong step" in cipo("show", folder, "--problem", "gsm8k-0").out
 
 
+def resampled_difference(rows: list[dict[str, Any]], first: list[str], second: list[str]) -> list[float]:
+    """95 % interval of the difference of location F1, both judges at the same resampled problems, by brute force."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(300):
+        chosen = rng.integers(len(rows), size=len(rows)).tolist()
+        of_rows = [rows[i] for i in chosen]
+        one, other = (published_figures(of_rows, [texts[i] for i in chosen])[2] for texts in (first, second))
+        drawn.append(other - one)
+    return [float(end) for end in np.quantile(drawn, [0.025, 0.975])]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("some_figures")
 def test_judges_are_compared_and_reported(cipo: Commands, real_data: Path, tmp_path: Path) -> None:
     rows = rows_of(real_data, "gsm8k")
     texts = [said(row, place) for place, row in enumerate(rows)]
-    for name, of in (("a", texts), ("b", [f"\\boxed{{{row['label']}}}" for row in rows])):
+    others = [said(row, place // 3) for place, row in enumerate(rows)]
+    for name, of in (("a", texts), ("b", [f"\\boxed{{{row['label']}}}" for row in rows]), ("c", others)):
         file = written(tmp_path / f"{name}.jsonl", rows, of)
         ask = ("run", "--engine", "replay", "--model", file, "--tasks", "processbench_gsm8k", "--quiet")
-        assert cipo(*ask, "-o", tmp_path / name, "--data-dir", real_data).code == 0
+        assert cipo(*ask, "--mode", "both", "-o", tmp_path / name, "--data-dir", real_data).code == 0
     compared = cipo("compare", tmp_path / "a", tmp_path / "b", "--json").json[0]["rows"]
     shown = {row["figure"]: row for row in compared}
     assert shown["critique-step error accuracy"]["second"] == 1
     assert shown["critique-step correct accuracy"]["p"] < 0.05
     assert not any("acc@" in name or "lift" in name for name in shown)
+    figure = "critique-step location F1"
+    paper = ("compare", "--mode", "paper", "--json")
+    forth, back, same = (
+        next(
+            row
+            for row in cipo(*paper, *(tmp_path / name for name in of)).json[0]["rows"]
+            if row["figure"] == figure
+        )
+        for of in ("ac", "ca", "aa")
+    )
+    published = [published_figures(rows, of)[2] for of in (texts, others)]
+    assert [forth["first"], forth["second"]] == pytest.approx(published)
+    assert forth["ci"] == pytest.approx(resampled_difference(rows, texts, others), abs=0.015)
+    assert (forth["p"] <= 0.05) == (not forth["ci"][0] <= 0 <= forth["ci"][1])
+    assert (back["difference"], back["p"]) == pytest.approx((-forth["difference"], forth["p"]))
+    assert back["ci"] == pytest.approx([-end for end in reversed(forth["ci"])])
+    assert (same["difference"], same["p"], same["ci"]) == (0, 1, None)
     done = cipo("report", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "report", "--json")
     assert done.code == 0, done.err
     table = pd.read_csv(tmp_path / "report" / "tables" / "location.csv")
@@ -193,6 +223,8 @@ def test_judges_are_compared_and_reported(cipo: Commands, real_data: Path, tmp_p
     assert table["location F1 (value)"].iloc[0] < 1
     main = pd.read_csv(tmp_path / "report" / "tables" / "main.csv")
     assert main["processbench_gsm8k location F1 (value)"].iloc[1] == 1
+    differences = pd.read_csv(tmp_path / "report" / "tables" / "differences.csv").set_index("figure")
+    assert "***" in differences["difference"]["location F1"]
 
 
 def test_protocols_that_fit(real_data: Path) -> None:
