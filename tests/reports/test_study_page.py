@@ -101,23 +101,32 @@ def test_alternatives_of_the_page_are_those_of_the_results() -> None:
         assert numbers(row["over first of GRPO"]) == pytest.approx(expected, abs=0.051)
 
 
-def test_second_answers_over_first_ones_are_those_of_the_runs() -> None:
-    """Of the other ways to train: made anew of the figures of single runs."""
-    runs = pd.read_csv(DOCS / "study/methods/runs.csv")
-    rows = block("methods: over")
-    assert len(rows) == runs["arm"].nunique() - 1  # without the warm start
+@pytest.mark.parametrize("study", ["methods", *(f"frontier_long-{step}" for step in (40, 80, 160))])
+def test_differences_by_seed_are_those_of_the_runs(study: str) -> None:
+    """Made anew of the figures of single runs, and so are means."""
+    runs = pd.read_csv(DOCS / "study" / study / "runs.csv")
+    rows = block(f"{study}: over")
+    arms = {next(iter(row.values())) for row in rows}
+    assert arms == set(runs["arm"]) - {"warm start"}
+    turns = {"pass@1": "acc@t1", "acc@t2": "acc@t2"}
     for row in rows:
-        for title, text in row.items():
-            figure, over, name = title.partition(" over ")
-            if not over or text == "–":
+        (_, arm), *columns = row.items()
+        for title, text in columns:
+            figure, over, other = title.partition(" over ")
+            second = arm, "self", turns[figure]
+            if not over:
+                of = runs[(runs["arm"] == arm) & (runs["protocol"] == "self") & (runs["figure"] == second[2])]
+                assert numbers(text)[0] == pytest.approx(100 * of["value"].mean(), abs=0.051)
                 continue
-            first = name.removeprefix("first of "), "self", "acc@t1"
-            made = paired_difference(
-                runs, "idle", first, (row["method"], "self", figure.replace("pass@1", "acc@t1"))
-            )
+            name = other.removeprefix("first of ")
+            first = name, "self", "acc@t1" if name != other else turns[figure]
+            made = paired_difference(runs, "idle", first, second)
             assert made is not None
+            if text == "–":
+                assert made["low"] is None
+                continue
             expected = [100 * made[key] for key in ("difference", "low", "high")]
-            assert numbers(text) == pytest.approx(expected, abs=0.051)
+            assert numbers(text) == pytest.approx(expected, abs=0.051), (arm, title)
 
 
 def test_trainings_of_the_page_on_size_draw_as_many_attempts() -> None:
