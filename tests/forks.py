@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 FORKER = """
@@ -75,6 +79,17 @@ class Runs:
     def wait(self) -> int:
         """The exit code of the run that was started last; negative: the signal that ended it."""
         return self._number()
+
+    @staticmethod
+    def kill(child: int, done: Callable[[], int], target: int, later: float) -> None:
+        """Kills a run with SIGKILL so many seconds after ``done`` is at its target, unless it has ended by then: how
+        far it has come does not depend on how fast it is."""
+        with suppress(ProcessLookupError):
+            while done() < target:
+                os.kill(child, 0)
+                time.sleep(0.001)
+            time.sleep(later)
+            os.kill(child, signal.SIGKILL)
 
     def _number(self) -> int:
         assert self._forker.stdout is not None

@@ -6,8 +6,6 @@ are the same.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import signal
 import time
@@ -56,19 +54,23 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
         time.sleep(0.01)
     beginning = time.monotonic() - started
     assert runs.wait() == 0, (tmp_path / "log.txt").read_text()
-    work = time.monotonic() - started - beginning
     expected, figures = turns(tmp_path / "reference", "arithmetic"), results(tmp_path / "reference")
     assert len(expected) == 80
 
     chance, kills, finished, midway = random.Random(0), 0, 0, 0
-    pace = 1.0  # of this machine now against the reference run: follows what the kills meet
     while kills < KILLS or finished == 0:
         run = tmp_path / f"run-{finished}"
+
+        def stored(path: Path = run / "attempts" / "arithmetic.jsonl") -> int:
+            return path.read_bytes().count(b"\n") if path.exists() else 0
+
+        before = stored()
         child = runs.start([*large, str(run)])
-        if kills < KILLS:  # before the first attempt, between attempts, while results are written
-            time.sleep(pace * chance.uniform(0.8 * beginning, beginning + 0.6 * work))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        # before the first attempt, between attempts, while results are written; one that had all attempts may end
+        if kills < KILLS and before < len(expected):
+            early = chance.random() < 0.2
+            target = 0 if early else chance.randint(before + 1, len(expected))
+            runs.kill(child, stored, target, chance.uniform(0.0, 1.2 * beginning if early else 0.02))
         code = runs.wait()
         assert code in (0, -signal.SIGKILL), (tmp_path / "log.txt").read_text()
         kills += code != 0
@@ -76,12 +78,8 @@ def test_killed_runs_end_like_an_uninterrupted_one(tiny_checkpoint: Path, tmp_pa
             assert turns(run, "arithmetic") == expected
             assert results(run) == figures
             finished += 1
-            pace *= 0.85
-        elif (run / "attempts" / "arithmetic.jsonl").exists():
-            stored = (run / "attempts" / "arithmetic.jsonl").read_bytes().count(b"\n")
-            midway += 0 < stored < len(expected)
         else:
-            pace *= 1.1
+            midway += 0 < stored() < len(expected)
     runs.close()
     assert kills == KILLS
     assert midway >= 10, "too few kills met a run in the middle of its work: the test's timing needs a look"
