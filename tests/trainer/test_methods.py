@@ -16,15 +16,17 @@ from safetensors.torch import load_file
 
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import Verdict
 from cipo_trainer import advantage, loss
 from cipo_trainer.batch import Batch, together
 from cipo_trainer.config import Config, Correction, Loss
 from cipo_trainer.correction import remember
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
-from cipo_trainer.method_options import Hints, Verify
+from cipo_trainer.method_options import Hints, Trials, Verify
 from cipo_trainer.methods.hints import Hinted
 from cipo_trainer.methods.step import Step
+from cipo_trainer.methods.trials import Segmented, process_advantages
 from cipo_trainer.methods.verify import Judged
 from cipo_trainer.presets import build
 from cipo_trainer.rollout import Group, Sample
@@ -69,6 +71,9 @@ class Told:
             roll_out=self.rolled,
             advantages=advantage.advantages,
             encode=lambda _: (),
+            spoken=lambda tokens: "".join(chr(token) for token in tokens),
+            judge=lambda samples: ([verdict("8" in s.text) for s in samples], 0.0),
+            referred=lambda sequences: [-0.25 * len(s.tokens) for s in sequences],
         )
 
     def rolled(
@@ -85,6 +90,18 @@ class Told:
                 answer = replace(answer, samples=tuple(said))
             made.append(answer)
         return made, 0.0
+
+
+def verdict(right: bool) -> Verdict:
+    return replace(sample(right).verdict, canonical=None)
+
+
+def written(text: str, *, right: bool = False, cut: bool = False) -> Sample:
+    """A completion whose tokens are its characters."""
+    tokens = tuple(map(ord, text))
+    return replace(
+        sample(right, cut=cut, text=text), prompt=(1,), tokens=tokens, logprobs=(-0.5,) * len(tokens)
+    )
 
 
 def base_of(*groups: Group) -> Batch:
@@ -328,6 +345,87 @@ def test_only_corrections_of_wrong_attempts_are_learned(tmp_path: Path) -> None:
     samples = [row for row in read(drafts.output / "samples.jsonl") if row["stream"] == "correction"]
     assert len(samples) == 4
     assert all("anchor" in row for row in samples)
+
+
+TRIALS = Trials(check="?", retry="again", right="true", wrong="false", kl=0.0)
+
+
+def test_a_completion_is_cut_where_it_says_so() -> None:
+    """Every token is in one segment, whose prompt has everything before it; phrases begin what follows."""
+    whole = written("7 ? false Again 8 ? true", right=True)
+    base = base_of(Group(samples=(whole, written("7 7"))))
+    (batch,), measured = Segmented(TRIALS).batches(base, Told().step())
+    first, second = batch.groups
+    assert [s.text for s in first.samples] == ["7 ", "? false ", "Again 8 ", "? true"]
+    assert [s.correct for s in first.samples if "?" not in s.text] == [False, True]
+    assert [t for s in first.samples for t in s.tokens] == list(whole.tokens)
+    for s in first.samples:
+        assert (*s.prompt, *s.tokens) == (*whole.prompt, *whole.tokens)[: len(s.prompt) + len(s.tokens)]
+        assert len(s.logprobs) == len(s.tokens)
+    assert second.samples == (replace(base.samples[1], verdict=verdict(False)),)
+    # a wrong solution, a true check, a flip to a right one (twice), its true check (twice)
+    assert [a.tolist() for a in batch.advantages] == [[-1, 1, 2, 2], [-1]]
+    assert measured["trials"] == 1.5
+    assert measured["recall_right"] == measured["recall_wrong"] == 1.0
+    assert measured["first_accuracy"] == 0.0
+    # a completion that begins with a check, and one that says nothing of a solution
+    odd = base_of(Group(samples=(written("? false"), written("8 ? hm"))))
+    (batch,), _ = Segmented(TRIALS).batches(odd, Told().step())
+    assert [a.tolist() for a in batch.advantages] == [[1], [1, 0]]
+    with pytest.raises(UsageError, match="retry"):
+        Segmented(TRIALS.model_copy(update={"retry": ""}))
+
+
+def test_process_credit_by_hand() -> None:
+    """The baseline is of what came after the same outcomes, from ten on; an end that is not one costs 1."""
+    right, wrong = (False, 1.0, False), (False, -1.0, False)
+    true_check, flip = (True, 1.0, False), (False, 1.0, True)
+    few = process_advantages([[right], [wrong], [wrong, true_check, flip]], [False, False, False])
+    assert [a.tolist() for a in few] == [[1], [-1], [-1, 1, 2]]
+    assert process_advantages([[wrong, true_check, flip]], [True])[0].tolist() == [-1, 1, -2]
+    many = process_advantages([*[[right]] * 6, *[[wrong]] * 3, [wrong, true_check]], [False] * 10)
+    assert np.concatenate(many) == pytest.approx([*[0.8] * 6, *[-1.2] * 3, -1.2, 1])
+
+
+def test_trials_that_nobody_names_are_whole_completions(tmp_path: Path) -> None:
+    """Process credit then has a sequence for each attempt; outcome credit without KL is the same loss on the
+    completions with rewards of 1 and -1, bit for bit; the KL term costs what a sequence is away from the reference."""
+    base = base_of(group("+-+", "p"), group("--", "q"))
+    (batch,), _ = Segmented(TRIALS).batches(base, Told().step())
+    assert [g.samples[0].tokens for g in batch.groups] == [s.tokens for s in base.samples]
+    assert [g.samples[0].prompt for g in batch.groups] == [s.prompt for s in base.samples]
+    (plain,), _ = Segmented(TRIALS.model_copy(update={"credit": "outcome"})).batches(base, Told().step())
+    dear = Segmented(TRIALS.model_copy(update={"credit": "outcome", "kl": 0.1}))
+    (far,), _ = dear.batches(base, Told().step())
+    lost = np.concatenate(plain.advantages) - np.concatenate(far.advantages)
+    assert lost == pytest.approx(0.1 * (-1.5 + 0.75))  # three tokens each
+    own = {"credit": "outcome", "kl": 0.0}
+    outcome = short(tmp_path, "s2r", method=own)
+    train(outcome)
+    same_loss = {"advantage": outcome.advantage.model_dump(), "loss": outcome.loss.model_dump()}
+    values = {**same_loss, "reward": {"weight": 2.0}, "output": str(tmp_path / "plain")}
+    for section in ("advantage", "loss"):
+        same_loss[section].pop("import_")
+    plainly = short(tmp_path, "dr_grpo", **values)
+    train(plainly)
+    assert same(weights(outcome), weights(plainly))
+
+
+def test_the_reference_of_a_reward_is_the_model_at_the_start(tmp_path: Path) -> None:
+    """In the first step the reward loses nothing, and nothing has a gradient of its own where all are as right."""
+    own = {"credit": "outcome", "kl": 1.0}
+    config = short(tmp_path, "s2r", method=own, steps=1, rollout={"problems": 4, "samples": 16})
+    free = short(
+        tmp_path,
+        "s2r",
+        method={**own, "kl": 0.0},
+        steps=1,
+        rollout={"problems": 4, "samples": 16},
+        output=str(tmp_path / "free"),
+    )
+    (with_kl,), (without,) = train(config), train(free)
+    assert with_kl["grad_norm"] == pytest.approx(without["grad_norm"], rel=1e-4)
+    assert with_kl["trained_tokens"] >= without["trained_tokens"]
 
 
 # --- more of CIPO's own stream -------------------------------------------------------------------------------

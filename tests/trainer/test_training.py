@@ -66,7 +66,7 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 
 
 QUICK = {"cipo", "sft"}
-LONG = {"critique_grpo", "multi_turn_grpo", "pag", "sdpo"}
+LONG = {"critique_grpo", "multi_turn_grpo", "pag", "s2r", "sdpo"}
 """Those that generate more than once in a step, or have a teacher: up to five seconds each. ``test_methods`` looks at
 their steps."""
 SECOND = {"igrpo", "rft_corrections", "score"}
@@ -77,6 +77,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sdpo": {"template": "{{ problem }} {{ demonstration }} {{ problem }}"},
     "pag": {"ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."},
     "critique_grpo": {"right": "Right. Again.", "wrong": "Wrong. Again."},
+    "s2r": {"check": "7", "retry": "0", "right": "8", "wrong": "9"},
 }
 """Short words for the bandit: every character is a token."""
 
@@ -99,7 +100,9 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
     if algorithm == "rft_corrections":  # its few right ones are all that it learns
         more["correction"] = SHORT | {"fraction": 4.0}
     if algorithm in METHODS:
-        more["method"] = {"prompt_dir": "prompts"} | METHODS[algorithm]
+        more["method"] = ({} if algorithm == "s2r" else {"prompt_dir": "prompts"}) | METHODS[algorithm]
+    if algorithm == "s2r":  # a solution must come to its end
+        more["rollout"] = {"max_tokens": 2}
     if algorithm == "sdpo":  # a teacher that can make use of what it sees
         train(bandit(tmp_path / "teacher", "grpo"))
         more["reference"] = str(tmp_path / "teacher/out/checkpoints/step-000040")

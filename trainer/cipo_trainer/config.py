@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cipo_eval.engines.conversation import Chat
-from cipo_trainer.method_options import Distill, Method, MultiTurn
+from cipo_trainer.method_options import Distill, Method, MultiTurn, Trials
 from cipo_trainer.rollout_options import OTHERS, Rollout
 from cipo_trainer.run_options import Evaluation, Logging, Saving, Stop
 from cipo_trainer.sections import Beside, Section
@@ -308,6 +308,7 @@ Algorithm = Literal[
     "sdpo",
     "pag",
     "critique_grpo",
+    "s2r",
 ]
 
 
@@ -412,9 +413,10 @@ class Config(Section):
 
     @property
     def referred(self) -> bool:
-        """Whether any stream of it needs the reference's log-probabilities."""
+        """Whether any stream of it, or a reward, needs the reference's log-probabilities."""
         betas = self.method.betas if isinstance(self.method, MultiTurn) else None
-        return bool(self.loss.beta or (betas and any(betas)) or isinstance(self.method, Distill))
+        shaped = isinstance(self.method, Trials) and self.method.kl != 0
+        return bool(self.loss.beta or (betas and any(betas)) or shaped or isinstance(self.method, Distill))
 
     def plain(self) -> dict[str, Any]:
         """All values as JSON has them, under the names that files use."""

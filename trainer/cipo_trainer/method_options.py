@@ -114,4 +114,22 @@ class Refine(SecondTurn):
     """Attempts of a group that make room for refinements, right ones first."""
 
 
-Method = Annotated[MultiTurn | Hints | Distill | Verify | Refine, Field(discriminator="kind")]
+class Trials(Section):
+    """A completion holds solutions and checks of them, and is cut where it says so (S2R, arXiv:2502.12853)."""
+
+    kind: Literal["trials"] = "trials"
+    credit: Literal["process", "outcome"] = "process"
+    """What is paid for: each segment for itself, or the completion as a whole for its last answer."""
+    kl: float | None = Field(default=None, ge=0)
+    """β: what the reward loses for the distance from the reference, log π - log π_ref of a segment's (outcome: the
+    completion's) tokens; by default 0.05, with outcome 0.01."""
+    check: str = "Wait, let me recheck my solution."
+    """Begins a check; in upper or lower case, as the next three."""
+    retry: str = "Let me try again."
+    """Begins another solution."""
+    right: str = "the answer is correct"
+    """Says in a check that the solution is right; what is said last counts."""
+    wrong: str = "the answer is incorrect"
+
+
+Method = Annotated[MultiTurn | Hints | Distill | Verify | Refine | Trials, Field(discriminator="kind")]

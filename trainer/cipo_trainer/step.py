@@ -344,6 +344,20 @@ class Learner:
                     scored[place] = part
             return torch.cat(scored)
 
+    def referred(self, sequences: Sequence[TrainSequence]) -> list[float]:
+        """The reference's log-probability of each sequence's tokens together, in nats; each process scores its share.
+        All processes have to call it."""
+        division = owners([len(s) for s in sequences], self._world.size)
+        mine = [i for i, rank in enumerate(division) if rank == self._world.rank]
+        scored: dict[int, float] = {}
+        for positions in self._plans(sequences, mine):
+            together = [sequences[i] for i in positions]
+            logp = self._reference(micro(sequences, positions, self.device, packed=self.packed), together)
+            parts = torch.split(logp, [len(s.tokens) for s in together])
+            scored |= {i: float(part.sum()) for i, part in zip(positions, parts, strict=True)}
+        everywhere = {i: value for share in self._world.gather(scored) for i, value in share.items()}
+        return [everywhere[i] for i in range(len(sequences))]
+
     @contextlib.contextmanager
     def _unadapted(self) -> Iterator[Any]:
         if self.reference is not None:
