@@ -31,6 +31,7 @@ from cipo_trainer.methods.verify import Judged
 from cipo_trainer.presets import build
 from cipo_trainer.rollout import Group, Sample
 from cipo_trainer.step import _cosine
+from cipo_trainer.teacher import Teacher
 
 WORDS = {"prompt_dir": "prompts"}
 PAG = {**WORDS, "ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."}
@@ -274,6 +275,56 @@ def test_a_teacher_that_sees_no_more_teaches_nothing(tmp_path: Path) -> None:
         output=str(tmp_path / "m"),
     )
     assert train(config)[0]["grad_norm"] > 1e-6
+
+
+TAUGHT: dict[str, Any] = {"rollout": {"problems": 4, "samples": 32}}
+SHOWN = {"template": "{{ problem }} {{ demonstration }} {{ problem }}"}
+
+
+def teacher_of(config: Config) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+    """Weights of model and teacher after all steps of a training, and of both before."""
+    with Trainer(config) as trainer, Interrupts() as interrupts:
+        before = [p.detach().clone() for p in trainer.policy.model.parameters()]
+        trainer.run(interrupts)
+        models = (trainer.policy.model, trainer.policy.reference)
+        after = [[p.detach() for p in model.parameters()] for model in models]
+    return after[0], after[1], before
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_a_teacher_follows(tmp_path: Path, rate: float) -> None:
+    """After one update it is that share of the way from where both began to the model: at 0 it stays, at 1 it is it."""
+    method = {**SHOWN, "follow": rate}
+    model, teacher, before = teacher_of(short(tmp_path, "sdpo", method=method, steps=1, **TAUGHT))
+    assert any(not torch.equal(m, b) for m, b in zip(model, before, strict=True))
+    for m, t, b in zip(model, teacher, before, strict=True):
+        torch.testing.assert_close(t, b + rate * (m - b))
+
+
+def test_a_teacher_that_follows_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
+    method = {**SHOWN, "follow": 0.3}
+    whole = short(tmp_path, "sdpo", method=method, steps=4, **TAUGHT)
+    train(whole)
+    broken = short(tmp_path, "sdpo", method=method, output=str(tmp_path / "broken"), **TAUGHT)
+    train(broken)
+    train(broken.model_copy(update={"steps": 4}))
+    assert same(weights(whole), weights(broken.model_copy(update={"steps": 4})))
+    frozen = short(tmp_path, "sdpo", method=SHOWN, steps=4, output=str(tmp_path / "frozen"), **TAUGHT)
+    train(frozen)
+    assert not same(weights(whole), weights(frozen))
+    with pytest.raises(UsageError, match=r"method\.follow"):
+        short(tmp_path, "sdpo", method=method, lora={"rank": 2})
+
+
+def test_a_teacher_computes_in_a_shorter_type_and_follows_exactly() -> None:
+    """A share of an update that bfloat16 cannot show adds up."""
+    shown = torch.nn.Linear(4, 4, bias=False, dtype=torch.bfloat16)
+    torch.nn.init.constant_(shown.weight, 1.0)
+    teacher = Teacher(shown, 0.05)
+    for _ in range(200):
+        teacher.follow([torch.full((4, 4), 1.03)])
+    assert shown.weight.float().mean().item() == pytest.approx(1.03, abs=2e-3)
+    assert teacher.state()[0].dtype == torch.float32
 
 
 def test_only_what_is_called_wrong_is_tried_again() -> None:

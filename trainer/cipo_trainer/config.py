@@ -390,6 +390,10 @@ class Config(Section):
             raise ValueError(
                 "reference: needs a KL term (loss.beta), and with lora the base is the reference"
             )
+        if self.follows and (self.lora or self.parallel == "fsdp"):
+            raise ValueError(
+                "method.follow: a teacher that follows has whole weights of its own: no lora, no fsdp"
+            )
         if self.stop.figures and not self.eval.tasks:
             raise ValueError("stop.figures: without eval.tasks nothing is evaluated")
         if (self.supervised or self.imitates) and self.advantage.import_:
@@ -417,6 +421,11 @@ class Config(Section):
         betas = self.method.betas if isinstance(self.method, MultiTurn) else None
         shaped = isinstance(self.method, Trials) and self.method.kl != 0
         return bool(self.loss.beta or (betas and any(betas)) or shaped or isinstance(self.method, Distill))
+
+    @property
+    def follows(self) -> float:
+        """How far the reference moves towards the model after each update; 0: it stays."""
+        return self.method.follow if isinstance(self.method, Distill) else 0.0
 
     def plain(self) -> dict[str, Any]:
         """All values as JSON has them, under the names that files use."""

@@ -178,6 +178,8 @@ class Trainer:
         elif self.policy.sharded:
             tensors = in_parts(masters, tensors)
         masters.load(tensors)
+        if self.learner.teacher:
+            self.learner.teacher.load(tensors["teacher"])
         if self.controller:
             self.controller = Controller(**self.state.controller)
 
@@ -475,7 +477,9 @@ class Trainer:
         best = self.state.best.get("step")
         masters, sharded = self.learner.masters, self.policy.sharded
         later = self.config.checkpoint.asynchronous
-        tensors = partial(sharded.save, masters, later=later) if sharded else masters.state()
+        tensors: Any = partial(sharded.save, masters, later=later) if sharded else masters.state()
+        if self.learner.teacher:
+            tensors |= {"teacher": self.learner.teacher.state()}
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 

@@ -59,11 +59,14 @@ wrong: {{ answers }}. {% endif %}Do not mention this note."""
 
 class Distill(SecondTurn):
     """The reference, shown a right attempt of the group, tells each token of the others how likely it should have been
-    (SDPO, arXiv:2601.20802; the sampled token alone, a frozen teacher)."""
+    (SDPO, arXiv:2601.20802; a frozen teacher, unless it follows)."""
 
     kind: Literal["distill"] = "distill"
     weight: float = Field(default=1.0, ge=0, le=1)
     """w: weight of the distillation in the objective; the attempts' own advantages weigh 1 - w."""
+    follow: float = Field(default=0.0, ge=0, le=1)
+    """What the teacher's weights move towards the model's after each update, as a share of the way (SDPO's own code:
+    0.05): an exponential moving average. 0: it stays the reference; 1: it is the model."""
     feedback: bool = False
     """Where no other attempt is right, the teacher sees what the verifier says of the attempt itself."""
     template: str = """{{ problem }}

@@ -29,6 +29,7 @@ from cipo_trainer.dropout import training
 from cipo_trainer.loss import OFF_POLICY, weights
 from cipo_trainer.masters import Kept, Masters, norm
 from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprobs, micro, plan
+from cipo_trainer.teacher import Teacher
 
 NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
@@ -97,6 +98,8 @@ class Learner:
         self.model, self.config, self.reference = model, config, reference
         self._world, self._sharded = world or World(), sharded
         self._loss = loss.chosen(config.loss)
+        self.teacher = Teacher(reference, config.follows) if config.follows else None
+        """A reference that follows; None: it stays."""
         self.device = next(model.parameters()).device
         self.masters = Masters(model, config.optimizer)
         dtype = sharded.dtype if sharded else next(model.parameters()).dtype
@@ -139,6 +142,8 @@ class Learner:
                     elif math.isfinite(measured["grad_norm"]) and not everywhere["broken"]:
                         clip = min(1.0, options.max_grad_norm / (measured["grad_norm"] + NORM_EPS))
                         self.masters.step(lr, clip)
+                        if self.teacher:
+                            self.teacher.follow(self.masters.parameters)
                         measured["updates"] += 1
                     else:
                         measured["skipped"] += 1
