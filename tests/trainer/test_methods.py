@@ -301,6 +301,71 @@ def test_a_teacher_follows(tmp_path: Path, rate: float) -> None:
         torch.testing.assert_close(t, b + rate * (m - b))
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_divergence_over_top_tokens_by_hand(alpha: float) -> None:
+    """Over the whole vocabulary it is the divergence as it is written; over fewer tokens that of distributions with the
+    others as one token, which is never more; 0 between equals."""
+    torch.manual_seed(0)
+    ours, theirs = (torch.randn(5, 7, dtype=torch.float64).log_softmax(-1) for _ in range(2))
+    p, q = ours.exp(), theirs.exp()
+    m = (1 - alpha) * p + alpha * q
+    written = {0.0: (q * (q / p).log()).sum(-1), 1.0: (p * (p / q).log()).sum(-1)}.get(
+        alpha, (1 - alpha) * (p * (p / m).log()).sum(-1) + alpha * (q * (q / m).log()).sum(-1)
+    )
+    full = loss.divergence(ours, theirs, alpha, whole=True)
+    torch.testing.assert_close(full, written)
+    last = full
+    for count in (6, 3, 1):
+        ids = ours.topk(count).indices
+        some = loss.divergence(ours.gather(1, ids), theirs.gather(1, ids), alpha, whole=False)
+        if count == 6:  # the seventh is alone in what is left
+            torch.testing.assert_close(some, full)
+        assert bool((some <= last + 1e-9).all())
+        last = some
+        assert loss.divergence(ours, ours, alpha, whole=True).abs().max() < 1e-12
+
+
+def test_the_sampled_token_estimates_the_whole_distribution() -> None:
+    """Over what the model would say, the gradient of k2 is that of KL(model ‖ teacher) over the vocabulary."""
+    torch.manual_seed(0)
+    logits = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    theirs = torch.randn(7, dtype=torch.float64).log_softmax(-1)
+    ours = logits.log_softmax(-1)
+    (whole,) = torch.autograd.grad(
+        loss.divergence(ours[None], theirs[None], 1.0, whole=True).sum(), logits, retain_graph=True
+    )
+    (expected,) = torch.autograd.grad((ours.detach().exp() * loss.kl(ours, theirs, "k2")).sum(), logits)
+    torch.testing.assert_close(whole, expected)
+
+
+def test_a_teacher_speaks_of_more_than_the_sampled_token(tmp_path: Path) -> None:
+    """As many tokens as the vocabulary has, or more, are the same; one that sees no more than the model teaches
+    nothing; prompts of the teacher in several micro-batches give what one gives."""
+
+    def logged_of(name: str, **values: Any) -> list[float]:
+        method = {**SHOWN, "top": 14, **values.pop("method", {})}
+        config = short(
+            tmp_path, "sdpo", method=method, output=str(tmp_path / name), steps=1, **{**TAUGHT, **values}
+        )
+        (row,) = train(config)
+        return [row[name] for name in ("grad_norm", "loss", "kl")]
+
+    whole = logged_of("whole")
+    assert whole[0] > 1e-5
+    assert logged_of("more", method={"top": 1000}) == whole
+    assert logged_of("almost", method={"top": 13}) == pytest.approx(whole, rel=1e-3)  # one is left, alone
+    small = logged_of("small", optimizer={"micro_tokens": 40, "chunk": 5})
+    assert small == pytest.approx(whole, rel=1e-3)
+    assert logged_of("few", method={"top": 2}) != pytest.approx(whole, rel=1e-3)
+    alone = {"template": "{{ problem }}{% if 0 %}{{ demonstration }}{% endif %}", "top": 3}
+    nothing = short(tmp_path, "sdpo", method=alone, steps=1, output=str(tmp_path / "alone"), **TAUGHT)
+    logged = train(nothing)[0]
+    assert logged["trained_tokens"] > 0
+    assert logged["grad_norm"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UsageError, match="fsdp"):
+        build({"algorithm": "sdpo", "method": {"top": 3}, "parallel": "fsdp"})
+
+
 def test_a_teacher_that_follows_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
     method = {**SHOWN, "follow": 0.3}
     whole = short(tmp_path, "sdpo", method=method, steps=4, **TAUGHT)

@@ -101,6 +101,8 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
         more["correction"] = SHORT | {"fraction": 4.0}
     if algorithm in METHODS:
         more["method"] = ({} if algorithm == "s2r" else {"prompt_dir": "prompts"}) | METHODS[algorithm]
+    if algorithm == "igrpo":  # a question that is lost is lost for good (docs/baselines.md): smaller steps
+        more |= {"optimizer": {"lr": 0.005}, "steps": 80}
     if algorithm == "s2r":  # a solution must come to its end
         more["rollout"] = {"max_tokens": 2}
     if algorithm == "sdpo":  # a teacher that can make use of what it sees
@@ -109,16 +111,15 @@ def test_every_algorithm_solves_a_bandit(tmp_path: Path, algorithm: str) -> None
     config = bandit(tmp_path, algorithm, **more)
     train(config)
     log = rows(config)
-    assert len(log) == 40
+    assert len(log) == config.steps
     if algorithm == "sft":
         assert log[-1]["loss"] < 0.1 < log[0]["loss"]
     else:
         trained = "correction" if algorithm in SECOND else "base"
         accuracies = [row[f"{trained}_accuracy"] for row in log if f"{trained}_accuracy" in row]
         assert accuracies[0] < 0.4
-        # once first answers are right, too, nothing is left to correct, or to learn from; iGRPO's last few wrong ones
-        # then weigh much (z-scores), and may undo a question again at this rate
-        once = algorithm in ("rft_corrections", "igrpo")
+        # once first answers are right, too, nothing is left to correct, or to learn from
+        once = algorithm == "rft_corrections"
         assert (max(accuracies) if once else accuracies[-1]) > 0.9
 
 

@@ -220,7 +220,7 @@ def planned(config: Config, *, device_bytes: float | None, ranks: int = 1, promp
     large = gpu and shape.parameters >= RECOMPUTED_FROM
     parallel = config.parallel
     if parallel == "auto":  # as ``policy`` chooses
-        whole = config.lora or config.follows or options.moments != "float32"
+        whole = config.lora or config.undivided or options.moments != "float32"
         parallel = "fsdp" if large and not whole else "ddp"
     sharded = ranks > 1 and parallel == "fsdp"
     parts = ranks if sharded else 1

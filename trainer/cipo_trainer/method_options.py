@@ -64,6 +64,11 @@ class Distill(SecondTurn):
     kind: Literal["distill"] = "distill"
     weight: float = Field(default=1.0, ge=0, le=1)
     """w: weight of the distillation in the objective; the attempts' own advantages weigh 1 - w."""
+    top: int = Field(default=0, ge=0)
+    """0: the teacher speaks of the sampled token alone; else of so many, the model's most likely ones, and of all
+    others as one (SDPO's own code: 100, or 20 with feedback)."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """top: the divergence, as ``loss.alpha``."""
     follow: float = Field(default=0.0, ge=0, le=1)
     """What the teacher's weights move towards the model's after each update, as a share of the way (SDPO's own code:
     0.05): an exponential moving average. 0: it stays the reference; 1: it is the model."""
