@@ -66,9 +66,9 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
 
 
 QUICK = {"cipo", "sft"}
-LONG = {"critique_grpo", "multi_turn_grpo", "pag", "s2r", "sdpo"}
-"""Those that generate more than once in a step, or have a teacher: up to five seconds each. ``test_methods`` looks at
-their steps."""
+LONG = {"critique_grpo", "igrpo", "multi_turn_grpo", "pag", "s2r", "sdpo"}
+"""Those that generate more than once in a step, or have a teacher, and take more than three seconds.
+``test_methods`` looks at their steps."""
 SECOND = {"igrpo", "rft_corrections", "score"}
 """Those that train second answers alone."""
 METHODS: dict[str, dict[str, Any]] = {
