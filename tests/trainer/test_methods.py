@@ -16,19 +16,22 @@ from safetensors.torch import load_file
 
 from cipo_eval.errors import UsageError
 from cipo_eval.interrupts import Interrupts
+from cipo_eval.records import Verdict
 from cipo_trainer import advantage, loss
 from cipo_trainer.batch import Batch, together
 from cipo_trainer.config import Config, Correction, Loss
 from cipo_trainer.correction import remember
 from cipo_trainer.logs import read
 from cipo_trainer.loop import Trainer
-from cipo_trainer.method_options import Hints, Verify
+from cipo_trainer.method_options import Hints, Trials, Verify
 from cipo_trainer.methods.hints import Hinted
 from cipo_trainer.methods.step import Step
+from cipo_trainer.methods.trials import Segmented, process_advantages
 from cipo_trainer.methods.verify import Judged
 from cipo_trainer.presets import build
 from cipo_trainer.rollout import Group, Sample
 from cipo_trainer.step import _cosine
+from cipo_trainer.teacher import Teacher
 
 WORDS = {"prompt_dir": "prompts"}
 PAG = {**WORDS, "ask": "Right?", "right": "1", "wrong": "0", "retry": "Again."}
@@ -69,6 +72,9 @@ class Told:
             roll_out=self.rolled,
             advantages=advantage.advantages,
             encode=lambda _: (),
+            spoken=lambda tokens: "".join(chr(token) for token in tokens),
+            judge=lambda samples: ([verdict("8" in s.text) for s in samples], 0.0),
+            referred=lambda sequences: [-0.25 * len(s.tokens) for s in sequences],
         )
 
     def rolled(
@@ -85,6 +91,18 @@ class Told:
                 answer = replace(answer, samples=tuple(said))
             made.append(answer)
         return made, 0.0
+
+
+def verdict(right: bool) -> Verdict:
+    return replace(sample(right).verdict, canonical=None)
+
+
+def written(text: str, *, right: bool = False, cut: bool = False) -> Sample:
+    """A completion whose tokens are its characters."""
+    tokens = tuple(map(ord, text))
+    return replace(
+        sample(right, cut=cut, text=text), prompt=(1,), tokens=tokens, logprobs=(-0.5,) * len(tokens)
+    )
 
 
 def base_of(*groups: Group) -> Batch:
@@ -259,6 +277,121 @@ def test_a_teacher_that_sees_no_more_teaches_nothing(tmp_path: Path) -> None:
     assert train(config)[0]["grad_norm"] > 1e-6
 
 
+TAUGHT: dict[str, Any] = {"rollout": {"problems": 4, "samples": 32}}
+SHOWN = {"template": "{{ problem }} {{ demonstration }} {{ problem }}"}
+
+
+def teacher_of(config: Config) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+    """Weights of model and teacher after all steps of a training, and of both before."""
+    with Trainer(config) as trainer, Interrupts() as interrupts:
+        before = [p.detach().clone() for p in trainer.policy.model.parameters()]
+        trainer.run(interrupts)
+        models = (trainer.policy.model, trainer.policy.reference)
+        after = [[p.detach() for p in model.parameters()] for model in models]
+    return after[0], after[1], before
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_a_teacher_follows(tmp_path: Path, rate: float) -> None:
+    """After one update it is that share of the way from where both began to the model: at 0 it stays, at 1 it is it."""
+    method = {**SHOWN, "follow": rate}
+    model, teacher, before = teacher_of(short(tmp_path, "sdpo", method=method, steps=1, **TAUGHT))
+    assert any(not torch.equal(m, b) for m, b in zip(model, before, strict=True))
+    for m, t, b in zip(model, teacher, before, strict=True):
+        torch.testing.assert_close(t, b + rate * (m - b))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_divergence_over_top_tokens_by_hand(alpha: float) -> None:
+    """Over the whole vocabulary it is the divergence as it is written; over fewer tokens that of distributions with the
+    others as one token, which is never more; 0 between equals."""
+    torch.manual_seed(0)
+    ours, theirs = (torch.randn(5, 7, dtype=torch.float64).log_softmax(-1) for _ in range(2))
+    p, q = ours.exp(), theirs.exp()
+    m = (1 - alpha) * p + alpha * q
+    written = {0.0: (q * (q / p).log()).sum(-1), 1.0: (p * (p / q).log()).sum(-1)}.get(
+        alpha, (1 - alpha) * (p * (p / m).log()).sum(-1) + alpha * (q * (q / m).log()).sum(-1)
+    )
+    full = loss.divergence(ours, theirs, alpha, whole=True)
+    torch.testing.assert_close(full, written)
+    last = full
+    for count in (6, 3, 1):
+        ids = ours.topk(count).indices
+        some = loss.divergence(ours.gather(1, ids), theirs.gather(1, ids), alpha, whole=False)
+        if count == 6:  # the seventh is alone in what is left
+            torch.testing.assert_close(some, full)
+        assert bool((some <= last + 1e-9).all())
+        last = some
+        assert loss.divergence(ours, ours, alpha, whole=True).abs().max() < 1e-12
+
+
+def test_the_sampled_token_estimates_the_whole_distribution() -> None:
+    """Over what the model would say, the gradient of k2 is that of KL(model ‖ teacher) over the vocabulary."""
+    torch.manual_seed(0)
+    logits = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    theirs = torch.randn(7, dtype=torch.float64).log_softmax(-1)
+    ours = logits.log_softmax(-1)
+    (whole,) = torch.autograd.grad(
+        loss.divergence(ours[None], theirs[None], 1.0, whole=True).sum(), logits, retain_graph=True
+    )
+    (expected,) = torch.autograd.grad((ours.detach().exp() * loss.kl(ours, theirs, "k2")).sum(), logits)
+    torch.testing.assert_close(whole, expected)
+
+
+def test_a_teacher_speaks_of_more_than_the_sampled_token(tmp_path: Path) -> None:
+    """As many tokens as the vocabulary has, or more, are the same; one that sees no more than the model teaches
+    nothing; prompts of the teacher in several micro-batches give what one gives."""
+
+    def logged_of(name: str, **values: Any) -> list[float]:
+        method = {**SHOWN, "top": 14, **values.pop("method", {})}
+        config = short(
+            tmp_path, "sdpo", method=method, output=str(tmp_path / name), steps=1, **{**TAUGHT, **values}
+        )
+        (row,) = train(config)
+        return [row[name] for name in ("grad_norm", "loss", "kl")]
+
+    whole = logged_of("whole")
+    assert whole[0] > 1e-5
+    assert logged_of("more", method={"top": 1000}) == whole
+    assert logged_of("almost", method={"top": 13}) == pytest.approx(whole, rel=1e-3)  # one is left, alone
+    small = logged_of("small", optimizer={"micro_tokens": 40, "chunk": 5})
+    assert small == pytest.approx(whole, rel=1e-3)
+    assert logged_of("few", method={"top": 2}) != pytest.approx(whole, rel=1e-3)
+    alone = {"template": "{{ problem }}{% if 0 %}{{ demonstration }}{% endif %}", "top": 3}
+    nothing = short(tmp_path, "sdpo", method=alone, steps=1, output=str(tmp_path / "alone"), **TAUGHT)
+    logged = train(nothing)[0]
+    assert logged["trained_tokens"] > 0
+    assert logged["grad_norm"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UsageError, match="fsdp"):
+        build({"algorithm": "sdpo", "method": {"top": 3}, "parallel": "fsdp"})
+
+
+def test_a_teacher_that_follows_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
+    method = {**SHOWN, "follow": 0.3}
+    whole = short(tmp_path, "sdpo", method=method, steps=4, **TAUGHT)
+    train(whole)
+    broken = short(tmp_path, "sdpo", method=method, output=str(tmp_path / "broken"), **TAUGHT)
+    train(broken)
+    train(broken.model_copy(update={"steps": 4}))
+    assert same(weights(whole), weights(broken.model_copy(update={"steps": 4})))
+    frozen = short(tmp_path, "sdpo", method=SHOWN, steps=4, output=str(tmp_path / "frozen"), **TAUGHT)
+    train(frozen)
+    assert not same(weights(whole), weights(frozen))
+    with pytest.raises(UsageError, match=r"method\.follow"):
+        short(tmp_path, "sdpo", method=method, lora={"rank": 2})
+
+
+def test_a_teacher_computes_in_a_shorter_type_and_follows_exactly() -> None:
+    """A share of an update that bfloat16 cannot show adds up."""
+    shown = torch.nn.Linear(4, 4, bias=False, dtype=torch.bfloat16)
+    torch.nn.init.constant_(shown.weight, 1.0)
+    teacher = Teacher(shown, 0.05)
+    for _ in range(200):
+        teacher.follow([torch.full((4, 4), 1.03)])
+    assert shown.weight.float().mean().item() == pytest.approx(1.03, abs=2e-3)
+    assert teacher.state()[0].dtype == torch.float32
+
+
 def test_only_what_is_called_wrong_is_tried_again() -> None:
     """A judgement is paid for being true; what is not called wrong has no second attempt."""
     options = Verify(ask="?", right="true", wrong="false", retry="again")
@@ -328,6 +461,87 @@ def test_only_corrections_of_wrong_attempts_are_learned(tmp_path: Path) -> None:
     samples = [row for row in read(drafts.output / "samples.jsonl") if row["stream"] == "correction"]
     assert len(samples) == 4
     assert all("anchor" in row for row in samples)
+
+
+TRIALS = Trials(check="?", retry="again", right="true", wrong="false", kl=0.0)
+
+
+def test_a_completion_is_cut_where_it_says_so() -> None:
+    """Every token is in one segment, whose prompt has everything before it; phrases begin what follows."""
+    whole = written("7 ? false Again 8 ? true", right=True)
+    base = base_of(Group(samples=(whole, written("7 7"))))
+    (batch,), measured = Segmented(TRIALS).batches(base, Told().step())
+    first, second = batch.groups
+    assert [s.text for s in first.samples] == ["7 ", "? false ", "Again 8 ", "? true"]
+    assert [s.correct for s in first.samples if "?" not in s.text] == [False, True]
+    assert [t for s in first.samples for t in s.tokens] == list(whole.tokens)
+    for s in first.samples:
+        assert (*s.prompt, *s.tokens) == (*whole.prompt, *whole.tokens)[: len(s.prompt) + len(s.tokens)]
+        assert len(s.logprobs) == len(s.tokens)
+    assert second.samples == (replace(base.samples[1], verdict=verdict(False)),)
+    # a wrong solution, a true check, a flip to a right one (twice), its true check (twice)
+    assert [a.tolist() for a in batch.advantages] == [[-1, 1, 2, 2], [-1]]
+    assert measured["trials"] == 1.5
+    assert measured["recall_right"] == measured["recall_wrong"] == 1.0
+    assert measured["first_accuracy"] == 0.0
+    # a completion that begins with a check, and one that says nothing of a solution
+    odd = base_of(Group(samples=(written("? false"), written("8 ? hm"))))
+    (batch,), _ = Segmented(TRIALS).batches(odd, Told().step())
+    assert [a.tolist() for a in batch.advantages] == [[1], [1, 0]]
+    with pytest.raises(UsageError, match="retry"):
+        Segmented(TRIALS.model_copy(update={"retry": ""}))
+
+
+def test_process_credit_by_hand() -> None:
+    """The baseline is of what came after the same outcomes, from ten on; an end that is not one costs 1."""
+    right, wrong = (False, 1.0, False), (False, -1.0, False)
+    true_check, flip = (True, 1.0, False), (False, 1.0, True)
+    few = process_advantages([[right], [wrong], [wrong, true_check, flip]], [False, False, False])
+    assert [a.tolist() for a in few] == [[1], [-1], [-1, 1, 2]]
+    assert process_advantages([[wrong, true_check, flip]], [True])[0].tolist() == [-1, 1, -2]
+    many = process_advantages([*[[right]] * 6, *[[wrong]] * 3, [wrong, true_check]], [False] * 10)
+    assert np.concatenate(many) == pytest.approx([*[0.8] * 6, *[-1.2] * 3, -1.2, 1])
+
+
+def test_trials_that_nobody_names_are_whole_completions(tmp_path: Path) -> None:
+    """Process credit then has a sequence for each attempt; outcome credit without KL is the same loss on the
+    completions with rewards of 1 and -1, bit for bit; the KL term costs what a sequence is away from the reference."""
+    base = base_of(group("+-+", "p"), group("--", "q"))
+    (batch,), _ = Segmented(TRIALS).batches(base, Told().step())
+    assert [g.samples[0].tokens for g in batch.groups] == [s.tokens for s in base.samples]
+    assert [g.samples[0].prompt for g in batch.groups] == [s.prompt for s in base.samples]
+    (plain,), _ = Segmented(TRIALS.model_copy(update={"credit": "outcome"})).batches(base, Told().step())
+    dear = Segmented(TRIALS.model_copy(update={"credit": "outcome", "kl": 0.1}))
+    (far,), _ = dear.batches(base, Told().step())
+    lost = np.concatenate(plain.advantages) - np.concatenate(far.advantages)
+    assert lost == pytest.approx(0.1 * (-1.5 + 0.75))  # three tokens each
+    own = {"credit": "outcome", "kl": 0.0}
+    outcome = short(tmp_path, "s2r", method=own)
+    train(outcome)
+    same_loss = {"advantage": outcome.advantage.model_dump(), "loss": outcome.loss.model_dump()}
+    values = {**same_loss, "reward": {"weight": 2.0}, "output": str(tmp_path / "plain")}
+    for section in ("advantage", "loss"):
+        same_loss[section].pop("import_")
+    plainly = short(tmp_path, "dr_grpo", **values)
+    train(plainly)
+    assert same(weights(outcome), weights(plainly))
+
+
+def test_the_reference_of_a_reward_is_the_model_at_the_start(tmp_path: Path) -> None:
+    """In the first step the reward loses nothing, and nothing has a gradient of its own where all are as right."""
+    own = {"credit": "outcome", "kl": 1.0}
+    config = short(tmp_path, "s2r", method=own, steps=1, rollout={"problems": 4, "samples": 16})
+    free = short(
+        tmp_path,
+        "s2r",
+        method={**own, "kl": 0.0},
+        steps=1,
+        rollout={"problems": 4, "samples": 16},
+        output=str(tmp_path / "free"),
+    )
+    (with_kl,), (without,) = train(config), train(free)
+    assert with_kl["grad_norm"] == pytest.approx(without["grad_norm"], rel=1e-4)
+    assert with_kl["trained_tokens"] >= without["trained_tokens"]
 
 
 # --- more of CIPO's own stream -------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Sources: GRPO arXiv:2402.03300, Dr. GRPO arXiv:2503.20783, DAPO arXiv:2503.14476, RLOO arXiv:2402.14740, GSPO
 arXiv:2507.18071, CISPO arXiv:2506.13585, CIPO arXiv:2605.14539; iGRPO arXiv:2602.09000, SCoRe arXiv:2409.12917, LTE
-arXiv:2510.26109, SDPO arXiv:2601.20802, PAG arXiv:2506.10406, Critique-GRPO arXiv:2506.03106. Where a paper leaves a
+arXiv:2510.26109, SDPO arXiv:2601.20802, PAG arXiv:2506.10406, Critique-GRPO arXiv:2506.03106, S2R
+arXiv:2502.12853. Where a paper leaves a
 number open it is ours.
 """
 
@@ -106,5 +107,11 @@ ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
         "advantage": {"baseline": "mean", "scale": "none"},
         "loss": {"kind": "clip", "clip_low": 1e6, "clip_high": 1e6, "aggregate": "sequence_mean"},
         "method": {"kind": "refine"},
+    },
+    # a segment, or a completion, is one action: the ratio is its geometric mean
+    "s2r": {
+        "advantage": {"baseline": "leave_one_out", "scale": "none"},
+        "loss": {"kind": "clip", "ratio": "sequence", "aggregate": "sequence_mean"},
+        "method": {"kind": "trials"},
     },
 }

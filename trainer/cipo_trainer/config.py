@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cipo_eval.engines.conversation import Chat
-from cipo_trainer.method_options import Distill, Method, MultiTurn
+from cipo_trainer.method_options import Distill, Method, MultiTurn, Trials
 from cipo_trainer.rollout_options import OTHERS, Rollout
 from cipo_trainer.run_options import Evaluation, Logging, Saving, Stop
 from cipo_trainer.sections import Beside, Section
@@ -143,8 +143,14 @@ class Loss(Section):
     """What ``aggregate: constant`` divides by; by default rollout.max_tokens (Dr. GRPO)."""
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the reference, the model at the start."""
-    kl: Literal["k1", "k2", "k3"] = "k3"
-    """Estimator of that divergence (Schulman 2020)."""
+    kl: Literal["k1", "k2", "k3", "top"] = "k3"
+    """Estimator of that divergence from the sampled token (Schulman 2020); top: it itself over the most likely tokens,
+    the others as one."""
+    top: int = Field(default=100, ge=1)
+    """top: so many tokens, the model's most likely ones; of a smaller vocabulary all."""
+    alpha: float = Field(default=1.0, ge=0, le=1)
+    """top: 1: KL(model ‖ reference), 0: KL(reference ‖ model); between them (1 - alpha)·KL(model ‖ mix) +
+    alpha·KL(reference ‖ mix), mix being (1 - alpha)·model + alpha·reference."""
     importance: Literal["none", "token", "sequence"] = "none"
     """Importance weights of the training over the sampling probability, of each token or of whole sequences (their
     product); by default token where another engine than the trainer's own samples (vllm, vllm_server)."""
@@ -172,6 +178,8 @@ class Loss(Section):
             raise ValueError("importance_cap and importance_range: weights are truncated, or left out")
         if self.options and self.import_ is None:
             raise ValueError("options are for a loss of your own (import)")
+        if self.kl == "top" and self.import_:
+            raise ValueError("kl: top is not told to a loss of your own (import)")
         return self
 
 
@@ -308,6 +316,7 @@ Algorithm = Literal[
     "sdpo",
     "pag",
     "critique_grpo",
+    "s2r",
 ]
 
 
@@ -389,6 +398,10 @@ class Config(Section):
             raise ValueError(
                 "reference: needs a KL term (loss.beta), and with lora the base is the reference"
             )
+        if self.follows and self.lora:
+            raise ValueError("method.follow: with lora the base is the teacher, which stays")
+        if self.undivided and self.parallel == "fsdp":
+            raise ValueError("parallel: fsdp: not with method.follow, nor with a KL term over top tokens")
         if self.stop.figures and not self.eval.tasks:
             raise ValueError("stop.figures: without eval.tasks nothing is evaluated")
         if (self.supervised or self.imitates) and self.advantage.import_:
@@ -412,9 +425,21 @@ class Config(Section):
 
     @property
     def referred(self) -> bool:
-        """Whether any stream of it needs the reference's log-probabilities."""
+        """Whether any stream of it, or a reward, needs the reference's log-probabilities."""
         betas = self.method.betas if isinstance(self.method, MultiTurn) else None
-        return bool(self.loss.beta or (betas and any(betas)) or isinstance(self.method, Distill))
+        shaped = isinstance(self.method, Trials) and self.method.kl != 0
+        return bool(self.loss.beta or (betas and any(betas)) or shaped or isinstance(self.method, Distill))
+
+    @property
+    def follows(self) -> float:
+        """How far the reference moves towards the model after each update; 0: it stays."""
+        return self.method.follow if isinstance(self.method, Distill) else 0.0
+
+    @property
+    def undivided(self) -> bool:
+        """Whether it needs whole weights in each process, beside what adapters and 8-bit moments need."""
+        top = isinstance(self.method, Distill) and self.method.top
+        return bool(self.follows or top or (self.loss.beta and self.loss.kl == "top"))
 
     def plain(self) -> dict[str, Any]:
         """All values as JSON has them, under the names that files use."""

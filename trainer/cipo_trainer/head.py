@@ -28,6 +28,27 @@ def token_logprobs(
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
+def top_ids(model: Any, hidden: torch.Tensor, count: int, chunk: int) -> torch.Tensor:
+    """The most likely tokens after each of ``hidden``, at most ``count``, shape (T, count)."""
+    with torch.no_grad():
+        parts = [head_logits(model, part) for part in torch.split(hidden.detach(), chunk)]
+        return torch.cat([part.topk(min(count, part.shape[-1])).indices for part in parts])
+
+
+def logprobs_at(model: Any, hidden: torch.Tensor, ids: torch.Tensor, chunk: int) -> torch.Tensor:
+    """Log-probabilities of ``ids``, shape (T, count), after each of ``hidden``, shape (T, width): nats, float32 or
+    wider. The backward pass computes a chunk's logits again."""
+
+    def compute(part: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return _wide(head_logits(model, part)).log_softmax(-1).gather(1, wanted)
+
+    pairs = zip(torch.split(hidden, chunk), torch.split(ids, chunk), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([compute(*pair) for pair in pairs])
+    again = torch.utils.checkpoint.checkpoint
+    return torch.cat([again(compute, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs])
+
+
 def _kept_apart(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> Any:
     """Any other output layer: autograd's way, with logits that are computed again."""
 

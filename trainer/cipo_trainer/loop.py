@@ -19,7 +19,6 @@ nothing had happened. ``python -m cipo_trainer cipo steps=2`` runs it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -37,7 +36,7 @@ from cipo_trainer import advantage, budget, correction, loss, measure, run_dir
 from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config, Correction
 from cipo_trainer.correction import Controller, CorrectionPrompts
-from cipo_trainer.distributed.division import roll_out_together
+from cipo_trainer.distributed.division import judge_together, judges, roll_out_together
 from cipo_trainer.distributed.sharding import in_parts, load_parts
 from cipo_trainer.distributed.world import World
 from cipo_trainer.evaluation import Evaluator
@@ -52,9 +51,6 @@ from cipo_trainer.reward import OwnRewards, rewards
 from cipo_trainer.rollout import Group, Judge, Sample, first_requests
 from cipo_trainer.saving import Checkpoints
 from cipo_trainer.step import Learner, LossStream, rate
-
-MOST_WORKERS = 16
-"""Most processes that judge, by default."""
 
 
 @dataclass(slots=True)
@@ -142,7 +138,7 @@ class Trainer:
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections, config.chat) if corrections else None
             self._method = methods.chosen(config)
-            self.pool = VerifierPool(_workers(config, world), time_limit=config.reward.timeout)
+            self.pool = VerifierPool(judges(config, world), time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()
             named = {key: described(name, made) for key, (name, made) in functions.items() if name}
@@ -182,6 +178,8 @@ class Trainer:
         elif self.policy.sharded:
             tensors = in_parts(masters, tensors)
         masters.load(tensors)
+        if self.learner.teacher:
+            self.learner.teacher.load(tensors["teacher"])
         if self.controller:
             self.controller = Controller(**self.state.controller)
 
@@ -427,6 +425,11 @@ class Trainer:
             roll_out=rolled,
             advantages=self._advantages,
             encode=lambda request: tuple(self.policy.engine.texts.prompt(request).ids),
+            spoken=self.policy.engine.texts.spoken,
+            judge=lambda samples: judge_together(
+                self.world, self.pool, self.problems.verifier, samples, interrupts
+            ),
+            referred=self.learner.referred,
             own=self._own,
         )
 
@@ -474,7 +477,9 @@ class Trainer:
         best = self.state.best.get("step")
         masters, sharded = self.learner.masters, self.policy.sharded
         later = self.config.checkpoint.asynchronous
-        tensors = partial(sharded.save, masters, later=later) if sharded else masters.state()
+        tensors: Any = partial(sharded.save, masters, later=later) if sharded else masters.state()
+        if self.learner.teacher:
+            tensors |= {"teacher": self.learner.teacher.state()}
         with self.policy.saved() as (model, tokenizer):
             self.checkpoints.save(self.state.step, model, tokenizer, state, tensors, best)
 
@@ -490,10 +495,3 @@ def _raise_what_came(interrupts: Interrupts) -> None:
     """Ctrl-C that came while an update was made."""
     with interrupts.allowed():
         pass
-
-
-def _workers(config: Config, world: World) -> int | None:
-    """Processes that judge; several processes on a machine share its cores."""
-    if config.reward.workers or world.local_size == 1:
-        return config.reward.workers
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // world.local_size))

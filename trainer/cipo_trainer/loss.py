@@ -161,6 +161,28 @@ def kl(logp: torch.Tensor, reference: torch.Tensor, estimator: str) -> torch.Ten
     return difference.exp() - 1 - difference
 
 
+def divergence(logp: torch.Tensor, reference: torch.Tensor, alpha: float, *, whole: bool) -> torch.Tensor:
+    """Divergence at each token of two distributions over the same tokens, log-probabilities in nats, shape (T, count):
+    ``loss.alpha`` says which. What all other tokens have counts as one more, unless these are the ``whole``
+    vocabulary."""
+    if not whole:
+        logp, reference = (torch.cat([x, _others(x)], dim=-1) for x in (logp, reference))
+    if alpha in (0, 1):
+        first, second = (logp, reference) if alpha else (reference, logp)
+        return (first.exp() * (first - second)).sum(-1)
+    shares = torch.tensor([1 - alpha, alpha], dtype=logp.dtype, device=logp.device).log()
+    mix = torch.logaddexp(logp + shares[0], reference + shares[1])
+    ours = (logp.exp() * (logp - mix)).sum(-1)
+    theirs = (reference.exp() * (reference - mix)).sum(-1)
+    return (1 - alpha) * ours + alpha * theirs
+
+
+def _others(logp: torch.Tensor) -> torch.Tensor:
+    """Log-probability of all tokens that are not among these, shape (T, 1)."""
+    total = logp.logsumexp(-1, keepdim=True).clamp(max=-1e-6)  # rounding may make it 1
+    return torch.log(-torch.expm1(total))
+
+
 def weights(lengths: Sequence[int], config: Loss, max_tokens: int, scale: float = 1.0) -> list[float]:
     """Weight of each of a sequence's tokens in the loss of a batch of such sequences, all of which count, those with an
     advantage of 0 too. ``scale``: of the whole batch (λ)."""

@@ -227,7 +227,8 @@ def planned(config: Config, *, device_bytes: float | None, ranks: int = 1, promp
     large = gpu and shape.parameters >= RECOMPUTED_FROM
     parallel = config.parallel
     if parallel == "auto":  # as ``policy`` chooses
-        parallel = "fsdp" if large and not config.lora and options.moments == "float32" else "ddp"
+        whole = config.lora or config.undivided or options.moments != "float32"
+        parallel = "fsdp" if large and not whole else "ddp"
     sharded = ranks > 1 and parallel == "fsdp"
     parts = ranks if sharded else 1
     trained = shape.adapters(config.lora.rank) if config.lora else shape.parameters
@@ -238,6 +239,7 @@ def planned(config: Config, *, device_bytes: float | None, ranks: int = 1, promp
         "float32 masters": 4.0 * trained / parts if apart else 0.0,
         "moments of AdamW": MOMENT_BYTES[options.moments] * trained / parts,
         "reference": float(shape.parameters * width) if config.referred and config.lora is None else 0.0,
+        "teacher in float32": 4.0 * trained if config.follows and width == 2 else 0.0,
         "context": CONTEXT_BYTES if gpu else 0.0,
     }
     trains = {"gradients": 4.0 * trained / parts, **_passes(config, shape, width, gpu=gpu)}

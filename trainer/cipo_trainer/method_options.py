@@ -59,11 +59,19 @@ wrong: {{ answers }}. {% endif %}Do not mention this note."""
 
 class Distill(SecondTurn):
     """The reference, shown a right attempt of the group, tells each token of the others how likely it should have been
-    (SDPO, arXiv:2601.20802; the sampled token alone, a frozen teacher)."""
+    (SDPO, arXiv:2601.20802; a frozen teacher, unless it follows)."""
 
     kind: Literal["distill"] = "distill"
     weight: float = Field(default=1.0, ge=0, le=1)
     """w: weight of the distillation in the objective; the attempts' own advantages weigh 1 - w."""
+    top: int = Field(default=0, ge=0)
+    """0: the teacher speaks of the sampled token alone; else of so many, the model's most likely ones, and of all
+    others as one (SDPO's own code: 100, or 20 with feedback)."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """top: the divergence, as ``loss.alpha``."""
+    follow: float = Field(default=0.0, ge=0, le=1)
+    """What the teacher's weights move towards the model's after each update, as a share of the way (SDPO's own code:
+    0.05): an exponential moving average. 0: it stays the reference; 1: it is the model."""
     feedback: bool = False
     """Where no other attempt is right, the teacher sees what the verifier says of the attempt itself."""
     template: str = """{{ problem }}
@@ -114,4 +122,22 @@ class Refine(SecondTurn):
     """Attempts of a group that make room for refinements, right ones first."""
 
 
-Method = Annotated[MultiTurn | Hints | Distill | Verify | Refine, Field(discriminator="kind")]
+class Trials(Section):
+    """A completion holds solutions and checks of them, and is cut where it says so (S2R, arXiv:2502.12853)."""
+
+    kind: Literal["trials"] = "trials"
+    credit: Literal["process", "outcome"] = "process"
+    """What is paid for: each segment for itself, or the completion as a whole for its last answer."""
+    kl: float | None = Field(default=None, ge=0)
+    """β: what the reward loses for the distance from the reference, log π - log π_ref of a segment's (outcome: the
+    completion's) tokens; by default 0.05, with outcome 0.01."""
+    check: str = "Wait, let me recheck my solution."
+    """Begins a check; in upper or lower case, as the next three."""
+    retry: str = "Let me try again."
+    """Begins another solution."""
+    right: str = "the answer is correct"
+    """Says in a check that the solution is right; what is said last counts."""
+    wrong: str = "the answer is incorrect"
+
+
+Method = Annotated[MultiTurn | Hints | Distill | Verify | Refine | Trials, Field(discriminator="kind")]

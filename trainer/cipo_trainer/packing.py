@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cipo_trainer.head import token_logprobs
+from cipo_trainer.head import logprobs_at, token_logprobs, top_ids
 
 VARLEN = "cipo_varlen"
 """The name by which transformers knows ``varlen_attention``."""
@@ -129,12 +129,33 @@ def micro(
 def logprobs(model: Any, batch: Micro, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each completion token and the entropy where it was drawn (nats, float32 or wider, shape (T,)
     each); the entropy has no gradient."""
-    hidden = _decoder(model)(
+    return token_logprobs(model, _hidden(model, batch), batch.targets, chunk)
+
+
+def top_logprobs(
+    model: Any, batch: Micro, chunk: int, count: int
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """What ``logprobs`` gives, the ``count`` most likely tokens in place of each, and their log-probabilities, shape
+    (T, count) each."""
+    hidden = _hidden(model, batch)
+    ids = top_ids(model, hidden, count, chunk)
+    scores = token_logprobs(model, hidden, batch.targets, chunk)
+    return scores, ids, logprobs_at(model, hidden, ids, chunk)
+
+
+def given_logprobs(model: Any, batch: Micro, chunk: int, ids: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of these tokens in place of each, shape (T, count)."""
+    return logprobs_at(model, _hidden(model, batch), ids, chunk)
+
+
+def _hidden(model: Any, batch: Micro) -> torch.Tensor:
+    """What the output layer gets for each completion token, shape (T, width)."""
+    hidden: torch.Tensor = _decoder(model)(
         input_ids=batch.ids,
         use_cache=False,
         **({} if batch.bounds is None else _packed_arguments(batch)),
     ).last_hidden_state
-    return token_logprobs(model, hidden.reshape(-1, hidden.shape[-1])[batch.where], batch.targets, chunk)
+    return hidden.reshape(-1, hidden.shape[-1])[batch.where]
 
 
 def _decoder(model: Any) -> Any:

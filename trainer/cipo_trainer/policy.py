@@ -300,7 +300,7 @@ def _in_parts(config: Config, world: World, *, large: bool) -> bool:
     if world.size == 1 or config.parallel == "ddp":
         return False
     if config.parallel == "auto":
-        return large and not config.lora and config.optimizer.moments == "float32"
+        return large and not (config.lora or config.undivided) and config.optimizer.moments == "float32"
     if config.lora:
         raise UsageError("parallel: adapters are small and whole in every process: use ddp")
     if config.optimizer.moments != "float32":

@@ -28,7 +28,18 @@ from cipo_trainer.distributed.world import World
 from cipo_trainer.dropout import training
 from cipo_trainer.loss import OFF_POLICY, weights
 from cipo_trainer.masters import Kept, Masters, norm
-from cipo_trainer.packing import Micro, Packed, TrainSequence, can_pack, logprobs, micro, plan
+from cipo_trainer.packing import (
+    Micro,
+    Packed,
+    TrainSequence,
+    can_pack,
+    given_logprobs,
+    logprobs,
+    micro,
+    plan,
+    top_logprobs,
+)
+from cipo_trainer.teacher import Teacher
 
 NORM_EPS = 1e-6
 """Added to the gradient's norm before the clip divides by it."""
@@ -99,6 +110,8 @@ class Learner:
         self.model, self.config, self.reference = model, config, reference
         self._world, self._sharded = world or World(), sharded
         self._loss = loss.chosen(config.loss)
+        self.teacher = Teacher(reference, config.follows) if config.follows else None
+        """A reference that follows; None: it stays."""
         self.device = next(model.parameters()).device
         self.masters = Masters(model, config.optimizer)
         dtype = sharded.dtype if sharded else next(model.parameters()).dtype
@@ -141,6 +154,8 @@ class Learner:
                     elif math.isfinite(measured["grad_norm"]) and not everywhere["broken"]:
                         clip = min(1.0, options.max_grad_norm / (measured["grad_norm"] + NORM_EPS))
                         self.masters.step(lr, clip)
+                        if self.teacher:
+                            self.teacher.follow(self.masters.parameters)
                         measured["updates"] += 1
                     else:
                         measured["skipped"] += 1
@@ -230,9 +245,13 @@ class Learner:
             if together[0].sampled is not None:
                 logprobs_then = [x for sequence in together for x in sequence.sampled or ()]
                 sampled = torch.tensor(logprobs_then, device=self.device)
-            reference = self._reference(batch, together) if loss_options.beta else None
+            top = loss_options.beta and loss_options.kl == "top"
+            reference = self._reference(batch, together) if loss_options.beta and not top else None
             with Packed(self.model, active=self.packed):
-                logp, entropy = self._logprobs(batch)
+                if top:
+                    (logp, entropy), distances = self._distances(batch, together, loss_options)
+                else:
+                    logp, entropy = self._logprobs(batch)
                 before = None if old is None else torch.cat([old[i] for i in positions])
                 token_losses, counts = self._loss(
                     logp,
@@ -243,6 +262,9 @@ class Learner:
                     reference=reference,
                     sampled=sampled,
                 )
+                if top:
+                    token_losses = token_losses + loss_options.beta * distances
+                    counts["kl"] = distances.detach().sum()
                 token_weights = self._spread([shares[i] for i in positions], batch.segments, logp)
                 total = (token_losses * token_weights).sum()
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -328,23 +350,57 @@ class Learner:
                 self._logprobs(batch)
         return before
 
+    def _distances(
+        self, batch: Micro, sequences: Sequence[TrainSequence], options: Loss
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """What ``_logprobs`` gives, and how far the distribution that each token came of is from the reference's, shape
+        (T,)."""
+        scores, ids, ours = top_logprobs(self.model, batch, self.config.optimizer.chunk, options.top)
+        theirs = self._reference(batch, sequences, ids)
+        whole = ids.shape[1] == self.model.config.get_text_config().vocab_size
+        return scores, loss.divergence(ours, theirs, options.alpha, whole=whole)
+
     @torch.no_grad()
-    def _reference(self, batch: Any, sequences: Sequence[TrainSequence]) -> torch.Tensor:
-        """The reference's log-probabilities of a batch's tokens, which are those of these sequences, shape (T,)."""
+    def _reference(
+        self, batch: Micro, sequences: Sequence[TrainSequence], ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The reference's log-probabilities of a batch's tokens, which are those of these sequences, shape (T,); of
+        ``ids`` in their places, shape (T, count)."""
         with self._unadapted() as model:
             if all(sequence.reference is None for sequence in sequences):
-                with Packed(model, active=self.packed):
-                    return logprobs(model, batch, self.config.optimizer.chunk)[0]
+                return self._scored(model, batch, ids)
             shown = [replace(s, prompt=s.prompt if s.reference is None else s.reference) for s in sequences]
+            wanted = None if ids is None else torch.split(ids, [len(s.tokens) for s in shown])
             scored: list[torch.Tensor] = [torch.empty(0)] * len(shown)
             for places in self._plans(shown, range(len(shown))):
                 longer = micro(shown, places, self.device, packed=self.packed)
-                with Packed(model, active=self.packed):
-                    logp, _ = logprobs(model, longer, self.config.optimizer.chunk)
-                parts = torch.split(logp, [len(shown[i].tokens) for i in places])
+                of_these = None if wanted is None else torch.cat([wanted[i] for i in places])
+                theirs = self._scored(model, longer, of_these)
+                parts = torch.split(theirs, [len(shown[i].tokens) for i in places])
                 for place, part in zip(places, parts, strict=True):
                     scored[place] = part
             return torch.cat(scored)
+
+    def _scored(self, model: Any, batch: Micro, ids: torch.Tensor | None) -> torch.Tensor:
+        chunk = self.config.optimizer.chunk
+        with Packed(model, active=self.packed):
+            return (
+                logprobs(model, batch, chunk)[0] if ids is None else given_logprobs(model, batch, chunk, ids)
+            )
+
+    def referred(self, sequences: Sequence[TrainSequence]) -> list[float]:
+        """The reference's log-probability of each sequence's tokens together, in nats; each process scores its share.
+        All processes have to call it."""
+        division = owners([len(s) for s in sequences], self._world.size)
+        mine = [i for i, rank in enumerate(division) if rank == self._world.rank]
+        scored: dict[int, float] = {}
+        for positions in self._plans(sequences, mine):
+            together = [sequences[i] for i in positions]
+            logp = self._reference(micro(sequences, positions, self.device, packed=self.packed), together)
+            parts = torch.split(logp, [len(s.tokens) for s in together])
+            scored |= {i: float(part.sum()) for i, part in zip(positions, parts, strict=True)}
+        everywhere = {i: value for share in self._world.gather(scored) for i, value in share.items()}
+        return [everywhere[i] for i in range(len(sequences))]
 
     @contextlib.contextmanager
     def _unadapted(self) -> Iterator[Any]:

@@ -7,15 +7,20 @@ belong to (seed, step, problem, number), and each token's weight in the loss is 
 from __future__ import annotations
 
 import heapq
+import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from cipo_eval.interrupts import Interrupts
-from cipo_eval.records import Request
+from cipo_eval.records import Mode, Request, Verdict
 from cipo_eval.verifiers.pool import VerifierPool
+from cipo_trainer.config import Config
 from cipo_trainer.distributed.world import World
 from cipo_trainer.rollout import Group, Judge, Sample, roll_out
 
+MOST_JUDGES = 16
+"""Most processes that judge, by default."""
 Judged = list[tuple[Any, ...]]
 """What is sent of a group: of each sample, number, prompt, tokens, log-probabilities, text, finish reason, verdict."""
 
@@ -66,6 +71,31 @@ def roll_out_together(
         for at, request in enumerate(requests)
     ]
     return groups, max(waited for _, waited in shares)
+
+
+def judge_together(
+    world: World, pool: VerifierPool, verifier: str, samples: Sequence[Sample], interrupts: Interrupts
+) -> tuple[list[Verdict], float]:
+    """The verifier's verdicts on the texts of these samples, which all processes have, and the seconds that they took:
+    each process judges every n-th."""
+
+    def share() -> list[Verdict]:
+        mine = samples[world.rank :: world.size]
+        asked = [pool.submit(verifier, s.problem, s.text, s.finish_reason, (Mode.FIXED,)) for s in mine]
+        with interrupts.allowed():
+            return [future.result()[Mode.FIXED] for future in asked]
+
+    started = time.perf_counter()
+    shares = world.together(share)
+    verdicts = [shares[at % world.size][at // world.size] for at in range(len(samples))]
+    return verdicts, time.perf_counter() - started
+
+
+def judges(config: Config, world: World) -> int | None:
+    """Processes that judge, beside this one; several processes on a machine share its cores."""
+    if config.reward.workers or world.local_size == 1:
+        return config.reward.workers
+    return max(1, min(MOST_JUDGES, (os.cpu_count() or 1) // world.local_size))
 
 
 def _sent(group: Group) -> Judged:

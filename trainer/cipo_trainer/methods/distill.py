@@ -1,13 +1,12 @@
-"""A frozen teacher that sees a right attempt tells each token how likely it should have been: SDPO (arXiv:2601.20802),
-of the sampled token alone.
+"""A teacher that sees a right attempt tells each token how likely it should have been: SDPO (arXiv:2601.20802).
 
 The teacher is the reference, given another prompt. Half the squared difference of the log-probabilities (the estimator
-k2) has the gradient (log p - log q)·∇log p, which is SDPO's; attempts have no advantage of their own.
+k2) has the gradient (log p - log q)·∇log p, which is SDPO's; attempts have no advantage of their own. With
+``top`` it tells so of the most likely tokens, and the divergence of both distributions is the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from cipo_trainer.method_options import Distill
 from cipo_trainer.methods.step import Step
 from cipo_trainer.rollout import Group, Sample, first_requests
 
-TEACHER: Mapping[str, Any] = {"beta": 1.0, "kl": "k2"}
+TEACHER: dict[str, Any] = {"beta": 1.0, "kl": "k2"}
 
 
 class Distilled:
@@ -37,6 +36,7 @@ class Distilled:
     def batches(self, base: Batch, step: Step) -> tuple[list[Batch], dict[str, Any]]:
         """Attempts that there is something to tell of, and the base batch where it has a weight. The others are not
         counted."""
+        options = self._options
         groups, references = [], []
         for group in base.groups:
             told = [self._told(sample, group, step) for sample in group.samples]
@@ -50,12 +50,12 @@ class Distilled:
             name="taught",
             groups=groups,
             advantages=[np.zeros(len(group.samples)) for group in groups],
-            weight=self._options.weight,
-            loss=TEACHER,
+            weight=options.weight,
+            loss=TEACHER | ({"kl": "top", "top": options.top, "alpha": options.alpha} if options.top else {}),
             references=references,
         )
         measured = {"taught": count / max(1, total)}
-        rest = 1 - self._options.weight
+        rest = 1 - options.weight
         return [*([replace(base, weight=rest)] if rest else []), taught], measured
 
     def _told(self, sample: Sample, group: Group, step: Step) -> tuple[int, ...] | None:

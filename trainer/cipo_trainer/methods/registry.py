@@ -12,6 +12,7 @@ from cipo_trainer.methods.hints import Hinted
 from cipo_trainer.methods.multi_turn import Revisions
 from cipo_trainer.methods.refine import Refined
 from cipo_trainer.methods.step import StepMethod
+from cipo_trainer.methods.trials import Segmented
 from cipo_trainer.methods.verify import Judged
 
 METHODS: dict[str, Callable[[Any, Chat], StepMethod]] = {
@@ -20,6 +21,7 @@ METHODS: dict[str, Callable[[Any, Chat], StepMethod]] = {
     "distill": Distilled,
     "verify": Judged,
     "refine": Refined,
+    "trials": Segmented,
 }
 """By kind."""
 

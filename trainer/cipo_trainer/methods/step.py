@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cipo_eval.records import Request
+from cipo_eval.records import Request, Verdict
 from cipo_trainer.advantage import AdvantageFunction
 from cipo_trainer.batch import Batch
 from cipo_trainer.config import Config
+from cipo_trainer.packing import TrainSequence
 from cipo_trainer.reward import OwnRewards, Rewards, rewards
 from cipo_trainer.rollout import Group, Judge, Sample
 
@@ -33,6 +34,12 @@ class Step:
     advantages: AdvantageFunction
     encode: Callable[[Request], tuple[int, ...]]
     """The tokens of a request's prompt."""
+    spoken: Callable[[Sequence[int]], str]
+    """The text of tokens."""
+    judge: Callable[[Sequence[Sample]], tuple[list[Verdict], float]]
+    """The verifier's verdicts on texts that were not asked for as such, and the seconds that they were waited for."""
+    referred: Callable[[Sequence[TrainSequence]], list[float]]
+    """The reference's log-probability of each sequence, in nats."""
     own: OwnRewards | None = None
     """Rewards of the user's own."""
 

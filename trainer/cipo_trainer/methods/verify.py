@@ -83,14 +83,12 @@ class Judged:
         )
         measured: dict[str, Any] = measure.stream("correction", seconds, [second])
         measured |= measure.stream("judgement", judgements, [true])
-        measured |= self._recalls(firsts, called)
+        measured |= recalls(firsts, called)
         return [*of_attempts, role], {**measured, "seconds_verify": waited + more}
 
     def said(self, text: str) -> bool | None:
-        """Whether a judgement calls the attempt right; None: it does not say. What it says last counts."""
-        lower = text.lower()
-        right, wrong = lower.rfind(self._options.right.lower()), lower.rfind(self._options.wrong.lower())
-        return None if right == wrong else right > wrong
+        """``said`` by the phrases of the options."""
+        return said(text, self._options.right, self._options.wrong)
 
     def _truth(self, request: Request, text: str) -> Verdict:
         """Whether a judgement is true of the attempt that it judges."""
@@ -99,15 +97,24 @@ class Judged:
         state = State.NO_ANSWER if said is None else State.CORRECT if true else State.INCORRECT
         return Verdict(correct=true, state=state, extracted=None if said is None else str(said))
 
-    def _recalls(self, firsts: Sequence[Sample], called: Sequence[bool | None]) -> dict[str, float | None]:
-        """Of right attempts, the share called right, and of wrong ones the share called wrong."""
-        pairs = list(zip(firsts, called, strict=True))
-        of_right = [right is True for sample, right in pairs if sample.correct]
-        of_wrong = [right is False for sample, right in pairs if not sample.correct]
-        return {
-            "recall_right": float(np.mean(of_right)) if of_right else None,
-            "recall_wrong": float(np.mean(of_wrong)) if of_wrong else None,
-        }
+
+def said(text: str, right: str, wrong: str) -> bool | None:
+    """Whether a judgement calls what it judges right; None: it does not say. What it says last counts, in upper or
+    lower case."""
+    lower = text.lower()
+    last_right, last_wrong = lower.rfind(right.lower()), lower.rfind(wrong.lower())
+    return None if last_right == last_wrong else last_right > last_wrong
+
+
+def recalls(judged: Sequence[Sample], called: Sequence[bool | None]) -> dict[str, float | None]:
+    """Of right attempts, the share called right, and of wrong ones the share called wrong."""
+    pairs = list(zip(judged, called, strict=True))
+    of_right = [right is True for sample, right in pairs if sample.correct]
+    of_wrong = [right is False for sample, right in pairs if not sample.correct]
+    return {
+        "recall_right": float(np.mean(of_right)) if of_right else None,
+        "recall_wrong": float(np.mean(of_wrong)) if of_wrong else None,
+    }
 
 
 def _centred(first: Rewards, second: np.ndarray, owners: Sequence[int]) -> tuple[Rewards, np.ndarray]:
