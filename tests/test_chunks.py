@@ -204,12 +204,23 @@ def workers() -> set[int]:
     return ours - {os.getpid()}
 
 
+@pytest.fixture
+def same_signals() -> Iterator[None]:
+    """What a test does with SIGINT is undone."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("same_signals")
 def test_an_interruption_while_workers_read_leaves_nothing(
     tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C while the file is read the first time, at its first, a middle or its last part: no worker stays, no run
     directory that is no run, and the next call stores what an undisturbed one does."""
+    # what is started in the background of a shell ignores the signal, and so would the test
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     file = written(tmp_path / "attempts.jsonl", rows())
     score(file, task, tmp_path / "whole", 2)
     for name, value in (("LEAST", 1), ("BYTES", 20_000)):
