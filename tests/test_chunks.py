@@ -107,7 +107,7 @@ def test_rescoring_lets_go_of_the_old_columns(tmp_path: Path, task: Path) -> Non
     at_hand: list[list[int]] = []
 
     class Looking(api.Silence):
-        def attempts(self, engine: object) -> AbstractContextManager[Progress]:  # noqa: ARG002
+        def attempts(self, engine: object) -> AbstractContextManager[Progress]:  # noqa: ARG002  a watch's signature
             def look(progress: Progress) -> None:
                 if progress.done and not at_hand:
                     at_hand.append([len(of) for of in gc.get_objects() if isinstance(of, Numbers)])
