@@ -133,6 +133,15 @@ def test_a_figure_that_no_evaluation_has_is_named(tmp_path: Path) -> None:
         bandit(tmp_path, "grpo", stop={"figures": {"bandit/pass@1": 0.5}})
 
 
+def test_a_figure_that_one_attempt_each_cannot_have_is_refused(tmp_path: Path) -> None:
+    """A lift compares with other attempts at the problem: with one alone no evaluation would ever reach it."""
+    stop = {"figures": {"bandit/pass@1": 0.5, "bandit/self/correction_lift": 0.2}}
+    evaluated = {"tasks": ["bandit"], "samples": 1, "protocol": ["direct", "self"]}
+    with pytest.raises(UsageError, match=r"bandit/self/correction_lift is undefined with one attempt each"):
+        bandit(tmp_path, "grpo", stop=stop, eval=evaluated)
+    bandit(tmp_path, "grpo", stop=stop, eval={**evaluated, "samples": 2})
+
+
 def test_what_dynamic_sampling_drops_is_spent_too(tmp_path: Path) -> None:
     rollout = {"problems": 2, "samples": 2, "max_tokens": 1, "dynamic": 3}
     asked = bandit(tmp_path, "dapo", rollout=rollout, steps=2)

@@ -404,6 +404,8 @@ class Config(Section):
             raise ValueError("parallel: fsdp: not with method.follow, nor with a KL term over top tokens")
         if self.stop.figures and not self.eval.tasks:
             raise ValueError("stop.figures: without eval.tasks nothing is evaluated")
+        if self.eval.samples == 1 and (name := self.stop.beside_others):
+            raise ValueError(f"stop.figures: {name} is undefined with one attempt each (eval.samples)")
         if (self.supervised or self.imitates) and self.advantage.import_:
             raise ValueError(f"{self.algorithm} has no advantages: no advantage.import")
         return self

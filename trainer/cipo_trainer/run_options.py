@@ -52,6 +52,12 @@ class Stop(Section):
     a training ends after the first evaluation in which all of them are. One that does its ``steps`` without that has
     failed (exit code 1)."""
 
+    @property
+    def beside_others(self) -> str | None:
+        """The first of ``figures`` that compares an attempt with others at its problem, if one does."""
+        others = ("correction_lift", "revised", "fresh")
+        return next((name for name in self.figures if name.rpartition("/")[2] in others), None)
+
 
 class Saving(Section):
     """When checkpoints are written, and which stay."""
