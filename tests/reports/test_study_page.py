@@ -139,6 +139,6 @@ def test_trainings_of_the_page_on_size_draw_as_many_attempts() -> None:
         rollout, stream = config.rollout, config.stream
         groups = rollout.problems + (int(stream.fraction * rollout.problems) if stream else 0)
         drawn[str(config.output)] = groups * rollout.samples
-    assert len(drawn) == 5
+    assert len(drawn) == 6
     assert drawn.pop("runs/half-0") == 512
     assert set(drawn.values()) == {1024}
