@@ -133,12 +133,14 @@ def test_trainings_of_the_page_on_size_draw_as_many_attempts() -> None:
     """All but the half, and each command can be built."""
     page = (DOCS / "study-at-size.md").read_text(encoding="utf-8")
     drawn = {}
-    for command in re.findall(r"^\$ cipo-eval train (.+)$", page, re.MULTILINE):
+    for command in re.findall(r"^\$ cipo-eval train (.+)$", page.replace("\\\n", ""), re.MULTILINE):
         preset, *overrides = command.split()
         config = load(preset, overrides)
         rollout, stream = config.rollout, config.stream
-        groups = rollout.problems + (int(stream.fraction * rollout.problems) if stream else 0)
-        drawn[str(config.output)] = groups * rollout.samples
+        corrected = (
+            int(stream.fraction * rollout.problems) * (stream.samples or rollout.samples) if stream else 0
+        )
+        drawn[str(config.output)] = rollout.problems * rollout.samples + corrected
     assert len(drawn) == 6
     assert drawn.pop("runs/half-0") == 512
     assert set(drawn.values()) == {1024}
