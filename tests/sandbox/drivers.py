@@ -154,6 +154,10 @@ class Ahead:
     def result(self, name: str) -> dict[str, Any]:
         return self._results[name].result(600)
 
+    def wait(self) -> None:
+        """Until it has worked through its list."""
+        self._thread.join()
+
     def close(self) -> None:
         self._stop = True
-        self._thread.join()
+        self.wait()
