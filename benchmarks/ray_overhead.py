@@ -139,7 +139,7 @@ def main() -> None:
         for name in ("process", "1 replica", "2 replicas"):
             if name == "process":
                 choice = registry.options("ray_overhead:Simulated", options)
-                engine: Any = Simulated.make("m", choice, EngineContext())  # type: ignore[arg-type]
+                engine: Any = Simulated.make("m", choice, EngineContext())  # type: ignore[arg-type]  options of any engine
             else:
                 values = {"inner": "ray_overhead:Simulated", "address": cluster.address, **options}
                 chosen = registry.options("ray", {"replicas": int(name[0]), **values})

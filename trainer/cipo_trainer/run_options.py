@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cipo_eval.analysis.figures import FRESH, LIFT, REVISED
 from cipo_eval.engines.conversation import Chat
 from cipo_trainer.sections import Beside, Section
 
@@ -55,7 +56,7 @@ class Stop(Section):
     @property
     def beside_others(self) -> str | None:
         """The first of ``figures`` that compares an attempt with others at its problem, if one does."""
-        others = ("correction_lift", "revised", "fresh")
+        others = {figure.name for figure in (LIFT, REVISED, FRESH)}
         return next((name for name in self.figures if name.rpartition("/")[2] in others), None)
 
 
