@@ -95,7 +95,8 @@ def test_shipped_studies_are_valid(name: str) -> None:
         arm: c.steps * (c.rollout.problems * c.rollout.samples * turns(c) + corrections(c))
         for arm, over in config.arms.items()
         # but those whose name says otherwise
-        if over and not any(word in arm for word in ("half", "processed", "2.6×", "1.28×", "DAPO", "LTE"))
+        if over
+        and not any(word in arm for word in ("half", "processed", "2.6×", "1.28×", "1.3×", "DAPO", "LTE"))
         for c in [build(merged(config.train, over))]
     }
     assert len(set(drawn.values())) == 1, drawn
@@ -137,6 +138,25 @@ def test_a_sweep_is_an_arm_for_each_combination(tmp_path: Path) -> None:
     assert read_study_config(path) == config
     with pytest.raises(UsageError, match="must name its dials: share, rho"):
         read_study_config(path, ["sweeps=[{name: '{share}', dials: " + dials + "}]"])
+
+
+def test_arms_go_over_what_a_family_has_of_its_own(tmp_path: Path) -> None:
+    """An arm is defined by what it changes: with a family's number of problems, half of them are its own half; an arm
+    may lift a budget that the family has. Stages likewise."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    own = "{steps: 3, rollout: {problems: 8}, stop: {generated_tokens: 99}}"
+    free = "arms.longer={algorithm: grpo, steps: 6, stop: {generated_tokens: null}}"
+    stages = "stages=[{steps: 1}, {steps: 2}]"
+    every = {
+        job.name: job.config
+        for job in jobs(read_study_config(path, [f"families.slips.train={own}", free, stages]))
+    }
+    grpo, cipo, longer = (every[f"slips/seed-0/{arm}/train"] for arm in ("grpo", "cipo-lambda-1", "longer"))
+    assert (grpo["steps"], grpo["rollout"]["problems"]) == (3, 8)
+    assert (cipo["steps"], cipo["rollout"]["problems"]) == (4, 2)
+    assert (longer["steps"], longer["stop"]["generated_tokens"]) == (6, None)
+    assert [every[f"slips/seed-0/warm/{stage}"]["steps"] for stage in ("stage-1", "train")] == [1, 2]
 
 
 STAGED = [

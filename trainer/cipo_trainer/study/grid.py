@@ -52,9 +52,9 @@ class FamilyUse(Section):
     protocols: list[str] | None = None
     """In place of those of ``evaluate``."""
     warm: Tree = Field(default_factory=dict)
-    """Over ``warm``."""
+    """Over ``warm``; stages go over it."""
     train: Tree = Field(default_factory=dict)
-    """Over ``train`` and the arms."""
+    """Over ``train``; arms go over it: one that has half of the problems has half of the family's."""
 
 
 class Scoring(Section):
@@ -330,9 +330,9 @@ def _training(
     if warm:
         shape = config.shape.model_dump() if config.shape else None
         values |= {"algorithm": "sft", "model": f"new:{chosen}", "shape": shape}
-        values = merged(merged(merged(values, config.warm), over or {}), use.warm)
+        values = merged(merged(merged(values, config.warm), use.warm), over or {})
     else:
-        values = merged(merged(merged(values, config.train), over or {}), use.train)
+        values = merged(merged(merged(values, config.train), use.train), over or {})
     if "eval" in values:  # on the way: of the family's own held-out problems
         values = merged(values, {"eval": {"tasks": [f"{STUDY}/{task_file(name)}"]}})
     if wanted := (values.get("stop") or {}).get("figures"):
