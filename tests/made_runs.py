@@ -18,7 +18,8 @@ IDENTITY = {
 
 
 def make_run(folder: Path, rights: dict[str, list[str]], **more: Any) -> Path:
-    """``rights``: by problem, of each sample its turns (``w``, ``r``): the first is ``direct``, the next ``self``."""
+    """``rights``: by problem, of each sample its turns (``w``, ``r``, or another letter: wrong, with that answer): the
+    first is ``direct``, the next ``self``."""
     (folder / "attempts").mkdir(parents=True)
     extent = {"turns": 2, "samples": 99, "limit": None}
     task = {**IDENTITY, "protocols": {"self": {"templates": "t", **extent}}, **more}
@@ -29,6 +30,7 @@ def make_run(folder: Path, rights: dict[str, list[str]], **more: Any) -> Path:
             for sample, turns in enumerate(samples):
                 for turn, letter in enumerate(turns, start=1):
                     state = State.CORRECT if letter == "r" else State.INCORRECT
+                    answer = letter if letter not in "wr" else None
                     attempt = Attempt(
                         task="arithmetic",
                         problem=problem,
@@ -42,7 +44,7 @@ def make_run(folder: Path, rights: dict[str, list[str]], **more: Any) -> Path:
                         prompt_tokens=1,
                         completion_tokens=1,
                         seconds=None,
-                        verdicts={"fixed": Verdict(correct=letter == "r", state=state)},
+                        verdicts={"fixed": Verdict(correct=letter == "r", state=state, canonical=answer)},
                     )
                     file.write(json.dumps(attempt.to_json()) + "\n")
     return folder

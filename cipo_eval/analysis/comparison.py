@@ -17,6 +17,7 @@ from cipo_eval.analysis import figures as f
 from cipo_eval.analysis.blind_spots import BLIND_SPOTS
 from cipo_eval.analysis.chains import Chains
 from cipo_eval.analysis.figure import Figure
+from cipo_eval.analysis.revisions import sequential
 from cipo_eval.analysis.selection import Selected, selected_attempts
 from cipo_eval.analysis.sums import Sums, aligned, chains_of_run, sums_of
 from cipo_eval.errors import UsageError
@@ -229,7 +230,7 @@ class _TaskOfRun:
         selected = self._kept or self._read(self._run, self._task)
         self._kept = selected if len(selected.every) <= KEPT else None
         self.turns = {name: selected.turns(name) for name in selected.protocols}
-        return chains_of_run(selected, protocol, mode, turns)
+        return chains_of_run(selected, protocol, mode, turns, votes=True)
 
 
 Arms = Sequence[Sequence[_TaskOfRun]]
@@ -253,6 +254,8 @@ def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]
             for k in sorted({1, fewest}):  # one attempt, and what all reach together
                 rows.append(_row(task, direct, f.PASS.at(k), first, how, seed))
             rows[0] = _with_problems(rows[0], first, single)
+            if fewest > 1 and any(_vote(chains) for arm in first for chains in arm):
+                rows.append(_row(task, direct, f.MAJORITY.at(fewest), first, how, seed))
             for figure in how.figures:
                 if figure.compared and figure.applies(direct):
                     rows.append(_row(task, direct, figure, first, how, seed))
@@ -261,6 +264,11 @@ def _task_rows(task: str, arms: Arms, how: _Test) -> tuple[list[Row], list[str]]
         turns = min(run.turns[name] for run in every)
         rows += _protocol_rows(task, PROTOCOLS[name], arms, turns, how)
     return rows, notes
+
+
+def _vote(chains: Chains) -> bool:
+    """Whether answers of a task are put to a vote: those of programs have no normal form that could agree."""
+    return any(tally.wrong for tally in chains.own.votes or ())
 
 
 def _protocols(runs: Sequence[_TaskOfRun]) -> list[str]:
@@ -310,7 +318,10 @@ def _protocol_rows(task: str, protocol: Protocol, arms: Arms, turns: int, how: _
         return []
     seed = derive_seed("compare", task, protocol.name)
     rows = []
+    enough = all(f.SEQUENTIAL_GAIN.at(1) in sequential(of_run) for of_run in every)
     for figure in f.compared(protocol, turns, how.figures):
+        if figure is f.SEQUENTIAL_GAIN.at(1) and not enough:
+            continue
         _, table = aligned([sums for arm in _sums(figure, chains) for sums in arm])
         # one attempt at each problem: no lift at all; nothing beside: no blind spot
         if (figure is f.LIFT or figure in BLIND_SPOTS) and not table[..., 1].any():

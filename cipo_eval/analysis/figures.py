@@ -86,6 +86,8 @@ def _majority(k: int) -> Figure:
         top=_vote(k),
         unit="problem",
         applies=_direct,
+        compared=True,
+        seeds=True,
         meaning="chance that the most frequent answer of k attempts is right (self-consistency)",
         formula="mean over all choices of k of the n attempts",
         source=WANG,
@@ -361,6 +363,7 @@ def _sequential_gain(k: int) -> Figure:
         kind="difference",
         top=lambda c: _either(k)(c) - _pass_of_fresh(2 * k)(c),
         unit="problem",
+        compared=True,
         seeds=True,
         meaning="the same less pass@2k: as many attempts alone",
         formula="seq@k − pass@2k",
@@ -435,12 +438,12 @@ def with_seeds(protocol: Protocol, turns: int, ks: Iterable[int]) -> list[Figure
 
 def compared(protocol: Protocol, turns: int, more: Iterable[Figure] = ()) -> list[Figure]:
     """The figures of a protocol with revisions that ``cipo-eval compare`` tells the difference of: accuracy after the
-    last turn and its gain over the first, what the first step did, lift, blind spots, judgements, and those of a
-    user's own (``more``)."""
+    last turn and its gain over the first, what the first step did, lift, seq@1 gain, blind spots, judgements, and those
+    of a user's own (``more``)."""
     gain = (CHANGE.at(turns),) if turns > 1 else ()
     first = (CORRECTION_RATE.at(2), RETENTION.at(2), RELATIVE_SCORE.at(2)) if turns > 1 else ()
     judged = (*LOCATIONS, JUDGEMENT_ACCURACY, JUDGEMENT_F1)
-    chosen = (ACCURACY.at(turns), *gain, *first, LIFT, *BLIND_SPOTS, *judged, *more)
+    chosen = (ACCURACY.at(turns), *gain, *first, LIFT, SEQUENTIAL_GAIN.at(1), *BLIND_SPOTS, *judged, *more)
     return [figure for figure in chosen if figure.compared and figure.applies(protocol)]
 
 

@@ -17,10 +17,13 @@ Sums = Mapping[str, FloatArray]
 another form as many as that takes (``metrics.ratios.Ratio.sums``)."""
 
 
-def chains_of_run(selected: Selected, protocol: Protocol, mode: Mode, turns: int) -> Chains:
-    """The complete chains of a protocol among the attempts of a run that count; of ``direct``, the first attempts."""
+def chains_of_run(
+    selected: Selected, protocol: Protocol, mode: Mode, turns: int, *, votes: bool = False
+) -> Chains:
+    """The complete chains of a protocol among the attempts of a run that count; of ``direct``, the first attempts
+    (``votes``: with how their answers divide)."""
     if protocol.name == DIRECT:
-        return first_attempts(selected.first, mode)
+        return first_attempts(selected.first, mode, votes=votes)
     stored = chains_of(selected.of(protocol.name), protocol)
     complete = stored.complete(protocol, mode, turns)
     first, beside = selected.fresh(protocol.name), selected.beside(protocol.name)

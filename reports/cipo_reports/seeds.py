@@ -149,7 +149,7 @@ def tables_of(arm: Arm, task: str, mode: Mode, figures: Sequence[Figure] = ()) -
         if name != DIRECT and not all(name in run.protocols for run in runs):
             continue
         turns = 1 if name == DIRECT else min(run.turns(name) for run in runs)
-        of_runs = [chains_of_run(run, protocol, mode, turns) for run in runs]
+        of_runs = [chains_of_run(run, protocol, mode, turns, votes=True) for run in runs]
         if not all(map(len, of_runs)):
             continue
         if name == DIRECT:

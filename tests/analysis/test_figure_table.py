@@ -104,7 +104,8 @@ def test_what_is_compared() -> None:
     families = {family.name for family in of_turns}
     assert families <= {figure.family for figures in shown.values() for figure in figures}
     others = {figure.name for figure in FIGURES if figure.compared and figure.family not in families}
-    assert others - chosen == {f.PASS.at(2).name}  # of first attempts
+    of_first = {f.PASS.at(2).name, f.MAJORITY.at(2).name}
+    assert others - chosen == {*of_first, f.SEQUENTIAL_GAIN.at(2).name}  # of which k = 1 is compared
     assert all(figure.compared for figures in shown.values() for figure in figures)
     assert LOCATION_F1 in shown["critique-step"]
     retention = f.RETENTION.at(2)

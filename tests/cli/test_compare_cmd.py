@@ -75,6 +75,36 @@ def test_pass_at_k_up_to_the_fewest_attempts(cipo: Commands, tmp_path: Path) -> 
     assert (rows["pass@1"]["mcnemar"], rows["pass@2"]["gained"]) == (None, [])
 
 
+def test_votes_are_compared_where_answers_vote(cipo: Commands, tmp_path: Path) -> None:
+    """Among as many attempts as all problems have: three of four at the second run's. Wrong answers that have no normal
+    form (programs) cannot agree, and are not put to a vote."""
+    first = make_run(
+        tmp_path / "a", {f"p{i}": ["a", "a", "r"] if i < 4 else ["a", "b", "r"] for i in range(8)}
+    )
+    second = make_run(tmp_path / "b", {f"p{i}": ["r", "a", "r", "w"] for i in range(8)})
+    programs = make_run(tmp_path / "c", {f"p{i}": ["w", "w", "r"] for i in range(8)})
+    (found,) = cipo("compare", first, second, "--json").json
+    rows = {row["figure"]: row for row in found["rows"]}
+    assert set(rows) == {"pass@1", "pass@3", "maj@3"}
+    # outvoted, and one of three that tie; without a right one two are left, without another the right ones have it
+    votes = (rows["maj@3"]["first"], rows["maj@3"]["second"])
+    assert votes == (pytest.approx((0 + 1 / 3) / 2), pytest.approx((1 / 2 + 1 / 2 + 1 + 1) / 4))
+    (found,) = cipo("compare", programs, programs, "--json").json
+    assert [row["figure"] for row in found["rows"]] == ["pass@1", "pass@3"]
+
+
+def test_corrections_are_compared_with_as_many_attempts(cipo: Commands, tmp_path: Path) -> None:
+    """seq@1 gain, where there are two first attempts at every problem."""
+    first = make_run(tmp_path / "a", {f"p{i}": ["wr", "ww"] for i in range(8)})
+    second = make_run(tmp_path / "b", {f"p{i}": ["ww", "rr"] for i in range(8)})
+    (found,) = cipo("compare", first, second, "--json").json
+    (row,) = [row for row in found["rows"] if row["figure"] == "self seq@1 gain"]
+    assert (row["first"], row["second"]) == (pytest.approx(1 / 2 - 0), pytest.approx(1 / 2 - 1))
+    fewer = make_run(tmp_path / "c", {f"p{i}": ["ww", "rr"] if i else ["ww"] for i in range(8)})
+    (found,) = cipo("compare", first, fewer, "--json").json
+    assert "self seq@1 gain" not in {row["figure"] for row in found["rows"]}
+
+
 def test_problems_that_one_run_lacks_do_not_count(cipo: Commands, tmp_path: Path) -> None:
     """Two attempts at it, one at each of the others: McNemar's test is of the others."""
     first = make_run(tmp_path / "a", {f"p{i}": ["w"] for i in range(6)} | {"more": ["r", "r"]})

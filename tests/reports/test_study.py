@@ -113,7 +113,7 @@ def test_differences_over_seeds_are_differences_of_the_means(study: Study) -> No
             for arm in (row["arm"], row["baseline"])
         }
         assert row["difference"] == pytest.approx(of[row["arm"]] - of[row["baseline"]], abs=1e-9)
-        assert row["low"] < row["difference"] < row["high"]
+        assert row["low"] < row["difference"] < row["high"], row.to_dict()
 
 
 def test_the_budget_begins_with_a_first_attempt(study: Study) -> None:
