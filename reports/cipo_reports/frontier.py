@@ -15,7 +15,7 @@ from cipo_eval.turns.protocols import DIRECT, PROTOCOLS
 from cipo_reports.cells import Cell, Lookup, Table, difference, make_table, missing, name, share
 from cipo_reports.frames import whole
 from cipo_reports.methods import focus
-from cipo_reports.panels import BESIDE, COLUMN, PAGE, label_ends, look, percent, shown, spelt
+from cipo_reports.panels import BESIDE, COLUMN, PAGE, label_ends, legend, look, percent, shown, spelt
 from cipo_reports.runs import paired_difference
 from cipo_reports.study import Study
 
@@ -28,7 +28,10 @@ FEWEST = 3
 MANY = 8
 """With more methods only the baseline and those that no other is better than have intervals and names."""
 OTHER, BEST, STROKE = "#777777", "#BF2F12", "#BBBBBB"
-"""Colours of methods that are not told apart, of many those that no other is better than, and of strokes to names."""
+"""Colours of methods that other figures do not tell apart, of many those that no other is better than, and of strokes
+to names."""
+FURTHER = "vPX<"
+"""Markers of the former: with those of the others ``MANY``."""
 EQUAL_MAJORITY = "equal-token maj"
 """The vote of as many first attempts as cost no more tokens than an attempt and its correction."""
 AGAINST: tuple[tuple[str, str], ...] = (
@@ -111,16 +114,19 @@ def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:
         panels = figure.subplots(down, across, squeeze=False)
         for extra in panels.flat[len(tasks) :]:
             extra.set_axis_off()
+        marks: dict[str, Line2D] = {}
         for task, axes in zip(tasks, panels.flat, strict=False):
-            _panel(study, axes, of_task[task], beside=figure if len(tasks) == 1 else None)
+            marks |= _panel(study, axes, of_task[task], beside=figure if len(tasks) == 1 else None)
             axes.set_title(shown(study, task) if len(tasks) > 1 else "")
             axes.set_xlabel(f"{spelt(f.ACCURACY.at(1))}, %")
             axes.set_ylabel(f"{spelt(f.ACCURACY.at(2))}, %")
+        if len(marks) <= MANY:
+            legend(figure, [marks[arm] for arm in study.names if arm in marks])
         yield (
             f"frontier-{protocol}",
             f"First answers and second ones ({protocol}), with 95 % intervals. On the line the second answer is worth "
-            "what keeping the first one is; methods that no other is above and to the right of are named. With more "
-            f"than {MANY} methods the others have no intervals.",
+            f"what keeping the first one is. Of more than {MANY} methods those that no other is above and to the right "
+            "of have names and intervals.",
             figure,
         )
 
@@ -145,17 +151,20 @@ def _points(study: Study, protocol: str, task: str) -> Points:
     }
 
 
-def _panel(study: Study, axes: Axes, points: Points, *, beside: Figure | None) -> None:
-    """``beside``: the figure, where there is room for names beside the panel."""
-    best, many = _undominated(points), len(points) > MANY
-    told = {*focus(study), *best} if not many else set(best)
-    told |= {study.baseline} if study.baseline else set()
+def _panel(study: Study, axes: Axes, points: Points, *, beside: Figure | None) -> dict[str, Line2D]:
+    """Draws the points of a task, and returns the mark of each method. ``beside``: the figure, where there is room for
+    names beside the panel."""
+    best, many = _undominated(points), len(study.names) > MANY
+    told = {*best, *([study.baseline] if study.baseline else [])}
+    others = [arm for arm in study.names if arm not in focus(study)]
     marks: dict[str, Line2D] = {}
     for arm, (first, second) in points.items():
         seen = look(study, arm)
-        color, marker = seen["color"] if arm in focus(study) else OTHER, seen["marker"] or "o"
+        color, marker = seen["color"], seen["marker"]
         if many and arm != study.baseline:
             color, marker = (BEST, "D") if arm in best else (OTHER, "o")
+        elif arm in others:
+            color, marker = OTHER, FURTHER[others.index(arm)]
         x, y = float(first["value"]), float(second["value"])
         spans = arm in told or not many  # intervals of all would hide the points
         if spans and not (pd.isna(first["low"]) or pd.isna(second["low"])):
@@ -173,12 +182,12 @@ def _panel(study: Study, axes: Axes, points: Points, *, beside: Figure | None) -
     if many:  # of the points: an interval may go far
         box = _around([x for x, _ in values]), _around([y for _, y in values])
     axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=BESIDE, linewidth=0.8, ls=":", zorder=1)
-    room = 0.0 if many and beside else 0.25  # names take it
-    axes.set_xlim(box[0][0], box[0][1] + room * (box[0][1] - box[0][0]))
-    axes.set_ylim(box[1])
+    room = 0.25 if many and not beside else 0.0  # names take it
+    axes.set_xlim(box[0][0], min(1.02, box[0][1]) + room * (box[0][1] - box[0][0]))
+    axes.set_ylim(box[1][0], min(1.02, box[1][1]))
     if many and beside:
         label_ends(beside, axes, [marks[arm] for arm in points if arm in told], stroke=STROKE)
-    else:
+    elif many:
         for arm, at in zip(points, values, strict=True):
             if arm in told:
                 axes.annotate(
@@ -191,6 +200,7 @@ def _panel(study: Study, axes: Axes, points: Points, *, beside: Figure | None) -
                 )
     for axis in (axes.xaxis, axes.yaxis):
         percent(axis)
+    return marks
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:

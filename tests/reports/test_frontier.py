@@ -10,7 +10,7 @@ from cipo_reports.arms import make_arm
 from cipo_reports.cells import Lookup
 from cipo_reports.figures import figures
 from cipo_reports.frames import whole
-from cipo_reports.frontier import AGAINST, _undominated, alternatives, frontier
+from cipo_reports.frontier import AGAINST, FURTHER, _undominated, alternatives, frontier
 from cipo_reports.study import Study, read_study
 
 MARKERS = tuple("osD^")
@@ -41,7 +41,7 @@ def test_every_method_is_a_point_of_the_frontier(study: Study) -> None:
         points = {
             (x, y)
             for line in axes.lines
-            if line.get_marker() in MARKERS
+            if line.get_marker() in (*MARKERS, *FURTHER)
             for x, y in zip(*line.get_data(), strict=True)
         }
         expected = {
@@ -52,6 +52,8 @@ def test_every_method_is_a_point_of_the_frontier(study: Study) -> None:
             for arm in study.names
         }
         assert points == expected
+        (named,) = figure.legends  # of few methods all are
+        assert [text.get_text() for text in named.get_texts()] == list(study.names)
         ends = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
         assert any(x == y and x[0] < x[-1] for x, y in ends)
 
