@@ -25,8 +25,8 @@ def demo(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Teach a tiny model to correct itself: warm start, then GRPO and CIPO at equal budget, scored and compared
-    (minutes on two cores). What is there already is not done again."""
+    """Teach a tiny model to correct itself: warm start, then GRPO and CIPO at equal budget and GRPO at half of it,
+    scored and compared (minutes on two cores). What is there already is not done again."""
     from cipo_trainer.study.grid import arm_folder, read_study_config, study_file, task_file
 
     require("train", "the demo")
@@ -38,7 +38,8 @@ def demo(
             "A tiny model learns chains of modular arithmetic from a teacher that errs, then trains on its attempts:"
         )
         say(
-            "once by GRPO, once, with as many attempts, by CIPO, which also corrects them. Which corrects better?"
+            "by GRPO, by CIPO, which spends half of as many on corrections, and by GRPO with the other half alone. "
+            "Which corrects better, and what does it cost?"
         )
     runner = carry_out(config, output, workers=workers, messages=speak)
     if not runner.failed:
@@ -51,5 +52,5 @@ def demo(
             say(
                 f"ask its models yourself: cipo-eval run --tasks {output / task_file(task)} --model CHECKPOINT"
             )
-            say("more seeds, more arms: cipo-eval study claims (docs/study.md)")
+            say("more seeds, more arms: cipo-eval study worth (docs/study.md)")
     raise typer.Exit(EXIT_FAILURES if runner.flawed else 0)

@@ -336,8 +336,9 @@ def test_a_refusal_says_what_differs(tmp_path: Path) -> None:
 
 
 def test_folders_of_0_1_0_go_on() -> None:
-    """The demo's jobs are asked what version 0.1.0 asked, under the same names."""
-    identities = {job.name: job.identity for job in jobs(read_study_config(study_file("demo")))}
+    """The jobs of that version's demo are asked what it asked, under the same names."""
+    path = Path(__file__).parent / "stored_0_1_0/demo.yaml"
+    identities = {job.name: job.identity for job in jobs(read_study_config(path))}
     assert identities == DEMO_OF_0_1_0
 
 
