@@ -114,7 +114,7 @@ def test_what_it_asks_is_part_of_what_a_run_is(
 )
 def test_what_is_none_is_refused(name: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        protocols.chosen([name])
+        protocols.protocols_named([name])
 
 
 def test_traits_of_a_damaged_run_make_nothing_known(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from cipo_eval.run import planning
 from cipo_eval.run.pools import read_file, write_pool
 from cipo_eval.turns.pools import Pool, PoolItem
 from cipo_eval.turns.prefill import cut
-from cipo_eval.turns.protocols import PREFILL, PROTOCOLS, Protocol, chosen, known, partners, place
+from cipo_eval.turns.protocols import PREFILL, PROTOCOLS, Protocol, known, partners, place, protocols_named
 from cipo_eval.turns.revising import Revising
 from cipo_reports.arms import read_arms
 from cipo_reports.correction_tables import blind_spots
@@ -43,7 +43,7 @@ WRONG = Turn(TEXT, {"fixed": Verdict(correct=False, state=State.INCORRECT)})
 
 
 def protocol(name: str) -> Protocol:
-    (found,) = chosen([name])
+    (found,) = protocols_named([name])
     return found
 
 
@@ -111,7 +111,7 @@ def test_variants_by_their_names() -> None:
     ):
         assert known(name) is None, name
         with pytest.raises(UsageError, match="no protocol is named"):
-            chosen([name])
+            protocols_named([name])
     assert partners(protocol("prefill-25-wait")) == ("given-25", "given")
     assert partners(protocol(PREFILL)) == ("given-step", "given")
     assert partners(protocol("given")) == ()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cipo_eval.errors import UsageError
 from cipo_eval.records import Problem, Span, State, Turn, Verdict
 from cipo_eval.texts import STRIP, THINK_TAGS
-from cipo_eval.turns.protocols import PROTOCOLS, Protocol, chosen
+from cipo_eval.turns.protocols import PROTOCOLS, Protocol, protocols_named
 from cipo_eval.turns.revising import Prompts, Revising, TurnFormat, feedback, tagged
 from cipo_eval.verifiers.code import testsets
 from cipo_eval.verifiers.code.testsets import Group, Kind, Test, TestSet
@@ -170,7 +170,7 @@ def test_the_docs_have_the_exact_prompts(name: str) -> None:
 
 def test_unknown_protocols_are_named() -> None:
     with pytest.raises(UsageError, match="no protocol is named slef"):
-        chosen(["direct", "slef"])
+        protocols_named(["direct", "slef"])
 
 
 def test_a_tag_is_one_that_the_text_does_not_have() -> None:

@@ -109,7 +109,7 @@ def test_what_a_recipe_asks_for_is_understood(name: str, tmp_path: Path) -> None
         path = tmp_path / "run.yaml"
         path.write_text(documents(name)["ConfigMap"]["data"]["run.yaml"])
     asked = requested(path)
-    asked.engine.chosen()
+    asked.engine.choice()
     assert asked.turns.protocol == ("direct", "self")
 
 

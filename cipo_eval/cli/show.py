@@ -131,10 +131,10 @@ def _like(
 def _chains(selected: Selected, only: str | None) -> Iterator[tuple[str, StoredChains]]:
     """Chains with the name of their protocol; first attempts alone where nothing follows them."""
     from cipo_eval.analysis.chains import chains_of
-    from cipo_eval.turns.protocols import DIRECT, chosen
+    from cipo_eval.turns.protocols import DIRECT, protocols_named
 
     names = [only] if only else list(selected.protocols) or [DIRECT]
-    for protocol in chosen(names):
+    for protocol in protocols_named(names):
         yield protocol.name, chains_of(selected.of(protocol.name), protocol)
 
 

@@ -100,11 +100,11 @@ def _require_all(every: Sequence[Job], folder: Path) -> None:
 
 def _show_ray_jobs(options: StudyOptions, every: Sequence[Job], folder: Path) -> None:
     """The jobs that would be carried out on a Ray cluster."""
-    from cipo_trainer.study.jobs import chosen
+    from cipo_trainer.study.jobs import jobs_named
     from cipo_trainer.study.submission import described
 
     where = f"Ray ({options.address}), each with {options.job_cpus:g} CPU and {options.job_gpus:g} GPU"
-    every = chosen(every, options.job)
+    every = jobs_named(every, options.job)
     lines = described(every, _done(every, folder), folder)
     typer.echo("\n".join([f"# {len(lines)} of {len(every)} jobs on {where}", *lines]))
 

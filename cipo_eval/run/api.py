@@ -205,7 +205,7 @@ class Evaluation:
     @cached_property
     def engine(self) -> EngineChoice:
         """The engine that is asked for, not yet made."""
-        return self.request.engine.chosen(self.request.scoring.think)
+        return self.request.engine.choice(self.request.scoring.think)
 
     @cached_property
     def plans(self) -> list[TaskPlan]:

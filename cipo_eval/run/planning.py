@@ -19,7 +19,7 @@ from cipo_eval.run.request import DATES
 from cipo_eval.run.shards import Shard, split
 from cipo_eval.turns.fewshot import FewShot
 from cipo_eval.turns.pools import own_pool
-from cipo_eval.turns.protocols import CRITIQUE, CRITIQUE_STEP, DIRECT, PROTOCOLS, Protocol, chosen
+from cipo_eval.turns.protocols import CRITIQUE, CRITIQUE_STEP, DIRECT, PROTOCOLS, Protocol, protocols_named
 from cipo_eval.turns.revising import Prompts, Revising
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def protocols_of(turns: Turns, specs: Iterable[TaskSpec]) -> list[tuple[Protocol
     """The protocols of each task; checks what can be told before its problems are read. Raises ``UsageError``."""
     if turns.protocol is not None and not turns.protocol:
         raise UsageError("--protocol names none")
-    by_task = [_fitting(spec, chosen(turns.protocol or spec.protocols or (DIRECT,))) for spec in specs]
+    by_task = [
+        _fitting(spec, protocols_named(turns.protocol or spec.protocols or (DIRECT,))) for spec in specs
+    ]
     revises_others = any(not protocol.own for protocols in by_task for protocol in protocols)
     if turns.attempts_from is not None and not revises_others:
         raise UsageError("--attempts-from belongs together with --protocol given, critique or prefill")

@@ -196,7 +196,7 @@ class EngineSection(Section):
     )
     """An option of the engine, also of your own one: key=value; may be repeated."""
 
-    def chosen(self, think: str = STRIP) -> EngineChoice:
+    def choice(self, think: str = STRIP) -> EngineChoice:
         """The engine, not yet made; ``think``: between which tags thoughts stand. Raises ``UsageError``."""
         from cipo_eval.engines import registry  # score and rescore do without
 

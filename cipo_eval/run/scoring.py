@@ -19,7 +19,7 @@ from cipo_eval.run.runner import GRACE_SECONDS, LOOK_SECONDS, NO_SAMPLES, Run, p
 from cipo_eval.run.watched import Watched
 from cipo_eval.storage.attempts import Attempts, IntArray
 from cipo_eval.turns.pools import Pool, own_pool
-from cipo_eval.turns.protocols import DIRECT, chosen
+from cipo_eval.turns.protocols import DIRECT, protocols_named
 from cipo_eval.turns.revising import Revising
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def open_file(
         return source, Revising()
     corrected = _corrected(source, problems, pool, names)
     source.pair(corrected)
-    return source, Revising(protocols=chosen([GIVEN]), direct=False, pool=corrected)
+    return source, Revising(protocols=protocols_named([GIVEN]), direct=False, pool=corrected)
 
 
 def _corrected(source: ReplayEngine, problems: ProblemSet, pool: Path | None, names: dict[str, str]) -> Pool:

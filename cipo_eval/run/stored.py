@@ -13,7 +13,7 @@ from cipo_eval.errors import UsageError
 from cipo_eval.records import Sampling
 from cipo_eval.run.plan import TaskPlan
 from cipo_eval.turns.fewshot import FewShot
-from cipo_eval.turns.protocols import chosen
+from cipo_eval.turns.protocols import protocols_named
 from cipo_eval.turns.revising import Revising
 from cipo_eval.verifiers.critique import Form
 
@@ -48,7 +48,7 @@ def _revising(task: Mapping[str, Any]) -> Revising:
     protocols: Mapping[str, Mapping[str, Any]] = task["protocols"]
     forms = [facts["form"] for facts in protocols.values() if "form" in facts]
     return Revising(
-        protocols=chosen(list(protocols)),
+        protocols=protocols_named(list(protocols)),
         direct=task["direct"],
         turns=max((facts["turns"] for facts in protocols.values()), default=2),
         critique_form=Form(forms[0]) if forms else Form.ANALYSIS,

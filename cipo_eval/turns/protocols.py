@@ -171,7 +171,7 @@ def partners(protocol: Protocol) -> tuple[str, ...]:
     return (f"{GIVEN}-{protocol.cut}", GIVEN) if protocol.continues else ()
 
 
-def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
+def protocols_named(names: Sequence[str]) -> tuple[Protocol, ...]:
     """Protocols by name, or by ``module:object``. Raises ``UsageError`` for names that there are none of."""
     protocols = [_imported(name) if ":" in name else known(name) for name in names]
     if unknown := [name for name, protocol in zip(names, protocols, strict=True) if protocol is None]:

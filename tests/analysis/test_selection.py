@@ -25,7 +25,7 @@ from cipo_eval.run.progress import Progress
 from cipo_eval.run.runner import Run
 from cipo_eval.storage.store import RunStore
 from cipo_eval.turns.pools import own_pool
-from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, chosen
+from cipo_eval.turns.protocols import DIRECT, PROTOCOLS, protocols_named
 from cipo_eval.turns.revising import Revising
 from cipo_eval.verifiers.pool import VerifierPool
 
@@ -137,7 +137,7 @@ def ask(run: Path, model: str, sums: ProblemSet, pool: VerifierPool, asked: Ask)
         limit=extent.limit,
         scope=extent.scope,
         revising=Revising(
-            protocols=tuple(p for p in chosen(asked.protocols) if p.name != DIRECT),
+            protocols=tuple(p for p in protocols_named(asked.protocols) if p.name != DIRECT),
             direct=DIRECT in asked.protocols,
             pool=own_pool(sums.problems),
             turns=extent.turns,

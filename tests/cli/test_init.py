@@ -25,7 +25,7 @@ def test_what_is_written_is_read_as_the_defaults(cipo: Commands) -> None:
     file.write_text(re.sub(r"^  #(?! )", "  ", text, flags=re.MULTILINE))
     every = requested(file)
     assert every.model_copy(update={"engine": asked.engine}) == asked
-    assert every.engine.chosen() == asked.engine.chosen(), "an option at its default is nobody's"
+    assert every.engine.choice() == asked.engine.choice(), "an option at its default is nobody's"
 
 
 def test_a_file_that_is_there_stays(cipo: Commands, tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_the_example_loss_bounds_what_the_clip_does_not(outside: Path) -> None: 
     old = torch.full((4,), -3.0)
     logp = torch.tensor([-3.0, -2.0, -2.5, 0.0])
     gains, segments = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.arange(4)
-    mine, counts = loss.chosen(config)(logp, gains, segments, config, old=old, reference=None, sampled=None)
+    mine, counts = loss.loss_function(config)(
+        logp, gains, segments, config, old=old, reference=None, sampled=None
+    )
     built_in, _ = loss.policy_loss(logp, gains, segments, Loss(), old=old)
     assert torch.equal(mine[:3], built_in[:3])
     assert (float(mine[3]), float(built_in[3])) == pytest.approx((2.0, float(torch.tensor(3.0).exp())))
@@ -53,9 +55,9 @@ def test_the_example_loss_bounds_what_the_clip_does_not(outside: Path) -> None: 
 
 def test_the_example_advantage_compares_with_the_stream(outside: Path) -> None:  # noqa: ARG001
     rewards = [np.array([1.0, 1.0]), np.array([0.0, 0.0, 1.0, 0.0])]
-    values = advantage.chosen(Advantage.model_validate({"import": "advantage:against_the_batch"}))(
-        rewards, "mean", "group_std"
-    )
+    values = advantage.advantage_function(
+        Advantage.model_validate({"import": "advantage:against_the_batch"})
+    )(rewards, "mean", "group_std")
     assert [v.shape for v in values] == [(2,), (4,)]
     assert np.concatenate(values).mean() == pytest.approx(0.0)
     assert values[0] == pytest.approx(np.full(2, 1.0), abs=1e-4)  # its own group has no variance at all
@@ -118,7 +120,7 @@ def test_what_does_not_fit_is_told_with_the_functions_name(outside: Path, tmp_pa
     with pytest.raises(UsageError, match="mine:scalar must give a loss for each token"):
         cipo_trainer.train(config)
     rewards = [np.array([1.0, 0.0])] * 2
-    function = advantage.chosen(Advantage.model_validate({"import": "mine:short"}))
+    function = advantage.advantage_function(Advantage.model_validate({"import": "mine:short"}))
     with pytest.raises(UsageError, match="mine:short must give one value for each reward"):
         function(rewards, "mean", "none")
 

@@ -41,7 +41,7 @@ def advantages(rewards: Rewards, baseline: str, scale: str) -> Rewards:
     return [a / (spread + EPS) for a in centred]
 
 
-def chosen(config: Advantage) -> AdvantageFunction:
+def advantage_function(config: Advantage) -> AdvantageFunction:
     """The function that a configuration asks for: ``advantages``, or the one that ``import`` names.
 
     Raises ``UsageError`` where there is no such function, and the function of the user's own where what it gives does

@@ -119,7 +119,7 @@ class Evaluator:
         }
         known = registry.options_model(name).model_fields
         told = {key: value for key, value in ours.items() if key in known and value is not None}
-        return RunRequest.of(engine={**told, **asked}).engine.chosen()
+        return RunRequest.of(engine={**told, **asked}).engine.choice()
 
     def _plans(self) -> list[TaskPlan]:
         """What is asked of each task: a run's request, sampled as the training samples."""

@@ -111,11 +111,11 @@ class Trainer:
         self.config, self._watch = config, watch
         self.world = world = world or World()
         self.supervised = config.supervised
-        self._advantages = advantage.chosen(config.advantage)
+        self._advantages = advantage.advantage_function(config.advantage)
         self._own = OwnRewards(config.rewards)
         functions: dict[str, tuple[str | None, Callable[..., Any]]] = {
             "advantage": (config.advantage.import_, self._advantages),
-            "loss": (config.loss.import_, loss.chosen(config.loss)),
+            "loss": (config.loss.import_, loss.loss_function(config.loss)),
             **{f"rewards {name}": (name, made) for name, made in self._own.functions.items()},
         }
         with ExitStack() as resources:
@@ -137,7 +137,7 @@ class Trainer:
             corrections = config.stream
             self.controller = Controller(rho=corrections.rho) if corrections else None
             self._prompts = CorrectionPrompts(corrections, config.chat) if corrections else None
-            self._method = methods.chosen(config)
+            self._method = methods.method_of(config)
             self.pool = VerifierPool(judges(config, world), time_limit=config.reward.timeout)
             resources.callback(self.pool.close)
             self._resume()

@@ -43,7 +43,7 @@ class LossFunction(Protocol):
     ) -> tuple[torch.Tensor, Counts]: ...
 
 
-def chosen(config: Loss) -> LossFunction:
+def loss_function(config: Loss) -> LossFunction:
     """The function that a configuration asks for: ``policy_loss``, or the one that ``import`` names.
 
     Raises ``UsageError`` where there is no such function, and the function of the user's own where what it gives is

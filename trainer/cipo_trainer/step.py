@@ -109,7 +109,7 @@ class Learner:
     ) -> None:
         self.model, self.config, self.reference = model, config, reference
         self._world, self._sharded = world or World(), sharded
-        self._loss = loss.chosen(config.loss)
+        self._loss = loss.loss_function(config.loss)
         self.teacher = Teacher(reference, config.follows) if config.follows else None
         """A reference that follows; None: it stays."""
         self.device = next(model.parameters()).device

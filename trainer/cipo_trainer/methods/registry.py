@@ -26,7 +26,7 @@ METHODS: dict[str, Callable[[Any, Chat], StepMethod]] = {
 """By kind."""
 
 
-def chosen(config: Config) -> StepMethod | None:
+def method_of(config: Config) -> StepMethod | None:
     """What follows the base batch, if it is not CIPO's corrections. Raises ``UsageError`` for templates that cannot be
     filled in."""
     return METHODS[config.method.kind](config.method, config.chat) if config.method else None

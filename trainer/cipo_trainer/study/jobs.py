@@ -295,7 +295,7 @@ def prepared(
     """
     if runner is None:
         require("train", "a study")
-    picked = chosen(jobs(config), only)
+    picked = jobs_named(jobs(config), only)
     folder = folder.resolve()
     with Writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -335,7 +335,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def chosen(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+def jobs_named(every: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
     """The jobs of these names, all without any. Raises ``UsageError`` for one that there is not."""
     by_name = {job.name: job for job in every}
     for name in only or ():
