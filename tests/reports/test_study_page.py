@@ -69,9 +69,11 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", text.replace("−", "-"))]
 
 
-def test_worths_of_the_page_are_those_of_the_results() -> None:
-    worth = pd.read_csv(DOCS / "study/worth/worth.csv").set_index(["task", "arm", "protocol", "figure"])
-    shown = block("worth: worth")
+@pytest.mark.parametrize("study", ["worth", "methods_small"])
+def test_worths_of_the_page_are_those_of_the_results(study: str) -> None:
+    worth = pd.read_csv(DOCS / "study" / study / "worth.csv")
+    worth = worth.set_index(["task", "arm", "protocol", "figure"])
+    shown = block(f"{study}: worth")
     assert shown
     for row in shown:
         found = worth.loc[row["task"], row["method"], "direct", "pass@1"]
@@ -101,15 +103,21 @@ def test_alternatives_of_the_page_are_those_of_the_results() -> None:
         assert numbers(row["over first of GRPO"]) == pytest.approx(expected, abs=0.051)
 
 
-@pytest.mark.parametrize("study", ["methods", *(f"frontier_long-{step}" for step in (40, 80, 160))])
+@pytest.mark.parametrize(
+    "study", ["methods", "methods_small", *(f"frontier_long-{step}" for step in (40, 80, 160))]
+)
 def test_differences_by_seed_are_those_of_the_runs(study: str) -> None:
     """Made anew of the figures of single runs, and so are means."""
-    runs = pd.read_csv(DOCS / "study" / study / "runs.csv")
+    every = pd.read_csv(DOCS / "study" / study / "runs.csv")
     rows = block(f"{study}: over")
-    arms = {next(iter(row.values())) for row in rows}
-    assert arms == set(runs["arm"]) - {"warm start"}
+    shown = {(row.get("task", "idle"), row[next(key for key in row if key != "task")]) for row in rows}
+    assert shown == {(task, arm) for task, arm in zip(every["task"], every["arm"], strict=True)} - {
+        (task, "warm start") for task in every["task"]
+    }
     turns = {"pass@1": "acc@t1", "acc@t2": "acc@t2"}
     for row in rows:
+        task = row.pop("task", "idle")
+        runs = every[every["task"] == task]
         (_, arm), *columns = row.items()
         for title, text in columns:
             figure, over, other = title.partition(" over ")
@@ -120,7 +128,7 @@ def test_differences_by_seed_are_those_of_the_runs(study: str) -> None:
                 continue
             name = other.removeprefix("first of ")
             first = name, "self", "acc@t1" if name != other else turns[figure]
-            made = paired_difference(runs, "idle", first, second)
+            made = paired_difference(runs, task, first, second)
             assert made is not None
             if text == "–":
                 assert made["low"] is None
