@@ -30,8 +30,8 @@ MANY = 8
 OTHER, BEST, STROKE = "#777777", "#BF2F12", "#BBBBBB"
 """Colours of methods that other figures do not tell apart, of many those that no other is better than, and of strokes
 to names."""
-FURTHER = "vPX<"
-"""Markers of the former: with those of the others ``MANY``."""
+FURTHER = "vPX<>"
+"""Markers of the former: enough for what of ``MANY`` methods is left, also where none is the baseline."""
 EQUAL_MAJORITY = "equal-token maj"
 """The vote of as many first attempts as cost no more tokens than an attempt and its correction."""
 AGAINST: tuple[tuple[str, str], ...] = (
@@ -120,7 +120,7 @@ def frontier(study: Study) -> Iterator[tuple[str, str, Figure]]:
             axes.set_title(shown(study, task) if len(tasks) > 1 else "")
             axes.set_xlabel(f"{spelt(f.ACCURACY.at(1))}, %")
             axes.set_ylabel(f"{spelt(f.ACCURACY.at(2))}, %")
-        if len(marks) <= MANY:
+        if len(study.names) <= MANY:
             legend(figure, [marks[arm] for arm in study.names if arm in marks])
         yield (
             f"frontier-{protocol}",

@@ -10,7 +10,8 @@ from cipo_reports.arms import make_arm
 from cipo_reports.cells import Lookup
 from cipo_reports.figures import figures
 from cipo_reports.frames import whole
-from cipo_reports.frontier import AGAINST, FURTHER, _undominated, alternatives, frontier
+from cipo_reports.frontier import AGAINST, FURTHER, MANY, _undominated, alternatives, frontier
+from cipo_reports.methods import FEW
 from cipo_reports.study import Study, read_study
 
 MARKERS = tuple("osD^")
@@ -56,6 +57,12 @@ def test_every_method_is_a_point_of_the_frontier(study: Study) -> None:
         assert [text.get_text() for text in named.get_texts()] == list(study.names)
         ends = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
         assert any(x == y and x[0] < x[-1] for x, y in ends)
+
+
+def test_there_are_markers_for_all_of_few_methods() -> None:
+    """Figures with lines tell apart at least all but one of ``FEW``: the baseline may be missing."""
+    assert len(set((*MARKERS, *FURTHER))) == len(MARKERS) + len(FURTHER)
+    assert len(FURTHER) >= MANY - (FEW - 1)
 
 
 def test_methods_that_no_other_beats_are_named() -> None:
