@@ -61,7 +61,7 @@ def test_every_method_is_a_point_of_the_frontier(study: Study) -> None:
 
 def test_there_are_markers_for_all_of_few_methods() -> None:
     """Figures with lines tell apart at least all but one of ``FEW``: the baseline may be missing."""
-    assert len(set((*MARKERS, *FURTHER))) == len(MARKERS) + len(FURTHER)
+    assert len({*MARKERS, *FURTHER}) == len(MARKERS) + len(FURTHER)
     assert len(FURTHER) >= MANY - (FEW - 1)
 
 
