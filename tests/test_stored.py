@@ -64,15 +64,12 @@ def test_a_users_own_figure_is_made_of_stored_attempts(
 
 
 def test_two_runs_compare_as_they_did(cipo: Commands) -> None:
+    """Beside figures that were not compared then."""
     done = cipo("compare", STORED / "weak", STORED / "strong", "--mode", "fixed", "--json")
     assert done.code == 0, done.err
     now, then = done.json[0], json.loads((STORED / "compare.json").read_text())[0]
-    new = {
-        "self Δ(t1,t2)",
-        "oracle Δ(t1,t2)",
-        "self rss",
-        "oracle rss",
-    }  # figures that were not compared then
+    of_turns = ("Δ(t1,t2)", "rss", "seq@1 gain")
+    new = {f"{protocol} {figure}" for protocol in ("self", "oracle") for figure in of_turns} | {"maj@2"}
     assert [row for row in now["rows"] if row["figure"] not in new] == then["rows"]
     assert new <= {row["figure"] for row in now["rows"]}
     assert now["notes"] == then["notes"]
