@@ -126,6 +126,7 @@ def test_the_first_row_that_is_wrong_is_named(
     assert str(together.value) == str(alone.value)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "attempts.jsonl", rows())
     alone = read(path, None)

@@ -101,6 +101,7 @@ def learning(folder: Path, wanted: dict[str, float], steps: int = 30) -> Config:
     )
 
 
+@pytest.mark.slow
 def test_a_training_ends_when_its_figures_are_reached(tmp_path: Path) -> None:
     """After the first evaluation in which all of them are, with a checkpoint; asked again it does nothing more."""
     said: list[str] = []

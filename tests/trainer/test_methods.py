@@ -366,6 +366,7 @@ def test_a_teacher_speaks_of_more_than_the_sampled_token(tmp_path: Path) -> None
         build({"algorithm": "sdpo", "method": {"top": 3}, "parallel": "fsdp"})
 
 
+@pytest.mark.slow
 def test_a_teacher_that_follows_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
     method = {**SHOWN, "follow": 0.3}
     whole = short(tmp_path, "sdpo", method=method, steps=4, **TAUGHT)

@@ -96,7 +96,7 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(
         assert rows(again) == rows(whole)
 
 
-@pytest.mark.parametrize("steps", [3, 4])
+@pytest.mark.parametrize("steps", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_could_not_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
@@ -114,6 +114,7 @@ def test_a_checkpoint_that_could_not_be_written_is_told(
     assert train(config).checkpoints.steps()[-1] == steps
 
 
+@pytest.mark.slow
 def test_what_is_not_waited_for_comes_to_its_end(tmp_path: Path) -> None:
     """Where a training ends with an error, what was being written is whole afterwards."""
     config = cipo_run(tmp_path, "out", steps=5, checkpoint=LATER)
