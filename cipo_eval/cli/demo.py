@@ -38,7 +38,7 @@ def demo(
             "A tiny model learns chains of modular arithmetic from a teacher that errs, then trains on its attempts:"
         )
         say(
-            "by GRPO, by CIPO, which spends half of as many on corrections, and by GRPO with the other half alone. "
+            "by GRPO, by CIPO, which spends half of them on corrections, and by GRPO without that half. "
             "Which corrects better, and what does it cost?"
         )
     runner = carry_out(config, output, workers=workers, messages=speak)
